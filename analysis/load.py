@@ -1,0 +1,331 @@
+"""The reading half of the analysis: a sweep's record, and the numbers that the papers printed, as tables.
+
+`record.jsonl` is the one source of truth of a sweep and is only ever appended to, by programs that may be
+killed at any byte. Reading therefore folds it: the first row of a (trial, epoch) wins, because a trial resumed
+from a checkpoint reports its last epochs again; the last start and end of a trial win, because it may have been
+tried again; and a line cut short by a crash is counted, never fatal.
+"""
+
+import json
+import math
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RECORD = "record.jsonl"
+PUBLISHED = Path(__file__).parent / "published"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One method on one data set: what was searched, and where its paper's hand-tuned point lies."""
+
+    name: str
+    method: str
+    dataset: str
+    metric: str  # the objective, lower is better
+    trials: int
+    epochs: int
+    rungs: tuple[int, ...] = ()
+    hand_tuned: Mapping[str, object] = field(default_factory=dict)
+    hand_tuned_source: str = ""
+    space: Mapping[str, Mapping] = field(default_factory=dict)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The hyperparameters that the search may move, in the order of the space."""
+        return tuple(name for name, spec in self.space.items() if "value" not in spec)
+
+    def is_log(self, knob: str) -> bool:
+        """Whether a hyperparameter is searched on a logarithmic scale."""
+        return bool(self.space.get(knob, {}).get("log", False))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its record tells it.
+
+    trials: one row per trial; `value` is the objective at its last evaluated epoch, `hyper/<name>` its
+        hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
+        it held a worker, over all attempts. A trial without an end has the state `running`.
+    curves: trial, epoch, stage, metric, value, one row per number reported.
+    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code, unreadable_lines.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    studies: Mapping[str, Study]
+    config: Mapping[str, object]
+    meta: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Data sets in the order in which the sweep named them."""
+        return tuple(dict.fromkeys(study.dataset for study in self.studies.values()))
+
+    def studies_of(self, dataset: str) -> tuple[Study, ...]:
+        return tuple(study for study in self.studies.values() if study.dataset == dataset)
+
+    def trials_of(self, study: str) -> pd.DataFrame:
+        return self.trials[self.trials["study"] == study]
+
+    def hand_tuned(self, study: str) -> pd.Series | None:
+        """The trial of the paper's own values (the first, if it printed several); None before it has started."""
+        rows = self.trials_of(study)
+        rows = rows[rows["origin"] == "paper"]
+        return None if rows.empty else rows.loc[rows["number"].idxmin()]
+
+    def best(self, study: str) -> pd.Series | None:
+        """The trial with the lowest value among those that used their whole budget; None if there is none."""
+        rows = self.trials_of(study)
+        rows = rows[(rows["state"] == "complete") & rows["value"].notna()]
+        return None if rows.empty else rows.loc[rows["value"].idxmin()]
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """Fold the record in a sweep's folder into tables.
+
+    Raises ValueError if the folder holds no record, or a record that never says which sweep it belongs to.
+    """
+    folder = Path(folder).resolve()
+    path = folder / RECORD
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {RECORD} here; name the folder of a sweep, such as sweeps/NAME")
+    fold = _Fold()
+    for event in _events(path):
+        fold.add(event)
+    if not fold.studies:
+        raise ValueError(
+            f"{path}: no line tells of a sweep and its studies; the file is empty or something else"
+        )
+    return fold.sweep(folder)
+
+
+def read_published(paper: str, table: int | str) -> pd.DataFrame:
+    """One table as printed: paper, table, dataset, method, variant, metric, epoch (text), value, std.
+
+    `paper` is `gae`, `balancing`, `aae`, `vaegan` or `regularization`, `table` its number there (or `fig11_log`).
+    Values of different papers are not on one scale; `published/README.md` says why, and what was decoded.
+    Raises ValueError, naming what there is, if there is no such table.
+    """
+    stem = f"{paper.lower().replace('-', '')}_{table if isinstance(table, str) else f'table{table}'}"
+    known = sorted(path.stem for path in PUBLISHED.glob("*.csv"))
+    if stem not in known:
+        raise ValueError(f"no published table {stem}; choose one of {', '.join(known)}")
+    printed = pd.read_csv(PUBLISHED / f"{stem}.csv", dtype=str, keep_default_na=False)
+    for column in ("value", "std"):
+        printed[column] = pd.to_numeric(printed[column].replace("", None))
+    return printed
+
+
+def _events(path: Path) -> Iterator[dict | None]:
+    """Each line of the record as a dict, None where a line was cut short."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield None
+
+
+class _Trial:
+    """What the record has said so far about one trial."""
+
+    def __init__(self) -> None:
+        self.about: dict = {}
+        self.values: dict = {}
+        self.state, self.reason = "running", ""
+        self.epochs: set[int] = set()
+        self.metrics: dict[str, float] = {}
+        self.first_start = math.nan
+        self.held = 0.0  # seconds of attempts that are over
+        self.began: float | None = None  # of the attempt under way
+        self.heard = math.nan  # of its last sign of life
+
+    def start(self, event: dict) -> None:
+        if self.began is None and math.isnan(self.first_start):
+            self.first_start = event["time"]
+        self._stop(self.heard)  # an attempt that vanished lasted until its last report
+        self.began = self.heard = event["time"]
+        self.about, self.values = event, event.get("values", {})
+        self.state, self.reason = "running", ""
+
+    def end(self, event: dict) -> None:
+        self._stop(event["time"])
+        self.state, self.reason = event["state"], event.get("reason") or ""
+
+    def seconds(self) -> float:
+        return self.held + (self.heard - self.began if self.began is not None else 0.0)
+
+    def _stop(self, at: float) -> None:
+        if self.began is not None:
+            self.held += max(0.0, at - self.began)
+        self.began = None
+
+
+class _Codes(dict):
+    """Strings as small integers in order of appearance: a long table of repeated names stays small."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = code = len(self)
+        return code
+
+    def column(self, codes: array) -> pd.Categorical:
+        return pd.Categorical.from_codes(np.frombuffer(codes, dtype=np.int32), categories=list(self) or None)
+
+
+class _Fold:
+    """The state of reading a record from its first line to its last."""
+
+    def __init__(self) -> None:
+        self.studies: dict[str, Study] = {}
+        self.config: dict = {}
+        self.meta: dict = {"id": "", "versions": {}, "machine": {}, "code": "", "outcome": "running"}
+        self.meta |= {"started": math.nan, "finished": math.nan, "resumed": 0, "unreadable_lines": 0}
+        self.trials: dict[str, _Trial] = {}
+        self.names, self.stages, self.metrics = _Codes(), _Codes(), _Codes()
+        self.curve = {name: array("i") for name in ("trial", "epoch", "stage", "metric")}
+        self.curve_value = array("d")
+
+    def add(self, event: dict | None) -> None:
+        if event is None:
+            self.meta["unreadable_lines"] += 1
+            return
+        self.meta["finished"] = event["time"]
+        match event["event"]:
+            case "sweep":
+                self._sweep(event)
+            case "start":
+                self.trials.setdefault(event["trial"], _Trial()).start(event)
+            case "report":
+                self._report(event)
+            case "end":
+                # A start may have been the line cut short; its trial is then not known and is left out.
+                if event["trial"] in self.trials:
+                    self.trials[event["trial"]].end(event)
+            case "finish":
+                self.meta["outcome"] = event["outcome"]
+
+    def _sweep(self, event: dict) -> None:
+        self.config = event.get("config", {})
+        self.meta |= {key: event[key] for key in ("versions", "machine", "code") if key in event}
+        self.meta["id"] = event.get("sweep", "")
+        self.meta["outcome"] = "running"
+        self.meta["resumed"] += bool(event.get("resumed"))
+        if math.isnan(self.meta["started"]):
+            self.meta["started"] = event["time"]
+        for told in event["studies"]:
+            self.studies[told["study"]] = Study(
+                name=told["study"],
+                method=told["method"],
+                dataset=told["dataset"],
+                metric=told["metric"],
+                trials=told["trials"],
+                epochs=told["epochs"],
+                rungs=tuple(told.get("rungs") or ()),
+                hand_tuned=told.get("hand_tuned") or {},
+                hand_tuned_source=told.get("hand_tuned_source") or "",
+                space=told.get("space") or {},
+            )
+
+    def _report(self, event: dict) -> None:
+        trial = self.trials.get(event["trial"])
+        if trial is None:
+            return
+        trial.heard = event["time"]
+        code = self.names[event["trial"]]
+        for row in event["rows"]:
+            epoch = row["epoch"]
+            if epoch in trial.epochs:
+                continue
+            trial.epochs.add(epoch)
+            stage = self.stages[row.get("stage", "")]
+            for metric, value in row["metrics"].items():
+                if value is None or not math.isfinite(value):
+                    continue
+                trial.metrics[metric] = value
+                self.curve["trial"].append(code)
+                self.curve["epoch"].append(epoch)
+                self.curve["stage"].append(stage)
+                self.curve["metric"].append(self.metrics[metric])
+                self.curve_value.append(value)
+
+    def sweep(self, folder: Path) -> Sweep:
+        curves = pd.DataFrame(
+            {
+                "trial": self.names.column(self.curve["trial"]),
+                "epoch": np.frombuffer(self.curve["epoch"], dtype=np.int32),
+                "stage": self.stages.column(self.curve["stage"]),
+                "metric": self.metrics.column(self.curve["metric"]),
+                "value": np.frombuffer(self.curve_value, dtype=np.float64),
+            }
+        )
+        return Sweep(folder, self._trials(), curves, self.studies, self.config, self.meta)
+
+    def _trials(self) -> pd.DataFrame:
+        trials = list(self.trials.items())
+        studies = []
+        for name, trial in trials:
+            if trial.about["study"] not in self.studies:
+                raise ValueError(
+                    f"{RECORD}: trial {name} is of study {trial.about['study']}, which no line describes"
+                )
+            studies.append(self.studies[trial.about["study"]])
+        text, whole, real = "str", "Int64", "float64"
+        columns = {
+            "trial": ([name for name, _ in trials], text),
+            "study": ([study.name for study in studies], text),
+            "method": ([study.method for study in studies], text),
+            "dataset": ([study.dataset for study in studies], text),
+            "number": ([trial.about["number"] for _, trial in trials], whole),
+            "origin": ([trial.about["origin"] for _, trial in trials], text),
+            "state": ([trial.state for _, trial in trials], text),
+            "reason": ([trial.reason for _, trial in trials], text),
+            "attempt": ([trial.about.get("attempt", 1) for _, trial in trials], whole),
+            "seed": ([trial.about.get("seed") for _, trial in trials], whole),
+            "epochs": ([max(trial.epochs, default=0) for _, trial in trials], whole),
+            "value": (
+                [trial.metrics.get(study.metric) for (_, trial), study in zip(trials, studies, strict=True)],
+                real,
+            ),
+        }
+        table = pd.DataFrame(
+            {name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()}
+        )
+        knobs = dict.fromkeys(knob for study in self.studies.values() for knob in study.space)
+        knobs |= dict.fromkeys(knob for _, trial in trials for knob in trial.values)
+        more = {f"hyper/{knob}": _column([trial.values.get(knob) for _, trial in trials]) for knob in knobs}
+        for metric in self.metrics:
+            more[metric] = pd.Series([trial.metrics.get(metric) for _, trial in trials], dtype=real)
+        started = pd.Series([trial.first_start for _, trial in trials], dtype=real)
+        more["started"] = pd.to_datetime(started, unit="s", utc=True)
+        more["seconds"] = pd.Series([trial.seconds() for _, trial in trials], dtype=real)
+        return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
+
+
+def _column(values: list) -> pd.Series:
+    """Values of one hyperparameter over all trials, None where a method has no such knob.
+
+    Two methods may give one name different types; a column of a parquet file cannot, so text is the last resort.
+    """
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        kind = "boolean"
+    elif kinds == {int}:
+        kind = "Int64"
+    elif kinds <= {int, float}:
+        kind = "float64"
+    else:
+        kind, values = "str", [None if value is None else str(value) for value in values]
+    return pd.Series(values, dtype=kind)

@@ -1,0 +1,100 @@
+"""Names as the papers write them, and numbers as people do, so that every table and picture speaks alike."""
+
+import math
+from numbers import Real
+
+METHODS = {
+    "ae": "AE",
+    "vae": "VAE",
+    "beta_vae": "BetaVAE",
+    "wae": "WAE-MMD",
+    "rae_l2": "RAE-L2",
+    "gae": "GAE",
+    "info_vae": "InfoVAE",
+    "vae_gan": "VAE-GAN",
+    "vade": "VaDE",
+    "gmvae": "GMVAE",
+    "vamp_vae": "VampVAE",
+    "two_stage_vae": "Two-stage VAE",
+    "rae_sn": "RAE-SN",
+    "geco": "GECO",
+    "aae": "AAE",
+}
+DATASETS = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "emnist": "EMNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg": "CIFAR-10 (JPEG)",
+    "svhn": "SVHN",
+    "celeba": "CelebA",
+}
+METRICS = {
+    "valid/fcd": "Fréchet classifier distance",
+    "valid/fid": "Fréchet Inception distance",
+    "valid/mse": "mean squared error",
+    "valid/kl": "KL divergence (nats)",
+    "valid/active_dims": "active dimensions",
+    "time/train_seconds": "training seconds",
+}
+SHORT_KNOBS = {"learning_rate": "lr"}
+
+
+def method_name(method: str) -> str:
+    """The paper's name of a method; `my_lab.ladder:LadderVAE` is `LadderVAE`."""
+    return METHODS.get(method, method.rpartition(":")[2])
+
+
+def dataset_name(dataset: str) -> str:
+    """The usual spelling of a data set's name; an unknown one stays as it is."""
+    return DATASETS.get(dataset, dataset)
+
+
+def metric_name(metric: str) -> str:
+    """What a metric measures, in words: `valid/fcd` is the Fréchet classifier distance."""
+    return METRICS.get(metric, metric.rpartition("/")[2].replace("_", " "))
+
+
+def short_metric(metric: str) -> str:
+    """A metric without its split: `fcd` for `valid/fcd`."""
+    return metric.rpartition("/")[2]
+
+
+def short_knob(knob: str) -> str:
+    """A hyperparameter's name where room is scarce."""
+    return SHORT_KNOBS.get(knob, knob)
+
+
+def readable(value: object) -> str:
+    """A value in three significant digits, the way a person would write it: 0.12, 4e-4, 1234, adam.
+
+    A missing or non-finite number is a dash.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    number = float(value)
+    if not math.isfinite(number):
+        return "–"
+    if number == int(number) and abs(number) < 1e5:
+        return str(int(number))
+    rounded = float(f"{number:.3g}")
+    if 0.01 <= abs(rounded) < 1e5:
+        return f"{number:.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
+    digits, exponent = f"{number:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 5 min; a dash for none."""
+    if not math.isfinite(seconds):
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    minutes = round(whole / 60)
+    return f"{minutes // 60} h {minutes % 60} min"

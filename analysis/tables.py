@@ -1,0 +1,217 @@
+"""What a sweep found, as tables and in words: the half of the analysis that a terminal can show.
+
+The leaderboard has a row for every study, also for those that went wrong: a method whose hand-tuned point
+diverged, or none of whose trials finished, is a finding, and leaving it out would flatter the rest.
+"""
+
+import os
+from numbers import Real
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.load import Study, Sweep, read_sweep
+from analysis.names import dataset_name, method_name, readable, short_knob, short_metric
+
+TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
+LEADERBOARD_COLUMNS = (
+    "study",
+    "method",
+    "dataset",
+    "metric",
+    "hand_tuned",
+    "tuned",
+    "difference",
+    "improvement_percent",
+    "changed",
+    "hand_tuned_state",
+    "hand_tuned_trial",
+    "tuned_trial",
+    "mse_hand_tuned",
+    "mse_tuned",
+    "active_dims_hand_tuned",
+    "active_dims_tuned",
+    "train_seconds_hand_tuned",
+    "train_seconds_tuned",
+    "knobs_searched",
+    "trials",
+    "complete",
+    "pruned",
+    "diverged",
+    "failed",
+    "unfinished",
+    "seconds",
+)
+OUTCOMES = {
+    "complete": ("complete",),
+    "pruned": ("pruned",),
+    "diverged": ("diverged",),
+    "failed": ("failed", "out_of_memory"),
+    "unfinished": ("running", "preempted", "cancelled"),
+}
+
+
+def write_tables(folder: str | Path) -> Sweep:
+    """Write trials.parquet, curves.parquet and leaderboard.csv beside the record they are made from.
+
+    Each file appears whole or not at all. Returns the sweep that was read.
+    """
+    sweep = read_sweep(folder)
+    replace(sweep.folder / TRIALS, lambda path: sweep.trials.to_parquet(path, index=False))
+    replace(sweep.folder / CURVES, lambda path: sweep.curves.to_parquet(path, index=False))
+    replace(sweep.folder / LEADERBOARD, lambda path: leaderboard(sweep).to_csv(path, index=False))
+    return sweep
+
+
+def replace(path: Path, write) -> None:
+    """Let `write(temporary_path)` write a file that then takes the place of `path` at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def leaderboard(sweep: Sweep) -> pd.DataFrame:
+    """One row per study, the columns of LEADERBOARD_COLUMNS; per data set, the best tuned value first.
+
+    `hand_tuned` is the value of the paper's point, missing unless that trial used its whole budget
+    (`hand_tuned_state` says what became of it); `tuned` is the lowest value among all complete trials, the
+    paper's point among them. `difference` is tuned minus hand-tuned, so negative is better, and
+    `improvement_percent` the share of the hand-tuned distance that is gone. `seconds` is the time that all
+    trials of the study held a worker. `failed` counts those out of memory, `unfinished` those without an end.
+    """
+    rows = [_leaderboard_row(sweep, study) for study in sweep.studies.values()]
+    table = pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
+    order = {dataset: position for position, dataset in enumerate(sweep.datasets)}
+    return (
+        table.assign(_dataset=table["dataset"].map(order))
+        .sort_values(["_dataset", "tuned"], na_position="last", kind="stable")
+        .drop(columns="_dataset")
+        .reset_index(drop=True)
+    )
+
+
+def _leaderboard_row(sweep: Sweep, study: Study) -> dict:
+    trials, hand, best = sweep.trials_of(study.name), sweep.hand_tuned(study.name), sweep.best(study.name)
+    complete = hand is not None and hand["state"] == "complete"
+    hand_tuned = hand["value"] if complete else float("nan")
+    tuned = float("nan") if best is None else best["value"]
+    row = {
+        "study": study.name,
+        "method": study.method,
+        "dataset": study.dataset,
+        "metric": study.metric,
+        "hand_tuned": hand_tuned,
+        "tuned": tuned,
+        "difference": tuned - hand_tuned,
+        "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned else float("nan"),
+        "changed": "" if best is None else changed(study, best),
+        "hand_tuned_state": "not started" if hand is None else hand["state"],
+        "hand_tuned_trial": None if hand is None else hand["trial"],
+        "tuned_trial": None if best is None else best["trial"],
+        "knobs_searched": len(study.searched),
+        "trials": len(trials),
+        "seconds": trials["seconds"].sum(),
+    }
+    for column, metric in (
+        ("mse", "valid/mse"),
+        ("active_dims", "valid/active_dims"),
+        ("train_seconds", "time/train_seconds"),
+    ):
+        row[f"{column}_hand_tuned"] = hand.get(metric, float("nan")) if complete else float("nan")
+        row[f"{column}_tuned"] = float("nan") if best is None else best.get(metric, float("nan"))
+    return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+
+
+def changed(study: Study, trial: pd.Series) -> str:
+    """The hyperparameters in which a trial departs from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
+    steps = []
+    for knob, before in study.hand_tuned.items():
+        after = trial.get(f"hyper/{knob}")
+        if not _same(before, after):
+            steps.append(f"{short_knob(knob)} {readable(before)} → {readable(after)}")
+    return ", ".join(steps)
+
+
+def _same(before: object, after: object) -> bool:
+    if isinstance(before, Real) and isinstance(after, Real):
+        return before == after
+    return str(before) == str(after)
+
+
+def leaderboard_text(table: pd.DataFrame) -> str:
+    """The leaderboard as plain lines for a terminal, a block per data set."""
+    blocks = []
+    for (dataset, metric), rows in table.groupby(["dataset", "metric"], sort=False):
+        head = ("method", "hand-tuned", "tuned", "change", "what changed", "trials")
+        lines = [head] + [
+            (
+                method_name(row.method),
+                hand_tuned_words(row),
+                readable(row.tuned) if row.complete else "none complete",
+                change_words(row),
+                row.changed or ("hand-tuned point kept" if row.complete else ""),
+                outcome_words(row),
+            )
+            for row in rows.itertuples()
+        ]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        text = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        ]
+        title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
+        blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
+    return "\n\n".join(blocks)
+
+
+def hand_tuned_words(row) -> str:
+    """The hand-tuned value of a leaderboard row, or what became of that trial."""
+    if row.hand_tuned == row.hand_tuned:
+        return readable(row.hand_tuned)
+    return "no value" if row.hand_tuned_state == "complete" else row.hand_tuned_state.replace("_", " ")
+
+
+def change_words(row) -> str:
+    """The improvement of a leaderboard row as a signed percentage, minus meaning a smaller distance."""
+    percent = row.improvement_percent
+    if percent != percent:
+        return "–"
+    return "±0 %" if abs(percent) < 0.5 else f"{'−' if percent > 0 else '+'}{abs(percent):.0f} %"
+
+
+def outcome_words(row) -> str:
+    """How the trials of a leaderboard row ended: `8: 5 complete, 2 pruned, 1 diverged`."""
+    counts = [f"{getattr(row, outcome)} {outcome}" for outcome in OUTCOMES if getattr(row, outcome)]
+    return f"{row.trials}: {', '.join(counts)}" if counts else "0"
+
+
+def headline(table: pd.DataFrame) -> str:
+    """The result of a sweep in one or two plain sentences, made from its leaderboard."""
+    found = table[table["tuned"].notna()]
+    if found.empty:
+        return "No trial has used its whole budget yet, so there is nothing to compare."
+    best = found.loc[~found["dataset"].duplicated()]  # sorted by value inside each data set
+    closest = [
+        f"{method_name(row.method)} {'' if position else 'comes closest '}to real {dataset_name(row.dataset)} "
+        f"({short_metric(row.metric)} {readable(row.tuned)})"
+        for position, row in enumerate(best.itertuples())
+    ]
+    first = _listed(closest) + "."
+    gains = found[found["improvement_percent"].notna()]
+    if gains.empty:
+        return first
+    better = int((gains["improvement_percent"] >= 0.5).sum())
+    if better == 0:
+        return f"{first} No hand-tuned point was beaten."
+    top = gains.loc[gains["improvement_percent"].idxmax()]
+    where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
+    return (
+        f"{first} Tuning beat the hand-tuned point in {better} of {len(gains)} studies, most for "
+        f"{method_name(top.method)}{where}: {readable(top.hand_tuned)} → {readable(top.tuned)}."
+    )
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,0 +1,260 @@
+"""A sweep that never ran: a record and pictures drawn from simple laws, so that the analysis has known truths.
+
+The distance of a trial grows with how far its hyperparameters lie from an optimum (in decades, and latent sizes
+in octaves) and falls with the epochs; asynchronous halving prunes all but the better half at each rung.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+START = 1_795_000_000.0  # seconds since 1970
+SPACES = {
+    "vae": {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "latent_dim": {"choices": [8, 10, 16, 32]},
+        "batch_size": {"value": 100},
+    },
+    "beta_vae": {
+        "beta": {"low": 1e-3, "high": 20.0, "log": True},
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "latent_dim": {"choices": [8, 10, 16, 32]},
+        "batch_size": {"value": 100},
+    },
+    "wae": {
+        "mmd_weight": {"low": 1.0, "high": 1e6, "log": True},
+        "kernel": {"choices": ["imq", "rbf"]},
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "latent_dim": {"choices": [8, 10, 16, 32]},
+    },
+    "rae_l2": {
+        "embedding_weight": {"low": 1e-5, "high": 1.0, "log": True},
+        "decoder_weight": {"low": 1e-7, "high": 1e-1, "log": True},
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "latent_dim": {"choices": [8, 10, 16, 32]},
+    },
+    "gae": {
+        "delta": {"low": 1e-3, "high": 0.5, "log": True},
+        "components": {"low": 1, "high": 100, "log": True, "integer": True},
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "latent_dim": {"choices": [8, 10, 16, 32]},
+    },
+}
+HAND_TUNED = {
+    "vae": {"learning_rate": 1e-3, "latent_dim": 10, "batch_size": 100},
+    "beta_vae": {"beta": 4.0, "learning_rate": 1e-3, "latent_dim": 10, "batch_size": 100},
+    "wae": {"mmd_weight": 200.0, "kernel": "imq", "learning_rate": 1e-3, "latent_dim": 10},
+    "rae_l2": {"embedding_weight": 1e-4, "decoder_weight": 1e-6, "learning_rate": 1e-3, "latent_dim": 16},
+    "gae": {"delta": 0.1, "components": 10, "learning_rate": 1e-3, "latent_dim": 10},
+}
+BEST_VALUES = {
+    "beta": 0.15,
+    "mmd_weight": 2e4,
+    "embedding_weight": 3e-3,
+    "decoder_weight": 1e-5,
+    "delta": 0.02,
+}
+BEST_VALUES |= {"components": 40, "learning_rate": 8e-4, "latent_dim": 16, "kernel": "imq"}
+FLOORS = {"vae": 21.0, "beta_vae": 12.0, "wae": 14.0, "rae_l2": 9.0, "gae": 10.5}  # the best each can do
+
+
+def write_sweep(
+    folder: Path,
+    *,
+    methods=tuple(SPACES),
+    datasets=("digits", "mnist"),
+    trials: int = 12,
+    epochs: int = 30,
+    rungs=(3, 9),
+    hand_tuned_diverges=(),
+    finished: bool = True,
+    pictures: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Write sweeps/<name>/record.jsonl (and PNG grids) as a sweep would, interleaving its studies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(seed)
+    studies = [
+        {
+            "study": f"{method}-{dataset}",
+            "method": method,
+            "dataset": dataset,
+            "trials": trials,
+            "epochs": epochs,
+            "metric": "valid/fcd",
+            "rungs": list(rungs),
+            "hand_tuned": HAND_TUNED[method],
+            "hand_tuned_source": "Ko et al., 2024, section 4",
+            "space": SPACES[method],
+        }
+        for dataset in datasets
+        for method in methods
+    ]
+    clock = START
+    events = [
+        {
+            "time": clock,
+            "event": "sweep",
+            "sweep": "20261118-091000-5eed",
+            "config": {
+                "name": folder.name,
+                "methods": list(methods),
+                "datasets": list(datasets),
+                "trials": trials,
+                "epochs": epochs,
+                "metric": "fcd",
+                "seed": 0,
+                "split_seed": 0,
+                "searcher": "tpe",
+                "samples": 5000,
+                "tracking_uri": "sqlite:///mlflow.db",
+            },
+            "versions": {"python": "3.11.9", "torch": "2.15.0", "ray": "2.60.0", "optuna": "5.0.0"},
+            "machine": {"cpu": "2 cores", "gpu": "none", "system": "Linux"},
+            "code": "0f3c2a1",
+            "studies": studies,
+        }
+    ]
+    reached: dict[tuple[str, int], list[float]] = {}
+    for number in range(trials):
+        for told in studies:
+            name = f"{told['study']}-{number:04d}"
+            values = told["hand_tuned"] if number == 0 else _draw(told["space"], chance)
+            origin = "paper" if number == 0 else "search"
+            clock += 0.5
+            events.append(
+                {"time": clock, "event": "start", "trial": name, "study": told["study"], "number": number}
+            )
+            events[-1] |= {"values": values, "origin": origin, "seed": 0, "attempt": 1}
+            diverges = told["study"] in hand_tuned_diverges if number == 0 else values["learning_rate"] > 7e-3
+            state, rows = _train(told, values, origin, diverges, reached, chance)
+            for row in rows:
+                clock += 0.9
+                events.append(
+                    {"time": clock, "event": "report", "trial": name, "rows": [row | {"time": clock}]}
+                )
+            reason = "loss of stage train was nan in epoch 3" if state == "diverged" else ""
+            reason = f"among the lower half at epoch {rows[-1]['epoch']}" if state == "pruned" else reason
+            events.append({"time": clock + 0.1, "event": "end", "trial": name, "state": state})
+            events[-1] |= {"epoch": len(rows), "reason": reason, "worker": {"host": "box", "device": "cpu"}}
+    if finished:
+        events.append({"time": clock + 1, "event": "finish", "outcome": "done"})
+    write_record(folder, events)
+    if pictures:
+        _draw_pictures(folder, studies)
+    return folder
+
+
+def write_record(folder: Path, events: list[dict]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return folder
+
+
+def _draw(space: dict, chance: np.random.Generator) -> dict:
+    values = {}
+    for knob, spec in space.items():
+        if "value" in spec:
+            values[knob] = spec["value"]
+        elif "choices" in spec:
+            values[knob] = spec["choices"][chance.integers(len(spec["choices"]))]
+        else:
+            value = math.exp(chance.uniform(math.log(spec["low"]), math.log(spec["high"])))
+            values[knob] = round(value) if spec.get("integer") else float(f"{value:.4g}")
+    return values
+
+
+def _distance(told: dict, values: dict) -> float:
+    """The value of a trial at its last epoch, without noise."""
+    decades = 0.0
+    for knob, value in values.items():
+        if knob not in BEST_VALUES:
+            continue
+        if isinstance(value, str):
+            decades += 0.3 * (value != BEST_VALUES[knob])
+        else:
+            decades += 0.35 * abs(math.log10(value / BEST_VALUES[knob]))
+    harder = {"digits": 1.0, "mnist": 1.6}.get(told["dataset"], 2.5)
+    return FLOORS[told["method"]] * harder * math.exp(0.9 * decades)
+
+
+def _train(told, values, origin, diverges, reached, chance) -> tuple[str, list[dict]]:
+    final = _distance(told, values) * math.exp(0.05 * chance.standard_normal())
+    weight = values.get("beta", values.get("delta", 1.0))
+    latent = values["latent_dim"]
+    active = max(1, round(latent / (1 + weight / 4)))
+    seconds = 0.4 * (1 + 0.05 * latent) * (1.6 if told["method"] == "wae" else 1.0)
+    last = 3 if diverges else told["epochs"]
+    rows, state = [], "diverged" if diverges else "complete"
+    for epoch in range(1, last + 1):
+        metrics = {"train/loss": 90 + 120 * math.exp(-epoch / 4), "time/train_seconds": seconds * epoch}
+        rung = epoch in told["rungs"] or epoch == told["epochs"]
+        if rung and not diverges:
+            value = final * (1 + 2.5 * math.exp(-epoch / 5))
+            kl = 22.0 / (0.4 + weight)
+            metrics |= {
+                "valid/fcd": value,
+                "valid/fcd_reconstruction": 0.5 * value,
+                "valid/mse": 0.012 + 0.02 / (1 + kl / 8) + 0.01 * math.exp(-epoch / 4),
+                "valid/active_dims": float(active),
+                "time/evaluate_seconds": 0.3 * epoch,
+                "speed/images_per_second": 60000 / seconds / 10,
+                "model/parameters": 2.4e6,
+            }
+            if told["method"] in ("vae", "beta_vae"):
+                metrics["valid/kl"] = kl
+        rows.append({"epoch": epoch, "stage": "train", "metrics": metrics})
+        if rung and not diverges and epoch < told["epochs"] and origin == "search":
+            others = reached.setdefault((told["study"], epoch), [])
+            others.append(value)
+            if value > float(np.median(others)):
+                state = "pruned"
+                break
+    if told["epochs"] == last and state == "complete" and chance.random() < 0.03 and origin == "search":
+        return "out_of_memory", rows[:-1]
+    return state, rows
+
+
+def _draw_pictures(folder: Path, studies: list[dict]) -> None:
+    """Grids of handwritten digits, the noisier the larger a study's distance would be."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images / 16.0  # (N, 8, 8)
+    chance = np.random.default_rng(1)
+
+    def grid(path: Path, noise: float) -> None:
+        cells = digits[chance.integers(len(digits), size=64)]
+        cells = np.clip(cells + noise * chance.standard_normal(cells.shape), 0, 1)
+        cells = np.kron(cells, np.ones((3, 3)))
+        cells = np.pad(cells, ((0, 0), (0, 2), (0, 2)))
+        picture = cells.reshape(8, 8, 26, 26).transpose(0, 2, 1, 3).reshape(208, 208)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * picture).astype(np.uint8)).save(path)
+
+    for dataset in {told["dataset"] for told in studies}:
+        grid(folder / "real" / f"{dataset}.png", 0.0)
+    for told in studies:
+        hand = math.log(_distance(told, told["hand_tuned"]) / 9) / 6
+        for kind, noise in (("hand_tuned", hand), ("winners", math.log(FLOORS[told["method"]] / 8) / 6)):
+            grid(folder / kind / told["study"] / "samples.png", noise)
+            grid(folder / kind / told["study"] / "reconstructions.png", noise / 2)
+
+
+@pytest.fixture
+def sweep_folder(tmp_path: Path) -> Path:
+    """Five methods on two data sets, 12 trials each, with pictures."""
+    return write_sweep(tmp_path / "quick", pictures=True)
+
+
+@pytest.fixture(name="write_sweep")
+def _write_sweep():
+    return write_sweep
+
+
+@pytest.fixture(name="write_record")
+def _write_record():
+    return write_record
