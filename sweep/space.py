@@ -1,0 +1,318 @@
+"""A method's search space: the papers' hand-tuned points and the ranges around them, read from TOML.
+
+The files under `search_spaces/` are where people change what a sweep tries, so this module is where their slips
+end: a misspelt key, a forgotten value or a paper's point outside its own range is one line here, before any
+machine starts. It knows nothing of the methods: the names of a method's hyperparameters are handed in.
+
+    [[paper]]                                # runs first, as trial 0; further points of a data set follow it
+    name     = "paper"                       # optional
+    source   = "title, table, page"
+    datasets = ["mnist", "fashion_mnist"]    # the first point is the fallback
+    values   = { latent_dim = 10, learning_rate = 1e-3, beta = 4.0 }
+
+    [space]                                  # a list is a choice, low/high a range, anything else is fixed
+    latent_dim    = [8, 10, 16, 32]
+    learning_rate = { low = 1e-4, high = 5e-3, log = true }
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Range:
+    """Every number from `low` to `high`, both included; whole ones if `integer`, drawn on a log scale if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def cast(self, value: Any) -> int | float:
+        """`value` as this range's kind of number. Raises ValueError for anything but a finite such number."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{value!r} is not a finite number")
+        if self.integer and value != int(value):
+            raise ValueError(f"{value!r} is not a whole number")
+        return int(value) if self.integer else float(value)
+
+    def contains(self, value: Any) -> bool:
+        try:
+            return self.low <= self.cast(value) <= self.high
+        except ValueError:
+            return False
+
+    def to_record(self) -> dict[str, Any]:
+        flags = {"log": self.log, "int": self.integer}
+        return {"low": self.low, "high": self.high} | {flag: True for flag, on in flags.items() if on}
+
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values, without an order."""
+
+    choices: tuple[Value, ...]
+
+    def cast(self, value: Any) -> Value:
+        """The choice that equals `value` (10.0 finds 10), or `value` itself if none does."""
+        return next((choice for choice in self.choices if _same(choice, value)), value)
+
+    def contains(self, value: Any) -> bool:
+        return any(_same(choice, value) for choice in self.choices)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"choices": list(self.choices)}
+
+    def __str__(self) -> str:
+        return str(list(self.choices))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One value, not searched."""
+
+    value: Value
+
+    def cast(self, value: Any) -> Value:
+        return self.value if self.contains(value) else value
+
+    def contains(self, value: Any) -> bool:
+        return _same(self.value, value)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+Dimension = Range | Choice | Fixed
+
+
+@dataclass(frozen=True)
+class Point:
+    """Values that somebody tuned by hand, and where they are printed."""
+
+    source: str
+    datasets: tuple[str, ...]
+    values: Mapping[str, Value]
+    name: str = "paper"
+
+    def to_record(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "source": self.source,
+            "datasets": list(self.datasets),
+            "values": dict(self.values),
+        }
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be tried of one method: `paper` holds its hand-tuned points, `dimensions` what surrounds them.
+
+    `fields` are the method's hyperparameters, True for those without a default. A field without a dimension keeps
+    the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
+    """
+
+    paper: tuple[Point, ...]
+    dimensions: Mapping[str, Dimension]
+    fields: Mapping[str, bool]
+
+    def points(self, dataset: str, like: str | None = None) -> list[Point]:
+        """The points for `dataset`; failing that for the data set it is `like`; failing that the first one."""
+        for name in (dataset, like):
+            if found := [point for point in self.paper if name in point.datasets]:
+                return found
+        return [self.paper[0]]
+
+    def on(self, dataset: str, like: str | None = None) -> "Space":
+        """The space of one data set: only its points, and every field its first point gives has a dimension."""
+        points = self.points(dataset, like)
+        fixed = {name: Fixed(value) for name, value in points[0].values.items()}
+        return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
+
+    def with_fixed(self, values: Mapping[str, Value]) -> "Space":
+        """The space with some fields pinned, in the points as well: what the user says wins over any range.
+
+        Points that the pins make alike become one. Raises ValueError for an unknown name or a wrong kind of value.
+        """
+        pins = {}
+        for name, value in values.items():
+            if name not in self.fields:
+                raise ValueError(_unknown(name, self.fields))
+            dimension = self.dimensions.get(name)
+            pins[name] = _cast(name, dimension if isinstance(dimension, Range) else Fixed(value), value)
+        points: list[Point] = []
+        for point in self.paper:
+            pinned = replace(point, values={**point.values, **pins})
+            if not any((pinned.values, pinned.datasets) == (p.values, p.datasets) for p in points):
+                points.append(pinned)
+        fixed = {name: Fixed(value) for name, value in pins.items()}
+        return replace(self, paper=tuple(points), dimensions={**self.dimensions, **fixed})
+
+    def to_record(self) -> dict[str, dict[str, Any]]:
+        """The dimensions as JSON has them, e.g. `{"beta": {"low": 1e-3, "high": 20, "log": true}}`."""
+        return {name: dimension.to_record() for name, dimension in self.dimensions.items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Mapping], points: Iterable[Mapping[str, Any]]) -> "Space":
+        """The space that `to_record`, and `to_record` of its points, came from; all fields count as optional."""
+        dimensions = {}
+        for name, entry in record.items():
+            if "choices" in entry:
+                dimensions[name] = Choice(tuple(entry["choices"]))
+            elif "low" in entry:
+                dimensions[name] = Range(
+                    entry["low"], entry["high"], entry.get("log", False), entry.get("int", False)
+                )
+            else:
+                dimensions[name] = Fixed(entry["value"])
+        paper = tuple(Point(p["source"], tuple(p["datasets"]), p["values"], p["name"]) for p in points)
+        return cls(
+            paper, dimensions, dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False)
+        )
+
+
+def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
+    """Reads a search space and checks it against the method's hyperparameters.
+
+    `hyper_fields` maps the name of each hyperparameter to True if the method cannot do without it. Raises ValueError,
+    in one line that names the file, the place and the way out.
+    """
+    path = Path(path)
+    try:
+        return _space(tomllib.loads(path.read_text(encoding="utf-8")), hyper_fields)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # of ours, of the TOML parser, or of the decoding
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
+    _refuse_unknown("top level", document, ("paper", "space"))
+    papers = document.get("paper")
+    if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
+        raise ValueError(
+            "no [[paper]] table; every study starts from a hand-tuned point, so write at least one"
+        )
+    table = document.get("space")
+    if not isinstance(table, dict):
+        raise ValueError("no [space] table; write one (an empty one tries the [[paper]] points only)")
+    _refuse_unknown("[space]", table, fields)
+    dimensions = {name: _dimension(f"[space] {name}", entry) for name, entry in table.items()}
+    paper = tuple(
+        _point(f"[[paper]] {i}", entry, dimensions, fields) for i, entry in enumerate(papers, start=1)
+    )
+    return Space(paper, dimensions, dict(fields))
+
+
+def _dimension(where: str, entry: Any) -> Dimension:
+    if isinstance(entry, list):
+        choices = tuple(_scalar(where, choice) for choice in entry)
+        if not choices:
+            raise ValueError(f"{where}: the list of choices is empty; name at least one value")
+        for i, choice in enumerate(choices):
+            if any(_same(choice, other) for other in choices[:i]):
+                raise ValueError(f"{where}: {choice!r} stands twice among the choices; keep one")
+        return Choice(choices)
+    if not isinstance(entry, dict):
+        return Fixed(_scalar(where, entry))
+
+    _refuse_unknown(where, entry, ("low", "high", "log", "int"))
+    for bound in ("low", "high"):
+        if bound not in entry:
+            raise ValueError(f"{where}: a range needs low and high, {bound} is missing")
+    for flag in ("log", "int"):
+        if not isinstance(entry.get(flag, False), bool):
+            raise ValueError(f"{where}: {flag} = {entry[flag]!r} is not a boolean; write true or false")
+    log, integer = entry.get("log", False), entry.get("int", False)
+    anything = Range(-math.inf, math.inf, log, integer)
+    low, high = (_cast(f"{where}: {bound}", anything, entry[bound]) for bound in ("low", "high"))
+    if not low < high:
+        raise ValueError(
+            f"{where}: low = {low} is not below high = {high}; swap them, or write a single value"
+        )
+    if log and low <= 0:
+        raise ValueError(f"{where}: a log range needs low > 0, got {low}; raise low or drop log")
+    return Range(low, high, log, integer)
+
+
+def _point(
+    where: str, entry: Mapping[str, Any], dimensions: Mapping[str, Dimension], fields: Mapping[str, bool]
+) -> Point:
+    _refuse_unknown(where, entry, ("name", "source", "datasets", "values"))
+    datasets, values = entry.get("datasets"), entry.get("values")
+    for key in ("name", "source"):
+        if not isinstance(entry.get(key, "paper"), str) or not entry.get(key, "paper").strip():
+            raise ValueError(f"{where}: {key} = {entry[key]!r} is not a text; write it in quotes")
+    if "source" not in entry:
+        raise ValueError(f"{where}: no source; say where the values are printed, or that they are our choice")
+    if not isinstance(datasets, list) or not datasets or not all(isinstance(name, str) for name in datasets):
+        raise ValueError(f'{where}: datasets must be a list of names such as ["mnist"], got {datasets!r}')
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: no values; write values = {{ name = value, ... }}")
+
+    _refuse_unknown(f"{where}: values", values, fields)
+    for name, required in fields.items():
+        if name in values:
+            continue
+        if required:
+            raise ValueError(
+                f"{where}: {name} is missing; the method has no default for it, so add it to values"
+            )
+        if name in dimensions:
+            raise ValueError(f"{where}: {name} is missing but stands in [space]; add the paper's value")
+    cast = {}
+    for name, value in values.items():
+        dimension = dimensions.get(name) or Fixed(value)
+        cast[name] = value = _cast(f"{where}: {name}", dimension, _scalar(f"{where}: {name}", value))
+        if not dimension.contains(value):
+            kind = "widen the range" if isinstance(dimension, Range) else "add it there"
+            raise ValueError(
+                f"{where}: {name} = {value!r} is outside [space] {dimension}; {kind} or correct the value"
+            )
+    return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"))
+
+
+def _cast(where: str, dimension: Dimension, value: Any) -> Value:
+    try:
+        return dimension.cast(value)
+    except ValueError as error:
+        raise ValueError(f"{where} = {error}; correct it") from None
+
+
+def _scalar(where: str, value: Any) -> Value:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} = {value!r} is not a finite number; correct it")
+    if not isinstance(value, (bool, int, float, str)):
+        raise ValueError(f"{where} = {value!r} is not a number, text or boolean; write one of these")
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, and not merely so because Python counts True as 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and a == b
+
+
+def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"{where}: {_unknown(key, known)}")
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key, list(known), n=1)
+    return f"unknown key {key!r}; " + (
+        f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    )
