@@ -1,8 +1,8 @@
 """A method's search space: the papers' hand-tuned points and the ranges around them, read from TOML.
 
-The files under `search_spaces/` are where people change what a sweep tries, so this module is where their slips
-end: a misspelt key, a forgotten value or a paper's point outside its own range is one line here, before any
-machine starts. It knows nothing of the methods: the names of a method's hyperparameters are handed in.
+The files under `search_spaces/` are where people change what a sweep tries, so this module is where their
+slips end: a misspelt key, a forgotten value or a paper's point outside its own range is one line here, before
+any machine starts. It knows nothing of the methods: the names of a method's hyperparameters are handed in.
 
     [[paper]]                                # runs first, as trial 0; further points of a data set follow it
     name     = "paper"                       # optional
@@ -28,7 +28,7 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Range:
-    """Every number from `low` to `high`, both included; whole ones if `integer`, drawn on a log scale if `log`."""
+    """The numbers from `low` to `high`, both included: whole ones if `integer`, on a log scale if `log`."""
 
     low: float
     high: float
@@ -121,8 +121,8 @@ class Point:
 class Space:
     """What may be tried of one method: `paper` holds its hand-tuned points, `dimensions` what surrounds them.
 
-    `fields` are the method's hyperparameters, True for those without a default. A field without a dimension keeps
-    the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
+    `fields` are the method's hyperparameters, True for those without a default. A field without a dimension
+    keeps the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
     """
 
     paper: tuple[Point, ...]
@@ -130,14 +130,14 @@ class Space:
     fields: Mapping[str, bool]
 
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
-        """The points for `dataset`; failing that for the data set it is `like`; failing that the first one."""
+        """The points for `dataset`; failing that, those for what it is `like`; failing that, the first one."""
         for name in (dataset, like):
             if found := [point for point in self.paper if name in point.datasets]:
                 return found
         return [self.paper[0]]
 
     def on(self, dataset: str, like: str | None = None) -> "Space":
-        """The space of one data set: only its points, and every field its first point gives has a dimension."""
+        """The space of one data set: its points only, and a dimension for every field the first of them gives."""
         points = self.points(dataset, like)
         fixed = {name: Fixed(value) for name, value in points[0].values.items()}
         return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
@@ -145,7 +145,8 @@ class Space:
     def with_fixed(self, values: Mapping[str, Value]) -> "Space":
         """The space with some fields pinned, in the points as well: what the user says wins over any range.
 
-        Points that the pins make alike become one. Raises ValueError for an unknown name or a wrong kind of value.
+        Points that the pins make alike become one. Raises ValueError for an unknown name or a wrong kind of
+        value.
         """
         pins = {}
         for name, value in values.items():
@@ -167,7 +168,7 @@ class Space:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Mapping], points: Iterable[Mapping[str, Any]]) -> "Space":
-        """The space that `to_record`, and `to_record` of its points, came from; all fields count as optional."""
+        """The space that the records of its dimensions and of its points came from; no field is required."""
         dimensions = {}
         for name, entry in record.items():
             if "choices" in entry:
@@ -187,8 +188,8 @@ class Space:
 def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
     """Reads a search space and checks it against the method's hyperparameters.
 
-    `hyper_fields` maps the name of each hyperparameter to True if the method cannot do without it. Raises ValueError,
-    in one line that names the file, the place and the way out.
+    `hyper_fields` maps the name of each hyperparameter to True if the method cannot do without it. Raises
+    ValueError, in one line that names the file, the place and the way out.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Search spaces: what is read is what was written, and every slip is one line that names place and way out."""
+"""Search spaces: what is read is what was written, and a slip is one line that names the way out."""
 
 import json
 from importlib.resources import files
