@@ -130,14 +130,14 @@ class Space:
     fields: Mapping[str, bool]
 
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
-        """The points for `dataset`; failing that, those for what it is `like`; failing that, the first one."""
+        """The points for `dataset`; failing that, for what it is `like`; failing that, the first one."""
         for name in (dataset, like):
             if found := [point for point in self.paper if name in point.datasets]:
                 return found
         return [self.paper[0]]
 
     def on(self, dataset: str, like: str | None = None) -> "Space":
-        """The space of one data set: its points only, and a dimension for every field the first of them gives."""
+        """The space of one data set: its points, and a dimension for every field the first of them gives."""
         points = self.points(dataset, like)
         fixed = {name: Fixed(value) for name, value in points[0].values.items()}
         return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
