@@ -63,9 +63,9 @@ class Rungs:
         """Tells the value of `trial` after `epoch`, True if it goes on.
 
         A trial is judged once at a rung, by its first report at or past that level. It goes on if it is among
-        the best one in `factor` of those seen there so far, itself included; until there are `factor` of them,
-        all do. A value that is not finite is the worst. What was decided stays: a trial that comes back from a
-        checkpoint is not judged anew, and one that was stopped stands on no further rung.
+        the best one in `factor` of those seen there so far, itself included; until there are `factor` of
+        them, all do. A value that is not finite is the worst. What was decided stays: a trial that comes back
+        from a checkpoint is not judged anew, and one that was stopped stands on no further rung.
         """
         if not self.goes_on(trial):
             return False
