@@ -1,0 +1,147 @@
+"""The front door of the data: `load` gives any data set as uint8 arrays, split into train, valid and test.
+
+A data set is one short file of this folder, found by its file name (files that start with `_` are plumbing).
+It defines `read(root, download) -> Source`, and `NAME` where the data set's name is no Python name; nothing
+else is edited. Any folder of pictures is a data set too, under the name `folder:PATH`.
+
+N pictures, C H W channels, height and width of a picture, P coordinates of a point.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from . import _folder
+from ._prepare import places, prepare
+from ._source import Part, Pictures, Source
+
+__all__ = ["Split", "Splits", "load", "names"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, uint8 (N, C, H, W), C-contiguous, and their labels, int64 (N,), where known.
+
+    The images may be a read-only memory map. A data set of points holds float32 (N, P) instead.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: what tables call it, whose hand-tuned values fit it, and its three splits."""
+
+    name: str
+    like: str
+    train: Split
+    valid: Split
+    test: Split
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture, (C, H, W); of one point, (P,)."""
+        return self.train.images.shape[1:]
+
+
+def names() -> list[str]:
+    """The names that `load` knows, sorted; `folder:PATH` is understood besides."""
+    return sorted(_readers())
+
+
+def load(
+    name: str,
+    root: str | Path,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    split_seed: int = 0,
+    download: bool = True,
+) -> Splits:
+    """The data set `name` under the folder `root`.
+
+    The validation split is the last tenth of a permutation of the official training split, seeded by
+    `split_seed`, unless the data set brings its own; the test split is the official one, else a fixed part.
+    Where pictures have to be decoded or resized the result is kept in a file, memory-mapped from then on (see
+    `_prepare`).
+
+    size: square side in pixels; pictures are cut to the central square and resized, bilinear, antialiased.
+    channels: 1 (luma) or 3 (grey is replicated).
+    download: fetch what is missing under `root`, where the data set can be downloaded.
+
+    Raises a `ValueError` of one line for an unknown name, a bad option, and missing or damaged files.
+    """
+    if size is not None and not 1 <= size <= 4096:
+        raise ValueError(
+            f"size = {size} is not a side in pixels; give a whole number from 1 to 4096, or none"
+        )
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels = {channels} is not known; give 1 (grey), 3 (colour), or none")
+    root = Path(root).expanduser()
+    source = _read(name, root, download)
+    parts = _split(source, split_seed)
+    if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
+        arrays = [np.ascontiguousarray(part.images) for part in parts]
+    elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
+        raise ValueError(f"{source.name}: size and channels are for pictures, and this data set holds points")
+    else:
+        folders = places(None if name.startswith("folder:") else root)
+        arrays = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
+    train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
+    return Splits(source.name, source.like or _likeness(train.images), train, valid, test)
+
+
+def _readers() -> dict[str, Callable[[Path, bool], Source]]:
+    stems = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    modules = {stem: import_module(f"{__name__}.{stem}") for stem in stems}
+    return {getattr(module, "NAME", stem): module.read for stem, module in modules.items()}
+
+
+def _read(name: str, root: Path, download: bool) -> Source:
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        if not path:
+            raise ValueError(f"data set '{name}' names no folder; write folder:PATH")
+        return _folder.read(Path(path).expanduser())
+    readers = _readers()
+    if name not in readers:
+        near = difflib.get_close_matches(name.lower(), readers, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ValueError(f"data set '{name}' is not known; {hint}known are {', '.join(names())}, folder:PATH")
+    return readers[name](root, download)
+
+
+def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:
+    if source.valid is not None:
+        return source.train, source.valid, source.test
+    n = len(source.train)
+    held_out = source.held_out or max(1, n // 10)
+    order = np.random.default_rng(seed).permutation(n)
+    return source.train.take(order[:-held_out]), source.train.take(order[-held_out:]), source.test
+
+
+def _fits(images: np.ndarray, size: int | None, channels: int | None) -> bool:
+    if size is None and channels is None:
+        return True
+    return images.ndim == 4 and images.shape[1:] == (
+        channels or images.shape[1],
+        size or images.shape[2],
+        size or images.shape[3],
+    )
+
+
+def _likeness(images: np.ndarray) -> str:
+    """Grey pictures, in one channel or in three equal ones, go with MNIST; all others with CIFAR-10."""
+    some = images[:: max(1, len(images) // 1000)]  # (n, C, H, W)
+    return "mnist" if (some == some[:, :1]).all() else "cifar10"
