@@ -1,0 +1,238 @@
+"""The record of a sweep: an append-only file of JSON lines, and the one source of truth about it.
+
+Ray, Optuna, MLflow, the screen and the tables are told what happened; none of them is the only one who knows.
+Every one of them can die, be wiped or lag behind, and is rebuilt from this file. So its rules are strict: one
+writer at a time, whole lines only, no number that JSON has no word for, and what marks a trial's fate is on
+the disk before anybody acts on it.
+
+    {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", "number": 0,
+    ...}
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+EVENTS = ("sweep", "start", "report", "end", "finish")
+STATES = ("complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled")
+
+
+class Record:
+    """A record opened for writing; use it in a `with` statement.
+
+    Opening takes the lock of the sweep, which the system frees when the process ends, however it ends. It
+    also cuts away a line that a crash left unfinished. `clock` gives the time of an event, in seconds.
+
+    Raises ValueError if another process has the record open, or a line that is not the last is corrupt.
+    """
+
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opening:
+            opening.enter_context(_lock(self.path))
+            self._file = opening.enter_context(open(self.path, "ab", buffering=0))
+            self._file.truncate(follow(self.path)[1])
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            os.fsync(folder)  # the name of a new file is on the disk only once its folder is
+            os.close(folder)
+            self._open = opening.pop_all()
+
+    def append(self, event: str, **fields: Any) -> Event:
+        """Writes one event and returns it as it will be read again.
+
+        All but reports are on the disk when this returns; reports may be lost with the machine, but not with
+        the process, and training repeats them. Raises ValueError for an unknown event or a NaN or infinity
+        anywhere in `fields`; nothing is written then, nor if the disk is full (OSError).
+        """
+        if event not in EVENTS:
+            raise ValueError(f"{self.path.name}: unknown event {event!r}; known are {', '.join(EVENTS)}")
+        try:
+            line = json.dumps({"time": self._clock(), "event": event, **fields}, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"{self.path.name}: {event} event: {error}; leave such values out") from None
+        data = line.encode() + b"\n"
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except BaseException:
+            self._file.truncate(end)  # half a line would corrupt the next one
+            raise
+        if event != "report":
+            os.fsync(self._file.fileno())
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Frees the lock. The record cannot be written afterwards."""
+        self._open.close()
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read(path: str | Path) -> list[Event]:
+    """All events of a record, also of one that is being written.
+
+    A last line that is torn does not count. Raises ValueError naming the line if an earlier one is corrupt.
+    """
+    return follow(path)[0]
+
+
+def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The events from byte `offset` on, and the offset to ask for the next time."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read()
+    events, position = [], 0
+    while (end := data.find(b"\n", position)) >= 0:
+        try:
+            event = json.loads(data[position:end])
+            if not isinstance(event, dict) or "event" not in event:
+                raise ValueError("not an event")
+        except ValueError:  # of ours, of the JSON parser, or of the decoding
+            if end + 1 == len(data):
+                break  # the machine died while it wrote; whoever opens the record to write cuts this away
+            with open(path, "rb") as file:
+                line = file.read(offset + position).count(b"\n") + 1
+            raise ValueError(f"{path}: line {line} is not an event; repair or remove it") from None
+        events.append(event)
+        position = end + 1
+    return events, offset + position
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds the lock beside `path`, a file that says who holds it."""
+    with open(path.with_suffix(".lock"), "a+") as lock:  # not "w": the holder's name must survive our failing
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise ValueError(
+                f"{path}: is being written by {holder}; wait for that sweep, stop it, or choose another name"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
+@dataclass
+class Trial:
+    """What is known of one trial; `state` is "running" from its start to its end, and again after a new
+    start."""
+
+    name: str
+    study: str
+    number: int
+    metric: str  # of its study
+    values: dict[str, Any]
+    origin: str
+    seed: int
+    attempt: int
+    started: float  # of the first attempt; seconds since 1970, as all times here
+    state: str = "running"
+    ended: float | None = None
+    reason: str | None = None
+    worker: dict[str, Any] | None = None
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # epoch -> the first row reported for it
+    end_epoch: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch it is known to have finished."""
+        return max(self.end_epoch, *self.rows, 0)
+
+    @property
+    def value(self) -> float | None:
+        """The metric of its study at the last epoch that has it."""
+        evaluated = [epoch for epoch, row in self.rows.items() if self.metric in row["metrics"]]
+        return self.rows[max(evaluated)]["metrics"][self.metric] if evaluated else None
+
+
+@dataclass
+class Trials:
+    """The state of a sweep, folded from its events; `tell` takes one more."""
+
+    sweep: Event | None = None  # the latest sweep event
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> its entry in that event
+    trials: dict[str, Trial] = field(default_factory=dict)
+    outcome: str | None = None  # of the latest finish, None while the sweep runs
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event]) -> "Trials":
+        """The state after `events`. Raises ValueError if they do not follow from each other."""
+        trials = cls()
+        for event in events:
+            trials.tell(event)
+        return trials
+
+    def tell(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "sweep":
+            self.sweep, self.outcome = event, None
+            self.studies |= {study["study"]: study for study in event["studies"]}
+        elif kind == "start":
+            self._start(event)
+        elif kind == "report":
+            trial = self._of(event)
+            for row in event["rows"]:
+                trial.rows.setdefault(row["epoch"], row)
+        elif kind == "end":
+            trial = self._of(event)
+            trial.state, trial.ended = event["state"], event["time"]
+            trial.reason, trial.worker = event.get("reason"), event.get("worker")
+            trial.end_epoch = event.get("epoch") or 0
+        elif kind == "finish":
+            self.outcome = event["outcome"]
+
+    def of(self, study: str) -> list[Trial]:
+        """The trials of one study, by number."""
+        return sorted((t for t in self.trials.values() if t.study == study), key=lambda trial: trial.number)
+
+    def best(self, study: str) -> Trial | None:
+        """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
+        complete = [t for t in self.of(study) if t.state == "complete" and t.value is not None]
+        return min(complete, key=lambda trial: trial.value, default=None)
+
+    def _start(self, event: Event) -> None:
+        name, study = event["trial"], event["study"]
+        if study not in self.studies:
+            raise ValueError(f"{name}: starts in {study!r}, which no sweep event lists; repair the record")
+        if name in self.trials:
+            trial = self.trials[name]
+            trial.attempt, trial.state = event["attempt"], "running"
+            trial.ended = trial.reason = trial.worker = None
+            trial.end_epoch = 0
+            return
+        self.trials[name] = Trial(
+            name,
+            study,
+            event["number"],
+            self.studies[study]["metric"],
+            event["values"],
+            event["origin"],
+            event["seed"],
+            event["attempt"],
+            started=event["time"],
+        )
+
+    def _of(self, event: Event) -> Trial:
+        if event["trial"] not in self.trials:
+            raise ValueError(f"{event['trial']}: {event['event']} event before its start; repair the record")
+        return self.trials[event["trial"]]
