@@ -5,8 +5,7 @@ Every one of them can die, be wiped or lag behind, and is rebuilt from this file
 writer at a time, whole lines only, no number that JSON has no word for, and what marks a trial's fate is on
 the disk before anybody acts on it.
 
-    {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", "number": 0,
-    ...}
+    {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", ...}
 """
 
 import fcntl

@@ -69,7 +69,7 @@ def test_a_torn_last_line_does_not_count_and_is_cut_away(path):
 @given(st.data())
 def test_a_crash_at_any_byte_leaves_a_readable_record(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("crash") / "record.jsonl"
-    with Record(path) as record:
+    with Record(path, clock=lambda: 0.0) as record:
         events = [record.append("report", trial=data.draw(st.text()), rows=[]) for _ in range(3)]
     cut = data.draw(st.integers(0, path.stat().st_size))
     whole = path.read_bytes()[:cut].count(b"\n")
