@@ -1,0 +1,123 @@
+"""Addresses of tracking servers: are they usable, and may they be shown?
+
+A sweep must not start with a server that does not answer, and a password that stands in an address must not
+reach a record, a log or a message. Both questions are settled here without importing mlflow, which takes
+seconds.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import sqlite3
+from pathlib import Path
+
+SECONDS_TO_ANSWER = 5
+SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
+
+_CREDENTIALS = re.compile(r"://(?:[^\s/@:]*:\S*|[^\s/@]+)@")
+_SECRET_OPTION = re.compile(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s'\"]+")
+_DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def redact(text: str) -> str:
+    """`text`, an address or a message that quotes one, without user names, passwords and tokens."""
+    return _SECRET_OPTION.sub(r"\1=***", _CREDENTIALS.sub("://***@", text))
+
+
+def absolute(uri: str) -> str:
+    """The same store whatever the working directory: a relative sqlite file is resolved."""
+    file = sqlite_file(uri)
+    return uri if file is None else f"sqlite:///{file}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a sqlite address, None for any other address."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def fingerprint(uri: str) -> str:
+    """Names an address in file names; a new password is still the same address."""
+    return hashlib.sha256(redact(absolute(uri)).encode()).hexdigest()[:12]
+
+
+def check(uri: str) -> None:
+    """Asks the server behind `uri` for a sign of life, for at most about 5 seconds.
+
+    Raises ValueError, in one line without credentials, if runs cannot be tracked there. Creates nothing.
+    """
+    scheme = uri.partition("://")[0].partition("+")[0]
+    if sqlite_file(uri):
+        problem = _sqlite_problem(sqlite_file(uri))
+    elif scheme in ("http", "https"):
+        problem = _http_problem(uri)
+    elif scheme in _DATABASES:
+        problem = _database_problem(uri)
+    else:
+        problem = "is not an address of a tracking server"
+    if problem:
+        raise ValueError(redact(f"--tracking-uri {uri} {problem}; give {SHAPES}"))
+
+
+def _sqlite_problem(file: Path) -> str | None:
+    if file.is_dir():
+        return "is a folder, not a database file"
+    if file.exists():
+        return _sqlite_file_problem(file)
+    folder = next(parent for parent in file.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return f"cannot be created: {folder} is not a folder that we may write"
+    return None
+
+
+def _sqlite_file_problem(file: Path) -> str | None:
+    if not os.access(file, os.W_OK):
+        return "may not be written"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("select name from sqlite_master")}
+    except sqlite3.Error as error:
+        return f"cannot be read ({error})"
+    return None if not tables or "experiments" in tables else "is a database of something other than MLflow"
+
+
+def _http_problem(uri: str) -> str | None:
+    import requests
+
+    # Not /health: that one also answers those whom the server refuses (wrong password, host not allowed).
+    question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **_authentication())
+    except requests.RequestException as error:
+        return f"does not answer ({type(error).__name__}); start the server"
+    if answer.status_code in (401, 403):
+        return (
+            f"refuses us (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or start the server with --allowed-hosts"
+        )
+    if not answer.ok or not answer.headers.get("content-type", "").startswith("application/json"):
+        return f"answers, but not as an MLflow server does (HTTP {answer.status_code})"
+    return None
+
+
+def _authentication() -> dict:
+    """What MLflow's own client would send, from the same variables; else what stands in the address."""
+    name, password = (os.environ.get(f"MLFLOW_TRACKING_{part}") for part in ("USERNAME", "PASSWORD"))
+    if name and password:
+        return {"auth": (name, password)}
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return {"headers": {"Authorization": f"Bearer {token}"}} if token else {}
+
+
+def _database_problem(uri: str) -> str | None:
+    import sqlalchemy
+
+    limit = {} if uri.startswith("mssql") else {"connect_timeout": SECONDS_TO_ANSWER}
+    try:
+        engine = sqlalchemy.create_engine(uri, connect_args=limit, poolclass=sqlalchemy.pool.NullPool)
+        engine.connect().close()
+    except ModuleNotFoundError as error:
+        return f"needs a driver: pip install {error.name}"
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        return f"does not answer ({' '.join(str(error).split())[:200]})"
+    return None

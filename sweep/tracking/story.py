@@ -1,0 +1,223 @@
+"""What the record tells of each trial, in the words of MLflow: name, parameters, tags, status, rows.
+
+A `Story` is folded from the record event by event and holds nothing of its own, so it can be told again at
+any time, to any server, and says the same. Nothing here knows of a server or a file.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.record import Event, Trial, Trials
+from sweep.tracking.address import redact
+
+PARENT = None  # stands for the sweep's own run wherever runs are named by trial
+
+# FINISHED is kept for trials that had their whole budget, so that a list filtered by status compares like
+# with like. The tag `outcome` holds the exact state.
+STATUS = {
+    "complete": "FINISHED",
+    "done": "FINISHED",
+    "pruned": "KILLED",
+    "preempted": "KILLED",
+    "cancelled": "KILLED",
+    "interrupted": "KILLED",
+    "orphan": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "out_of_memory": "FAILED",
+    "running": "RUNNING",
+}
+
+_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # characters, limits of MLflow
+_REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
+_TOLD: dict = {"metrics": {}}  # takes the place of rows that are not needed any more
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """How a run should look: its name, parameters, tags, status, and times in milliseconds."""
+
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    started: int
+    ended: int | None
+
+    @property
+    def status(self) -> str:
+        return STATUS[self.tags["outcome"]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one epoch; equal measurements are one row in MLflow, however often they are sent."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+
+class Story:
+    """The sweep that its users call `name`, and its trials, as far as the record has been read.
+
+    Attributes:
+        touched: the trials of which there is something to tell, PARENT among them.
+        held: a driver works on the sweep; if not, what has not ended will not.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.touched: set[str | None] = set()
+        self.held = True
+        self._name = name
+        self._trials = Trials()
+        self._first: Event = {}  # the sweep's first event
+        self._ended: float | None = None
+        self._vectors: dict[str, dict] = {}  # of the last epoch that had any
+
+    @property
+    def sweep(self) -> str:
+        """The sweep's id."""
+        return self._first["sweep"]
+
+    @property
+    def trials(self) -> Iterable[str]:
+        return self._trials.trials.keys()
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of all trials together."""
+        return sum(len(trial.rows) for trial in self._trials.trials.values())
+
+    def add(self, event: Event) -> None:
+        """Takes the next event of the record. Raises ValueError if it does not follow from the others."""
+        self._trials.tell(event)
+        if event["event"] == "sweep":
+            self._first = self._first or event
+        if event["event"] == "finish":
+            self._ended = event["time"]
+        if event["event"] == "report":
+            self._keep_vectors(event)
+        self.touched.add(event.get("trial", PARENT))
+
+    def release(self) -> None:
+        """No driver works on this sweep any more: whatever has not ended is from now on interrupted."""
+        self.held = False
+        self.touched |= {name for name, trial in self._trials.trials.items() if trial.state == "running"}
+        self.touched.add(PARENT)
+
+    def told(self, name: str | None) -> None:
+        """Somebody has been told all there is to say of this trial."""
+        self.touched.discard(name)
+        if name in self._trials.trials:
+            trial = self._trials.trials[name]
+            trial.rows = dict.fromkeys(trial.rows, _TOLD)
+
+    def rows(self, name: str | None) -> list[Measurement]:
+        """The finite metrics of the epochs not yet told, at the time when they were recorded."""
+        trial = self._trials.trials.get(name)
+        rows = [] if trial is None else [row for row in trial.rows.values() if row is not _TOLD]
+        return [
+            Measurement(_key(key), float(value), _milliseconds(row["time"]), row["epoch"])
+            for row in rows
+            for key, value in row["metrics"].items()
+            if math.isfinite(value)
+        ]
+
+    def documents(self, name: str | None) -> dict[str, dict]:
+        """What does not fit into rows: the vectors of the last evaluation, by file name."""
+        return {"vectors.json": self._vectors[name]} if name in self._vectors else {}
+
+    def portrait(self, name: str | None) -> Portrait:
+        """How the run of a trial, or the parent run, should look."""
+        if name is PARENT:
+            return self._sweep_portrait()
+        if name in self._trials.trials:
+            return self._trial_portrait(self._trials.trials[name])
+        return Portrait(name, params={}, tags={"outcome": "orphan"}, started=0, ended=None)
+
+    def _sweep_portrait(self) -> Portrait:
+        config, now = (_flat(event.get("config") or {}) for event in (self._first, self._trials.sweep))
+        tags = {
+            "sweep_id": self.sweep,
+            "outcome": self._last_word(self._trials.outcome or "running"),
+            "studies": ", ".join(self._trials.studies),
+        }
+        tags |= self._origins() | _flat({"machine": self._trials.sweep.get("machine") or {}})
+        # Parameters cannot change, but a sweep that was extended or resumed may have another configuration.
+        tags |= {f"config.{key}": value for key, value in now.items() if config.get(key) != value}
+        ended = self._ended if self._trials.outcome else None
+        return _portrait(self._name, config, tags, self._first["time"], ended)
+
+    def _trial_portrait(self, trial: Trial) -> Portrait:
+        study = self._trials.studies[trial.study]
+        tags = {
+            "trial_id": trial.name,
+            "sweep_id": self.sweep,
+            "study": trial.study,
+            "method": study["method"],
+            "dataset": study["dataset"],
+            "seed": _text(trial.seed),
+            "origin": trial.origin,
+            "attempt": _text(trial.attempt),
+            "outcome": self._last_word(trial.state),
+            "reason": trial.reason or "",
+        }
+        number = "hand-tuned" if trial.origin == "paper" else trial.number
+        name = f"{study['method']} / {study['dataset']} / {number}"
+        return _portrait(name, _flat(trial.values), tags | self._origins(), trial.started, trial.ended)
+
+    def _last_word(self, state: str) -> str:
+        return state if state != "running" or self.held else "interrupted"
+
+    def _origins(self) -> dict[str, str]:
+        sweep = self._trials.sweep
+        return _flat({"versions": sweep.get("versions") or {}, "code": sweep.get("code") or ""})
+
+    def _keep_vectors(self, report: Event) -> None:
+        for row in report["rows"]:
+            if row.get("vectors"):
+                self._vectors[report["trial"]] = {"epoch": row["epoch"], **row["vectors"]}
+
+
+def _portrait(
+    name: str, params: Mapping[str, str], tags: Mapping[str, str], started: float, ended: float | None
+) -> Portrait:
+    def clean(pairs: Mapping[str, str], longest: int) -> dict[str, str]:
+        return {_key(key): redact(value)[:longest] for key, value in pairs.items()}
+
+    return Portrait(
+        name,
+        clean(params, _LONGEST_PARAM),
+        clean(tags, _LONGEST_TAG),
+        _milliseconds(started),
+        None if ended is None else _milliseconds(ended),
+    )
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"a": {"b": 1}} as {"a.b": "1"}: MLflow knows only keys and text."""
+    found = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    """A value as the record writes it; text stands for itself."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return _REFUSED_IN_KEYS.sub("_", key)[:_LONGEST_KEY]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
