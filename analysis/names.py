@@ -4,7 +4,6 @@ import math
 from numbers import Real
 
 METHODS = {
-    "ae": "AE",
     "vae": "VAE",
     "beta_vae": "BetaVAE",
     "wae": "WAE-MMD",
@@ -19,6 +18,7 @@ METHODS = {
     "rae_sn": "RAE-SN",
     "geco": "GECO",
     "aae": "AAE",
+    "ae": "AE",
 }
 DATASETS = {
     "digits": "digits",

@@ -1,0 +1,552 @@
+"""The pictures of a sweep, one language for all: hollow is hand-tuned, filled is tuned, grey did not finish.
+
+Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and two or
+three of them stand side by side on a desk. A method has the same colour and the same marker in every picture;
+the colours are the ones of Okabe and Ito that can be seen on white and on black, and the marker says the same
+to who cannot tell them apart. `themed_svg` turns a Figure into SVG text that takes its ink from the page.
+
+Units are those of the SVG: a Figure is WIDTH units wide, text is 10 units high.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from analysis.load import Study, Sweep
+from analysis.names import (
+    METHODS,
+    method_name,
+    metric_name,
+    readable,
+    short_knob,
+    short_metric,
+)
+from analysis.tables import change_words, hand_tuned_words
+
+WIDTH = 400  # units
+TEXT, SMALL = 10, 9
+# Each ink is an unusual shade, so that themed_svg can find it again and let the page decide.
+INK, MUTED, FAINT, PAPER = "#1b1f27", "#69707f", "#dde1e8", "#fefefd"
+THEME = {
+    INK: "currentColor",
+    MUTED: f"var(--plot-muted, {MUTED})",
+    FAINT: f"var(--plot-faint, {FAINT})",
+    PAPER: f"var(--plot-paper, {PAPER})",
+}
+GREY = "#8b909a"  # of trials that did not finish; seen on white and on black
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
+RASTER_FROM = 400  # marks; beyond, a picture embeds an image of them and stays small
+# Knobs that every training has; what else a method searches balances its terms.
+COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
+
+
+def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
+    """Colour and marker of a method; one that the papers do not know gets a free slot among `methods`."""
+    known = list(METHODS)
+    strangers = sorted({*methods, method} - set(known))
+    slot = (known + strangers).index(method)
+    return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
+
+
+def balance_knobs(study: Study) -> tuple[str, ...]:
+    """The searched numbers that weigh one term of a method's loss against another, by exclusion."""
+    return tuple(k for k in study.searched if k not in COMMON_KNOBS and "choices" not in study.space[k])
+
+
+def themed_svg(figure: Figure) -> str:
+    """SVG text that fills the width it is given and draws in the page's own colours and type.
+
+    Ink becomes currentColor, the greys and the paper the CSS variables --plot-muted, --plot-faint and
+    --plot-paper, text the font --plot-font; each has a fallback, so that the picture also stands alone.
+    """
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "analysis"}):
+        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
+    # Names of groups would repeat in a page with several pictures; nothing refers to them.
+    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
+    svg = re.sub(r"((?:\d|\.)+px) '[^;\"]*", r"\1 var(--plot-font, sans-serif)", svg)
+    for shade, ink in THEME.items():
+        svg = svg.replace(shade, ink)
+    return svg
+
+
+_SVG_ATTRIBUTES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
+
+
+def arrows(board: pd.DataFrame, dataset: str) -> Figure:
+    """From hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
+
+    board: what `tables.leaderboard` returns.
+    """
+    rows = board[board["dataset"] == dataset]
+    row_height, top, bottom = 44, 6, 40
+    height = top + row_height * len(rows) + bottom
+    figure = _figure(height)
+    ax = _axes(figure, 12, top, WIDTH - 24, height - top - bottom)
+    ax.set_ylim(len(rows), 0)
+    values = rows[["hand_tuned", "tuned"]].to_numpy(float).ravel()
+    _scale(ax.xaxis, values, pad=0.05)
+    ax.spines[:].set_visible(False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0, pad=6)
+    low, high = ax.get_xlim()
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = method_style(row.method, board["method"])
+        line = y + 0.72
+        ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
+        ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **_bold())
+        said = f"{hand_tuned_words(row)} → {readable(row.tuned) if row.complete else 'none complete'}"
+        change = change_words(row) if math.isfinite(row.improvement_percent) else ""
+        ax.text(0.85 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain())
+        ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **_bold())
+        hand, tuned = row.hand_tuned, row.tuned
+        if math.isfinite(tuned) and math.isfinite(hand):
+            ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
+        elif math.isfinite(tuned):  # the hand-tuned point has no value: it lies beyond every scale
+            ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
+            ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
+        if math.isfinite(hand):
+            ax.plot(hand, line, "o", ms=8, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
+        if math.isfinite(tuned):
+            ax.plot(tuned, line, marker, ms=9, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
+    metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
+    note = ", log scale" if ax.get_xscale() == "log" else ""
+    ax.set_xlabel(f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5)
+    return figure
+
+
+def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
+    """Every trial of a study as a curve through its hyperparameters down to its distance.
+
+    The axes lie on their sides, below each other, so that their names and numbers stay legible on a phone. The
+    better a complete trial, the more it has of the method's colour; trials that did not finish are grey and stop
+    short of the distance. Hollow and dashed is the hand-tuned point.
+    """
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    complete = trials[(trials["state"] == "complete") & trials["value"].notna()]
+    knobs, row_height, top, bottom = about.searched, 58, 24, 46
+    height = top + row_height * len(knobs) + bottom
+    figure = _figure(height)
+    ax = _axes(figure, 16, 0, WIDTH - 32, height)
+    ax.axis("off")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(height, 0)
+    levels = [top + row_height * row for row in range(len(knobs) + 1)]
+    places = []
+    for knob, level in zip(knobs, levels, strict=False):
+        place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"], about.hand_tuned.get(knob))
+        places.append(place)
+        log = " (log)" if about.is_log(knob) else ""
+        _lying_axis(ax, level, f"{knob}{log}", ticks)
+    value_place, ticks = _value_scale(complete["value"])
+    _lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
+
+    def course(trial: pd.Series, end: bool) -> list[tuple[float, float]]:
+        points = [(place(trial[f"hyper/{k}"]), y) for place, k, y in zip(places, knobs, levels, strict=False)]
+        return [*points, (value_place(trial["value"]), levels[-1])] if end else points
+
+    colour, marker = method_style(about.method, sweep.trials["method"])
+    others = trials.drop(complete.index)
+    _curves(ax, [course(t, end=False) for _, t in others.iterrows()], [(*to_rgb(GREY), 0.25)], 0.8, zorder=1)
+    ordered = complete.sort_values("value", ascending=False)
+    share = np.linspace(0, 1, len(ordered)) ** 2 if len(ordered) > 1 else np.ones(len(ordered))
+    shades = [(*_blend(GREY, colour, s), 0.3 + 0.55 * s) for s in share]
+    _curves(ax, [course(t, end=True) for _, t in ordered.iterrows()], shades, 1.2, zorder=2)
+    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    if hand is not None:
+        points = course(hand, end=hand.name in complete.index)
+        _curves(ax, [points], [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
+        ax.plot(*zip(*points, strict=True), "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False)
+    if best is not None:
+        points = course(best, end=True)
+        _curves(ax, [points], [colour], 2.6, zorder=3)
+        ax.plot(*zip(*points, strict=True), marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=6, clip_on=False)
+    return figure
+
+
+def distance_against_time(sweep: Sweep, dataset: str) -> Figure:
+    """The distance of every complete trial against its training seconds; hollow rings are hand-tuned points."""
+    return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
+
+
+def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
+    """Reconstruction error against the KL term of every complete trial; None if no method reports both.
+
+    The rate-distortion plane of Alemi et al., 2018: trials to the lower left of another dominate it.
+    """
+    return _cloud(sweep, dataset, "valid/kl", "valid/mse", "KL (nats per image, log)", log_x=True)
+
+
+def _cloud(
+    sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool
+) -> Figure | None:
+    """Complete trials of all studies of a data set in the plane of two metrics (y None: the objective)."""
+    studies = sweep.studies_of(dataset)
+    trials = sweep.trials[(sweep.trials["dataset"] == dataset) & (sweep.trials["state"] == "complete")]
+    y_column, y_name = (y, metric_name(y)) if y else ("value", short_metric(studies[0].metric))
+    if x not in trials or y_column not in trials:
+        return None
+    trials = trials[trials[x].notna() & trials[y_column].notna()]
+    if trials.empty:
+        return None
+    present = [study for study in studies if (trials["study"] == study.name).any()]
+    figure, top = _with_legend(sweep, [study.method for study in present], 230)
+    ax = _framed(figure, 44, top, WIDTH - 56, 230)
+    for study in present:
+        rows = trials[trials["study"] == study.name]
+        _points(ax, rows[x], rows[y_column], method_style(study.method, sweep.trials["method"]))
+        hand = rows[rows["origin"] == "paper"]
+        _rings(ax, hand[x], hand[y_column])
+    _scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
+    _scale(ax.yaxis, trials[y_column])
+    _title(ax, f"{y_name} ↓")
+    ax.set_xlabel(x_label, **_plain())
+    return figure
+
+
+def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
+    """The lowest distance found after so many finished trials, a step line per method.
+
+    Trials count in the order in which they ended, whatever their end; only complete ones can lower the line.
+    """
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        trials = sweep.trials_of(study.name)
+        trials = trials[~trials["state"].isin(["running", "cancelled", "preempted"])]
+        ended = trials["started"] + pd.to_timedelta(trials["seconds"], unit="s")
+        trials = trials.loc[ended.sort_values(kind="stable").index]
+        best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
+        if best.notna().any():
+            lines[study.method] = best.to_numpy(float)
+    if not lines:
+        return None
+    figure, top = _with_legend(sweep, list(lines), 200)
+    ax = _framed(figure, 44, top, WIDTH - 56, 200)
+    for method, best in lines.items():
+        colour, marker = method_style(method, sweep.trials["method"])
+        count = np.arange(1, len(best) + 1)
+        ax.step(count, best, where="post", color=colour, lw=2)
+        ax.plot(count[-1], best[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+    _scale(ax.xaxis, np.arange(1, max(map(len, lines.values())) + 1), log=False, whole=True)
+    _scale(ax.yaxis, np.concatenate(list(lines.values())))
+    metric = sweep.studies_of(dataset)[0].metric
+    _title(ax, f"best {short_metric(metric)} so far ↓")
+    ax.set_xlabel("finished trials", **_plain())
+    return figure
+
+
+def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
+    """A metric (the objective if None) against each searched hyperparameter, a panel each.
+
+    Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
+    earlier epoch. The dashed line is the hand-tuned value, the ring its trial. None if there is nothing to draw.
+    """
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    knobs = about.searched if knobs is None else tuple(knobs)
+    column = metric or "value"
+    if column not in trials or not knobs or trials[column].notna().sum() == 0:
+        return None
+    trials = trials[trials[column].notna()]
+    figure, panels = _panels(len(knobs))
+    for ax, knob in zip(panels, knobs, strict=True):
+        _slice(ax, sweep, about, trials, column, knob)
+        _title(ax, f"{short_knob(knob)}{' (log)' if about.is_log(knob) else ''}")
+    _scale_together(panels, trials[column], log=None if metric is None else False)
+    return figure
+
+
+def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
+    """Active dimensions (Burda et al., 2016) against each balance knob of each method, hand-tuned values marked.
+
+    None if no method of the data set has both.
+    """
+    drawn = []
+    for study in sweep.studies_of(dataset):
+        trials = sweep.trials_of(study.name)
+        if "valid/active_dims" in trials and trials["valid/active_dims"].notna().any():
+            drawn += [(study, trials, knob) for knob in balance_knobs(study)]
+    if not drawn:
+        return None
+    figure, panels = _panels(len(drawn))
+    for ax, (study, trials, knob) in zip(panels, drawn, strict=True):
+        _slice(ax, sweep, study, trials[trials["valid/active_dims"].notna()], "valid/active_dims", knob)
+        _title(ax, f"{method_name(study.method)}: {knob}")
+    everything = pd.concat([trials["valid/active_dims"] for _, trials, _ in drawn])
+    _scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
+    return figure
+
+
+def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figure | None:
+    """A metric (the objective if None) by epoch, a line per trial; those that ended early are grey."""
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    metric = metric or about.metric
+    curves = sweep.curves[(sweep.curves["metric"] == metric) & sweep.curves["trial"].isin(trials["trial"])]
+    if curves.empty:
+        return None
+    figure = _figure(200 + 62)
+    ax = _framed(figure, 44, 24, WIDTH - 56, 200)
+    colour, marker = method_style(about.method, sweep.trials["method"])
+    complete = set(trials.loc[trials["state"] == "complete", "trial"])
+    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    lines = {
+        trial: rows[["epoch", "value"]].to_numpy(float) for trial, rows in curves.groupby("trial", observed=True)
+    }
+    for finished, shade, width in ((False, (*to_rgb(GREY), 0.4), 0.9), (True, (*to_rgb(colour), 0.45), 1.2)):
+        chosen = [line for trial, line in lines.items() if (trial in complete) == finished]
+        ax.add_collection(
+            LineCollection(chosen, colors=[shade], linewidths=width, rasterized=len(chosen) > RASTER_FROM)
+        )
+        lone = np.array([line[0] for line in chosen if len(line) == 1]).reshape(-1, 2)
+        ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > RASTER_FROM)
+    if hand is not None and hand["trial"] in lines:
+        line = lines[hand["trial"]]
+        ax.plot(line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3)
+    if best is not None and best["trial"] in lines:
+        line = lines[best["trial"]]
+        ax.plot(line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4)
+    _scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
+    _scale(ax.yaxis, curves["value"])
+    _title(ax, f"{short_metric(metric)} by epoch")
+    ax.set_xlabel("epoch", **_plain())
+    return figure
+
+
+# Drawing, from here on in units and without knowing what a study is.
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor=PAPER)
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes by their inner box, in units from the upper left corner."""
+    whole = figure.get_figheight() * 72
+    ax = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
+    ax.patch.set_visible(False)
+    ax.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED, pad=4)
+    return ax
+
+
+def _framed(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    ax = _axes(figure, left, top, width, height)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(MUTED)
+    ax.grid(True, color=FAINT, lw=0.8)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Small plots in two columns that share their vertical axis."""
+    left, right, across, height, gap = 36, 6, 24, 104, 52
+    columns = min(2, count)
+    width = (WIDTH - left - right - across * (columns - 1)) / columns
+    figure = _figure(24 + math.ceil(count / 2) * (height + gap) - gap + 28)
+    boxes = [(left + (width + across) * (i % 2), 24 + (height + gap) * (i // 2)) for i in range(count)]
+    return figure, [_framed(figure, x, y, width, height) for x, y in boxes]
+
+
+def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
+    """A figure with a legend of methods on top, and where the axes may begin."""
+    columns, line = 4, 16
+    rows = math.ceil(len(methods) / columns)
+    top = 6 + rows * line + 24
+    figure = _figure(top + height + 38)
+    ax = _axes(figure, 10, 0, WIDTH - 20, 6 + rows * line)
+    ax.axis("off")
+    ax.set_xlim(0, columns)
+    ax.set_ylim(6 + rows * line, 0)
+    for i, method in enumerate(methods):
+        colour, marker = method_style(method, sweep.trials["method"])
+        x, y = i % columns, 12 + line * (i // columns)
+        ax.plot(x + 0.05, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
+        ax.text(x + 0.13, y, method_name(method), va="center_baseline", **_plain(INK))
+    return figure, top
+
+
+def _plain(colour: str = MUTED) -> dict:
+    return {"fontsize": TEXT, "color": colour}
+
+
+def _bold() -> dict:
+    return {"fontsize": TEXT + 1, "color": INK, "fontweight": "bold"}
+
+
+def _title(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=7)
+
+
+def _wide(values: np.ndarray) -> bool:
+    """Whether positive values span so much that only a logarithmic axis shows them all."""
+    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > 5
+
+
+def _ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = False) -> list[float]:
+    """A few round numbers between two bounds."""
+    if not log:
+        ticks = MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
+        return [float(t) for t in ticks if low <= t <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p * 1.0001 and m * 10.0**p <= high * 1.0001]
+        if len(ticks) <= most:
+            break
+    if len(ticks) > most:
+        ticks = ticks[:: math.ceil(len(ticks) / most)]
+    return ticks if len(ticks) > 1 else _ticks(low, high, log=False, most=4)
+
+
+def _bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, float]:
+    finite = np.asarray(list(values), float)
+    finite = finite[np.isfinite(finite)]
+    if finite.size == 0:
+        return (1.0, 10.0) if log else (0.0, 1.0)
+    low, high = float(finite.min()), float(finite.max())
+    if log:
+        span = math.log(high / low) or 1.0
+        return low * math.exp(-pad * span), high * math.exp(pad * span)
+    span = (high - low) or abs(high) or 1.0
+    return low - pad * span, high + pad * span
+
+
+def _scale(axis, values: Iterable[float], *, log: bool | None = None, pad: float = 0.06, whole: bool = False) -> None:
+    """Give an axis its scale, bounds and a few round ticks; log None lets the values decide."""
+    values = np.asarray(list(values), float)
+    values = values[np.isfinite(values)]
+    log = _wide(values) if log is None else log
+    low, high = _bounds(values, log, pad)
+    side = axis.axis_name
+    axis.axes.set(**{f"{side}scale": "log" if log else "linear", f"{side}lim": (low, high)})
+    ticks = _ticks(low, high, log, whole=whole)
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([readable(tick) for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
+
+
+def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> None:
+    """One vertical scale for all panels, its numbers at the left ones only."""
+    for i, ax in enumerate(panels):
+        _scale(ax.yaxis, values, log=log)
+        if i % 2:
+            ax.tick_params(labelleft=False)
+
+
+def _points(ax: Axes, x: pd.Series, y: pd.Series, style: tuple[str, str], size: float = 34) -> None:
+    colour, marker = style
+    ax.scatter(
+        x, y, s=size, marker=marker, c=colour, alpha=0.75, linewidths=0, zorder=3, rasterized=len(x) > RASTER_FROM
+    )
+
+
+def _rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
+    ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
+
+
+def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: str, knob: str) -> None:
+    """One metric against one knob: grey what ended early, fill what did not, mark the hand-tuned value."""
+    spec, hand = study.space[knob], study.hand_tuned.get(knob)
+    values = trials[f"hyper/{knob}"]
+    if "choices" in spec:
+        labels = [str(choice) for choice in spec["choices"]]
+        # Trials with the same choice would hide each other: spread them by their number, the same every time.
+        spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
+        x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
+        at = labels.index(str(hand)) if str(hand) in labels else None
+        ax.set_xlim(-0.6, len(labels) - 0.4)
+        ax.xaxis.set_major_locator(FixedLocator(range(len(labels))))
+        ax.xaxis.set_major_formatter(FixedFormatter([readable(choice) for choice in spec["choices"]]))
+    else:
+        x, at = values.astype(float), hand
+        _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02)
+    complete = trials["state"] == "complete"
+    _points(ax, x[~complete], trials.loc[~complete, column], (GREY, "o"), size=12)
+    _points(ax, x[complete], trials.loc[complete, column], method_style(study.method, sweep.trials["method"]), size=24)
+    if at is not None:
+        ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
+    paper = complete & (trials["origin"] == "paper")
+    _rings(ax, x[paper], trials.loc[paper, column])
+
+
+def _knob_scale(study: Study, knob: str, values: pd.Series, hand):
+    """Where on [0, 1] a value of a knob lies, and its ticks as (place, text)."""
+    spec = study.space[knob]
+    if "choices" in spec:
+        labels = [str(choice) for choice in spec["choices"]]
+        step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
+        return lambda v: step.get(str(v), 0.0), [(step[str(c)], readable(c)) for c in spec["choices"]]
+    ends = [spec["low"], spec["high"], *([hand] if hand is not None else []), *values.dropna()]
+    return _number_scale(min(ends), max(ends), study.is_log(knob))
+
+
+def _value_scale(values: pd.Series):
+    finite = values.dropna().to_numpy(float)
+    log = _wide(finite)
+    return _number_scale(*_bounds(finite, log, 0.02), log)
+
+
+def _number_scale(low: float, high: float, log: bool):
+    bend = math.log if log else float
+    start, span = bend(low), (bend(high) - bend(low)) or 1.0
+
+    def place(value: float) -> float:
+        return (bend(value) - start) / span
+
+    return place, [(place(tick), readable(tick)) for tick in _ticks(low, high, log)]
+
+
+def _lying_axis(ax: Axes, level: float, name: str, ticks: list[tuple[float, str]]) -> None:
+    ax.plot([0, 1], [level, level], color=MUTED, lw=1, zorder=3, clip_on=False)
+    ax.text(0, level - 8, name, zorder=7, **(_plain(INK) | {"fontweight": "bold"}), bbox=_halo())
+    for x, text in ticks:
+        ax.plot([x, x], [level, level + 3], color=MUTED, lw=1, zorder=3, clip_on=False)
+        ax.text(x, level + 13, text, ha="center", fontsize=SMALL, color=MUTED, zorder=7, bbox=_halo())
+
+
+def _halo() -> dict:
+    return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+
+
+def _curves(ax: Axes, courses: list[list[tuple[float, float]]], colours, width: float, zorder: int, **style) -> None:
+    """Smooth curves through points that lie on horizontal axes, leaving each axis at a right angle."""
+    outlines = []
+    for points in courses:
+        vertices, codes = [points[0]], [Outline.MOVETO]
+        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+            middle = (y0 + y1) / 2
+            vertices += [(x0, middle), (x1, middle), (x1, y1)]
+            codes += [Outline.CURVE4] * 3
+        outlines.append(Outline(vertices, codes))
+    ax.add_collection(
+        PathCollection(
+            outlines,
+            facecolors="none",
+            edgecolors=colours,
+            linewidths=width,
+            zorder=zorder,
+            rasterized=len(outlines) > RASTER_FROM,
+            transform=ax.transData,
+            **style,
+        ),
+        autolim=False,
+    )
+
+
+def _blend(first: str, second: str, share: float) -> tuple[float, float, float]:
+    a, b = np.array(to_rgb(first)), np.array(to_rgb(second))
+    return tuple((1 - share) * a + share * b)
