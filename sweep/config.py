@@ -1,0 +1,65 @@
+"""The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class SweepConfig(BaseModel):
+    """What is compared, on which images, at which budget, and where it runs and is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    methods: list[str] = Field(
+        ["vae", "beta_vae", "wae", "rae_l2", "gae"], min_length=1, description="methods, or package.module:Class"
+    )
+    datasets: list[str] = Field(["digits"], min_length=1, description="data sets, or folder:PATH")
+    trials: PositiveInt = Field(8, description="trials per study; a study is one method on one data set")
+    epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
+    metric: Literal["fcd", "fid"] = Field("fcd", description="what is minimised: fcd (small classifier) or fid (Inception)")
+    samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
+    searcher: Literal["tpe", "random"] = Field("tpe", description="how new points are chosen")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="successive halving keeps one trial in FACTOR at each rung")
+    first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the search and of every training")
+    set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials")
+    spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
+
+    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: PositiveInt | None = Field(None, description="square side in pixels that images are brought to")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
+    fid_weights: Path | None = Field(None, description="pytorch-fid's Inception weights, when not to be downloaded")
+
+    out: Path = Field(Path("sweeps"), description="folder that holds the sweeps")
+    name: str | None = Field(None, description="this sweep's folder in it; made from data sets and time unless given")
+    tracking_uri: str | None = Field(None, description="MLflow; sqlite in the sweeps' folder unless given")
+    experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")
+
+    concurrent: PositiveInt | None = Field(None, description="trials at a time; what the machine holds unless given")
+    cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores of a trial")
+    gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial, e.g. 0.25")
+    address: str | None = Field(None, description="a running Ray cluster, e.g. auto; a local one is started unless given")
+    retries: Annotated[int, Field(ge=0)] = Field(3, description="restarts of a trial whose process or node dies")
+
+    @field_validator("methods", "datasets")
+    @classmethod
+    def distinct(cls, names: list[str]) -> list[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice; name each once")
+        return names
+
+    @field_validator("name")
+    @classmethod
+    def one_folder(cls, name: str | None) -> str | None:
+        if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
+            raise ValueError("a sweep's name is the name of one folder: no slash, no leading dot")
+        return name
+
+    @property
+    def rung_epoch(self) -> int:
+        """The epoch of the first rung."""
+        return self.first_rung or max(1, self.epochs // 9)

@@ -1,0 +1,164 @@
+"""From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweep import space as spaces
+from sweep.asha import Rungs
+from sweep.config import SweepConfig
+from sweep.space import Choice, Fixed, Range, Space
+from trainables.catalog import find, label
+from trainables.config import Config, hyper_fields
+from trainables.datasets import Splits, load
+from trainables.flags import scalar
+from trainables.training import Training
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One study to be: a method on a data set, its points and ranges."""
+
+    name: str
+    method: str  # as the configuration names it
+    dataset: str  # likewise; what tables show is the splits' name
+    space: Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    config: SweepConfig
+    splits: dict[str, Splits]  # by the name in the configuration
+    studies: tuple[Planned, ...]
+
+    @property
+    def metric(self) -> str:
+        return f"valid/{self.config.metric}"
+
+    @property
+    def rungs(self) -> list[int]:
+        return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
+
+    def fit_config(self, study: Planned, values: dict[str, Any], seed: int) -> Config:
+        """What one trial trains."""
+        shape = {"image_size": self.config.image_size, "channels": self.config.channels}
+        return Config(
+            method=study.method, dataset=study.dataset, values=values, epochs=self.config.epochs, seed=seed,
+            data_root=self.config.data_root, **shape,
+        )  # fmt: skip
+
+    def to_record(self) -> list[dict[str, Any]]:
+        """The studies as the record's sweep event lists them."""
+        return [
+            {
+                "study": study.name,
+                "method": label(study.method),
+                "dataset": self.splits[study.dataset].name,
+                "trials": self.config.trials,
+                "epochs": self.config.epochs,
+                "metric": self.metric,
+                "rungs": self.rungs,
+                "hand_tuned": dict(study.space.paper[0].values),
+                "hand_tuned_source": study.space.paper[0].source,
+                "space": study.space.to_record(),
+            }
+            for study in self.studies
+        ]
+
+
+def plan(config: SweepConfig) -> Plan:
+    """Loads data sets and search spaces and checks them against each other. Raises ValueError in one line."""
+    for method in config.methods:
+        find(method)
+    unused = [method for method in config.spaces if method not in config.methods]
+    if unused:
+        raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)})")
+    splits = {
+        name: load(name, config.data_root, size=config.image_size, channels=config.channels)
+        for name in config.datasets
+    }
+    shown = [s.name for s in splits.values()]
+    if len(set(shown)) < len(shown):
+        raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
+    studies = []
+    for dataset, data in splits.items():
+        for method in config.methods:
+            space = space_of(method, config).on(data.name, data.like)
+            space = space.with_fixed({key: scalar(value) for key, value in config.set.items()})
+            name = f"{label(method)}-{data.name}"
+            _check(name, method, space, data, config)
+            studies.append(Planned(name, method, dataset, space))
+    if len({study.name for study in studies}) < len(studies):
+        raise ValueError("two methods have files of the same name; sweep them apart")
+    return Plan(config, splits, tuple(studies))
+
+
+def space_of(method: str, config: SweepConfig) -> Space:
+    """The search space of a method: named by the user, or the file of the method's name where methods of the
+    house keep theirs, or beside the module of a method from outside."""
+    fields = hyper_fields(method)
+    if method in config.spaces:
+        return spaces.load(config.spaces[method], fields)
+    if ":" in method:
+        beside = Path(import_module(method.partition(":")[0]).__file__).with_suffix(".toml")
+        return spaces.load(beside, fields)
+    with as_file(files("search_spaces") / f"{method}.toml") as path:
+        return spaces.load(path, fields)
+
+
+def _check(name: str, method: str, space: Space, data: Splits, config: SweepConfig) -> None:
+    for point in space.paper:
+        point_config = Config(method=method, dataset=data.name, values=dict(point.values), epochs=config.epochs)
+        try:
+            find(method)(point_config.hyper, data.shape)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    for field, dimension in space.dimensions.items():
+        for value in _extremes(dimension):
+            trial = {**space.paper[0].values, field: value}
+            Config(method=method, dataset=data.name, values=trial, epochs=config.epochs).hyper  # noqa: B018
+        if field == "batch_size" and max(_extremes(dimension)) > len(data.train):
+            raise ValueError(
+                f"{name}: batch_size up to {max(_extremes(dimension))} is larger than the {len(data.train)} training "
+                f"images of {data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
+            )
+
+
+def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:
+    match dimension:
+        case Range():
+            return (dimension.low, dimension.high)
+        case Choice():
+            return dimension.choices
+        case Fixed():
+            return (dimension.value,)
+
+
+def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
+    """Measured seconds of one epoch of each study's hand-tuned point on this machine, from a few steps."""
+    seconds = {}
+    for study in planned.studies:
+        values = dict(study.space.paper[0].values)
+        images = planned.splits[study.dataset].train.images
+        batch = find(study.method).Hyper(**values).batch_size
+        few = torch.tensor(images[: batch * 4], device=device)
+        training = Training(planned.fit_config(study, values, seed=0), few)
+        training.run_epoch()  # the first one warms up
+        before = training.seconds["train"]
+        training.run_epoch()
+        seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
+    return seconds
+
+
+def expected_epochs(planned: Plan) -> float:
+    """Epochs per trial if successive halving stops as many as it aims to; the full budget is the upper bound."""
+    spent, previous, share = 0.0, 0, 1.0
+    for level in [*planned.rungs, planned.config.epochs]:
+        spent += share * (level - previous)
+        previous, share = level, share / planned.config.factor
+    return spent

@@ -1,0 +1,13 @@
+"""The door to everything that trains: `Config`, `fit`, `Report`, `Diverged`, `find`, `load`.
+
+This package runs alone on a GPU box; it knows nothing of Ray, Optuna or MLflow.
+"""
+
+from trainables.catalog import find, names
+from trainables.config import Config
+from trainables.evaluate import Evaluation, Evaluator
+from trainables.fit import Report, fit
+from trainables.saved import load, save
+from trainables.training import Diverged
+
+__all__ = ["Config", "Diverged", "Evaluation", "Evaluator", "Report", "find", "fit", "load", "names", "save"]

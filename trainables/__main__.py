@@ -1,0 +1,88 @@
+"""`python -m trainables METHOD`: trains one model without Ray and shows how it goes."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainables.catalog import find, names
+from trainables.config import Config
+from trainables.datasets import Splits, load
+from trainables.evaluate import Evaluator
+from trainables.fit import fit
+from trainables.flags import read_flags, run, scalar
+from trainables.saved import save, save_grid
+from trainables.training import Diverged
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """The flags of this program."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    method: str = Field(description=f"one of {', '.join(names())}, or package.module:Class")
+    dataset: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, svhn, ..., or folder:PATH")
+    values: Path | None = Field(None, description="search space whose [[paper]] point is taken instead of the method's own")
+    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
+    epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
+    metric: Literal["fcd", "fid"] = Field("fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception)")
+    samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
+    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: PositiveInt | None = Field(None, description="square side in pixels to resize to")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
+    fid_weights: Path | None = Field(None, description="the Inception weights of pytorch-fid, when not to be downloaded")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    out: Path | None = Field(None, description="folder for the trained model and its grids")
+
+
+def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]:
+    """The values of the [[paper]] point that fits the data set: its own, its family's, or the first."""
+    source = path or files("search_spaces") / f"{method}.toml"
+    try:
+        points = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{source}: no [[paper]] point to start from ({error}); name a file with --values") from None
+    for name in (splits.name, splits.like):
+        for point in points:
+            if name in point["datasets"]:
+                return point["values"]
+    return points[0]["values"]
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = read_flags(Settings, argv, "python -m trainables", __doc__, positional=["method"])
+    find(settings.method)
+    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
+    values = hand_tuned(settings.method, splits, settings.values)
+    values = {**values, **{key: scalar(value) for key, value in settings.set.items()}}
+    shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}
+    config = Config(dataset=splits.name, values=values, **shared)
+    config.hyper  # noqa: B018 -- a wrong value stops here, before the metric's network is fetched
+    evaluator = Evaluator(
+        splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
+    )
+    images = torch.tensor(splits.train.images, device=device)
+    try:
+        for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9)):
+            shown = (f"{name.partition('/')[2]} {value:.4g}" for name, value in report.metrics.items())
+            print(f"epoch {report.epoch:3d}  {report.stage}  {'  '.join(shown)}", flush=True)
+    except Diverged as divergence:
+        print(f"diverged: {divergence}")
+        return
+    if settings.out:
+        save(report.method, config, settings.out)
+        for name, picture in report.evaluation.pictures.items():
+            save_grid(picture, settings.out / f"{name}.png")
+        print(f"saved in {settings.out}")
+
+
+if __name__ == "__main__":
+    run("python -m trainables", main)

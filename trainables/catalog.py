@@ -1,0 +1,46 @@
+"""Finds a method by name: "beta_vae" is a file of `trainables.methods`, "my_lab.ladder:LadderVAE" anything importable."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+
+from trainables import methods
+from trainables.method import Method
+
+
+def names() -> list[str]:
+    """The methods of the house, by file name."""
+    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method. Raises ValueError when there is none; an error inside the module is not hidden."""
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not module_name.startswith(error.name):
+                raise  # the user's module exists and misses something of its own
+            raise ValueError(f"method {name!r}: there is no module {module_name!r} to import") from error
+        found = getattr(module, class_name, None)
+        if not (inspect.isclass(found) and issubclass(found, Method)):
+            raise ValueError(f"method {name!r}: {module_name} has no class {class_name} that is a Method")
+        return found
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"method {name!r} is not known; {hint}known: {', '.join(names())}, or package.module:Class"
+        )
+    module = importlib.import_module(f"trainables.methods.{name}")
+    return next(
+        c for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, Method) and c.__module__ == module.__name__
+    )  # fmt: skip
+
+
+def label(name: str) -> str:
+    """What tables call a method: the file's name, also for one from outside."""
+    return name.partition(":")[0].rpartition(".")[2]

@@ -1,0 +1,74 @@
+"""The typed configuration of one training run, and how a bad one is explained in one line."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainables.catalog import find
+from trainables.method import Method
+
+METRICS = ("fcd", "fid")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """What one model is, what it is trained on and for how long. `values` are the method's hyperparameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: str
+    dataset: str
+    values: dict[str, Any]
+    epochs: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data_root: Path = Path("data")
+    image_size: Annotated[int, Field(ge=4)] | None = None
+    channels: Annotated[int, Field(ge=1, le=3)] | None = None
+
+    @property
+    def hyper(self) -> Method.Hyper:
+        """The values as the method's own typed Hyper; raises ValueError naming the method and the key."""
+        return checked(find(self.method).Hyper, self.values, self.method)
+
+
+def hyper_fields(method: str) -> dict[str, bool]:
+    """The hyperparameters of a method and whether each must be given."""
+    return {name: field.is_required() for name, field in find(method).Hyper.model_fields.items()}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'beta'?`, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Builds a pydantic model, or raises a one-line ValueError: what we got, what was allowed, what to do."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {explain(error, model)}" if where else explain(error, model)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """All faults of a validation in one line."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        match fault["type"]:
+            case "extra_forbidden":
+                known = model.model_fields
+                faults.append(
+                    f"unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
+                )
+            case "missing":
+                faults.append(f"{key} is missing; give it a value")
+            case "value_error":
+                faults.append(f"{key} = {fault['input']!r}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"]))
+            case _:
+                message = fault["msg"][0].lower() + fault["msg"][1:]
+                faults.append(f"{key} = {fault['input']!r}: {message}")
+    return "; ".join(faults)

@@ -1,0 +1,84 @@
+"""The one training loop, a generator of reports: the whole contract between training and whoever schedules it."""
+
+import os
+import resource
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.config import Config
+from trainables.evaluate import Evaluation, Evaluator
+from trainables.method import Method
+from trainables.training import Diverged, Training, random_state, set_random_state
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one epoch brought. `epoch` counts over all stages; `evaluation` is None between evaluations."""
+
+    epoch: int
+    stage: str
+    metrics: dict[str, float]
+    evaluation: Evaluation | None
+    training: Training = field(repr=False)
+
+    @property
+    def method(self) -> Method:
+        return self.training.method
+
+    def save(self, path: Path) -> None:
+        """Writes the training state, all of it or nothing; `fit(resume=path)` goes on bit for bit."""
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        torch.save(self.training.state_dict(), part)
+        os.replace(part, path)
+
+
+def fit(
+    config: Config,
+    images: Tensor,
+    evaluator: Evaluator | None = None,
+    evaluate_at: Collection[int] = (),
+    resume: Path | None = None,
+) -> Iterator[Report]:
+    """Trains `config.method` on images, uint8 (N, C, H, W) on the training device, one report per epoch.
+
+    The evaluator runs after the epochs in `evaluate_at` and after the last one, on its own random numbers: how
+    often one looks never changes what is trained. Raises Diverged, ValueError for a bad configuration.
+    """
+    training = Training(config, images)
+    if resume is not None:
+        training.load_state_dict(torch.load(resume, map_location=images.device, weights_only=True))
+    while not training.finished:
+        terms = training.run_epoch()
+        metrics = {f"train/{name}": value for name, value in terms.items()}
+        chance = random_state(training.device)
+        evaluation = None
+        due = training.finished or (training.epoch in evaluate_at and training.stage.judged)
+        if evaluator is not None and due:
+            evaluation = evaluator(training.method, images)
+            if evaluation.broken:
+                raise Diverged(training.stage.name, training.epoch, evaluation.broken, "not finite at evaluation")
+            seconds = training.seconds
+            seconds["evaluate"] += evaluation.seconds
+            seconds["density_fit"] += evaluation.density_fit_seconds
+            seen = training.steps * training.method.hyper.batch_size
+            metrics |= evaluation.metrics | {
+                **{f"time/{name}_seconds": value for name, value in seconds.items()},
+                "speed/images_per_second": seen / seconds["train"],
+                "model/parameters": float(sum(p.numel() for p in training.method.parameters())),
+                "memory/peak_mb": peak_memory(training.device) / 2**20,
+            }
+        yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
+        set_random_state(chance, training.device)  # whatever the caller or the evaluator drew
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes: the device's peak on a GPU, the process's on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,0 +1,107 @@
+"""Loss terms as free functions.
+
+Every term is summed over pixels or latent dimensions per image and averaged over the batch, so all weights in
+all methods mean the same thing (methods.md section 0).
+
+B batch, P pixels, D latent, K components.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+def bce(logits: Tensor, x: Tensor) -> Tensor:
+    """-sum_p [x log y + (1-x) log(1-y)], y = sigmoid(logits); both (B, ...) -> () nats per image.
+
+    For grey targets the minimum is the entropy of x, not 0.
+    """
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+
+
+def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """SSE per image: sum_p (x_hat - x)^2, both (B, ...) -> ()."""
+    return F.mse_loss(x_hat, x, reduction="sum") / len(x)
+
+
+def reconstruction(logits: Tensor, x: Tensor, likelihood: str) -> Tensor:
+    """`bce` from logits, or `sse` of the sigmoid; both (B, ...) -> ()."""
+    return bce(logits, x) if likelihood == "bce" else squared_error(logits.sigmoid(), x)
+
+
+def gaussian_nll(sse: Tensor, variance: Tensor | float, pixels: int) -> Tensor:
+    """Nats per image of a Gaussian decoder of variance gamma_v (Balancing eq. 8 summed over pixels):
+
+    SSE / (2 gamma_v) + P/2 log gamma_v + P/2 log 2 pi. Its minimum over gamma_v is at the mse.
+    """
+    variance = torch.as_tensor(variance, dtype=sse.dtype, device=sse.device)
+    return sse / (2 * variance) + 0.5 * pixels * (variance.log() + math.log(2 * math.pi))
+
+
+def kl_to_standard_normal_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:
+    """1/2 (mu^2 + sigma^2 - log sigma^2 - 1), both (B, D) -> (B, D) (Balancing eq. 4)."""
+    return 0.5 * (mean.square() + log_var.exp() - log_var - 1)
+
+
+def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, I)), both (B, D) -> () nats per image."""
+    return kl_to_standard_normal_per_dim(mean, log_var).sum() / len(mean)
+
+
+def kl_between_gaussians(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_log_var: Tensor) -> Tensor:
+    """Per-image KL between diagonal Gaussians, all broadcastable to (..., D) -> (...)."""
+    ratio = (log_var - to_log_var).exp() + (mean - to_mean).square() / to_log_var.exp()
+    return 0.5 * (to_log_var - log_var + ratio - 1).sum(-1)
+
+
+def kl_to_uniform(probabilities: Tensor) -> Tensor:
+    """KL(q || U_K) = sum_k q_k log(K q_k), in [0, log K]; (B, K) -> (B,)."""
+    return torch.special.xlogy(probabilities, probabilities * probabilities.shape[-1]).sum(-1)
+
+
+def imq_kernel(squared_distance: Tensor, dim: int) -> Tensor:
+    """Multi-scale inverse multiquadratic: sum_s C_s / (C_s + d2) with C_s = 2 D s (WAE's code)."""
+    return sum(2 * dim * s / (2 * dim * s + squared_distance) for s in IMQ_SCALES)
+
+
+def rbf_kernel(squared_distance: Tensor, dim: int) -> Tensor:
+    """exp(-d2 / D^2), the kernel of the InfoVAE authors' code."""
+    return (-squared_distance / dim**2).exp()
+
+
+def mmd(z: Tensor, e: Tensor, kernel: str = "imq") -> Tensor:
+    """Maximum mean discrepancy between two samples of equal size, z and e (n, D) -> ().
+
+    "imq" leaves the diagonal out (unbiased within-terms, can be slightly negative); "rbf" keeps it, as the
+    InfoVAE authors' code does (methods.md 1.3).
+    """
+    n, dim = z.shape
+    points = torch.cat([z, e])  # (2n, D)
+    norms = points.square().sum(1)  # (2n,)
+    squared_distance = (norms[:, None] + norms[None] - 2 * points @ points.T).clamp_min(0)  # (2n, 2n)
+    if kernel == "imq":
+        k = imq_kernel(squared_distance, dim)
+        within = (k[:n, :n].sum() + k[n:, n:].sum() - k.diagonal().sum()) / (n * (n - 1))
+    else:
+        k = rbf_kernel(squared_distance, dim)
+        within = (k[:n, :n].sum() + k[n:, n:].sum()) / n**2
+    return within - 2 * k[:n, n:].mean()
+
+
+def real(logits: Tensor) -> Tensor:
+    """-log D: cross-entropy of a critic's logits (B, 1) against "real" -> ()."""
+    return F.softplus(-logits).mean()
+
+
+def fake(logits: Tensor) -> Tensor:
+    """-log(1 - D): cross-entropy of a critic's logits (B, 1) against "fake" -> ()."""
+    return F.softplus(logits).mean()
+
+
+def squared_norm(*tensors: Tensor) -> Tensor:
+    """Sum of all squared entries, no factor 1/2 -> ()."""
+    return torch.stack([t.square().sum() for t in tensors]).sum()

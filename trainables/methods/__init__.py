@@ -1,0 +1,1 @@
+"""One file per method, the equation on top. The file's name is the method's name."""

@@ -1,0 +1,40 @@
+"""beta-VAE: a VAE whose KL term carries a weight (Higgins et al., 2017, eq. 4; methods.md 2.2).
+
+    E_q(z|x)[-log p(x|z)] + beta * KL(q(z|x) || N(0, I))
+
+With `warm_up` the weight rises linearly from 0 to beta over that many epochs.
+
+B batch, C H W image, D latent.
+"""
+
+from torch import Tensor
+
+from trainables.losses import kl_to_standard_normal, reconstruction
+from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
+from trainables.networks import Networks
+
+
+class BetaVAE(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+        beta: NonNegative  # 1 is the plain VAE
+        warm_up: NonNegative = 0.0  # epochs
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        q = self.encode(x)
+        logits = self.decoder(q.draw())  # (B, C, H, W)
+        rec = reconstruction(logits, x, self.hyper.likelihood)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        beta = self.hyper.beta
+        if self.hyper.warm_up > 0:
+            beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
+        return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})

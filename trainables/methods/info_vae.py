@@ -1,0 +1,54 @@
+"""InfoVAE, MMD form: information-preserving weights on KL and MMD (Zhao et al., 2019; methods.md 2.3).
+
+    E_q(z|x)[-log p(x|z)] + (1 - alpha) * KL(q(z|x) || N(0, I)) + (alpha + lambda - 1) * MMD(q(z), N(0, I))
+
+alpha + lambda < 1 would push q(z) away from the prior and is refused.
+
+B batch, C H W image, D latent.
+"""
+
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from trainables.losses import kl_to_standard_normal, mmd, reconstruction
+from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
+from trainables.networks import Networks
+
+
+class InfoVAE(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+        alpha: Annotated[float, Field(ge=0, le=1)]  # 0 keeps the whole KL, 1 drops it
+        lambda_: NonNegative
+        kernel: Literal["imq", "rbf"] = "imq"
+
+        @model_validator(mode="after")
+        def attracts(self) -> Self:
+            if self.alpha + self.lambda_ < 1:
+                raise ValueError(
+                    f"alpha + lambda_ = {self.alpha + self.lambda_:g} is below 1: the MMD would get a negative "
+                    "weight and push q(z) away from the prior; raise lambda_"
+                )
+            return self
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        h = self.hyper
+        q = self.encode(x)
+        z = q.draw()  # (B, D)
+        rec = reconstruction(self.decoder(z), x, h.likelihood)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        distance = mmd(z, torch.randn_like(z), h.kernel)  # ()
+        total = rec + (1 - h.alpha) * kl + (h.alpha + h.lambda_ - 1) * distance
+        return Loss(total, {"reconstruction": rec, "kl": kl, "mmd": distance, "clamped": q.clamped})

@@ -1,0 +1,46 @@
+"""RAE-L2: a deterministic autoencoder with small codes and small decoder weights (Ghosh et al., 2020; methods.md 2.9).
+
+    Rec(x, f(g(x))) + code_weight * |z|^2 + decoder_weight * |theta_decoder|^2
+
+code_weight is beta/2 of the paper, decoder_weight its lambda, both for the sum rule; the l2 covers the kernels,
+not the biases, as in the released code. Sampling is ex post: a Gaussian mixture fitted to the training codes.
+
+B batch, C H W image, D latent.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from trainables.densities import GaussianMixture
+from trainables.losses import reconstruction, squared_norm
+from trainables.method import Likelihood, Loss, Method, NonNegative, PositiveInt, Posterior
+from trainables.networks import Networks
+
+
+class RAEL2(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+        code_weight: NonNegative
+        decoder_weight: NonNegative
+        components: PositiveInt = 10
+        covariance: Literal["full", "diag"] = "full"
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        h = self.hyper
+        self.encoder = nets.encoder(h.latent_dim)
+        self.decoder = nets.decoder(h.latent_dim)
+        self.densities = nn.ModuleDict({"gmm": GaussianMixture(h.latent_dim, h.components, h.covariance)})
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        z = self.encoder(x)  # (B, D)
+        rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
+        code = z.square().sum() / len(z)  # ()
+        weights = squared_norm(*(p for p in self.decoder.parameters() if p.ndim > 1))  # ()
+        total = rec + self.hyper.code_weight * code + self.hyper.decoder_weight * weights
+        return Loss(total, {"reconstruction": rec, "code_norm": code, "decoder_norm": weights})

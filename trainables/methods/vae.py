@@ -1,0 +1,33 @@
+"""VAE: the evidence lower bound as it stands (Kingma and Welling, 2014; methods.md 2.1).
+
+    E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I))
+
+B batch, C H W image, D latent.
+"""
+
+from torch import Tensor
+
+from trainables.losses import kl_to_standard_normal, reconstruction
+from trainables.method import Likelihood, Loss, Method, Posterior
+from trainables.networks import Networks
+
+
+class VAE(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        q = self.encode(x)
+        logits = self.decoder(q.draw())  # (B, C, H, W)
+        rec = reconstruction(logits, x, self.hyper.likelihood)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        return Loss(rec + kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})

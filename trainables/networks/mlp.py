@@ -1,0 +1,30 @@
+"""Fully connected networks, "mlp_500_500_2000" being the GAE paper's (methods.md 2.0): ReLU, no BatchNorm."""
+
+import math
+import re
+
+from torch import nn
+
+KINDS = "mlp_WIDTH[_WIDTH...], e.g. mlp_500_500_2000"
+
+
+def accepts(kind: str) -> bool:
+    return re.fullmatch(r"mlp(_[1-9]\d*)+", kind) is not None
+
+
+def widths(kind: str) -> list[int]:
+    return [int(width) for width in kind.split("_")[1:]]
+
+
+def layers(sizes: list[int]) -> list[nn.Module]:
+    """Linear layers between consecutive sizes with ReLU in between, none after the last."""
+    pairs = list(zip(sizes, sizes[1:], strict=False))
+    return [m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU())][:-1]
+
+
+def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), *layers([math.prod(shape), *widths(kind), out]))
+
+
+def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
+    return nn.Sequential(*layers([latent, *reversed(widths(kind)), math.prod(shape)]), nn.Unflatten(1, shape))

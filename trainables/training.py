@@ -1,0 +1,276 @@
+"""The apparatus every method is trained by: stages, turns of players, gradients by owner, guards, state.
+
+Nothing in a turn reads a value back to Python: data, order, gates and meters live on the device, so one
+synchronisation per epoch is all that a step costs beyond its maths.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from trainables.catalog import find
+from trainables.config import Config
+from trainables.method import Loss, Method, Optimiser, Player, Stage
+
+MAX_SKIPPED_STEPS = 20  # non-finite steps before a trial counts as diverged (methods.md 1.5)
+MAX_WEIGHT_NORM = 1e8
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+class Diverged(Exception):
+    """Training left the finite numbers: a result, not a crash. Says in which stage, epoch and term."""
+
+    def __init__(self, stage: str, epoch: int, term: str, reason: str):
+        super().__init__(f"stage {stage}, epoch {epoch}, {term}: {reason}")
+        self.stage, self.epoch, self.term, self.reason = stage, epoch, term, reason
+
+    def __reduce__(self):
+        return Diverged, (self.stage, self.epoch, self.term, self.reason)
+
+
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float in [0, 1]; floats (point data sets, latents) pass unchanged."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def parameters_of(player: Player) -> list[nn.Parameter]:
+    """The trainable parameters a player owns, each once."""
+    found = {p: None for module in player.modules for p in module.parameters() if p.requires_grad}
+    return list(found)
+
+
+def optimiser_for(parameters: list[nn.Parameter], wanted: Optimiser) -> torch.optim.Optimizer:
+    """torch's fused optimiser: one pass over the weights, and it can skip a step without a synchronisation."""
+    options = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, "fused": True}
+    if wanted.name == "sgd":
+        options["momentum"] = wanted.momentum
+    else:
+        options |= {"betas": wanted.betas, "eps": wanted.eps}
+    return OPTIMISERS[wanted.name](parameters, **options)
+
+
+class Turn:
+    """One player at its optimiser: takes only its own gradients, skips non-finite and gated updates."""
+
+    def __init__(self, player: Player, method: Method):
+        self.player = player
+        self.parameters = parameters_of(player)
+        self.optimiser = optimiser_for(self.parameters, player.optimiser)
+        self.clip = method.hyper.clip
+        own = {m for module in player.modules for m in module.modules()}
+        self.foreign_norms = [
+            m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m not in own
+        ]
+        self.skipped = torch.zeros((), device=self.parameters[0].device)
+
+    def loss(self, x: Tensor) -> Loss:
+        """The player's loss from its own forward pass; other players' running statistics stand still."""
+        with statistics_frozen(self.foreign_norms):
+            return self.player.loss(x)
+
+    def step(self, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
+        """Applies gradients taken by owner; returns their norm, ()."""
+        norm = torch.nn.utils.get_total_norm(gradients)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if self.clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        broken = ~(norm.isfinite() & loss.total.detach().isfinite())
+        self.skipped += broken
+        if self.player.gate is not None:
+            broken = broken | (self.player.gate(loss) == 0)
+        self.optimiser.grad_scale = None
+        self.optimiser.found_inf = broken.float()  # a fused step leaves weights and moments alone where it is 1
+        self.optimiser.step()
+        if self.player.after is not None:
+            with torch.no_grad():
+                self.player.after(loss)
+        return norm
+
+    def set_epoch(self, epoch: int) -> None:
+        """Moves the learning rate along the player's schedule."""
+        schedule = self.player.optimiser.schedule
+        if schedule is not None:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.player.optimiser.learning_rate * schedule(epoch)
+
+
+@contextmanager
+def statistics_frozen(norms: list[nn.Module]) -> Iterator[None]:
+    """BatchNorm layers normalise by the batch as ever, but their running statistics do not move."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+class Meter:
+    """Running means of scalars on the device; read once per epoch."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        value = value.detach()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        if not self.sums:
+            return {}
+        values = torch.stack([s.float() for s in self.sums.values()]).tolist()  # the epoch's one synchronisation
+        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+
+
+class Training:
+    """A method on its way through its stages; holds all state that a resumed run needs."""
+
+    def __init__(self, config: Config, images: Tensor):
+        """images: the training split on the device, uint8 (N, C, H, W) or float32 points (N, P)."""
+        hyper = config.hyper
+        if hyper.batch_size > len(images):
+            raise ValueError(
+                f"batch_size = {hyper.batch_size} is larger than the {len(images)} training images of "
+                f"{config.dataset}; allowed: 1..{len(images)}"
+            )
+        torch.manual_seed(config.seed)
+        self.config, self.images, self.device = config, images, images.device
+        self.method = find(config.method)(hyper, tuple(images.shape[1:])).to(self.device)
+        self.stages = tuple(s for s in self.method.stages(config.epochs) if s.epochs or s.prepare)
+        total = sum(stage.epochs for stage in self.stages)
+        assert total == config.epochs, f"{config.method}: stages take {total} of {config.epochs} epochs"
+        self.stage_index, self.stage_epoch, self.epoch = -1, 0, 0
+        self.steps = 0
+        self.seconds = {"train": 0.0, "density_fit": 0.0, "evaluate": 0.0}
+        self._enter(0)
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self.stage_index]
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch == self.config.epochs
+
+    def _enter(self, index: int, prepared: bool = False) -> None:
+        start = time.perf_counter()
+        self.stage_index, self.stage_epoch = index, 0
+        self.method.epoch.zero_()
+        if self.stage.prepare is not None and not prepared:
+            self.stage.prepare(self.images)
+        self.turns = [Turn(player, self.method) for player in self.stage.players]
+        self.inputs = None  # computed when the first epoch asks, after a resumed state is in place
+        self.seconds["train"] += time.perf_counter() - start
+
+    def run_epoch(self) -> dict[str, float]:
+        """Trains one epoch and returns its mean terms. Raises Diverged."""
+        start = time.perf_counter()
+        while self.stage_epoch == self.stage.epochs:
+            self._enter(self.stage_index + 1)
+        if self.inputs is None:
+            with torch.no_grad():
+                self.inputs = self.stage.inputs(self.images) if self.stage.inputs else self.images
+        self.method.train()
+        for turn in self.turns:
+            turn.set_epoch(self.stage_epoch)
+        batch = self.method.hyper.batch_size
+        steps = len(self.inputs) // batch  # the last incomplete batch is dropped
+        order = torch.randperm(len(self.inputs), device=self.device)
+        meter = Meter()
+        for step in range(steps):
+            x = as_images(self.inputs[order[step * batch : (step + 1) * batch]])  # (B, C, H, W)
+            self._round(x, meter)
+            self.method.epoch += 1 / steps
+        self.stage_epoch += 1
+        self.epoch += 1
+        self.steps += steps
+        terms = meter.read()
+        self._guard(terms)
+        terms |= self.method.after_epoch(terms)
+        self.method.eval()
+        self.seconds["train"] += time.perf_counter() - start
+        return terms
+
+    def _round(self, x: Tensor, meter: Meter) -> None:
+        """Every player's turns on one mini-batch."""
+        if self.stage.joint is not None:
+            losses = self.stage.joint(x)
+            owned = [(turn, losses[turn.player.name]) for turn in self.turns]
+            # All gradients are taken before anyone moves: they belong to the same forward pass.
+            gradients = [torch.autograd.grad(loss.total, t.parameters, retain_graph=True) for t, loss in owned]
+            for (turn, loss), own in zip(owned, gradients, strict=True):
+                self._log(meter, turn.player, loss, turn.step(loss, own))
+            return
+        for turn in self.turns:
+            for _ in range(turn.player.turns):
+                loss = turn.loss(x)
+                norm = turn.step(loss, torch.autograd.grad(loss.total, turn.parameters))
+                self._log(meter, turn.player, loss, norm)
+
+    def _log(self, meter: Meter, player: Player, loss: Loss, norm: Tensor) -> None:
+        suffix = "" if len(self.turns) == 1 else f"_{player.name}"
+        meter.add(f"loss{suffix}", loss.total)
+        meter.add(f"gradient_norm{suffix}", norm)
+        for name, term in loss.terms.items():
+            meter.add(name, term)
+
+    def _guard(self, terms: Mapping[str, float]) -> None:
+        skipped = sum(int(turn.skipped.item()) for turn in self.turns)
+        if skipped > MAX_SKIPPED_STEPS:
+            term = next((name for name, value in terms.items() if not math.isfinite(value)), "loss")
+            raise Diverged(self.stage.name, self.epoch, term, f"{skipped} non-finite steps")
+        norm = torch.nn.utils.get_total_norm([p.detach() for p in self.method.parameters()]).item()
+        if not norm <= MAX_WEIGHT_NORM:
+            raise Diverged(self.stage.name, self.epoch, "weights", f"their norm is {norm:g}")
+
+    def state_dict(self) -> dict:
+        """Everything needed to go on bit for bit: position, weights, optimisers, random state, clocks."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "position": {"stage": self.stage_index, "stage_epoch": self.stage_epoch, "epoch": self.epoch},
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "method": self.method.state_dict(),
+            "optimisers": [turn.optimiser.state_dict() for turn in self.turns],
+            "skipped": [turn.skipped for turn in self.turns],
+            "random": random_state(self.device),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises ValueError when the state belongs to another configuration."""
+        mine = self.config.model_dump(mode="json")
+        differing = [key for key in mine if key != "data_root" and mine[key] != state["config"].get(key)]
+        if differing:
+            raise ValueError(f"the checkpoint was written with another {', '.join(differing)}; start afresh")
+        position = state["position"]
+        self._enter(position["stage"], prepared=True)
+        self.stage_epoch, self.epoch = position["stage_epoch"], position["epoch"]
+        self.steps, self.seconds = state["steps"], dict(state["seconds"])
+        self.method.load_state_dict(state["method"])
+        for turn, optimiser, skipped in zip(self.turns, state["optimisers"], state["skipped"], strict=True):
+            turn.optimiser.load_state_dict(optimiser)
+            turn.skipped.copy_(skipped)
+        set_random_state(state["random"], self.device)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of the generators that training draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
