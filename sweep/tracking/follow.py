@@ -154,7 +154,7 @@ class Follower:
         for name in sorted(self.story.touched, key=lambda name: name or ""):  # the parent first
             self._tell_of(name)
             self.story.told(name)
-        self._tracked = set(self._server.runs)
+            self._tracked |= {name} & self._server.runs.keys()
 
     def _tell_of(self, name: str | None) -> None:
         portrait, rows = self.story.portrait(name), self.story.rows(name)
@@ -242,8 +242,9 @@ class Tracker:
 
     def _missing(self) -> str | None:
         if self.behind or self.trouble or self._thread.is_alive():
+            why = self.trouble or "it does not answer in time"
             return (
-                f"{self.behind} events are not yet in MLflow ({self.trouble or 'it does not answer in time'}); "
+                f"{self.behind} events are not yet in MLflow ({why}); "
                 f"bring them in later with: python -m sweep track {self._folder}"
             )
         if self._follower.refusals:
@@ -361,6 +362,8 @@ def _held(folder: Path) -> bool:
         os.close(lock)
 
 
-def one_line(error: Exception) -> str:
-    """An error as the user may see it."""
+def one_line(error: BaseException) -> str:
+    """Where an error began, as the user may see it; what mlflow wraps around it is long."""
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
     return redact(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class Server:
             call(*args, **kwargs)
         except self._mlflow.exceptions.MlflowException as error:
             if error.error_code in _REFUSALS:
-                raise Refused(str(error)) from error
+                raise Refused(str(error)) from None
             raise
 
     def _find_experiment(self, uri: str, name: str) -> str:
@@ -117,9 +118,9 @@ class Server:
         return found.experiment_id
 
     def _find_runs(self, sweep: str) -> dict[str | None, Run]:
-        found: dict[str | None, Run] = {}
+        found = defaultdict(list)
         token = None
-        while True:
+        while token != "":
             page = self._client.search_runs(
                 [self._experiment],
                 f"tags.sweep_id = '{sweep}'",
@@ -128,22 +129,19 @@ class Server:
                 page_token=token,
             )
             for run in page:
-                self._keep_one(found, run)
-            token = page.token
-            if not token:
-                return found
+                found[run.data.tags.get("trial_id", PARENT)].append(run)
+            token = page.token or ""
+        return {trial: self._only_one(runs) for trial, runs in found.items()}
 
-    def _keep_one(self, found: dict[str | None, Run], run: Any) -> None:
-        """A run whose creation was never answered may have been created twice: one of them goes."""
-        trial = run.data.tags.get("trial_id", PARENT)
-        deleted = run.info.lifecycle_stage == "deleted"
-        known = found.get(trial)
-        if known is None or known.deleted:
-            found[trial] = Run(
-                run.info.run_id, run.info.status, deleted, dict(run.data.params), dict(run.data.tags)
-            )
-        elif not deleted:
-            self._client.delete_run(run.info.run_id)
+    def _only_one(self, runs: list) -> Run:
+        """A creation whose answer got lost may have been repeated: only the run that has the rows stays."""
+        runs.sort(key=lambda run: (run.info.lifecycle_stage == "active", len(run.data.metrics)))
+        for twin in runs[:-1]:
+            if twin.info.lifecycle_stage == "active":
+                self._client.delete_run(twin.info.run_id)
+        info, data = runs[-1].info, runs[-1].data
+        deleted = info.lifecycle_stage == "deleted"
+        return Run(info.run_id, info.status, deleted, dict(data.params), dict(data.tags))
 
     def _create(self, trial: str | None, portrait: Portrait) -> Run:
         tags = {key: value for key, value in portrait.tags.items() if value}
