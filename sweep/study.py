@@ -134,7 +134,7 @@ class Study:
 
     @property
     def budget(self) -> int:
-        """How many trials there will be; with nothing to search only the points, or they would be repeated."""
+        """How many trials there will be; with nothing to search only the points, for more would repeat."""
         if all(distribution.single() for distribution in self._distributions.values()):
             return min(self.spec.trials, len(self.spec.space.paper))
         return self.spec.trials
@@ -179,7 +179,7 @@ class Study:
             trial.state = state
 
     def reopen(self, number: int) -> Asked:
-        """Another attempt at a trial that failed, ran out of memory or was cancelled; an open one stays so."""
+        """Another attempt at a trial that failed, ran out of memory or was cancelled, or is still open."""
         trial = self._trial(number)
         if trial.state not in ("running", *RETRIABLE):
             raise ValueError(f"{trial.asked.trial}: is {trial.state}, which another attempt would not change")

@@ -191,7 +191,7 @@ COMMON = dict.fromkeys(("latent_dim", "learning_rate", "batch_size", "network", 
 SHIPPED = {  # method -> its own fields and their hand-tuned values on grey and on colour images
     "vae": ({}, {}),
     "beta_vae": ({"beta": 4.0}, {"beta": 4.0}),
-    "wae_mmd": ({"weight": 200.0}, {"weight": 200.0}),
+    "wae": ({"weight": 200.0}, {"weight": 200.0}),
     "rae_l2": (
         {"code_weight": 7.8e-3, "decoder_weight": 7.8e-5, "components": 10, "covariance": "full"},
         {"code_weight": 9.6e-2, "decoder_weight": 3.1e-3, "components": 10, "covariance": "full"},
