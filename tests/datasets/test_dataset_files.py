@@ -4,10 +4,19 @@ import pickle
 
 import numpy as np
 import pytest
-from layouts import rows, write_cifar10, write_idx, write_mnist, write_picture, write_svhn
+from layouts import (
+    rows,
+    write_celeba,
+    write_cifar10,
+    write_emnist,
+    write_idx,
+    write_mnist,
+    write_picture,
+    write_svhn,
+)
 from PIL import Image
 
-from trainables.datasets import cifar10, load
+from trainables.datasets import cifar10, ffhq, load
 
 
 def raises_one_line(name, root, match):
@@ -155,3 +164,61 @@ def test_cifar10_jpeg_is_read_from_its_folder(tmp_path, random, monkeypatch):
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (11, 1, 4)
     assert sorted(splits.test.labels) == [0, 0, 1, 1]
     assert (tmp_path / "prepared").is_dir()
+
+
+def test_emnist_stands_upright(tmp_path, random):
+    pictures = write_emnist(tmp_path, random)
+    splits = load("emnist", tmp_path, download=False)
+    assert (splits.name, splits.like, splits.shape) == ("emnist", "mnist", (1, 28, 28))
+    np.testing.assert_array_equal(splits.test.images[:, 0], pictures.transpose(0, 2, 1))
+    assert splits.test.images.flags.c_contiguous
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_celeba_is_cut_to_its_centre_and_keeps_its_splits(side, tmp_path, random):
+    colours = write_celeba(tmp_path, random)
+    splits = load(f"celeba{side}", tmp_path, download=False)
+    assert (splits.name, splits.like, splits.shape) == (f"celeba{side}", "cifar10", (3, side, side))
+    for split, expected in colours.items():
+        images = getattr(splits, split).images
+        assert len(images) == len(expected)
+        # JPEG blurs colour at the edges of the centre
+        np.testing.assert_allclose(images.mean(axis=(2, 3)), expected, atol=4)
+        assert (images.std(axis=(2, 3)) < 8).all()
+
+
+def test_a_missing_celeba_picture_is_named(tmp_path, random):
+    write_celeba(tmp_path, random)
+    (tmp_path / "celeba" / "img_align_celeba" / "000005.jpg").unlink()
+    raises_one_line("celeba64", tmp_path, "000005.jpg is missing, but list_eval_partition.txt lists it")
+
+
+def test_a_celeba_picture_of_another_size_is_named(tmp_path, random):
+    write_celeba(tmp_path, random)
+    write_picture(tmp_path / "celeba" / "img_align_celeba" / "000005.jpg", np.zeros((64, 64, 3), np.uint8))
+    raises_one_line("celeba64", tmp_path, "000005.jpg .*64x64 is not the size of CelebA's")
+
+
+def test_a_damaged_celeba_partition_is_named(tmp_path, random):
+    write_celeba(tmp_path, random)
+    (tmp_path / "celeba" / "list_eval_partition.txt").write_text("<html>\n")
+    raises_one_line("celeba64", tmp_path, r"list_eval_partition.txt, line 1: '<html>' is not")
+
+
+def test_ffhq_is_split_by_number(tmp_path, random, monkeypatch):
+    monkeypatch.setattr(ffhq, "COUNT", 14)
+    monkeypatch.setattr(ffhq, "TRAIN", 12)
+    pictures = random.integers(0, 256, (14, 128, 128, 3), np.uint8)
+    for i, picture in enumerate(pictures):
+        folder = tmp_path / "ffhq" / "thumbnails128x128" / f"{i // 5:02}000"
+        write_picture(folder / f"{i:05}.png", picture)
+    splits = load("ffhq", tmp_path)
+    assert (splits.like, splits.shape, splits.train.labels) == ("cifar10", (3, 128, 128), None)
+    np.testing.assert_array_equal(splits.test.images, pictures[12:].transpose(0, 3, 1, 2))
+    assert load("ffhq", tmp_path, size=32).shape == (3, 32, 32)
+
+
+def test_an_incomplete_ffhq_is_refused(tmp_path, random):
+    write_picture(tmp_path / "ffhq" / "thumbnails128x128" / "00000.png", np.zeros((128, 128, 3), np.uint8))
+    raises_one_line("ffhq", tmp_path, "thumbnails128x128 holds 1 pictures instead of 70000; get the")
+    raises_one_line("ffhq", tmp_path / "absent", "thumbnails128x128 holds 0 pictures")

@@ -178,6 +178,12 @@ def test_downloading_can_be_off(tmp_path, monkeypatch):
     assert not (tmp_path / "absent").exists()
 
 
+def test_a_root_that_may_only_be_read_is_enough(tmp_path, random):
+    write_mnist(tmp_path, random)
+    (tmp_path / ".lock").mkdir()  # stands where the lock would be written
+    assert len(load("mnist", tmp_path).train) == 27
+
+
 def test_the_root_may_start_with_a_tilde(tmp_path, random, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_mnist(tmp_path / "data", random)

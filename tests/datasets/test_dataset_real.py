@@ -5,8 +5,8 @@ import pytest
 
 from trainables.datasets import load
 
-# Name: shape, pictures in train and valid together, mean of the training pictures on a scale of 0 to 1 as commonly
-# quoted (JPEG keeps CIFAR-10's).
+# Shape, pictures in train and valid together, and the mean of the training pictures on a scale of 0 to 1
+# as commonly quoted (that of CIFAR-10, which JPEG keeps).
 SETS = {
     "mnist": ((1, 28, 28), 60_000, [0.1307]),
     "fashion_mnist": ((1, 28, 28), 60_000, [0.2860]),

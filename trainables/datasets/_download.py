@@ -32,8 +32,6 @@ def ensure(
         return
     patience = socket.getdefaulttimeout()
     try:
-        if missing() and not root.exists():
-            root.mkdir(parents=True)
         with locked(root):  # also when nothing is missing: another process may be writing the last file
             if missing():
                 socket.setdefaulttimeout(PATIENCE)

@@ -63,19 +63,17 @@ def read(folder: Path, name: str | None = None, like: str | None = None) -> Sour
     return Source(name or folder.name, parts["train"], parts["test"], parts.get("valid"), like)
 
 
-def read_files(
-    folder: Path, files: Sequence[File], crop: tuple[int, int, int, int] | None = None
-) -> Pictures:
-    """The pictures of `files` below `folder`, each cut to `crop` (left, upper, right, lower) if given."""
+def read_files(folder: Path, files: Sequence[File]) -> Pictures:
+    """The pictures of `files` below `folder`, in that order."""
 
     def picture(i: int) -> Image.Image:
         image = Image.open(folder / files[i].path)
         if "exif" in image.info:
             ImageOps.exif_transpose(image, in_place=True)  # cameras store the picture as the sensor lay
-        return image if crop is None else image.crop(crop)
+        return image
 
     lines = [f"{file.path}\n{file.bytes}\n{file.modified}" for file in files]
-    stamp = digest("\n".join([str(folder), repr(crop), *lines]).encode(errors="surrogateescape"))
+    stamp = digest("\n".join([str(folder), *lines]).encode(errors="surrogateescape"))
     return Pictures([f"{folder}/{file.path}" for file in files], stamp, picture)
 
 

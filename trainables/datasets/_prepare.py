@@ -108,6 +108,8 @@ def _shape(
     """(C, H, W) of all pictures, from their headers; they must agree in what the options leave open."""
     if size is not None and channels is not None:
         return channels, size, size
+    if (shape := parts[0].shape) is not None and all(part.shape == shape for part in parts):
+        return channels or shape[0], size or shape[1], size or shape[2]
     names = [name for part in parts for name in part.names]
     try:
         headers = list(_each(parts, lambda image: (image.size, image.mode in GREY), pool))

@@ -20,6 +20,7 @@ class Pictures:
     names: Sequence[str]  # what an error calls each
     stamp: bytes  # differs whenever a picture may differ, so it can key a cache
     open: Callable[[int], Image.Image]
+    shape: tuple[int, int, int] | None = None  # (C, H, W), where it is known without opening any
 
     def __len__(self) -> int:
         return len(self.names)
@@ -33,7 +34,7 @@ class Pictures:
         def picture(i: int) -> Image.Image:
             return Image.fromarray(images[i, 0] if images.shape[1] == 1 else images[i].transpose(1, 2, 0))
 
-        return cls([f"picture {i}" for i in range(len(images))], digest(images), picture)
+        return cls([f"picture {i}" for i in range(len(images))], digest(images), picture, images.shape[1:])
 
     def take(self, indices: np.ndarray) -> Pictures:
         """The pictures at `indices`, int64 (n,), in that order."""
@@ -41,7 +42,15 @@ class Pictures:
             [self.names[i] for i in indices],
             digest(self.stamp, indices),
             lambda i: self.open(int(indices[i])),
+            self.shape,
         )
+
+    def then(
+        self, change: Callable[[Image.Image], Image.Image], called: str, shape: tuple[int, int, int]
+    ) -> Pictures:
+        """The pictures after `change`, all of `shape`; what it is `called` tells the caches apart."""
+        stamp = digest(self.stamp, called.encode())
+        return Pictures(self.names, stamp, lambda i: change(self.open(i)), shape)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from . import _folder, cifar10
-from ._source import Part, Pictures, Source, digest
+from ._source import Part, Pictures, Source
 
 NAME = "cifar10-jpeg"
 QUALITY = 75
@@ -22,15 +22,14 @@ def read(root: Path, download: bool) -> Source:
     if (root / NAME).is_dir():
         return _folder.read(root / NAME, name=NAME, like="cifar10")
     raw = cifar10.read(root, download)
-    return Source(NAME, _through_jpeg(raw.train), _through_jpeg(raw.test), like="cifar10")
+    train, test = (
+        Part(Pictures.of(part.images).then(_through_jpeg, f"JPEG {QUALITY}", (3, 32, 32)), part.labels)
+        for part in (raw.train, raw.test)
+    )
+    return Source(NAME, train, test, like="cifar10")
 
 
-def _through_jpeg(part: Part) -> Part:
-    raw = Pictures.of(part.images)
-
-    def picture(i: int) -> Image.Image:
-        file = BytesIO()
-        raw.open(i).save(file, "JPEG", quality=QUALITY)
-        return Image.open(file)
-
-    return Part(Pictures(raw.names, digest(raw.stamp, b"jpeg %d" % QUALITY), picture), part.labels)
+def _through_jpeg(image: Image.Image) -> Image.Image:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return Image.open(file)

@@ -1,0 +1,11 @@
+"""CelebA at 64x64."""
+
+from pathlib import Path
+
+from . import _celeba
+from ._source import Source
+
+
+def read(root: Path, download: bool) -> Source:
+    """The pictures of `_celeba.read`, 64x64."""
+    return _celeba.read("celeba64", 64, root, download)

@@ -1,0 +1,29 @@
+"""FFHQ, faces, 128x128 colour (Karras et al., 2019), as its owners pack it: `<root>/ffhq/thumbnails128x128`.
+
+It has no official test split; the AAE paper's code trains on the first 60 000 and tests on the last 10 000.
+"""
+
+from pathlib import Path
+
+from . import _folder
+from ._source import Part, Source
+
+COUNT = 70_000
+TRAIN = 60_000
+
+
+def read(root: Path, download: bool) -> Source:
+    """60 000 training and 10 000 test pictures, in the order of their numbers.
+
+    They cannot be downloaded by a program. Raises a `ValueError` where they are not there, or not all.
+    """
+    folder = root / "ffhq" / "thumbnails128x128"
+    files = _folder.find(folder) if folder.is_dir() else []
+    if len(files) != COUNT:
+        raise ValueError(
+            f"ffhq: {folder} holds {len(files)} pictures instead of {COUNT}; get the thumbnails128x128 of "
+            "github.com/NVlabs/ffhq-dataset and put them there"
+        )
+    files.sort(key=lambda file: Path(file.path).name)  # 00000.png .. 69999.png, in subfolders or not
+    train, test = (Part(_folder.read_files(folder, part)) for part in (files[:TRAIN], files[TRAIN:]))
+    return Source("ffhq", train, test, like="cifar10")
