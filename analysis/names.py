@@ -87,6 +87,15 @@ def readable(value: object) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def measured(value: float) -> str:
+    """A measurement in exactly three significant digits, so that a column of them lines up: 14.0, 0.0188, 1234."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(float(f"{value:.3g}")) >= 100 else f"{value:#.3g}"
+    return readable(value)
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 42 s, 3 min 20 s, 2 h 5 min; a dash for none."""
     if not math.isfinite(seconds):

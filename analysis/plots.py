@@ -5,7 +5,7 @@ three of them stand side by side on a desk. A method has the same colour and the
 the colours are the ones of Okabe and Ito that can be seen on white and on black, and the marker says the same
 to who cannot tell them apart. `themed_svg` turns a Figure into SVG text that takes its ink from the page.
 
-Units are those of the SVG: a Figure is WIDTH units wide, text is 10 units high.
+Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
 """
 
 import io
@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from analysis.load import Study, Sweep
 from analysis.names import (
     METHODS,
+    measured,
     method_name,
     metric_name,
     readable,
@@ -34,8 +36,8 @@ from analysis.names import (
 )
 from analysis.tables import change_words, hand_tuned_words
 
-WIDTH = 400  # units
-TEXT, SMALL = 10, 9
+WIDTH = 360  # units
+TEXT, SMALL = 11, 10
 # Each ink is an unusual shade, so that themed_svg can find it again and let the page decide.
 INK, MUTED, FAINT, PAPER = "#1b1f27", "#69707f", "#dde1e8", "#fefefd"
 THEME = {
@@ -76,7 +78,9 @@ def themed_svg(figure: Figure) -> str:
         figure.savefig(text, format="svg", dpi=200, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL
+    )
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
     # Names of groups would repeat in a page with several pictures; nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
@@ -111,23 +115,32 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
         line = y + 0.72
         ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
         ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **_bold())
-        said = f"{hand_tuned_words(row)} → {readable(row.tuned) if row.complete else 'none complete'}"
+        said = f"{hand_tuned_words(row)} → {measured(row.tuned) if row.complete else 'none complete'}"
         change = change_words(row) if math.isfinite(row.improvement_percent) else ""
-        ax.text(0.85 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain())
+        ax.text(
+            0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain()
+        )
         ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **_bold())
         hand, tuned = row.hand_tuned, row.tuned
         if math.isfinite(tuned) and math.isfinite(hand):
-            ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
+            ax.plot(
+                [hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2
+            )
         elif math.isfinite(tuned):  # the hand-tuned point has no value: it lies beyond every scale
             ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
             ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
+        kept = hand == tuned  # one point, so one mark inside the other
         if math.isfinite(hand):
-            ax.plot(hand, line, "o", ms=8, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
+            size = 13 if kept else 8
+            ax.plot(hand, line, "o", ms=size, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
         if math.isfinite(tuned):
-            ax.plot(tuned, line, marker, ms=9, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
+            size = 7.5 if kept else 9
+            ax.plot(tuned, line, marker, ms=size, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
     metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
     note = ", log scale" if ax.get_xscale() == "log" else ""
-    ax.set_xlabel(f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5)
+    ax.set_xlabel(
+        f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5
+    )
     return figure
 
 
@@ -176,7 +189,9 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     if best is not None:
         points = course(best, end=True)
         _curves(ax, [points], [colour], 2.6, zorder=3)
-        ax.plot(*zip(*points, strict=True), marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=6, clip_on=False)
+        ax.plot(
+            *zip(*points, strict=True), marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=6, clip_on=False
+        )
     return figure
 
 
@@ -193,9 +208,7 @@ def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
     return _cloud(sweep, dataset, "valid/kl", "valid/mse", "KL (nats per image, log)", log_x=True)
 
 
-def _cloud(
-    sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool
-) -> Figure | None:
+def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool) -> Figure | None:
     """Complete trials of all studies of a data set in the plane of two metrics (y None: the objective)."""
     studies = sweep.studies_of(dataset)
     trials = sweep.trials[(sweep.trials["dataset"] == dataset) & (sweep.trials["state"] == "complete")]
@@ -251,7 +264,9 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     return figure
 
 
-def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
+def slices(
+    sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None
+) -> Figure | None:
     """A metric (the objective if None) against each searched hyperparameter, a panel each.
 
     Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
@@ -305,7 +320,8 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     complete = set(trials.loc[trials["state"] == "complete", "trial"])
     best, hand = sweep.best(study), sweep.hand_tuned(study)
     lines = {
-        trial: rows[["epoch", "value"]].to_numpy(float) for trial, rows in curves.groupby("trial", observed=True)
+        trial: rows[["epoch", "value"]].to_numpy(float)
+        for trial, rows in curves.groupby("trial", observed=True)
     }
     for finished, shade, width in ((False, (*to_rgb(GREY), 0.4), 0.9), (True, (*to_rgb(colour), 0.45), 1.2)):
         chosen = [line for trial, line in lines.items() if (trial in complete) == finished]
@@ -316,10 +332,14 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
         ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > RASTER_FROM)
     if hand is not None and hand["trial"] in lines:
         line = lines[hand["trial"]]
-        ax.plot(line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3)
+        ax.plot(
+            line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3
+        )
     if best is not None and best["trial"] in lines:
         line = lines[best["trial"]]
-        ax.plot(line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4)
+        ax.plot(
+            line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4
+        )
     _scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
     _scale(ax.yaxis, curves["value"])
     _title(ax, f"{short_metric(metric)} by epoch")
@@ -364,7 +384,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
     """A figure with a legend of methods on top, and where the axes may begin."""
-    columns, line = 4, 16
+    columns, line = 3, 17
     rows = math.ceil(len(methods) / columns)
     top = 6 + rows * line + 24
     figure = _figure(top + height + 38)
@@ -375,8 +395,8 @@ def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figur
     for i, method in enumerate(methods):
         colour, marker = method_style(method, sweep.trials["method"])
         x, y = i % columns, 12 + line * (i // columns)
-        ax.plot(x + 0.05, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
-        ax.text(x + 0.13, y, method_name(method), va="center_baseline", **_plain(INK))
+        ax.plot(x + 0.04, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
+        ax.text(x + 0.11, y, method_name(method), va="center_baseline", **_plain(INK))
     return figure, top
 
 
@@ -404,7 +424,12 @@ def _ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = F
         return [float(t) for t in ticks if low <= t <= high]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        ticks = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p * 1.0001 and m * 10.0**p <= high * 1.0001]
+        ticks = [
+            m * 10.0**p
+            for p in powers
+            for m in mantissas
+            if low <= m * 10.0**p * 1.0001 and m * 10.0**p <= high * 1.0001
+        ]
         if len(ticks) <= most:
             break
     if len(ticks) > most:
@@ -425,7 +450,15 @@ def _bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, floa
     return low - pad * span, high + pad * span
 
 
-def _scale(axis, values: Iterable[float], *, log: bool | None = None, pad: float = 0.06, whole: bool = False) -> None:
+def _scale(
+    axis: Axis,
+    values: Iterable[float],
+    *,
+    log: bool | None = None,
+    pad: float = 0.06,
+    whole: bool = False,
+    most: int = 6,
+) -> None:
     """Give an axis its scale, bounds and a few round ticks; log None lets the values decide."""
     values = np.asarray(list(values), float)
     values = values[np.isfinite(values)]
@@ -433,7 +466,7 @@ def _scale(axis, values: Iterable[float], *, log: bool | None = None, pad: float
     low, high = _bounds(values, log, pad)
     side = axis.axis_name
     axis.axes.set(**{f"{side}scale": "log" if log else "linear", f"{side}lim": (low, high)})
-    ticks = _ticks(low, high, log, whole=whole)
+    ticks = _ticks(low, high, log, most=most, whole=whole)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FixedFormatter([readable(tick) for tick in ticks]))
     axis.set_minor_locator(NullLocator())
@@ -442,7 +475,7 @@ def _scale(axis, values: Iterable[float], *, log: bool | None = None, pad: float
 def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> None:
     """One vertical scale for all panels, its numbers at the left ones only."""
     for i, ax in enumerate(panels):
-        _scale(ax.yaxis, values, log=log)
+        _scale(ax.yaxis, values, log=log, most=5)
         if i % 2:
             ax.tick_params(labelleft=False)
 
@@ -450,7 +483,15 @@ def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> 
 def _points(ax: Axes, x: pd.Series, y: pd.Series, style: tuple[str, str], size: float = 34) -> None:
     colour, marker = style
     ax.scatter(
-        x, y, s=size, marker=marker, c=colour, alpha=0.75, linewidths=0, zorder=3, rasterized=len(x) > RASTER_FROM
+        x,
+        y,
+        s=size,
+        marker=marker,
+        c=colour,
+        alpha=0.75,
+        linewidths=0,
+        zorder=3,
+        rasterized=len(x) > RASTER_FROM,
     )
 
 
@@ -466,17 +507,27 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
         labels = [str(choice) for choice in spec["choices"]]
         # Trials with the same choice would hide each other: spread them by their number, the same every time.
         spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
-        x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
+        x = (
+            pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index)
+            + spread
+        )
         at = labels.index(str(hand)) if str(hand) in labels else None
         ax.set_xlim(-0.6, len(labels) - 0.4)
-        ax.xaxis.set_major_locator(FixedLocator(range(len(labels))))
-        ax.xaxis.set_major_formatter(FixedFormatter([readable(choice) for choice in spec["choices"]]))
+        shown = _roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)
+        ax.xaxis.set_major_locator(FixedLocator([i for i, _ in shown]))
+        ax.xaxis.set_major_formatter(FixedFormatter([text for _, text in shown]))
     else:
         x, at = values.astype(float), hand
-        _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02)
+        _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
     complete = trials["state"] == "complete"
     _points(ax, x[~complete], trials.loc[~complete, column], (GREY, "o"), size=12)
-    _points(ax, x[complete], trials.loc[complete, column], method_style(study.method, sweep.trials["method"]), size=24)
+    _points(
+        ax,
+        x[complete],
+        trials.loc[complete, column],
+        method_style(study.method, sweep.trials["method"]),
+        size=24,
+    )
     if at is not None:
         ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
     paper = complete & (trials["origin"] == "paper")
@@ -489,7 +540,8 @@ def _knob_scale(study: Study, knob: str, values: pd.Series, hand):
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]
         step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
-        return lambda v: step.get(str(v), 0.0), [(step[str(c)], readable(c)) for c in spec["choices"]]
+        ticks = [(step[str(choice)], readable(choice)) for choice in spec["choices"]]
+        return lambda v: step.get(str(v), 0.0), _roomy(ticks, letters=60)
     ends = [spec["low"], spec["high"], *([hand] if hand is not None else []), *values.dropna()]
     return _number_scale(min(ends), max(ends), study.is_log(knob))
 
@@ -498,6 +550,12 @@ def _value_scale(values: pd.Series):
     finite = values.dropna().to_numpy(float)
     log = _wide(finite)
     return _number_scale(*_bounds(finite, log, 0.02), log)
+
+
+def _roomy(ticks: list[tuple[float, str]], letters: int) -> list[tuple[float, str]]:
+    """As many of the ticks, evenly, as an axis with room for so many letters can show."""
+    step = math.ceil(sum(len(text) + 1 for _, text in ticks) / letters)
+    return ticks[:: max(1, step)]
 
 
 def _number_scale(low: float, high: float, log: bool):
@@ -522,7 +580,9 @@ def _halo() -> dict:
     return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
-def _curves(ax: Axes, courses: list[list[tuple[float, float]]], colours, width: float, zorder: int, **style) -> None:
+def _curves(
+    ax: Axes, courses: list[list[tuple[float, float]]], colours, width: float, zorder: int, **style
+) -> None:
     """Smooth curves through points that lie on horizontal axes, leaving each axis at a right angle."""
     outlines = []
     for points in courses:

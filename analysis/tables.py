@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.load import Study, Sweep, read_sweep
-from analysis.names import dataset_name, method_name, readable, short_knob, short_metric
+from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
 
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 LEADERBOARD_COLUMNS = (
@@ -150,7 +150,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
             (
                 method_name(row.method),
                 hand_tuned_words(row),
-                readable(row.tuned) if row.complete else "none complete",
+                measured(row.tuned) if row.complete else "none complete",
                 change_words(row),
                 row.changed or ("hand-tuned point kept" if row.complete else ""),
                 outcome_words(row),
@@ -169,7 +169,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
 def hand_tuned_words(row) -> str:
     """The hand-tuned value of a leaderboard row, or what became of that trial."""
     if row.hand_tuned == row.hand_tuned:
-        return readable(row.hand_tuned)
+        return measured(row.hand_tuned)
     return "no value" if row.hand_tuned_state == "complete" else row.hand_tuned_state.replace("_", " ")
 
 
@@ -193,12 +193,12 @@ def headline(table: pd.DataFrame) -> str:
     if found.empty:
         return "No trial has used its whole budget yet, so there is nothing to compare."
     best = found.loc[~found["dataset"].duplicated()]  # sorted by value inside each data set
-    closest = [
-        f"{method_name(row.method)} {'' if position else 'comes closest '}to real {dataset_name(row.dataset)} "
-        f"({short_metric(row.metric)} {readable(row.tuned)})"
-        for position, row in enumerate(best.itertuples())
-    ]
-    first = _listed(closest) + "."
+    closest: dict[str, list[str]] = {}
+    for row in best.itertuples():
+        words = f"{dataset_name(row.dataset)} ({short_metric(row.metric)} {measured(row.tuned)})"
+        closest.setdefault(method_name(row.method), []).append(words)
+    first, *others = [f"{method} comes closest to real {_listed(words)}" for method, words in closest.items()]
+    first = "; ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
     gains = found[found["improvement_percent"].notna()]
     if gains.empty:
         return first
@@ -209,7 +209,7 @@ def headline(table: pd.DataFrame) -> str:
     where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
     return (
         f"{first} Tuning beat the hand-tuned point in {better} of {len(gains)} studies, most for "
-        f"{method_name(top.method)}{where}: {readable(top.hand_tuned)} → {readable(top.tuned)}."
+        f"{method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}."
     )
 
 

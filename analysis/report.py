@@ -1,0 +1,395 @@
+"""The page that a sweep leaves behind: one HTML file that a person would rather look at than read.
+
+It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or opened
+from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside the page;
+the table of trials is data that a few lines of script show a hundred rows at a time, so that ten thousand
+trials open as fast as ten. Everything but that table works without the script.
+"""
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image  # comes with matplotlib
+
+from analysis import plots
+from analysis.load import Study, Sweep, read_sweep
+from analysis.names import (
+    dataset_name,
+    duration,
+    measured,
+    method_name,
+    metric_name,
+    readable,
+    short_knob,
+    short_metric,
+)
+from analysis.tables import (
+    OUTCOMES,
+    change_words,
+    hand_tuned_words,
+    headline,
+    leaderboard,
+    outcome_words,
+    replace,
+)
+
+REPORT = "report.html"
+TEMPLATES = Path(__file__).parent / "templates"
+LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
+WHAT_A_METRIC_IS = {
+    "fcd": (
+        "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in drawn "
+        "images with what it sees in real validation images: mean and covariance of its features. 0 is a perfect "
+        "match. It is not FID and not on FID's scale: compare it within one data set of this report, never with "
+        "a printed FID."
+    ),
+    "fid": (
+        "fid is the Fréchet distance of Inception features (the network and weights of pytorch-fid) between drawn "
+        "images and real validation images. 0 is a perfect match. It depends on the number of images and on how "
+        "they were resized, so compare it within this report; printed FIDs often follow another recipe."
+    ),
+}
+
+
+def write_report(folder: str | Path, commands: Mapping[str, str] | None = None) -> Path:
+    """Write report.html into a sweep's folder, whole or not at all, and return its path.
+
+    commands: how to go on, as {what it does: what to type}; None gives those that every sweep has.
+    Raises ValueError if the folder holds no record.
+    """
+    sweep = read_sweep(folder)
+    page = render(sweep, commands)
+    path = sweep.folder / REPORT
+    replace(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    board = leaderboard(sweep)
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        name=sweep.name,
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=digest,
+        headline=headline(board),
+        facts=_facts(sweep),
+        warnings=_warnings(sweep),
+        datasets=[_dataset(sweep, board, dataset) for dataset in sweep.datasets],
+        metrics=[WHAT_A_METRIC_IS[m] for m in _metrics(sweep) if m in WHAT_A_METRIC_IS],
+        trials=_trials(sweep),
+        trial_count=len(sweep.trials),
+        recipe=_recipe(sweep),
+        config=_flat(sweep.config),
+        commands=_commands(sweep) if commands is None else commands,
+        date=_date(sweep.meta["started"]),
+    )
+
+
+def data_uri(path: Path) -> str:
+    """A PNG grid as a small data URI: shrunk to LARGEST_GRID, in 16 greys or at most 256 colours; "" if none.
+
+    Raises ValueError, naming the file, if it is no picture.
+    """
+    if not path.is_file():
+        return ""
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable picture ({error}); delete it or draw it again") from None
+    if max(picture.size) > LARGEST_GRID:
+        picture.thumbnail((LARGEST_GRID, LARGEST_GRID), Image.Resampling.LANCZOS)
+    red, green, blue = picture.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        picture = red.quantize(16)
+    else:
+        picture = picture.quantize(256)
+    held = io.BytesIO()
+    picture.save(held, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+
+
+def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str) -> dict:
+    studies = sweep.studies_of(dataset)
+    rows = [_row(sweep, row) for row in board[board["dataset"] == dataset].itertuples()]
+    pictures = [
+        (
+            plots.distance_against_time(sweep, dataset),
+            "Distance against training time: lower left is better.",
+        ),
+        (
+            plots.best_so_far(sweep, dataset),
+            "What each further trial brought; a flat line had nothing left to find.",
+        ),
+        (
+            plots.rate_distortion(sweep, dataset),
+            "Rate and distortion: nats spent in the code against reconstruction error, where a method reports both.",
+        ),
+        (
+            plots.active_dimensions(sweep, dataset),
+            "How many latent dimensions stay in use as the balance knob moves; dashed is the hand-tuned value.",
+        ),
+    ]
+    return {
+        "name": dataset_name(dataset),
+        "anchor": f"data-{sweep.datasets.index(dataset)}",
+        "metric": short_metric(studies[0].metric),
+        "metric_name": metric_name(studies[0].metric),
+        "arrows": _svg(plots.arrows(board, dataset), f"Hand-tuned to tuned on {dataset_name(dataset)}"),
+        "real": data_uri(sweep.folder / "real" / f"{dataset}.png"),
+        "rows": rows,
+        "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
+        "studies": [_study(sweep, sweep.studies[row["study"]], row) for row in rows],
+    }
+
+
+def _row(sweep: Sweep, row) -> dict:
+    """One leaderboard row in words, with its grids."""
+    counts = {outcome: getattr(row, outcome) for outcome in OUTCOMES}
+    kinds = {"hand": ("hand_tuned", "samples"), "tuned": ("winners", "samples")}
+    kinds["reconstructions"] = ("winners", "reconstructions")
+    return {
+        "study": row.study,
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, sweep.trials["method"])[0],
+        "hand": hand_tuned_words(row),
+        "hand_number": math.isfinite(row.hand_tuned),
+        "tuned": measured(row.tuned) if row.complete else "none complete",
+        "tuned_number": math.isfinite(row.tuned),
+        "change": change_words(row),
+        "better": math.isfinite(row.improvement_percent) and row.improvement_percent >= 0.5,
+        "changed": row.changed or ("hand-tuned point kept" if math.isfinite(row.tuned) else ""),
+        "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
+        "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),
+        "seconds": _pair(row.train_seconds_hand_tuned, row.train_seconds_tuned, measured),
+        "spent": duration(row.seconds),
+        "knobs": row.knobs_searched,
+        "trials": row.trials,
+        "outcomes": outcome_words(row),
+        "counts": {outcome: count for outcome, count in counts.items() if count},
+        "grids": {
+            kind: data_uri(sweep.folder / a / row.study / f"{b}.png") for kind, (a, b) in kinds.items()
+        },
+    }
+
+
+def _study(sweep: Sweep, study: Study, row: dict) -> dict:
+    best = sweep.best(study.name)
+    pictures = [
+        (
+            plots.parallel_coordinates(sweep, study.name),
+            "Each curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
+        ),
+        (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
+        (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
+    ]
+    knobs = [
+        (
+            knob,
+            _range(spec),
+            readable(study.hand_tuned.get(knob)),
+            "–" if best is None else readable(best.get(f"hyper/{knob}")),
+        )
+        for knob, spec in study.space.items()
+    ]
+    return {
+        "row": row,
+        "source": study.hand_tuned_source,
+        "knobs": knobs,
+        "epochs": study.epochs,
+        "rungs": ", ".join(map(str, study.rungs)),
+        "pictures": [
+            (_svg(figure, f"{row['method']}: {caption}"), caption)
+            for figure, caption in pictures
+            if figure is not None
+        ],
+    }
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """SVG for the page, named for who cannot see it."""
+    name = Markup.escape(title)
+    return Markup(plots.themed_svg(figure).replace('role="img"', f'role="img" aria-label="{name}"', 1))
+
+
+def _range(spec: Mapping) -> str:
+    if "value" in spec:
+        return f"{readable(spec['value'])}, fixed"
+    if "choices" in spec:
+        return "one of " + ", ".join(readable(choice) for choice in spec["choices"])
+    return f"{readable(spec['low'])} to {readable(spec['high'])}{', log' if spec.get('log') else ''}"
+
+
+def _pair(before: float, after: float, said: Callable[[float], str]) -> str:
+    return f"{said(before)} → {said(after)}" if math.isfinite(before) or math.isfinite(after) else "–"
+
+
+def _metrics(sweep: Sweep) -> list[str]:
+    return list(dict.fromkeys(short_metric(study.metric) for study in sweep.studies.values()))
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    """The size of the sweep, as (number, what it counts)."""
+    trials, meta = sweep.trials, sweep.meta
+    counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+    facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
+    facts += [(str(count), outcome) for outcome, count in counts.items() if count]
+    facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
+    facts.append((duration(trials["seconds"].sum()), "of training, all trials together"))
+    return facts
+
+
+def _warnings(sweep: Sweep) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    warnings = []
+    if sweep.meta["outcome"] != "done":
+        warnings.append(
+            f"This sweep is not finished ({sweep.meta['outcome']}); the numbers below are of so far."
+        )
+    if sweep.meta["unreadable_lines"]:
+        count = sweep.meta["unreadable_lines"]
+        lines = "line" if count == 1 else "lines"
+        warnings.append(
+            f"{count} {lines} of the record could not be read, as a crash leaves them; they are left out."
+        )
+    diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
+    for trial in diverged.itertuples():
+        reason = f": {trial.reason}" if trial.reason else ""
+        name = f"{method_name(trial.method)} on {dataset_name(trial.dataset)}"
+        warnings.append(f"A hand-tuned point of {name} diverged{reason}.")
+    return warnings
+
+
+def _trials(sweep: Sweep) -> dict:
+    """Every trial as rows of codes and numbers, for the script of the page."""
+    studies = list(sweep.studies.values())
+    code = {study.name: i for i, study in enumerate(studies)}
+    columns = [[f"hyper/{knob}" for knob in study.space] for study in studies]
+    rows = []
+    for trial in sweep.trials.to_dict("records"):
+        study = code[trial["study"]]
+        rows.append(
+            [
+                study,
+                trial["number"],
+                1 if trial["origin"] == "paper" else 0,
+                trial["state"],
+                _short(trial["value"]),
+                trial["epochs"],
+                _short(trial["seconds"]),
+                [_short(trial[column]) for column in columns[study]],
+                trial["reason"],
+            ]
+        )
+    return {
+        "studies": [
+            {
+                "name": f"{method_name(study.method)} · {dataset_name(study.dataset)}",
+                "id": study.name,
+                "knobs": [short_knob(knob) for knob in study.space],
+            }
+            for study in studies
+        ],
+        "rows": rows,
+    }
+
+
+def _short(value):
+    """A value with as many digits as a table shows, None for a missing one."""
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
+    """What it takes to repeat the sweep, or to doubt it."""
+    studies, meta = list(sweep.studies.values()), sweep.meta
+    sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
+    return [
+        ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
+        ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
+        ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
+        ("selection", "lowest objective on the validation split among trials that used their whole budget"),
+        ("repeats", "one training run per point: small differences can be chance"),
+        (
+            "budget",
+            "; ".join(dict.fromkeys(f"{s.trials} trials of {s.epochs} epochs per study" for s in studies)),
+        ),
+        (
+            "early stopping",
+            "; ".join(
+                dict.fromkeys(
+                    f"successive halving at epochs {', '.join(map(str, s.rungs))}" if s.rungs else "none"
+                    for s in studies
+                )
+            ),
+        ),
+        ("hand-tuned points", "; ".join(sources) or "–"),
+        ("machine", _words(meta["machine"])),
+        ("versions", _words(meta["versions"])),
+        ("code", str(meta["code"]) or "–"),
+        ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
+        ("started", _date(meta["started"])),
+    ]
+
+
+def _words(mapping: object) -> str:
+    if isinstance(mapping, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in _flat(mapping)) or "–"
+    return str(mapping) or "–"
+
+
+def _flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested configuration as (dotted key, value in words)."""
+    flat = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            flat.append((f"{prefix}{key}", words))
+    return flat
+
+
+def _commands(sweep: Sweep) -> dict[str, str]:
+    """How to go on from any sweep."""
+    board = leaderboard(sweep)
+    winners = board[board["tuned"].notna()]
+    commands = {}
+    if not winners.empty:
+        method = winners.iloc[0]["method"]
+        commands["draw 64 images from a winner"] = (
+            f"python -m sweep sample {sweep.name} {method} -n 64 --out grid.png"
+        )
+    commands["open the tables in a notebook"] = (
+        f"SWEEP_FOLDER={sweep.folder} jupyter lab analysis/sweep.ipynb"
+    )
+    return commands
+
+
+def _date(seconds: float) -> str:
+    return (
+        datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC")
+        if math.isfinite(seconds)
+        else "–"
+    )
