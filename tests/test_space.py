@@ -101,6 +101,11 @@ def test_a_pin_with_a_wrong_name_or_kind_is_refused(read):
         read(GOOD).with_fixed({"learning_rate": "fast"})
 
 
+def test_true_is_not_one():
+    assert Choice((1, 2)).contains(1.0) and not Choice((1, 2)).contains(True)
+    assert not Fixed(True).contains(1) and not Range(0.0, 2.0).contains(True)
+
+
 def test_json_round_trip(read):
     space = read(
         GOOD.replace("latent_dim    = [8, 10, 32]", "latent_dim = { low = 2, high = 64, int = true }")

@@ -164,10 +164,15 @@ def test_nothing_is_printed_and_nothing_deprecated(capsys, caplog):
 
 
 def test_the_papers_points_are_never_stopped_and_others_are():
-    driver = run(Study(make(), seed=0))
-    ends = {event["trial"][-4:]: event["state"] for event in driver.events if event["event"] == "end"}
-    assert ends["0000"] == ends["0001"] == "complete"
-    assert list(ends.values()).count("pruned") > 10
+    study = Study(make(), seed=0)
+    for _ in range(5):
+        study.ask()
+    verdicts = {number: study.report(number, 1, value) for number, value in ((4, 1.0), (3, 2.0), (2, 3.0))}
+    assert verdicts == {4: True, 3: True, 2: False}
+    assert study.report(0, 1, 100.0) and study.report(1, 1, 200.0), "the papers' points, though the worst"
+    events = run(Study(make(), seed=0)).events
+    assert sum(event.get("state") == "pruned" for event in events) > 10
+    assert Study(make(), seed=0).replay(events).rungs.exempt == {0, 1}
 
 
 def test_the_first_value_of_an_epoch_stays_and_late_reports_are_ignored():
@@ -278,6 +283,21 @@ def test_a_failed_trial_can_be_reopened_and_a_judged_one_cannot():
         ValueError, match="vae-mnist-0000: is complete, which another attempt would not change"
     ):
         study.reopen(0)
+
+
+def test_a_replay_reopens_what_was_started_again_and_keeps_the_first_of_two_ends():
+    driver = Driver(Study(make(), seed=0))
+    driver.start()
+    driver.train(0)
+    driver.end(0, "failed")
+    began, ended = driver.events[0], driver.events[-1]
+
+    again = Study(make(), seed=0).replay([*driver.events, began | {"attempt": 2}])
+    assert again.unfinished == [driver.asked[0]] and again.history()[0].state == TrialState.RUNNING
+    complete = Study(make(), seed=0).replay(
+        [*driver.events, began | {"attempt": 2}, ended | {"state": "complete"}, ended]
+    )
+    assert complete.history()[0].state == TrialState.COMPLETE and not complete.unfinished
 
 
 def test_misuse_is_named():
