@@ -26,7 +26,7 @@ EXPERIMENT = "autoencoder-sweep"
 _SUMMARY = ("config.yaml", "leaderboard.csv", "report.html")  # of the sweep's folder, go to the parent run
 _SLICE = 2000  # events told before the position is written down
 _WORKING_SHARE = 0.2  # of the time of the writer while the sweep goes on
-_SHORTEST_REST, _LONGEST_REST = 1.0, 10.0  # seconds
+_SHORTEST_REST, _LONGEST_REST = 1.0, 5.0  # seconds
 
 
 class Follower:

@@ -5,12 +5,15 @@ rows carry the time of the record, of which MLflow keeps one each. MLflow's habi
 the background are turned off: retries that block for minutes, chatter, telemetry.
 """
 
+import contextlib
+import gc
 import logging
 import os
 import re
+import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +48,14 @@ class Server:
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str):
-        _silence()
-        import mlflow
+        with _without_collections():
+            _silence()
+            import mlflow
 
-        self._mlflow = mlflow
-        self._client = mlflow.MlflowClient(tracking_uri=absolute(uri))
-        self._experiment = self._find_experiment(uri, experiment)
-        self.runs = self._find_runs(sweep)
+            self._mlflow = mlflow
+            self._client = mlflow.MlflowClient(tracking_uri=absolute(uri))
+            self._experiment = self._find_experiment(uri, experiment)
+            self.runs = self._find_runs(sweep)
 
     def write(self, trial: str | None, portrait: Portrait, rows: Iterable[Measurement] = ()) -> None:
         """Brings the run of `trial` to its portrait, but for the status, and adds the rows.
@@ -156,6 +160,21 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     """Beside a sqlite file, wherever the program was started; a server knows its own place."""
     file = sqlite_file(uri)
     return file and (file.parent / "mlruns" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """The first import of mlflow makes so many objects that Python searches all of the process for garbage
+    several times, 0.1 to 0.3 s each, in which no other thread runs. They are no garbage: never look again."""
+    if "mlflow" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _silence() -> None:
