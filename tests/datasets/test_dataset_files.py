@@ -16,7 +16,7 @@ from layouts import (
 )
 from PIL import Image
 
-from trainables.datasets import cifar10, ffhq, load
+from trainables.datasets import cifar10, cifar10_jpeg, ffhq, load
 
 
 def raises_one_line(name, root, match):
@@ -150,6 +150,13 @@ def test_cifar10_jpeg_is_made_from_cifar10(tmp_path, random):
     file = tmp_path / "one.jpg"
     Image.fromarray(raw.test.images[0].transpose(1, 2, 0)).save(file, quality=75)
     np.testing.assert_array_equal(jpeg.test.images[0], np.asarray(Image.open(file)).transpose(2, 0, 1))
+
+
+def test_another_quality_is_not_served_from_the_cache(tmp_path, random, monkeypatch):
+    write_cifar10(tmp_path, random)
+    before = load("cifar10-jpeg", tmp_path).test.images
+    monkeypatch.setattr(cifar10_jpeg, "QUALITY", 20)
+    assert (load("cifar10-jpeg", tmp_path).test.images != before).any()
 
 
 def test_cifar10_jpeg_is_read_from_its_folder(tmp_path, random, monkeypatch):

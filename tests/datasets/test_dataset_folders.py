@@ -46,7 +46,15 @@ def test_class_subfolders_give_labels(tmp_path, random):
     for part in (splits.train, splits.valid, splits.test):
         for image, label in zip(part.images, part.labels, strict=True):
             assert image.tobytes() in written[("cat", "dog")[label]]  # labels follow the sorted names
-    assert set(splits.train.labels[:8]) == {0, 1}  # not one class after the other
+
+
+def test_the_first_few_pictures_show_all_classes(tmp_path, random):
+    for kind in ("a", "b", "c"):
+        for part in ("train", "test"):
+            fill(tmp_path / "pets" / part / kind, 20, random)
+    assert set(pets(tmp_path).test.labels[:12]) == {0, 1, 2}
+    whole = load(f"folder:{tmp_path / 'pets' / 'train'}", tmp_path)
+    assert set(whole.test.labels) == {0, 1, 2}  # what is set aside is no class of its own
 
 
 def test_official_splits(tmp_path, random):
@@ -203,7 +211,7 @@ def damaged(folder, names):
 @pytest.mark.parametrize("options", [{}, {"size": 4, "channels": 1}])
 def test_damaged_files_are_counted_and_the_first_few_named(tmp_path, random, options):
     folder = tmp_path / "pets"
-    fill(folder, 30, random, (16, 16, 3), ".jpg")
+    fill(folder, 30, random, (64, 64, 3), ".jpg")
     bad = ["003.jpg", "011.jpg", "017.jpg", "023.jpg"]
     damaged(folder, bad)  # headers are whole
     (folder / "027.jpg").write_bytes(b"no picture")

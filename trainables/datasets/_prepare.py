@@ -114,7 +114,7 @@ def _shape(
     try:
         headers = list(_each(parts, lambda image: (image.size, image.mode in GREY), pool))
     except Unreadable:
-        deque(_each(parts, Image.Image.load, pool), maxlen=0)  # decodes all, so that the error counts all
+        deque(_each(parts, _decode, pool), maxlen=0)  # the error shall count those with whole headers too
         raise
     (width, height), _ = headers[0]
     if size is None:
@@ -160,6 +160,10 @@ def _each(
 @dataclass(frozen=True)
 class _Damage:
     what: str
+
+
+def _decode(image: Image.Image) -> None:
+    image.load()
 
 
 def _array(image: Image.Image, shape: tuple[int, int, int], size: int | None) -> np.ndarray:
