@@ -1,5 +1,5 @@
 """From a sweep's folder to conclusions: tables, pictures and one page, read from files alone.
 
-Nothing here trains, searches or asks a server, so a finished sweep can be analysed on any laptop, years later.
-The way in is one line: `sweep = analysis.load.read_sweep("sweeps/NAME")`.
+Nothing here trains, searches or asks a server, so a finished sweep can be analysed on any laptop, years
+later. The way in is one line: `sweep = analysis.load.read_sweep("sweeps/NAME")`.
 """

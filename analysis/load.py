@@ -1,9 +1,9 @@
 """The reading half of the analysis: a sweep's record, and the numbers that the papers printed, as tables.
 
 `record.jsonl` is the one source of truth of a sweep and is only ever appended to, by programs that may be
-killed at any byte. Reading therefore folds it: the first row of a (trial, epoch) wins, because a trial resumed
-from a checkpoint reports its last epochs again; the last start and end of a trial win, because it may have been
-tried again; and a line cut short by a crash is counted, never fatal.
+killed at any byte. Reading therefore folds it: the first row of a (trial, epoch) wins, because a trial
+resumed from a checkpoint reports its last epochs again; the last start and end of a trial win, because it may
+have been tried again; and a line cut short by a crash is counted, never fatal.
 """
 
 import json
@@ -53,7 +53,8 @@ class Sweep:
         hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
         it held a worker, over all attempts. A trial without an end has the state `running`.
     curves: trial, epoch, stage, metric, value, one row per number reported.
-    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code, unreadable_lines.
+    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code and
+        unreadable_lines.
     """
 
     folder: Path
@@ -79,7 +80,7 @@ class Sweep:
         return self.trials[self.trials["study"] == study]
 
     def hand_tuned(self, study: str) -> pd.Series | None:
-        """The trial of the paper's own values (the first, if it printed several); None before it has started."""
+        """The trial of the paper's own values, the first if there are several; None before it has started."""
         rows = self.trials_of(study)
         rows = rows[rows["origin"] == "paper"]
         return None if rows.empty else rows.loc[rows["number"].idxmin()]
@@ -88,7 +89,7 @@ class Sweep:
         """The trial with the lowest value among those that used their whole budget; None if there is none."""
         rows = self.trials_of(study)
         rows = rows[(rows["state"] == "complete") & rows["value"].notna()]
-        return None if rows.empty else rows.loc[rows["value"].idxmin()]
+        return None if rows.empty else rows.sort_values(["value", "number"]).iloc[0]
 
 
 def read_sweep(folder: str | Path) -> Sweep:
@@ -110,10 +111,23 @@ def read_sweep(folder: str | Path) -> Sweep:
     return fold.sweep(folder)
 
 
+def newest_sweep() -> Path:
+    """The folder under the nearest `sweeps/`, here or further up, whose record was written to last.
+
+    Raises ValueError if there is none.
+    """
+    here = Path.cwd()
+    for root in (here, *here.parents):
+        records = sorted(root.glob(f"sweeps/*/{RECORD}"), key=lambda record: record.stat().st_mtime)
+        if records:
+            return records[-1].parent
+    raise ValueError(f"no sweep under {here}/sweeps or further up; run one first, or name its folder")
+
+
 def read_published(paper: str, table: int | str) -> pd.DataFrame:
     """One table as printed: paper, table, dataset, method, variant, metric, epoch (text), value, std.
 
-    `paper` is `gae`, `balancing`, `aae`, `vaegan` or `regularization`, `table` its number there (or `fig11_log`).
+    paper: gae, balancing, aae, vaegan or regularization. table: its number there, or fig11_log.
     Values of different papers are not on one scale; `published/README.md` says why, and what was decoded.
     Raises ValueError, naming what there is, if there is no such table.
     """
@@ -317,7 +331,8 @@ class _Fold:
 def _column(values: list) -> pd.Series:
     """Values of one hyperparameter over all trials, None where a method has no such knob.
 
-    Two methods may give one name different types; a column of a parquet file cannot, so text is the last resort.
+    Two methods may give one name different types; a column of a parquet file cannot, so text is the last
+    resort.
     """
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:

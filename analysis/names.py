@@ -88,7 +88,7 @@ def readable(value: object) -> str:
 
 
 def measured(value: float) -> str:
-    """A measurement in exactly three significant digits, so that a column of them lines up: 14.0, 0.0188, 1234."""
+    """A measurement in three significant digits, zeros too, so that a column lines up: 14.0, 0.0188, 1234."""
     if not math.isfinite(value):
         return "–"
     if value == 0 or 1e-3 <= abs(value) < 1e5:

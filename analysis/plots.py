@@ -1,17 +1,19 @@
 """The pictures of a sweep, one language for all: hollow is hand-tuned, filled is tuned, grey did not finish.
 
-Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and two or
-three of them stand side by side on a desk. A method has the same colour and the same marker in every picture;
-the colours are the ones of Okabe and Ito that can be seen on white and on black, and the marker says the same
-to who cannot tell them apart. `themed_svg` turns a Figure into SVG text that takes its ink from the page.
+Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and
+three of them stand side by side on a desk; one without anything to draw returns None. A method has the same
+colour and the same marker in every picture; the colours are those of Okabe and Ito that can be seen on white
+and on black, and the marker says the same to who cannot tell them apart. `themed_svg` turns a Figure into SVG
+text that takes its ink from the page.
 
 Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
 """
 
+import base64
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib
 import numpy as np
@@ -23,6 +25,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from PIL import Image  # comes with matplotlib
 
 from analysis.load import Study, Sweep
 from analysis.names import (
@@ -49,7 +52,8 @@ THEME = {
 GREY = "#8b909a"  # of trials that did not finish; seen on white and on black
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
 MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
-RASTER_FROM = 400  # marks; beyond, a picture embeds an image of them and stays small
+RASTER_DPI = 144  # two pixels per unit
+RASTER_FROM = 300  # marks; beyond, a picture embeds an image of them and stays small
 # Knobs that every training has; what else a method searches balances its terms.
 COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
 
@@ -75,7 +79,7 @@ def themed_svg(figure: Figure) -> str:
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "analysis"}):
-        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None})
+        figure.savefig(text, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(
@@ -85,9 +89,23 @@ def themed_svg(figure: Figure) -> str:
     # Names of groups would repeat in a page with several pictures; nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
     svg = re.sub(r"((?:\d|\.)+px) '[^;\"]*", r"\1 var(--plot-font, sans-serif)", svg)
+    svg = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: _slim(found[1]), svg)
     for shade, ink in THEME.items():
         svg = svg.replace(shade, ink)
     return svg
+
+
+def _slim(encoded: str) -> str:
+    """A PNG with at most 256 colours, a third of its size, as a data URI."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        return png_uri(picture.convert("RGBA").quantize(256, Image.Quantize.FASTOCTREE))
+
+
+def png_uri(picture: Image.Image) -> str:
+    """A picture as the address of itself, for a page that may ask for nothing."""
+    held = io.BytesIO()
+    picture.save(held, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 _SVG_ATTRIBUTES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
@@ -147,13 +165,13 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
 def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     """Every trial of a study as a curve through its hyperparameters down to its distance.
 
-    The axes lie on their sides, below each other, so that their names and numbers stay legible on a phone. The
-    better a complete trial, the more it has of the method's colour; trials that did not finish are grey and stop
-    short of the distance. Hollow and dashed is the hand-tuned point.
+    The axes lie on their sides, below each other, so that their names and numbers stay legible on a phone.
+    The better a complete trial, the more it has of the method's colour; trials that did not finish are grey
+    and stop short of the distance. Hollow and dashed is the hand-tuned point.
     """
     about, trials = sweep.studies[study], sweep.trials_of(study)
     complete = trials[(trials["state"] == "complete") & trials["value"].notna()]
-    knobs, row_height, top, bottom = about.searched, 58, 24, 46
+    knobs, row_height, top, bottom = about.searched, 58, 24, 26
     height = top + row_height * len(knobs) + bottom
     figure = _figure(height)
     ax = _axes(figure, 16, 0, WIDTH - 32, height)
@@ -161,47 +179,54 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     ax.set_xlim(0, 1)
     ax.set_ylim(height, 0)
     levels = [top + row_height * row for row in range(len(knobs) + 1)]
-    places = []
+    courses = pd.DataFrame(index=trials.index)  # of each trial, its place on each axis
     for knob, level in zip(knobs, levels, strict=False):
-        place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"], about.hand_tuned.get(knob))
-        places.append(place)
-        log = " (log)" if about.is_log(knob) else ""
-        _lying_axis(ax, level, f"{knob}{log}", ticks)
-    value_place, ticks = _value_scale(complete["value"])
+        place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"])
+        courses[level] = [place(value) for value in trials[f"hyper/{knob}"]]
+        _lying_axis(ax, level, f"{knob}{' (log)' if about.is_log(knob) else ''}", ticks)
+    place, ticks = _value_scale(complete["value"])
+    courses[levels[-1]] = pd.Series([place(value) for value in complete["value"]], complete.index, float)
     _lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
 
-    def course(trial: pd.Series, end: bool) -> list[tuple[float, float]]:
-        points = [(place(trial[f"hyper/{k}"]), y) for place, k, y in zip(places, knobs, levels, strict=False)]
-        return [*points, (value_place(trial["value"]), levels[-1])] if end else points
-
     colour, marker = method_style(about.method, sweep.trials["method"])
-    others = trials.drop(complete.index)
-    _curves(ax, [course(t, end=False) for _, t in others.iterrows()], [(*to_rgb(GREY), 0.25)], 0.8, zorder=1)
-    ordered = complete.sort_values("value", ascending=False)
-    share = np.linspace(0, 1, len(ordered)) ** 2 if len(ordered) > 1 else np.ones(len(ordered))
-    shades = [(*_blend(GREY, colour, s), 0.3 + 0.55 * s) for s in share]
-    _curves(ax, [course(t, end=True) for _, t in ordered.iterrows()], shades, 1.2, zorder=2)
+    others = courses.drop(complete.index)[levels[:-1]]
+    _curves(ax, others, [(*to_rgb(GREY), _thin(len(others), 0.25))], 0.8, zorder=1)
+    ordered = courses.loc[complete.sort_values("value", ascending=False).index]
+    share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # of the colour; half for the sixth best
+    shades = [(*_blend(GREY, colour, s), _thin(len(ordered), 0.3) + 0.5 * s) for s in share]
+    _curves(ax, ordered, shades, 1.2, zorder=2)
     best, hand = sweep.best(study), sweep.hand_tuned(study)
     if hand is not None:
-        points = course(hand, end=hand.name in complete.index)
-        _curves(ax, [points], [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
-        ax.plot(*zip(*points, strict=True), "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False)
-    if best is not None:
-        points = course(best, end=True)
-        _curves(ax, [points], [colour], 2.6, zorder=3)
+        course = courses.loc[[hand.name]].dropna(axis=1)
+        _curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
         ax.plot(
-            *zip(*points, strict=True), marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=6, clip_on=False
+            course.iloc[0], course.columns, "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False
+        )
+    if best is not None:
+        course = courses.loc[[best.name]]
+        _curves(ax, course, [PAPER], 5, zorder=2.5)
+        _curves(ax, course, [colour], 2.6, zorder=3)
+        ax.plot(
+            course.iloc[0],
+            course.columns,
+            marker,
+            ms=7,
+            mfc=colour,
+            mec=PAPER,
+            mew=1,
+            zorder=6,
+            clip_on=False,
         )
     return figure
 
 
-def distance_against_time(sweep: Sweep, dataset: str) -> Figure:
-    """The distance of every complete trial against its training seconds; hollow rings are hand-tuned points."""
+def distance_against_time(sweep: Sweep, dataset: str) -> Figure | None:
+    """The distance of every complete trial against its training seconds; rings are hand-tuned points."""
     return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
 
 
 def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
-    """Reconstruction error against the KL term of every complete trial; None if no method reports both.
+    """Reconstruction error against the KL term of every complete trial whose method reports both.
 
     The rate-distortion plane of Alemi et al., 2018: trials to the lower left of another dominate it.
     """
@@ -270,7 +295,7 @@ def slices(
     """A metric (the objective if None) against each searched hyperparameter, a panel each.
 
     Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
-    earlier epoch. The dashed line is the hand-tuned value, the ring its trial. None if there is nothing to draw.
+    earlier epoch. The dashed line is the hand-tuned value, the ring its trial.
     """
     about, trials = sweep.studies[study], sweep.trials_of(study)
     knobs = about.searched if knobs is None else tuple(knobs)
@@ -287,9 +312,9 @@ def slices(
 
 
 def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
-    """Active dimensions (Burda et al., 2016) against each balance knob of each method, hand-tuned values marked.
+    """Active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
 
-    None if no method of the data set has both.
+    Marks are those of `slices`.
     """
     drawn = []
     for study in sweep.studies_of(dataset):
@@ -319,12 +344,13 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     colour, marker = method_style(about.method, sweep.trials["method"])
     complete = set(trials.loc[trials["state"] == "complete", "trial"])
     best, hand = sweep.best(study), sweep.hand_tuned(study)
-    lines = {
-        trial: rows[["epoch", "value"]].to_numpy(float)
-        for trial, rows in curves.groupby("trial", observed=True)
-    }
-    for finished, shade, width in ((False, (*to_rgb(GREY), 0.4), 0.9), (True, (*to_rgb(colour), 0.45), 1.2)):
+    curves = curves.sort_values(["trial", "epoch"])
+    points = curves[["epoch", "value"]].to_numpy(float)
+    starts = np.flatnonzero(~curves["trial"].duplicated())
+    lines = dict(zip(curves["trial"].iloc[starts], np.split(points, starts[1:]), strict=True))
+    for finished, ink, width in ((False, GREY, 0.9), (True, colour, 1.2)):
         chosen = [line for trial, line in lines.items() if (trial in complete) == finished]
+        shade = (*to_rgb(ink), _thin(len(chosen), 0.45))
         ax.add_collection(
             LineCollection(chosen, colors=[shade], linewidths=width, rasterized=len(chosen) > RASTER_FROM)
         )
@@ -374,7 +400,7 @@ def _framed(figure: Figure, left: float, top: float, width: float, height: float
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Small plots in two columns that share their vertical axis."""
-    left, right, across, height, gap = 36, 6, 24, 104, 52
+    left, right, across, height, gap = 36, 12, 22, 104, 52
     columns = min(2, count)
     width = (WIDTH - left - right - across * (columns - 1)) / columns
     figure = _figure(24 + math.ceil(count / 2) * (height + gap) - gap + 28)
@@ -495,6 +521,11 @@ def _points(ax: Axes, x: pd.Series, y: pd.Series, style: tuple[str, str], size: 
     )
 
 
+def _thin(count: int, alpha: float) -> float:
+    """The opacity at which many marks still let each other through."""
+    return alpha * min(1.0, math.sqrt(80 / max(count, 1)))
+
+
 def _rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
     ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
 
@@ -534,9 +565,9 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
     _rings(ax, x[paper], trials.loc[paper, column])
 
 
-def _knob_scale(study: Study, knob: str, values: pd.Series, hand):
+def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
     """Where on [0, 1] a value of a knob lies, and its ticks as (place, text)."""
-    spec = study.space[knob]
+    spec, hand = study.space[knob], study.hand_tuned.get(knob)
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]
         step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
@@ -546,7 +577,7 @@ def _knob_scale(study: Study, knob: str, values: pd.Series, hand):
     return _number_scale(min(ends), max(ends), study.is_log(knob))
 
 
-def _value_scale(values: pd.Series):
+def _value_scale(values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
     finite = values.dropna().to_numpy(float)
     log = _wide(finite)
     return _number_scale(*_bounds(finite, log, 0.02), log)
@@ -558,7 +589,7 @@ def _roomy(ticks: list[tuple[float, str]], letters: int) -> list[tuple[float, st
     return ticks[:: max(1, step)]
 
 
-def _number_scale(low: float, high: float, log: bool):
+def _number_scale(low: float, high: float, log: bool) -> tuple[Callable, list[tuple[float, str]]]:
     bend = math.log if log else float
     start, span = bend(low), (bend(high) - bend(low)) or 1.0
 
@@ -580,17 +611,17 @@ def _halo() -> dict:
     return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
-def _curves(
-    ax: Axes, courses: list[list[tuple[float, float]]], colours, width: float, zorder: int, **style
-) -> None:
-    """Smooth curves through points that lie on horizontal axes, leaving each axis at a right angle."""
-    outlines = []
-    for points in courses:
-        vertices, codes = [points[0]], [Outline.MOVETO]
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-            middle = (y0 + y1) / 2
-            vertices += [(x0, middle), (x1, middle), (x1, y1)]
-            codes += [Outline.CURVE4] * 3
+def _curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder: int, **style) -> None:
+    """Smooth curves, a row each, through horizontal axes at the levels that the columns name.
+
+    A curve leaves each axis at a right angle, so that the eye can follow it through a crossing.
+    """
+    levels, outlines = list(courses.columns), []
+    codes = [Outline.MOVETO, *[Outline.CURVE4] * 3 * (len(levels) - 1)]
+    for places in courses.to_numpy(float):
+        vertices = [(places[0], levels[0])]
+        for x0, y0, x1, y1 in zip(places, levels, places[1:], levels[1:], strict=False):
+            vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
         outlines.append(Outline(vertices, codes))
     ax.add_collection(
         PathCollection(

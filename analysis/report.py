@@ -1,15 +1,15 @@
 """The page that a sweep leaves behind: one HTML file that a person would rather look at than read.
 
-It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or opened
-from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside the page;
-the table of trials is data that a few lines of script show a hundred rows at a time, so that ten thousand
-trials open as fast as ten. Everything but that table works without the script.
+It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or
+opened from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside
+the page; the table of trials is data that a few lines of script show a hundred rows at a time, so that ten
+thousand trials open as fast as ten. Everything but that table works without the script.
 """
 
 import base64
 import hashlib
-import io
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,14 +48,15 @@ LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids 
 WHAT_A_METRIC_IS = {
     "fcd": (
         "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in drawn "
-        "images with what it sees in real validation images: mean and covariance of its features. 0 is a perfect "
-        "match. It is not FID and not on FID's scale: compare it within one data set of this report, never with "
-        "a printed FID."
+        "images and in real validation images: the mean and covariance of its features. 0 is a perfect match. "
+        "It is not FID and not on FID's scale: compare it within one data set of this report, never with a "
+        "printed FID."
     ),
     "fid": (
-        "fid is the Fréchet distance of Inception features (the network and weights of pytorch-fid) between drawn "
-        "images and real validation images. 0 is a perfect match. It depends on the number of images and on how "
-        "they were resized, so compare it within this report; printed FIDs often follow another recipe."
+        "fid is the Fréchet distance between drawn and real validation images in the features of Inception, "
+        "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of images "
+        "and on how they were resized: compare it within one data set of this report; printed FIDs often "
+        "follow another recipe."
     ),
 }
 
@@ -96,11 +97,11 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         warnings=_warnings(sweep),
         datasets=[_dataset(sweep, board, dataset) for dataset in sweep.datasets],
         metrics=[WHAT_A_METRIC_IS[m] for m in _metrics(sweep) if m in WHAT_A_METRIC_IS],
-        trials=_trials(sweep),
+        trials=_trials(sweep, board),
         trial_count=len(sweep.trials),
         recipe=_recipe(sweep),
         config=_flat(sweep.config),
-        commands=_commands(sweep) if commands is None else commands,
+        commands=_commands(sweep, board) if commands is None else commands,
         date=_date(sweep.meta["started"]),
     )
 
@@ -124,9 +125,7 @@ def data_uri(path: Path) -> str:
         picture = red.quantize(16)
     else:
         picture = picture.quantize(256)
-    held = io.BytesIO()
-    picture.save(held, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    return plots.png_uri(picture)
 
 
 def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str) -> dict:
@@ -143,11 +142,11 @@ def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str) -> dict:
         ),
         (
             plots.rate_distortion(sweep, dataset),
-            "Rate and distortion: nats spent in the code against reconstruction error, where a method reports both.",
+            "Rate and distortion: nats spent in the code against the error of reconstructions.",
         ),
         (
             plots.active_dimensions(sweep, dataset),
-            "How many latent dimensions stay in use as the balance knob moves; dashed is the hand-tuned value.",
+            "Latent dimensions in use as the balance knob moves; dashed is the hand-tuned value.",
         ),
     ]
     return {
@@ -198,7 +197,7 @@ def _study(sweep: Sweep, study: Study, row: dict) -> dict:
     pictures = [
         (
             plots.parallel_coordinates(sweep, study.name),
-            "Each curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
+            "A curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
         ),
         (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
         (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
@@ -280,11 +279,11 @@ def _warnings(sweep: Sweep) -> list[str]:
     return warnings
 
 
-def _trials(sweep: Sweep) -> dict:
-    """Every trial as rows of codes and numbers, for the script of the page."""
-    studies = list(sweep.studies.values())
+def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
+    """Every trial in codes and numbers, for the script of the page; studies in the leaderboard's order."""
+    studies = [sweep.studies[name] for name in board["study"]]
     code = {study.name: i for i, study in enumerate(studies)}
-    columns = [[f"hyper/{knob}" for knob in study.space] for study in studies]
+    columns = [[f"hyper/{knob}" for knob in study.searched] for study in studies]
     rows = []
     for trial in sweep.trials.to_dict("records"):
         study = code[trial["study"]]
@@ -306,7 +305,7 @@ def _trials(sweep: Sweep) -> dict:
             {
                 "name": f"{method_name(study.method)} · {dataset_name(study.dataset)}",
                 "id": study.name,
-                "knobs": [short_knob(knob) for knob in study.space],
+                "knobs": [short_knob(knob) for knob in study.searched],
             }
             for study in studies
         ],
@@ -360,27 +359,30 @@ def _words(mapping: object) -> str:
 
 
 def _flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested configuration as (dotted key, value in words)."""
+    """A nested configuration as (dotted key, value in words), without the passwords of its addresses."""
     flat = []
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             flat += _flat(value, f"{prefix}{key}.")
         else:
             words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            flat.append((f"{prefix}{key}", words))
+            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # a page is passed on
     return flat
 
 
-def _commands(sweep: Sweep) -> dict[str, str]:
+def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
     """How to go on from any sweep."""
-    board = leaderboard(sweep)
-    winners = board[board["tuned"].notna()]
+    here = Path.cwd()
+    folder = sweep.folder.relative_to(here) if sweep.folder.is_relative_to(here) else sweep.folder
     commands = {}
-    if not winners.empty:
-        method = winners.iloc[0]["method"]
+    if sweep.meta["outcome"] != "done":
+        commands["let the sweep go on"] = f"python -m sweep resume {folder}"
+    for row in board[board["tuned"].notna()].head(1).itertuples():
+        chosen = f"{row.method} --dataset {row.dataset}"
         commands["draw 64 images from a winner"] = (
-            f"python -m sweep sample {sweep.name} {method} -n 64 --out grid.png"
+            f"python -m sweep sample {folder} {chosen} -n 64 --out grid.png"
         )
+    commands["write this page anew"] = f"python -m sweep report {folder}"
     commands["open the tables in a notebook"] = (
         f"SWEEP_FOLDER={sweep.folder} jupyter lab analysis/sweep.ipynb"
     )

@@ -126,7 +126,7 @@ def _leaderboard_row(sweep: Sweep, study: Study) -> dict:
 
 
 def changed(study: Study, trial: pd.Series) -> str:
-    """The hyperparameters in which a trial departs from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
+    """The knobs in which a trial departs from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
     steps = []
     for knob, before in study.hand_tuned.items():
         after = trial.get(f"hyper/{knob}")

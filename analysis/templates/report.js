@@ -8,7 +8,7 @@
   const number = (v) => (v === null ? "–" : typeof v !== "number" ? String(v) : Number(v.toPrecision(3)).toString());
   const values = (r) => studies[r[0]].knobs.map((k, i) => (r[7][i] === null ? "" : `${k}=${number(r[7][i])}`)).join("  ");
   const columns = [
-    ["study", (r) => studies[r[0]].name],
+    ["study", (r) => r[0]], // in the order of the leaderboard
     ["#", (r) => r[1]],
     ["state", (r) => r[3].replace("_", " ")],
     ["value", (r) => r[4]],
@@ -17,7 +17,7 @@
     ["values", values],
     ["reason", (r) => r[8]],
   ];
-  let [shown, key, up, limit] = [rows, 3, true, PAGE];
+  let [shown, key, up, limit] = [rows, 0, true, PAGE];
 
   const text = (tag, words, className) => {
     const element = document.createElement(tag);
@@ -28,12 +28,13 @@
   function draw() {
     const of = columns[key][1];
     const order = (a, b) => (a === null) - (b === null) || (a < b ? -1 : a > b ? 1 : 0) * (up ? 1 : -1);
-    shown.sort((a, b) => order(of(a), of(b)) || a[0] - b[0] || a[1] - b[1]);
+    const rank = (r) => (r[3] === "complete" && r[4] !== null ? r[4] : Infinity);
+    shown.sort((a, b) => order(of(a), of(b)) || a[0] - b[0] || (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : a[1] - b[1]));
     body.replaceChildren(
       ...shown.slice(0, limit).map((r) => {
         const line = document.createElement("tr");
-        columns.forEach(([name, of], i) => {
-          const value = of(r);
+        columns.forEach(([, of], i) => {
+          const value = i === 0 ? studies[r[0]].name : of(r);
           const numeric = i === 1 || (i > 2 && i < 6);
           const mark = i === 1 && r[2] ? " ○" : "";
           line.append(text("td", (numeric ? number(value) : value) + mark, numeric ? "number" : ""));
