@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,7 +27,8 @@ from ._source import Pictures, digest
 
 RULES = b"1"  # to be counted up when the same pictures and options shall give other bytes
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")  # Pillow's names of the grey modes
-AT_ONCE = 1024  # pictures decoded ahead of the writer, which bounds the memory
+RUN = 32  # pictures decoded in one go by one thread: handing over a small one takes as long as decoding it
+AHEAD = 32  # runs decoded ahead of the writer, which bounds the memory
 NAMED = 3  # damaged files that an error names
 
 
@@ -134,21 +136,25 @@ def _each(
 ) -> Iterator:
     """`function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
     total, bad = sum(map(len, parts)), []
-    for part in parts:
 
-        def attempt(i: int, part: Pictures = part) -> object:
-            try:
-                with part.open(i) as image:
-                    return function(image)
-            except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
-                return _Damage(f"{part.names[i]} ({reason(error)})")
+    def attempt(part: Pictures, i: int) -> object:
+        try:
+            with part.open(i) as image:
+                return function(image)
+        except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+            return _Damage(f"{part.names[i]} ({reason(error)})")
 
-        for start in range(0, len(part), AT_ONCE):
-            for result in pool.map(attempt, range(start, min(start + AT_ONCE, len(part)))):
-                if isinstance(result, _Damage):
-                    bad.append(result.what)
-                else:
-                    yield result
+    def attempt_run(run: list[tuple[Pictures, int]]) -> list[object]:
+        return [attempt(part, i) for part, i in run]
+
+    everything = ((part, i) for part in parts for i in range(len(part)))
+    runs = iter(lambda: list(islice(everything, RUN)), [])
+    while ahead := list(islice(runs, AHEAD)):
+        for result in chain.from_iterable(pool.map(attempt_run, ahead)):
+            if isinstance(result, _Damage):
+                bad.append(result.what)
+            else:
+                yield result
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise Unreadable(
