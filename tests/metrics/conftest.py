@@ -1,0 +1,13 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test reads or fills the user's own cache."""
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

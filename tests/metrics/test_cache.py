@@ -1,0 +1,99 @@
+"""The cache under many processes, damage and bad folders."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.metrics import Extractor, cache, reference
+
+
+def make_slowly(log):
+    with open(log, "a") as file:
+        file.write("made\n")
+    time.sleep(0.2)
+    return "thing"
+
+
+def ask(log, answers):
+    answers.put(
+        cache.cached(
+            "x.txt", lambda: make_slowly(log), Path.read_text, lambda thing, path: path.write_text(thing)
+        )
+    )
+
+
+def test_of_many_processes_one_makes_it_and_all_get_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    log = tmp_path / "log"
+    processes = [context.Process(target=ask, args=(log, answers)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    got = [answers.get(timeout=20) for _ in processes]
+    for process in processes:
+        process.join()
+    assert got == ["thing"] * 6
+    assert log.read_text() == "made\n"
+    assert sorted(path.name for path in cache.folder().iterdir()) == ["x.lock", "x.txt"]
+
+
+class Means(torch.nn.Module):
+    """Two features, and a count of the images that passed."""
+
+    seen = 0
+
+    def forward(self, images):
+        self.seen += len(images)
+        return torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3))], 1)
+
+
+def means(fingerprint="0"):
+    return Extractor("means", "fd_means", 2, 1, "none", fingerprint, Means(), torch.device("cpu"))
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 1, 4, 4), dtype=np.uint8)
+
+
+def test_a_reference_is_computed_once_for_the_same_images_and_weights():
+    extractor = means()
+    first, second = reference(extractor, IMAGES), reference(extractor, IMAGES)
+    assert extractor.network.seen == 10
+    assert first.n == second.n == 10 and torch.equal(first.scatter, second.scatter)
+    reference(extractor, IMAGES[:, :, ::-1].copy())
+    reference(means(fingerprint="1"), IMAGES)
+    assert extractor.network.seen == 20
+    assert len(list(cache.folder().glob("*.safetensors"))) == 3
+
+
+def test_a_damaged_file_is_made_anew():
+    first = reference(means(), IMAGES)
+    (path,) = cache.folder().glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:40])
+    assert torch.equal(reference(means(), IMAGES).scatter, first.scatter)
+
+
+def test_what_fails_leaves_nothing_behind():
+    def fail():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        cache.cached("x.txt", fail, Path.read_text, lambda *_: None)
+    assert not (cache.folder() / "x.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"cannot write the cache .*file.*; set SWEEP_CACHE"):
+        reference(means(), IMAGES)
+
+
+def test_digest_tells_shapes_types_and_values_apart():
+    zeros = np.zeros(4, np.uint8)
+    different = [zeros, zeros.reshape(2, 2), np.zeros(1, np.uint32), np.ones(4, np.uint8)]
+    assert len({cache.digest(array) for array in different}) == 4
+    assert cache.digest({"a": 1, "b": 2}) == cache.digest({"b": 2, "a": 1})

@@ -1,0 +1,121 @@
+"""The FID's network is pytorch_fid's; a seeded random network stands in for the trained one."""
+
+from unittest.mock import patch
+from urllib.error import URLError
+
+import pytest
+import torch
+from pytorch_fid import fid_score
+from pytorch_fid import inception as library
+from torchvision.models import Inception3
+from torchvision.utils import save_image
+
+from trainables.metrics import Moments, frechet_distance
+from trainables.metrics.inception import WEIGHTS, inception
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file with the network's names and shapes, and random values that keep its activations alive."""
+    with (
+        patch.object(library, "load_state_dict_from_url", lambda *_, **__: {}),
+        patch.object(Inception3, "load_state_dict", lambda *_: None),
+    ):
+        network = library.fid_inception_v3()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            torch.nn.init.kaiming_normal_(parameter, generator=generator)
+    path = tmp_path_factory.mktemp("weights") / WEIGHTS
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def blobs(n, channels, generator, sharpness):
+    """Smooth random images, so that two folders differ in more than noise."""
+    coarse = torch.rand(n, channels, sharpness, sharpness, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (28, 28), mode="bicubic").clamp(0, 1)
+
+
+def pytorch_fids(weights):
+    """Lets the library find our weights where it would download its own."""
+    state = torch.load(weights, weights_only=True)
+    return patch.object(library, "load_state_dict_from_url", lambda *_, **__: state)
+
+
+def save(images, folder):
+    folder.mkdir()
+    for i, image in enumerate(images):
+        save_image(image, folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_those_of_pytorch_fid_on_png_files(channels, weights, tmp_path, generator):
+    images = blobs(4, channels, generator, sharpness=5)
+    files = sorted(save(images, tmp_path / "png").glob("*.png"))
+    with pytorch_fids(weights):
+        theirs = fid_score.get_activations(files, library.InceptionV3(), num_workers=0)
+    features = inception(weights)(images)
+    assert features.std() > 0.01
+    torch.testing.assert_close(features.double(), torch.tensor(theirs), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_distance_is_that_of_pytorch_fid_on_two_folders(weights, tmp_path, generator):
+    ours = inception(weights)
+    images = [blobs(12, 1, generator, sharpness) for sharpness in (3, 9)]
+    folders = [str(save(x, tmp_path / name)) for x, name in zip(images, "ab", strict=True)]
+    with pytorch_fids(weights):
+        expected = fid_score.calculate_fid_given_paths(folders, 12, "cpu", 2048, num_workers=0)
+    distance = frechet_distance(*(Moments.of(ours(x)) for x in images))
+    assert distance == pytest.approx(expected, rel=1e-3) and distance > 1e-3
+
+
+@pytest.mark.slow
+def test_extractor_says_what_it_is(weights):
+    extractor = inception(weights)
+    assert (extractor.name, extractor.metric, extractor.dims) == ("inception-2015", "fid", 2048)
+    assert len(extractor.fingerprint) == 16
+    features = extractor(torch.rand(1, 1, 8, 8))
+    assert features.shape == (1, 2048) and not features.requires_grad
+
+
+def test_a_file_of_something_else_is_refused_in_one_line(tmp_path):
+    noise, other, listing = (tmp_path / name for name in ("noise.pth", "other.pth", "listing.pth"))
+    noise.write_bytes(b"not weights")
+    torch.save({"fc.weight": torch.ones(3)}, other)
+    torch.save([1, 2, 3], listing)
+    for path in (noise, other, listing, tmp_path / "missing.pth"):
+        with pytest.raises(ValueError, match=path.name) as error:
+            inception(path)
+        assert "\n" not in str(error.value) and WEIGHTS in str(error.value)
+
+
+def test_neither_file_nor_network_names_the_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def offline(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(ValueError) as error:
+        inception()
+    message = str(error.value)
+    assert "\n" not in message
+    for way in ("--fid-weights PATH", f"put {WEIGHTS} in {tmp_path}/hub/checkpoints", "--metric fcd"):
+        assert way in message
+
+
+def test_weights_under_torch_hub_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    held = tmp_path / "hub" / "checkpoints" / WEIGHTS
+    held.parent.mkdir(parents=True)
+    held.write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=f"{held} does not hold the weights"):
+        inception()

@@ -1,0 +1,74 @@
+"""What is made once and used by many processes: files that are whole or absent, and made by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+
+Thing = TypeVar("Thing")
+
+
+def folder() -> Path:
+    """Where the cache lies: SWEEP_CACHE, or ~/.cache/autoencoder-sweep."""
+    return Path(os.environ.get("SWEEP_CACHE") or Path.home() / ".cache" / "autoencoder-sweep")
+
+
+def digest(*parts: np.ndarray | str | dict) -> str:
+    """A short sha256 of arrays (their type and shape included), strings and JSON-able dicts."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"{part.dtype}{part.shape}".encode())
+            sha.update(np.ascontiguousarray(part).data)
+        else:
+            sha.update(json.dumps(part, sort_keys=True).encode())
+    return sha.hexdigest()[:16]
+
+
+def cached(
+    name: str, make: Callable[[], Thing], load: Callable[[Path], Thing], save: Callable[[Thing, Path], None]
+) -> Thing:
+    """The thing in the cache file `name`, made and saved first where the file is missing or unreadable.
+
+    Of many processes one makes it and the others wait for it; a process that dies leaves nothing behind.
+    ValueError: the cache folder cannot be written.
+    """
+    path = folder() / name
+    if (thing := _read(path, load)) is not None:
+        return thing
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".lock").touch()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE"
+        ) from error
+    with open(path.with_suffix(".lock")) as lock:
+        # The system frees the lock when the process ends.  Some network file systems know no locks: then a
+        # thing may be made twice, which is slow but not wrong.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if (thing := _read(path, load)) is not None:
+            return thing
+        thing = make()
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            save(thing, Path(scratch, path.name))
+            os.replace(Path(scratch, path.name), path)
+        return thing
+
+
+def _read(path: Path, load: Callable[[Path], Thing]) -> Thing | None:
+    try:
+        return load(path)
+    except (OSError, SafetensorError):  # not there yet, or not what we wrote: it is made anew
+        return None

@@ -1,0 +1,71 @@
+"""The shape all feature extractors share: images in [0, 1] go in, features come out, and the recipe is known.
+
+B batch, C H W image, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A frozen network, and what must be told of it beside any value that it gave.
+
+    name: "inception-2015", "classifier-digits", ...; metric: what the distance of its features is called.
+    dims: F; channels: what the network takes, where grey images are replicated to 3.
+    resize: how images get the network's size; fingerprint: a short sha256 of the weights.
+    """
+
+    name: str
+    metric: str
+    dims: int
+    channels: int
+    resize: str
+    fingerprint: str
+    network: nn.Module  # (B, C, H, W) in [0, 1] -> (B, F); knows its own resize and scaling
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (B, F), float32 on the extractor's device, of images (B, C, H, W), floats in [0, 1].
+
+        Images are quantised to 8 bit first, as the real ones are.
+        ValueError: other shapes or channels, values beyond [0, 1], NaN.
+        """
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                f"expected images as floats (B, C, H, W), got {images.dtype} {tuple(images.shape)}; "
+                "divide 8-bit images by 255"
+            )
+        images = images.to(self.device, torch.float32)
+        if images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1)
+        if images.shape[1] != self.channels:
+            raise ValueError(f"{self.name} takes images of {self.channels} channels, got {images.shape[1]}")
+        if len(images):
+            low, high = (bound.item() for bound in images.aminmax())
+            if not (low >= 0 and high <= 1):  # NaN fails both
+                raise ValueError(
+                    f"expected images in [0, 1] without NaN, got values from {low:g} to {high:g}"
+                )
+        return self.network(images.mul(255).round().div(255))
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A short sha256 of named tensors, whatever their order."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def frozen(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """The network in eval mode on the device, its weights no longer trained."""
+    return network.eval().requires_grad_(False).to(device)

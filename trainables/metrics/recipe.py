@@ -1,0 +1,47 @@
+"""How a value was measured, for a machine to read: values may be compared where their recipes are equal."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pydantic import BaseModel, ConfigDict
+
+from trainables.metrics.extractors import Extractor
+
+
+class Recipe(BaseModel):
+    """One value's recipe; `model_dump()` is JSON-able.
+
+    n: generated images; reference_n: real images, all of `split`; sampler: which density drew the latents.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    extractor: str
+    fingerprint: str
+    n: int
+    split: str
+    reference_n: int
+    resize: str
+    dtype: str
+    grey: str
+    sampler: str
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int, sampler: str) -> Recipe:
+        """The recipe of a value that `extractor` gives in this process."""
+        return cls(
+            metric=extractor.metric,
+            extractor=extractor.name,
+            fingerprint=extractor.fingerprint,
+            n=n,
+            split=split,
+            reference_n=reference_n,
+            resize=extractor.resize,
+            dtype="float32 features of 8-bit images, float64 moments",
+            grey="replicated to 3 channels" if extractor.channels == 3 else "as it is",
+            sampler=sampler,
+            versions={name: version(name) for name in ("torch", "torchvision", "pytorch-fid")},
+        )
