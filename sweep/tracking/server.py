@@ -5,6 +5,7 @@ rows carry the time of the record, of which MLflow keeps one each. MLflow's habi
 the background are turned off: retries that block for minutes, chatter, telemetry.
 """
 
+import atexit
 import contextlib
 import gc
 import logging
@@ -174,6 +175,7 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # at the end they may go: some libraries report what stays as leaked
         gc.enable()
 
 
