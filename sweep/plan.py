@@ -1,6 +1,6 @@
 """From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import as_file, files
@@ -13,8 +13,9 @@ from sweep import space as spaces
 from sweep.asha import Rungs
 from sweep.config import SweepConfig
 from sweep.space import Choice, Fixed, Range, Space
+from sweep.study import Spec
 from trainables.catalog import find, label
-from trainables.config import Config, hyper_fields
+from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Splits, load
 from trainables.flags import scalar
 from trainables.training import Training
@@ -22,12 +23,19 @@ from trainables.training import Training
 
 @dataclass(frozen=True)
 class Planned:
-    """One study to be: a method on a data set, its points and ranges."""
+    """One study to be, and how the configuration names its method and data set (tables show shorter names)."""
 
-    name: str
-    method: str  # as the configuration names it
-    dataset: str  # likewise; what tables show is the splits' name
-    space: Space
+    spec: Spec
+    method: str
+    dataset: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.study
+
+    @property
+    def hand_tuned(self) -> dict[str, Any]:
+        return dict(self.spec.space.paper[0].values)
 
 
 @dataclass(frozen=True)
@@ -44,31 +52,10 @@ class Plan:
     def rungs(self) -> list[int]:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
 
-    def fit_config(self, study: Planned, values: dict[str, Any], seed: int) -> Config:
+    def fit_config(self, study: Planned, values: Mapping[str, Any], seed: int) -> Config:
         """What one trial trains."""
-        shape = {"image_size": self.config.image_size, "channels": self.config.channels}
-        return Config(
-            method=study.method, dataset=study.dataset, values=values, epochs=self.config.epochs, seed=seed,
-            data_root=self.config.data_root, **shape,
-        )  # fmt: skip
-
-    def to_record(self) -> list[dict[str, Any]]:
-        """The studies as the record's sweep event lists them."""
-        return [
-            {
-                "study": study.name,
-                "method": label(study.method),
-                "dataset": self.splits[study.dataset].name,
-                "trials": self.config.trials,
-                "epochs": self.config.epochs,
-                "metric": self.metric,
-                "rungs": self.rungs,
-                "hand_tuned": dict(study.space.paper[0].values),
-                "hand_tuned_source": study.space.paper[0].source,
-                "space": study.space.to_record(),
-            }
-            for study in self.studies
-        ]
+        shared = {name: getattr(self.config, name) for name in ("epochs", "data_root", "image_size", "channels")}
+        return Config(method=study.method, dataset=study.dataset, values=dict(values), seed=seed, **shared)
 
 
 def plan(config: SweepConfig) -> Plan:
@@ -90,9 +77,13 @@ def plan(config: SweepConfig) -> Plan:
         for method in config.methods:
             space = space_of(method, config).on(data.name, data.like)
             space = space.with_fixed({key: scalar(value) for key, value in config.set.items()})
-            name = f"{label(method)}-{data.name}"
-            _check(name, method, space, data, config)
-            studies.append(Planned(name, method, dataset, space))
+            spec = Spec(
+                study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=config.trials,
+                epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
+                factor=config.factor, sampler=config.searcher,
+            )  # fmt: skip
+            studies.append(Planned(spec, method, dataset))
+            _check(studies[-1], data)
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; sweep them apart")
     return Plan(config, splits, tuple(studies))
@@ -111,22 +102,23 @@ def space_of(method: str, config: SweepConfig) -> Space:
         return spaces.load(path, fields)
 
 
-def _check(name: str, method: str, space: Space, data: Splits, config: SweepConfig) -> None:
-    for point in space.paper:
-        point_config = Config(method=method, dataset=data.name, values=dict(point.values), epochs=config.epochs)
-        try:
-            find(method)(point_config.hyper, data.shape)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    for field, dimension in space.dimensions.items():
-        for value in _extremes(dimension):
-            trial = {**space.paper[0].values, field: value}
-            Config(method=method, dataset=data.name, values=trial, epochs=config.epochs).hyper  # noqa: B018
-        if field == "batch_size" and max(_extremes(dimension)) > len(data.train):
-            raise ValueError(
-                f"{name}: batch_size up to {max(_extremes(dimension))} is larger than the {len(data.train)} training "
-                f"images of {data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
-            )
+def _check(study: Planned, data: Splits) -> None:
+    """Every corner of the space must be a method that can be built and trained on these images."""
+    cls, space = find(study.method), study.spec.space
+    try:
+        for point in space.paper:
+            cls(checked(cls.Hyper, dict(point.values), study.method), data.shape)
+        for field, dimension in space.dimensions.items():
+            for value in _extremes(dimension):
+                checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+    except ValueError as error:
+        raise ValueError(f"{study.name}: {error}") from None
+    largest = max(_extremes(space.dimensions["batch_size"]))
+    if largest > len(data.train):
+        raise ValueError(
+            f"{study.name}: batch_size up to {largest} is larger than the {len(data.train)} training images of "
+            f"{data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
+        )
 
 
 def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:
@@ -143,11 +135,9 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
     """Measured seconds of one epoch of each study's hand-tuned point on this machine, from a few steps."""
     seconds = {}
     for study in planned.studies:
-        values = dict(study.space.paper[0].values)
         images = planned.splits[study.dataset].train.images
-        batch = find(study.method).Hyper(**values).batch_size
-        few = torch.tensor(images[: batch * 4], device=device)
-        training = Training(planned.fit_config(study, values, seed=0), few)
+        few = torch.tensor(images[: 4 * study.hand_tuned["batch_size"]], device=device)
+        training = Training(planned.fit_config(study, study.hand_tuned, seed=0), few)
         training.run_epoch()  # the first one warms up
         before = training.seconds["train"]
         training.run_epoch()

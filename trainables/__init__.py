@@ -7,7 +7,8 @@ from trainables.catalog import find, names
 from trainables.config import Config
 from trainables.evaluate import Evaluation, Evaluator
 from trainables.fit import Report, fit
+from trainables.method import Method
 from trainables.saved import load, save
 from trainables.training import Diverged
 
-__all__ = ["Config", "Diverged", "Evaluation", "Evaluator", "Report", "find", "fit", "load", "names", "save"]
+__all__ = ["Config", "Diverged", "Evaluation", "Evaluator", "Method", "Report", "find", "fit", "load", "names", "save"]

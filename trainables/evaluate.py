@@ -13,10 +13,9 @@ from torch import Tensor
 from trainables.datasets import Splits
 from trainables.densities import Density
 from trainables.losses import kl_to_standard_normal_per_dim
-from trainables.method import Method
+from trainables.method import Method, as_images
 from trainables.metrics import Moments, Recipe, extractor, frechet_distance, reference
 from trainables.metrics.latent import active_dims
-from trainables.training import as_images
 
 BATCH = 500
 GRID = 64
@@ -155,8 +154,7 @@ def fit_densities(method: Method, images: Tensor, seed: int) -> float:
     start = time.perf_counter()
     wanting: list[Density] = [density for density in method.densities.values() if density.ex_post]
     if wanting:
-        codes = [method.encode(as_images(batch)).mean for batch in images.split(BATCH)]
-        codes = finite(torch.cat(codes), "codes")  # (N, D)
+        codes = finite(method.codes(images), "codes")  # (N, D)
         for density in wanting:
             density.fit(codes, seed)
     return time.perf_counter() - start

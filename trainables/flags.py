@@ -31,7 +31,9 @@ def user_errors(prog: str):
         raise SystemExit(2) from None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ValueErrors, told as all others are."""
+
     def error(self, message: str):
         raise ValueError(message)
 
@@ -43,7 +45,7 @@ def read_flags(
 
     Raises ValueError in one line; prints help and exits on --help. `positional` fields need no flag.
     """
-    parser = _Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these as keys; flags win")
     for name, field in model.model_fields.items():
         _add(parser, name, field, name in positional)

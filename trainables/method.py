@@ -27,6 +27,12 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Likelihood = Literal["bce", "sse"]
 
 LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; an active clamp is logged, it is a finding
+ENCODE_BATCH = 500
+
+
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float in [0, 1]; floats (point data sets, latents) pass unchanged."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,10 @@ class Posterior:
     clamped: Tensor | None = None
 
     @classmethod
-    def from_head(cls, head: Tensor) -> Posterior:
-        """Splits an encoder's output (B, 2D) into mean and guarded log-variance."""
+    def from_head(cls, head: Tensor, low: float = LOG_VAR_MIN, high: float = LOG_VAR_MAX) -> Posterior:
+        """Splits an encoder's output (B, 2D) into mean and log-variance, the latter guarded to [low, high]."""
         mean, raw = head.chunk(2, dim=1)  # (B, D) each
-        log_var = raw.clamp(LOG_VAR_MIN, LOG_VAR_MAX)  # (B, D)
+        log_var = raw.clamp(low, high)  # (B, D)
         return cls(mean, log_var, (log_var != raw).float().mean())
 
     def draw(self) -> Tensor:
@@ -174,6 +180,11 @@ class Method(nn.Module):
     def pictures(self) -> Mapping[str, Tensor]:
         """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]."""
         return {}
+
+    @torch.no_grad()
+    def codes(self, images: Tensor) -> Tensor:
+        """Posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D)."""
+        return torch.cat([self.encode(as_images(batch)).mean for batch in images.split(ENCODE_BATCH)])
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Tensor:

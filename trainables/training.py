@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainables.catalog import find
 from trainables.config import Config
-from trainables.method import Loss, Method, Optimiser, Player, Stage
+from trainables.method import Loss, Method, Optimiser, Player, Stage, as_images
 
 MAX_SKIPPED_STEPS = 20  # non-finite steps before a trial counts as diverged (methods.md 1.5)
 MAX_WEIGHT_NORM = 1e8
@@ -30,11 +30,6 @@ class Diverged(Exception):
 
     def __reduce__(self):
         return Diverged, (self.stage, self.epoch, self.term, self.reason)
-
-
-def as_images(pixels: Tensor) -> Tensor:
-    """uint8 0..255 -> float in [0, 1]; floats (point data sets, latents) pass unchanged."""
-    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
 def parameters_of(player: Player) -> list[nn.Parameter]:
@@ -166,7 +161,11 @@ class Training:
         self.stage_index, self.stage_epoch = index, 0
         self.method.epoch.zero_()
         if self.stage.prepare is not None and not prepared:
-            self.stage.prepare(self.images)
+            self.method.eval()
+            try:
+                self.stage.prepare(self.images)
+            except FloatingPointError as error:
+                raise Diverged(self.stage.name, self.epoch, "prepare", str(error)) from error
         self.turns = [Turn(player, self.method) for player in self.stage.players]
         self.inputs = None  # computed when the first epoch asks, after a resumed state is in place
         self.seconds["train"] += time.perf_counter() - start

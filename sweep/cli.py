@@ -1,0 +1,178 @@
+"""The command lines: `sweep/run.py` is the sweep, `python -m sweep COMMAND` holds everything else."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from analysis.load import read_sweep
+from analysis.report import write_report
+from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
+from sweep import launch, tracking
+from sweep.config import SweepConfig
+from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
+from sweep.resources import of_this_machine
+from sweep.screen import duration
+from sweep.winners import load_winner
+from trainables import find, names
+from trainables.flags import Parser, read_flags, run
+from trainables.saved import save_grid
+
+
+class RunFlags(SweepConfig):
+    """What `sweep/run.py` understands besides the configuration itself."""
+
+    dry_run: bool = Field(False, description="show studies, points and the estimated cost, and run nothing")
+    resume: Path | None = Field(None, description="folder of an interrupted sweep to go on with")
+
+
+def sweep(about: str, argv: Sequence[str] | None = None) -> None:
+    """`sweep/run.py`."""
+
+    def main(argv: Sequence[str]) -> None:
+        flags = read_flags(RunFlags, argv, "sweep/run.py", about)
+        config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
+        if flags.resume is not None:
+            folder = launch.resume(flags.resume, say, tracking_uri=config.tracking_uri, address=config.address)
+        elif flags.dry_run:
+            show_plan(config)
+            return
+        else:
+            folder = launch.start(config, say)
+        show_end(folder)
+
+    run("sweep/run.py", main, argv)
+
+
+def say(text: str) -> None:
+    """One line on the screen, in pace with the rest."""
+    print(text, flush=True)
+
+
+def show_plan(config: SweepConfig) -> None:
+    """Studies, points, ranges and an estimate of the cost, measured by a few steps of each hand-tuned point."""
+    planned = plan(config)
+    resources = of_this_machine(config) if config.address is None else None
+    device = "cuda" if resources and resources.gpus else "cpu"
+    seconds = epoch_seconds(planned, device)
+    console = Console()
+    for study in planned.studies:
+        spec = study.spec
+        console.print(f"[bold]{study.name}[/]: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}")
+        for i, point in enumerate(spec.space.paper[: spec.trials]):
+            values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
+            console.print(f"  trial {i}: {values}\n           {point.source}", highlight=False, soft_wrap=True)
+        searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
+        for name, dimension in searched.items():
+            console.print(f"  searched: {name} in {dimension}", highlight=False, soft_wrap=True)
+    show_cost(planned, seconds, resources.slots if resources else None, console)
+
+
+def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None, console: Console) -> None:
+    trials = planned.config.trials
+    most = sum(seconds.values()) * trials * planned.config.epochs
+    expected = sum(seconds.values()) * trials * expected_epochs(planned)
+    console.print(
+        f"{len(planned.studies)} studies, {len(planned.studies) * trials} trials; training alone about "
+        f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most",
+        soft_wrap=True,
+    )
+    if slots:
+        console.print(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
+
+
+def show_end(folder: Path) -> None:
+    """The leaderboard, and where and how to look further."""
+    console = Console()
+    done = read_sweep(folder)
+    board = leaderboard(done)
+    console.print(f"{leaderboard_text(board)}\n\n{headline(board)}\n", highlight=False, soft_wrap=True)
+    config = launch.config_of(folder)
+    if done.meta["outcome"] != "done":
+        console.print(f"Interrupted; nothing is lost. Go on with:  python -m sweep resume {folder}", soft_wrap=True)
+    uri = tracking.redact(launch.default_tracking(config))
+    first = board.iloc[0]
+    for what, how in (
+        ("report", folder / "report.html"),
+        ("tables", f"{folder}/leaderboard.csv, trials.parquet, curves.parquet"),
+        ("samples", f"python -m sweep sample {folder} {first.method} --dataset {first.dataset} -n 64 --out grid.png"),
+        ("compare", f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri),
+    ):
+        console.print(f"{what:<8} {how}", highlight=False, soft_wrap=True)
+
+
+def command_resume(flags: argparse.Namespace) -> None:
+    """go on with an interrupted sweep"""
+    show_end(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+
+
+def command_sample(flags: argparse.Namespace) -> None:
+    """draw images from a study's winner"""
+    if flags.n < 1:
+        raise ValueError(f"-n {flags.n}: draw at least 1 image")
+    method = load_winner(flags.sweep, flags.method, flags.dataset)
+    torch.manual_seed(flags.seed)
+    save_grid(method.sample(flags.n, flags.density), flags.out)
+    say(f"{flags.n} images in {flags.out}")
+
+
+def command_report(flags: argparse.Namespace) -> None:
+    """write tables and report.html of a sweep anew"""
+    read_sweep(flags.sweep)
+    write_tables(flags.sweep)
+    say(str(write_report(flags.sweep)))
+
+
+def command_board(flags: argparse.Namespace) -> None:
+    """show the leaderboard of a sweep, also while it runs"""
+    show_end(flags.sweep)
+
+
+def command_track(flags: argparse.Namespace) -> None:
+    """bring MLflow up to date, or a sweep into another server"""
+    uri = flags.tracking_uri or launch.default_tracking(launch.config_of(flags.sweep))
+    done = tracking.track(flags.sweep, uri)
+    say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")
+
+
+def command_list(flags: argparse.Namespace) -> None:
+    """list the methods of the house"""
+    for name in names():
+        say(f"{name:<12} {sys.modules[find(name).__module__].__doc__.splitlines()[0]}")
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    function.__name__.removeprefix("command_"): function
+    for function in (command_resume, command_sample, command_report, command_board, command_track, command_list)
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m sweep COMMAND`."""
+    parser = Parser(prog="python -m sweep", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, function in COMMANDS.items():
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        if name != "list":
+            sub.add_argument("sweep", type=Path, help="folder of the sweep")
+        if name in ("resume", "track"):
+            sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
+        if name == "resume":
+            sub.add_argument("--address", help="a running Ray cluster, e.g. auto")
+        if name == "sample":
+            sub.add_argument("method")
+            sub.add_argument("--dataset", help="needed when the sweep had several")
+            sub.add_argument("-n", type=int, default=64, help="number of images")
+            sub.add_argument("--density", help="the method's own sampler unless given")
+            sub.add_argument("--seed", type=int, default=0)
+            sub.add_argument("--out", type=Path, default=Path("samples.png"))
+
+    def dispatch(argv: Sequence[str]) -> None:
+        flags = parser.parse_args(argv)
+        COMMANDS[flags.command](flags)
+
+    run("python -m sweep", dispatch, argv)

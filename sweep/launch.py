@@ -1,0 +1,140 @@
+"""A sweep from its configuration to its tables: plan, record, run, collect."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import yaml
+
+from analysis.report import write_report
+from analysis.tables import write_tables
+from sweep import provenance, tracking
+from sweep.config import SweepConfig
+from sweep.plan import Plan, plan
+from sweep.record import Event, Record, Trials, read
+from sweep.resources import Resources, of_this_machine
+from sweep.study import Study
+from sweep.winners import collect
+from trainables.saved import save_grid
+from trainables.training import as_images
+
+DRAIN_SECONDS = 30.0
+
+
+def folder_for(config: SweepConfig) -> Path:
+    """A new sweep's folder, not made yet. Raises ValueError when it cannot be made or holds something already."""
+    name = config.name
+    if name is None:
+        sets = "-".join(re.sub(r"\W+", "_", Path(d.removeprefix("folder:")).name) for d in config.datasets)
+        name = f"{sets}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = config.out / name
+    if (folder / "record.jsonl").exists():
+        raise ValueError(f"{folder} holds a sweep; choose another --name, or go on with `python -m sweep resume {folder}`")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written ({existing} does not allow it); choose another --out")
+    return folder
+
+
+def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
+    """Runs a new sweep to its end or its interruption and returns its folder.
+
+    Raises ValueError, before anything is written, for whatever can be known to be wrong.
+    """
+    planned = plan(config)
+    folder = folder_for(config)
+    config = config.model_copy(update={"name": folder.name, "data_root": config.data_root.absolute()})
+    planned = Plan(config, planned.splits, planned.studies)
+    return _carry_out(planned, folder, [], announce)
+
+
+def resume(folder: Path, announce: Callable[[str], None] = print, **changes: object) -> Path:
+    """Goes on with a sweep: ended trials stay, running ones continue from their checkpoints, the rest runs.
+
+    `changes` replace fields of its configuration that do not touch results (tracking_uri, address, ...).
+    """
+    config = config_of(folder).model_copy(update={k: v for k, v in changes.items() if v is not None})
+    return _carry_out(plan(config), folder, read(folder / "record.jsonl"), announce)
+
+
+def config_of(folder: Path) -> SweepConfig:
+    """The configuration a sweep was started with. Raises ValueError when the folder holds no sweep."""
+    if not (folder / "record.jsonl").exists():
+        raise ValueError(f"{folder} holds no sweep (no record.jsonl); name the folder of one")
+    return SweepConfig(**yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def default_tracking(config: SweepConfig) -> str:
+    """sqlite beside the sweeps, unless the user named a server."""
+    return config.tracking_uri or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
+
+
+def _carry_out(planned: Plan, folder: Path, history: list[Event], announce: Callable[[str], None]) -> Path:
+    # Imported here: Ray takes a second, and wrong input should be told at once.
+    from sweep.orchestrate import Conductor, cluster, run
+    from sweep.screen import screen
+
+    config = planned.config
+    uri = default_tracking(config)
+    tracking.check(uri)
+    resources = of_this_machine(config) if config.address is None else None
+    prepare_metrics(planned, resources)
+    announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
+    with cluster(config.address, resources) as found:
+        resources = resources or Resources.of(config, *found)
+        if not history:
+            _write_setting(planned, folder)
+        studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
+        with Record(folder / "record.jsonl") as record, screen(planned, resources, folder) as shown:
+            sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+            opening = record.append(
+                "sweep", sweep=sweep, resumed=bool(history), config=_public(config), studies=[s.spec.to_record() for s in planned.studies],
+                versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
+                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
+            )  # fmt: skip
+            conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, shown.hear)
+            tracker = tracking.Tracker(folder, uri, config.experiment)
+            try:
+                run(conductor)
+            finally:
+                record.append("finish", outcome="done" if conductor.done else "interrupted")
+                collect(folder, conductor.trials)
+                write_tables(folder)
+                write_report(folder)
+                missing = tracker.close(DRAIN_SECONDS)
+    if missing:
+        announce(missing)
+    return folder
+
+
+def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
+    """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
+    begins, and workers find what they need in the cache. Raises ValueError."""
+    from trainables.evaluate import Evaluator
+
+    config = planned.config
+    device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
+    for splits in planned.splits.values():
+        Evaluator(splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device)
+
+
+def _write_setting(planned: Plan, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(_public(planned.config), sort_keys=False))
+    for splits in planned.splits.values():
+        few = torch.tensor(splits.valid.images[:64])
+        save_grid(as_images(few), folder / "real" / f"{splits.name}.png")
+
+
+def _public(config: SweepConfig) -> dict:
+    """The configuration without the password that a tracking address may hold."""
+    shown = config.model_dump(mode="json")
+    if config.tracking_uri:
+        shown["tracking_uri"] = tracking.redact(config.tracking_uri)
+    return shown

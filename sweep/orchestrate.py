@@ -1,0 +1,267 @@
+"""Ray Tune as our executor: one Tune run drives all studies of a sweep, and owns nothing.
+
+Ray schedules processes and resources. What to try, whom to stop and what happened is decided by the studies and
+written to the record before anyone else hears of it; so Ray's own snapshots are off, and a sweep is resumed by
+replaying the record into fresh studies and starting a fresh Tune run.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sweep.plan import Plan, Planned
+from sweep.record import Event, Record, Trials
+from sweep.resources import Resources
+from sweep.study import Study
+from sweep.worker import TrialWorker
+
+Listener = Callable[[Event, Trials], None]
+
+
+class Conductor:
+    """Decides for all studies: what runs next, who stops. Every decision and outcome is in the record first."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        studies: Mapping[str, Study],
+        record: Record,
+        history: list[Event],
+        folder: Path,
+        resources: Resources,
+        listener: Listener,
+    ):
+        self.plan, self.studies, self.record = plan, studies, record
+        self.folder, self.resources, self.listener = folder, resources, listener
+        self.planned: dict[str, Planned] = {study.name: study for study in plan.studies}
+        self.trials = Trials.from_events(history)
+        self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
+        self.asked = {name: len(self.trials.of(name)) for name in studies}
+        self.running: dict[str, str] = {}  # Ray's trial id -> our trial
+
+    @property
+    def exhausted(self) -> bool:
+        """True once every trial of the plan has been asked for."""
+        return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
+
+    @property
+    def done(self) -> bool:
+        """True once every trial of the plan has ended."""
+        return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
+
+    def next(self, ray_id: str) -> dict[str, Any] | None:
+        """The next trial for Ray to run, or None while enough are under way."""
+        if len(self.running) >= self.resources.ahead:
+            return None
+        if self.waiting:
+            trial = self.waiting.popleft()
+            event = {"trial": trial.name, "study": trial.study, "number": trial.number, "values": trial.values}
+            event |= {"origin": trial.origin, "attempt": trial.attempt + 1}
+        else:
+            # Fair: the study that has had the smallest share of its trials comes next.
+            study = min(self.studies, key=self._share)
+            asked = self.studies[study].ask()
+            self.asked[study] += 1
+            event = {"trial": asked.trial, "study": study, "number": asked.number, "values": asked.values}
+            event |= {"origin": asked.origin, "attempt": 1}
+        self._tell("start", seed=self.plan.config.seed, **event)
+        self.running[ray_id] = event["trial"]
+        return self._describe(event)
+
+    def hear(self, ray_id: str, told: dict[str, Any]) -> bool:
+        """Takes in what a worker tells; returns whether its trial goes on."""
+        name = self.running[ray_id]
+        trial = self.trials.trials[name]
+        study = self.studies[trial.study]
+        if told["rows"]:
+            self._tell("report", trial=name, rows=told["rows"])
+        state, reason = told["state"], told["reason"]
+        goes_on = told["value"] is None or study.report(trial.number, told["epoch"], told["value"])
+        if state is None and not goes_on:
+            state, reason = "pruned", f"behind the best 1/{self.plan.config.factor} at epoch {told['epoch']}"
+        if state is None:
+            return True
+        self._end(ray_id, state, reason, told["epoch"], told["worker"])
+        return False
+
+    def restarted(self, ray_id: str) -> None:
+        """Ray starts a trial again whose process or node was lost; the worker goes on from its own checkpoint."""
+        trial = self.trials.trials[self.running[ray_id]]
+        self._tell(
+            "start", trial=trial.name, study=trial.study, number=trial.number, values=trial.values,
+            origin=trial.origin, seed=trial.seed, attempt=trial.attempt + 1,
+        )  # fmt: skip
+
+    def lost(self, ray_id: str, reason: str) -> None:
+        """Ray has given a trial up, after all retries."""
+        if ray_id in self.running:
+            self._end(ray_id, "failed", reason, self.trials.trials[self.running[ray_id]].epoch, None)
+
+    def _end(self, ray_id: str, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
+        name = self.running.pop(ray_id)
+        trial = self.trials.trials[name]
+        self.studies[trial.study].end(trial.number, state)
+        self._tell("end", trial=name, state=state, epoch=epoch, reason=reason, worker=worker)
+        (self.folder / "trials" / name / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        told = self.record.append(event, **fields)
+        self.trials.tell(told)
+        self.listener(told, self.trials)
+
+    def _share(self, study: str) -> float:
+        """Of its budget of trials, how much a study has asked for."""
+        return self.asked[study] / self.studies[study].budget
+
+    def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        planned, config = self.planned[event["study"]], self.plan.config
+        evaluate = {"metric": config.metric, "samples": config.samples, "seed": config.seed}
+        if config.fid_weights is not None:
+            evaluate["fid_weights"] = str(config.fid_weights.absolute())
+        return {
+            "trial": event["trial"],
+            "folder": str(self.folder.absolute() / "trials" / event["trial"]),
+            "fit": self.plan.fit_config(planned, event["values"], config.seed).model_dump(mode="json"),
+            "metric": self.plan.metric,
+            "rungs": self.plan.rungs,
+            "evaluate": evaluate,
+            "cpus": self.resources.cpus,
+            "gpus": self.resources.gpus,
+        }
+
+
+class _Asker(Searcher):
+    """Ray asks for trials here."""
+
+    def __init__(self, conductor: Conductor):
+        super().__init__()
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.conductor.exhausted:
+            return Searcher.FINISHED
+        return self.conductor.next(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        if error:
+            self.conductor.lost(trial_id, f"its process was lost {self.conductor.plan.config.retries + 1} times")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record has it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the record has it all."""
+
+
+class _Judge(FIFOScheduler):
+    """Ray hands over results here and learns who stops."""
+
+    def __init__(self, conductor: Conductor):
+        super().__init__()
+        self.conductor = conductor
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True  # each study has its own metric
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        goes_on = all(self.conductor.hear(trial.trial_id, told) for told in result["told"])
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
+class _Recoveries(tune.Callback):
+    """Ray tells here that it starts a trial again."""
+
+    def __init__(self, conductor: Conductor):
+        self.conductor = conductor
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.conductor.restarted(trial.trial_id)
+
+
+def run(conductor: Conductor) -> None:
+    """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up."""
+    plan, resources = conductor.plan, conductor.resources
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record has it all
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
+        "TUNE_MAX_PENDING_TRIALS_PG": str(resources.ahead),
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    refs = {name: ray.put(splits) for name, splits in plan.splits.items()}
+    request = tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": resources.gpus}])
+    trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), request)
+    with _terminated_as_interrupted():
+        tune.run(
+            trainable,
+            name="ray",
+            storage_path=str(conductor.folder.absolute()),
+            search_alg=_Asker(conductor),
+            scheduler=_Judge(conductor),
+            callbacks=[_Recoveries(conductor)],
+            num_samples=-1,
+            max_failures=plan.config.retries,
+            raise_on_failed_trial=False,
+            reuse_actors=True,
+            progress_reporter=_Silence(),
+            verbose=0,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        )
+
+
+class _Silence(tune.ProgressReporter):
+    """The screen is ours."""
+
+    def should_report(self, trials: list, done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list, done: bool, *sys_info: Any) -> None:
+        """Never called."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM (preemption, `docker stop`) ends the sweep as cleanly as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[int, int]]:
+    """Ray, started here on the loopback interface only, or an existing cluster; gives its CPUs and GPUs.
+
+    Raises ValueError when it does not start or cannot be reached.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+                _node_ip_address="127.0.0.1", **quiet,
+            )  # fmt: skip
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, OSError) as error:
+        raise ValueError(f"Ray at {address or 'this machine'} does not start ({error})") from error
+    try:
+        total = ray.cluster_resources()
+        yield int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    finally:
+        ray.shutdown()

@@ -1,0 +1,50 @@
+"""How many trials run at a time and what each may use; sensible defaults found from the machine."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from sweep.config import SweepConfig
+
+TRIALS_PER_GPU = 4  # the networks of this field leave most of a modern GPU idle
+
+
+@dataclass(frozen=True)
+class Resources:
+    cpus: int  # per trial
+    gpus: float  # per trial
+    slots: int  # trials at a time
+    total_cpus: int
+    total_gpus: int
+
+    @property
+    def ahead(self) -> int:
+        """Trials that may be under way or waiting: one more than run, so that no process idles between two."""
+        return self.slots + 1
+
+    @classmethod
+    def of(cls, config: SweepConfig, total_cpus: int, total_gpus: int) -> "Resources":
+        """Raises ValueError when a trial wants more than there is."""
+        gpus = config.gpus_per_trial
+        if gpus is None:
+            gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
+        if gpus > total_gpus:
+            raise ValueError(
+                f"gpus_per_trial = {gpus:g}, but there are {total_gpus} GPUs; ask for at most that, or 0 for CPU only"
+            )
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_trial = {gpus:g}; allowed: a fraction up to 1, or whole GPUs")
+        on_gpus = int(total_gpus / gpus) if gpus else total_cpus
+        cpus = config.cpus_per_trial or max(1, total_cpus // (config.concurrent or on_gpus))
+        if cpus > total_cpus:
+            raise ValueError(f"cpus_per_trial = {cpus}, but there are {total_cpus} CPU cores; ask for fewer")
+        slots = min(on_gpus, total_cpus // cpus)
+        if config.concurrent:
+            slots = min(slots, config.concurrent)
+        return cls(cpus, gpus, slots, total_cpus, total_gpus)
+
+
+def of_this_machine(config: SweepConfig) -> Resources:
+    """The resources of a sweep on the machine at hand, as far as this process may use it."""
+    return Resources.of(config, len(os.sched_getaffinity(0)), torch.cuda.device_count())

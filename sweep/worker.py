@@ -1,0 +1,142 @@
+"""The trial on a worker: pulls reports out of `trainables.fit` and hands them to Ray, a process for many trials.
+
+A trial's state lives in the sweep's own folder (`trials/<trial>/`), not in Ray's checkpoints: whichever process
+runs the trial next, after a crash, a lost node or a resumed sweep, finds it there and goes on.
+"""
+
+import math
+import os
+import socket
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+
+from trainables import Config, Diverged, Evaluator, Report, fit, save
+from trainables.datasets import Splits
+from trainables.saved import save_grid
+
+QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
+SAVE_SECONDS = 60.0
+KEPT_DATASETS = 2  # on a device, per process
+
+
+def shared(images: np.ndarray) -> torch.Tensor:
+    """The array as a tensor without a copy: on a CPU all trials of a node train on Ray's shared memory itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        return torch.from_numpy(images)
+
+
+class TrialWorker(tune.Trainable):
+    """Ray's class trainable. `config` is one trial as `orchestrate` describes it; `data` maps data sets to refs."""
+
+    def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
+        self.refs, self.loaded = data, {}
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        torch.set_flush_denormal(True)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and config["gpus"] > 0 else "cpu")
+        if 0 < config["gpus"] < 1:
+            torch.cuda.set_per_process_memory_fraction(config["gpus"])
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        """Must not raise for what is the trial's own fault: it is told as a result in the first step."""
+        self.trial, self.reports = config, None
+        self.folder = Path(config["folder"])
+
+    def step(self) -> dict[str, Any]:
+        """Trains until the next evaluation, or for a few seconds; never marks itself done: the driver decides."""
+        rows: list[dict[str, Any]] = []
+        told = {"rows": rows, "state": None, "reason": "", "value": None}
+        start = time.monotonic()
+        try:
+            if self.reports is None:
+                self.reports = self._fit()
+                self.saved_at = start
+            for report in self.reports:
+                rows.append(self._row(report))
+                last = report.epoch == self.trial["fit"]["epochs"]
+                if report.evaluation is not None:
+                    told["value"] = report.metrics[self.trial["metric"]]
+                    self._keep_pictures(report)
+                if last:
+                    told["state"] = "complete"
+                    self._keep_model(report)
+                elif report.evaluation is not None or time.monotonic() - self.saved_at > SAVE_SECONDS:
+                    report.save(self.folder / "checkpoint.pt")
+                    self.saved_at = time.monotonic()
+                if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
+                    break
+        except Diverged as divergence:
+            told |= {"state": "diverged", "reason": str(divergence)}
+        except torch.OutOfMemoryError as error:
+            told |= {"state": "out_of_memory", "reason": str(error).splitlines()[0]}
+        except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            told |= {"state": "failed", "reason": reason}
+        if told["state"] is not None:
+            self._release()
+        told["epoch"] = rows[-1]["epoch"] if rows else 0
+        told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
+        return {"told": [told]}  # in a list: Ray flattens dicts and would keep statistics of every number
+
+    def _fit(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = Config(**self.trial["fit"])
+        images, evaluator = self._data(config.dataset)
+        checkpoint = self.folder / "checkpoint.pt"
+        resume = checkpoint if checkpoint.exists() else None
+        return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
+
+    def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
+        """Training images on the device and the evaluator, kept from trial to trial."""
+        if dataset not in self.loaded:
+            while len(self.loaded) >= KEPT_DATASETS:
+                self.loaded.pop(next(iter(self.loaded)))
+            splits: Splits = ray.get(self.refs[dataset])
+            evaluator = Evaluator(splits, device=self.device, **self.trial["evaluate"])
+            self.loaded[dataset] = shared(splits.train.images).to(self.device), evaluator
+        return self.loaded[dataset]
+
+    def _row(self, report: Report) -> dict[str, Any]:
+        row = {
+            "epoch": report.epoch,
+            "stage": report.stage,
+            "time": time.time(),
+            "metrics": {name: value for name, value in report.metrics.items() if math.isfinite(value)},
+        }
+        if report.evaluation is not None:
+            row["vectors"] = report.evaluation.vectors
+            row["recipes"] = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
+        return row
+
+    def _keep_pictures(self, report: Report) -> None:
+        for name, picture in report.evaluation.pictures.items():
+            save_grid(picture, self.folder / f"{name}.png")
+
+    def _keep_model(self, report: Report) -> None:
+        save(report.method, Config(**self.trial["fit"]), self.folder)
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        self.reports = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+
+    def cleanup(self) -> None:
+        self._release()
