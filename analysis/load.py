@@ -112,16 +112,18 @@ def read_sweep(folder: str | Path) -> Sweep:
 
 
 def newest_sweep() -> Path:
-    """The folder under the nearest `sweeps/`, here or further up, whose record was written to last.
+    """The folder under `sweeps/`, here or one level up, whose record was written to last.
 
     Raises ValueError if there is none.
     """
     here = Path.cwd()
-    for root in (here, *here.parents):
+    for root in (here, here.parent):
         records = sorted(root.glob(f"sweeps/*/{RECORD}"), key=lambda record: record.stat().st_mtime)
         if records:
             return records[-1].parent
-    raise ValueError(f"no sweep under {here}/sweeps or further up; run one first, or name its folder")
+    raise ValueError(
+        f"no sweep under {here}/sweeps or {here.parent}/sweeps; run one first, or name its folder"
+    )
 
 
 def read_published(paper: str, table: int | str) -> pd.DataFrame:
@@ -196,7 +198,7 @@ class _Codes(dict):
         return code
 
     def column(self, codes: array) -> pd.Categorical:
-        return pd.Categorical.from_codes(np.frombuffer(codes, dtype=np.int32), categories=list(self) or None)
+        return pd.Categorical.from_codes(np.array(codes), categories=pd.Index(list(self), dtype="str"))
 
 
 class _Fold:
@@ -279,10 +281,10 @@ class _Fold:
         curves = pd.DataFrame(
             {
                 "trial": self.names.column(self.curve["trial"]),
-                "epoch": np.frombuffer(self.curve["epoch"], dtype=np.int32),
+                "epoch": np.array(self.curve["epoch"]),
                 "stage": self.stages.column(self.curve["stage"]),
                 "metric": self.metrics.column(self.curve["metric"]),
-                "value": np.frombuffer(self.curve_value, dtype=np.float64),
+                "value": np.array(self.curve_value),
             }
         )
         return Sweep(folder, self._trials(), curves, self.studies, self.config, self.meta)

@@ -63,7 +63,8 @@ def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
     known = list(METHODS)
     strangers = sorted({*methods, method} - set(known))
     slot = (known + strangers).index(method)
-    return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
+    # The second turn through the markers starts one further, so that no pair comes back for 72 methods.
+    return COLOURS[slot % len(COLOURS)], MARKERS[(slot + slot // len(MARKERS)) % len(MARKERS)]
 
 
 def balance_knobs(study: Study) -> tuple[str, ...]:
@@ -460,7 +461,7 @@ def _ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = F
             break
     if len(ticks) > most:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
-    return ticks if len(ticks) > 1 else _ticks(low, high, log=False, most=4)
+    return ticks if len(ticks) > 1 else _ticks(low, high, log=False, most=most)
 
 
 def _bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, float]:
@@ -470,7 +471,7 @@ def _bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, floa
         return (1.0, 10.0) if log else (0.0, 1.0)
     low, high = float(finite.min()), float(finite.max())
     if log:
-        span = math.log(high / low) or 1.0
+        span = (math.log(high) - math.log(low)) or 1.0
         return low * math.exp(-pad * span), high * math.exp(pad * span)
     span = (high - low) or abs(high) or 1.0
     return low - pad * span, high + pad * span

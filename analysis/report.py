@@ -44,19 +44,20 @@ from analysis.tables import (
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
+CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
 LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
 WHAT_A_METRIC_IS = {
     "fcd": (
-        "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in drawn "
-        "images and in real validation images: the mean and covariance of its features. 0 is a perfect match. "
+        "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in "
+        "drawn and in real validation images: the mean and covariance of its features. 0 is a perfect match. "
         "It is not FID and not on FID's scale: compare it within one data set of this report, never with a "
         "printed FID."
     ),
     "fid": (
         "fid is the Fréchet distance between drawn and real validation images in the features of Inception, "
-        "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of images "
-        "and on how they were resized: compare it within one data set of this report; printed FIDs often "
-        "follow another recipe."
+        "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "
+        "images and on how they were resized: compare it within one data set of this report; printed FIDs "
+        "often follow another recipe."
     ),
 }
 
@@ -84,6 +85,8 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         lstrip_blocks=True,
     )
     board = leaderboard(sweep)
+    broken: list[str] = []
+    datasets = [_dataset(sweep, board, dataset, broken) for dataset in sweep.datasets]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -94,8 +97,8 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         script_digest=digest,
         headline=headline(board),
         facts=_facts(sweep),
-        warnings=_warnings(sweep),
-        datasets=[_dataset(sweep, board, dataset) for dataset in sweep.datasets],
+        warnings=_warnings(sweep) + broken,
+        datasets=datasets,
         metrics=[WHAT_A_METRIC_IS[m] for m in _metrics(sweep) if m in WHAT_A_METRIC_IS],
         trials=_trials(sweep, board),
         trial_count=len(sweep.trials),
@@ -128,9 +131,10 @@ def data_uri(path: Path) -> str:
     return plots.png_uri(picture)
 
 
-def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str) -> dict:
+def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str, broken: list[str]) -> dict:
+    """All that the page shows of a data set; pictures that cannot be read are added to `broken`."""
     studies = sweep.studies_of(dataset)
-    rows = [_row(sweep, row) for row in board[board["dataset"] == dataset].itertuples()]
+    rows = [_row(sweep, row, broken) for row in board[board["dataset"] == dataset].itertuples()]
     pictures = [
         (
             plots.distance_against_time(sweep, dataset),
@@ -155,14 +159,14 @@ def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str) -> dict:
         "metric": short_metric(studies[0].metric),
         "metric_name": metric_name(studies[0].metric),
         "arrows": _svg(plots.arrows(board, dataset), f"Hand-tuned to tuned on {dataset_name(dataset)}"),
-        "real": data_uri(sweep.folder / "real" / f"{dataset}.png"),
+        "real": _grid(sweep.folder / "real" / f"{dataset}.png", broken),
         "rows": rows,
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
         "studies": [_study(sweep, sweep.studies[row["study"]], row) for row in rows],
     }
 
 
-def _row(sweep: Sweep, row) -> dict:
+def _row(sweep: Sweep, row, broken: list[str]) -> dict:
     """One leaderboard row in words, with its grids."""
     counts = {outcome: getattr(row, outcome) for outcome in OUTCOMES}
     kinds = {"hand": ("hand_tuned", "samples"), "tuned": ("winners", "samples")}
@@ -187,9 +191,19 @@ def _row(sweep: Sweep, row) -> dict:
         "outcomes": outcome_words(row),
         "counts": {outcome: count for outcome, count in counts.items() if count},
         "grids": {
-            kind: data_uri(sweep.folder / a / row.study / f"{b}.png") for kind, (a, b) in kinds.items()
+            kind: _grid(sweep.folder / owner / row.study / f"{what}.png", broken)
+            for kind, (owner, what) in kinds.items()
         },
     }
+
+
+def _grid(path: Path, broken: list[str]) -> str:
+    """A grid for the page. A picture torn by a crash is told of: it must not cost a long sweep its report."""
+    try:
+        return data_uri(path)
+    except ValueError as error:
+        broken.append(str(error))
+        return ""
 
 
 def _study(sweep: Sweep, study: Study, row: dict) -> dict:
@@ -334,6 +348,7 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
             "budget",
             "; ".join(dict.fromkeys(f"{s.trials} trials of {s.epochs} epochs per study" for s in studies)),
         ),
+        *((words, str(sweep.config[key])) for key, words in CONFIG_WORDS.items() if key in sweep.config),
         (
             "early stopping",
             "; ".join(

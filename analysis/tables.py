@@ -198,7 +198,7 @@ def headline(table: pd.DataFrame) -> str:
         words = f"{dataset_name(row.dataset)} ({short_metric(row.metric)} {measured(row.tuned)})"
         closest.setdefault(method_name(row.method), []).append(words)
     first, *others = [f"{method} comes closest to real {_listed(words)}" for method, words in closest.items()]
-    first = "; ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
+    first = ", ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
     gains = found[found["improvement_percent"].notna()]
     if gains.empty:
         return first

@@ -229,17 +229,11 @@ def _draw_pictures(folder: Path, studies: list[dict]) -> None:
             grid(folder / kind / told["study"] / "reconstructions.png", noise / 2, pairs=True)
 
 
-@pytest.fixture
-def sweep_folder(tmp_path: Path) -> Path:
-    """Five methods on two data sets, 12 trials each, with pictures."""
-    return write_sweep(tmp_path / "quick", pictures=True)
-
-
-@pytest.fixture(name="write_sweep")
+@pytest.fixture(name="write_sweep", scope="session")
 def _write_sweep():
     return write_sweep
 
 
-@pytest.fixture(name="write_record")
+@pytest.fixture(name="write_record", scope="session")
 def _write_record():
     return write_record

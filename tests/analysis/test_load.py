@@ -1,0 +1,280 @@
+"""A record told event by event, against tables worked out by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.load import PUBLISHED, newest_sweep, read_published, read_sweep
+
+STUDY = {
+    "study": "vae-mnist",
+    "method": "vae",
+    "dataset": "mnist",
+    "trials": 3,
+    "epochs": 2,
+    "metric": "valid/fcd",
+    "rungs": [1],
+    "hand_tuned": {"lr": 0.1, "act": "relu"},
+    "hand_tuned_source": "a paper",
+    "space": {
+        "lr": {"low": 0.01, "high": 1.0, "log": True},
+        "act": {"choices": ["relu", "elu"]},
+        "k": {"value": 1},
+    },
+}
+
+
+COLUMNS = ["paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std"]
+
+
+def told(*events: dict, studies=(STUDY,)) -> list[dict]:
+    first = {"time": 100.0, "event": "sweep", "sweep": "id", "config": {"seed": 3}, "studies": list(studies)}
+    return [first | {"versions": {"torch": "2"}, "machine": {"cpus": 2}, "code": "abc"}, *events]
+
+
+def start(time: float, trial: str = "vae-mnist-0000", **changes) -> dict:
+    values = {"lr": 0.1, "act": "relu", "k": 1}
+    event = {
+        "time": time,
+        "event": "start",
+        "trial": trial,
+        "study": "vae-mnist",
+        "number": 0,
+        "values": values,
+    }
+    return event | {"origin": "paper", "seed": 7, "attempt": 1} | changes
+
+
+def report(time: float, epoch: int, trial: str = "vae-mnist-0000", **metrics) -> dict:
+    row = {"epoch": epoch, "stage": "train", "time": time, "metrics": metrics}
+    return {"time": time, "event": "report", "trial": trial, "rows": [row]}
+
+
+def end(time: float, state: str, trial: str = "vae-mnist-0000", reason: str = "") -> dict:
+    return {"time": time, "event": "end", "trial": trial, "state": state, "epoch": 2, "reason": reason}
+
+
+def test_a_trial_becomes_a_row(tmp_path, write_record):
+    events = told(
+        start(110.0),
+        report(112.0, 1, **{"train/loss": 5.0, "valid/fcd": 30.0}),
+        report(114.0, 2, **{"train/loss": 4.0, "valid/fcd": 20.0, "valid/mse": 0.5}),
+        end(115.0, "complete"),
+        {"time": 116.0, "event": "finish", "outcome": "done"},
+    )
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    (row,) = sweep.trials.to_dict("records")
+    expected = {
+        "trial": "vae-mnist-0000",
+        "study": "vae-mnist",
+        "method": "vae",
+        "dataset": "mnist",
+        "number": 0,
+        "origin": "paper",
+        "state": "complete",
+        "reason": "",
+        "attempt": 1,
+        "seed": 7,
+        "epochs": 2,
+        "value": 20.0,
+        "hyper/lr": 0.1,
+        "hyper/act": "relu",
+        "hyper/k": 1,
+        "train/loss": 4.0,
+        "valid/fcd": 20.0,
+        "valid/mse": 0.5,
+        "started": pd.Timestamp(110, unit="s", tz="UTC"),
+        "seconds": 5.0,
+    }
+    assert row == expected
+    assert list(sweep.trials.columns) == list(expected)
+    assert sweep.curves.to_numpy().tolist() == [
+        ["vae-mnist-0000", 1, "train", "train/loss", 5.0],
+        ["vae-mnist-0000", 1, "train", "valid/fcd", 30.0],
+        ["vae-mnist-0000", 2, "train", "train/loss", 4.0],
+        ["vae-mnist-0000", 2, "train", "valid/fcd", 20.0],
+        ["vae-mnist-0000", 2, "train", "valid/mse", 0.5],
+    ]
+    assert list(sweep.curves.columns) == ["trial", "epoch", "stage", "metric", "value"]
+    assert sweep.config == {"seed": 3}
+    assert sweep.meta == {
+        "id": "id",
+        "started": 100.0,
+        "finished": 116.0,
+        "outcome": "done",
+        "resumed": 0,
+        "versions": {"torch": "2"},
+        "machine": {"cpus": 2},
+        "code": "abc",
+        "unreadable_lines": 0,
+    }
+
+
+def test_the_value_is_that_of_the_last_evaluated_epoch(tmp_path, write_record):
+    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0}), report(3.0, 2, **{"train/loss": 1.0}))
+    row = read_sweep(write_record(tmp_path / "s", events)).trials.iloc[0]
+    assert (row["value"], row["epochs"], row["state"], row["seconds"]) == (30.0, 2, "running", 2.0)
+
+
+def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, write_record):
+    events = told(
+        start(10.0),
+        report(12.0, 1, **{"valid/fcd": 30.0}),  # the attempt vanishes here: it held a worker for 2 s
+        start(20.0, attempt=2),
+        report(21.0, 1, **{"valid/fcd": 31.0}),  # the same epoch again, after a checkpoint
+        report(22.0, 2, **{"valid/fcd": 25.0}),
+        end(23.0, "preempted", reason="node lost"),  # 3 s
+        start(30.0, attempt=3),
+        end(31.0, "complete"),  # 1 s
+    )
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    row = sweep.trials.iloc[0]
+    assert sweep.curves["value"].tolist() == [30.0, 25.0]
+    assert (row["state"], row["reason"], row["attempt"], row["value"]) == ("complete", "", 3, 25.0)
+    assert row["seconds"] == 6.0
+    assert row["started"] == pd.Timestamp(10, unit="s", tz="UTC")
+
+
+def test_a_started_again_trial_runs_again(tmp_path, write_record):
+    events = told(start(1.0), end(2.0, "preempted", reason="node lost"), start(3.0, attempt=2))
+    row = read_sweep(write_record(tmp_path / "s", events)).trials.iloc[0]
+    assert (row["state"], row["reason"]) == ("running", "")
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path, write_record):
+    events = told(
+        start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None})
+    )
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    assert sweep.curves.empty
+    assert np.isnan(sweep.trials["value"].iloc[0])
+
+
+@pytest.mark.parametrize("kept", [1, 20, -1])
+def test_a_torn_last_line_costs_only_itself(tmp_path, write_record, kept):
+    folder = write_record(tmp_path / "s", told(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0})))
+    line = json.dumps(end(3.0, "failed", reason="größer"), ensure_ascii=False).encode()
+    with (folder / "record.jsonl").open("ab") as record:
+        record.write(line[:kept])
+    sweep = read_sweep(folder)
+    assert sweep.meta["unreadable_lines"] == 1
+    assert sweep.trials["state"].tolist() == ["running"]
+    assert sweep.trials["value"].tolist() == [30.0]
+
+
+def test_a_line_cut_inside_a_letter_is_torn_too(tmp_path, write_record):
+    folder = write_record(tmp_path / "s", told(start(1.0)))
+    with (folder / "record.jsonl").open("ab") as record:
+        record.write('{"time": 3.0, "event": "end", "reason": "ö'.encode()[:-1] + b"\n")
+    assert read_sweep(folder).meta["unreadable_lines"] == 1
+
+
+def test_reports_of_a_trial_whose_start_is_lost_are_left_out(tmp_path, write_record):
+    events = told(report(2.0, 1, **{"valid/fcd": 30.0}), end(3.0, "complete"))
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    assert sweep.trials.empty
+    assert sweep.curves.empty
+
+
+def test_a_resumed_and_extended_sweep_takes_the_later_description(tmp_path, write_record):
+    other = STUDY | {"study": "gae-mnist", "method": "gae"}
+    again = told(studies=(STUDY | {"trials": 9}, other))[0] | {"time": 200.0, "resumed": True}
+    finish = {"time": 150.0, "event": "finish", "outcome": "interrupted"}
+    sweep = read_sweep(write_record(tmp_path / "s", [*told(finish), again]))
+    assert sweep.studies["vae-mnist"].trials == 9
+    assert list(sweep.studies) == ["vae-mnist", "gae-mnist"]
+    assert (sweep.meta["resumed"], sweep.meta["started"], sweep.meta["outcome"]) == (1, 100.0, "running")
+
+
+def test_a_sweep_without_trials_has_empty_tables_of_the_same_kind(tmp_path, write_record):
+    empty = read_sweep(write_record(tmp_path / "s", told()))
+    assert len(empty.trials) == len(empty.curves) == 0
+    assert {"trial", "value", "hyper/lr", "started", "seconds"} <= set(empty.trials.columns)
+    assert empty.best("vae-mnist") is None
+    assert empty.hand_tuned("vae-mnist") is None
+
+
+def test_columns_have_one_type_each(tmp_path, write_record):
+    trials = [
+        {"lr": 1, "act": "relu", "k": 1, "mixed": 1},
+        {"lr": 0.5, "act": "elu", "k": 2, "mixed": "two", "flag": True},
+    ]
+    events = told(*(start(i, f"t{i}", number=i, values=values) for i, values in enumerate(trials)))
+    table = read_sweep(write_record(tmp_path / "s", events)).trials
+    assert table["hyper/lr"].tolist() == [1.0, 0.5]
+    assert str(table["hyper/k"].dtype) == "Int64"
+    assert table["hyper/mixed"].tolist() == ["1", "two"]
+    assert str(table["hyper/flag"].dtype) == "boolean"
+    assert pd.isna(table["hyper/flag"].iloc[0])
+
+
+def test_the_best_is_complete_and_of_two_equals_the_earlier(tmp_path, write_record):
+    def trial(number: int, value: float, state: str) -> list[dict]:
+        name = f"t{number}"
+        return [
+            start(1.0, name, number=number),
+            report(2.0, 2, name, **{"valid/fcd": value}),
+            end(3.0, state, name),
+        ]
+
+    events = told(*trial(2, 5.0, "complete"), *trial(1, 5.0, "complete"), *trial(3, 1.0, "pruned"))
+    assert read_sweep(write_record(tmp_path / "s", events)).best("vae-mnist")["trial"] == "t1"
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"time": 1, "event": "finish", "outcome": "done"}\n'])
+def test_a_record_of_no_sweep_is_an_error(tmp_path, text):
+    (tmp_path / "record.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"record\.jsonl: no line tells of a sweep"):
+        read_sweep(tmp_path)
+
+
+def test_a_folder_without_a_record_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no record\.jsonl here; name the folder of a sweep"):
+        read_sweep(tmp_path)
+
+
+def test_a_trial_of_an_unknown_study_is_an_error(tmp_path, write_record):
+    folder = write_record(tmp_path / "s", told(start(1.0, study="nobody")))
+    with pytest.raises(ValueError, match="is of study nobody, which no line describes"):
+        read_sweep(folder)
+
+
+def test_the_newest_sweep_is_the_one_written_to_last(tmp_path, write_record, monkeypatch):
+    import os
+
+    for name, time in (("old", 1000), ("new", 3000), ("middle", 2000)):
+        os.utime(write_record(tmp_path / "sweeps" / name, told()) / "record.jsonl", (time, time))
+    (tmp_path / "analysis").mkdir()
+    monkeypatch.chdir(tmp_path / "analysis")
+    assert newest_sweep() == tmp_path / "sweeps" / "new"
+
+
+def test_without_any_sweep_the_newest_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "analysis").mkdir()
+    monkeypatch.chdir(tmp_path / "analysis")
+    with pytest.raises(ValueError, match="no sweep under"):
+        newest_sweep()
+
+
+def test_published_numbers_are_the_printed_ones():
+    times = read_published("GAE", 4)
+    row = times[(times["dataset"] == "MNIST") & (times["method"] == "VampVAE")].iloc[0]
+    assert row["value"] == 1154.87
+    assert np.isnan(row["std"])
+    assert len(times) == 40
+    assert read_published("VAE-GAN", "fig11_log")["paper"].unique().tolist() == ["VAE-GAN"]
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.csv")), ids=lambda path: path.stem)
+def test_every_published_table_is_numbers(path):
+    paper, _, table = path.stem.partition("_")
+    printed = read_published(paper, table)
+    assert list(printed.columns) == COLUMNS
+    assert printed["value"].notna().all()
+
+
+def test_an_unknown_published_table_is_an_error_that_names_the_known():
+    with pytest.raises(ValueError, match="no published table gae_table9; choose one of aae_table1"):
+        read_published("gae", 9)

@@ -1,0 +1,227 @@
+"""Leaderboards against small tables worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.load import read_sweep
+from analysis.tables import (
+    LEADERBOARD_COLUMNS,
+    headline,
+    leaderboard,
+    leaderboard_text,
+    replace,
+    write_tables,
+)
+
+SPACE = {
+    "beta": {"low": 0.01, "high": 10, "log": True},
+    "lr": {"low": 1e-4, "high": 1e-2},
+    "act": {"value": "relu"},
+}
+POINT = {"beta": 4, "lr": 1e-3, "act": "relu"}
+
+
+class Told:
+    """A record in the making: studies, then trials with their end."""
+
+    def __init__(self, *studies: tuple[str, str]):
+        described = [
+            {"study": f"{m}-{d}", "method": m, "dataset": d, "trials": 4, "epochs": 2, "metric": "valid/fcd"}
+            | {"hand_tuned": POINT, "space": SPACE}
+            for m, d in studies
+        ]
+        self.events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": described}]
+        self.clock = 0.0
+
+    def trial(self, study: str, number: int, state: str | None, value: float | None = None, **told) -> "Told":
+        name, metrics = f"{study}-{number:04d}", told.get("metrics", {})
+        values = POINT | told.get("values", {})
+        self.events.append(
+            {"time": self.clock, "event": "start", "trial": name, "study": study, "number": number}
+        )
+        self.events[-1] |= {
+            "values": values,
+            "origin": "search" if number else "paper",
+            "seed": 0,
+            "attempt": 1,
+        }
+        self.clock += 10.0
+        metrics = metrics | ({} if value is None else {"valid/fcd": value})
+        row = {"epoch": 2, "stage": "train", "metrics": metrics}
+        self.events.append({"time": self.clock, "event": "report", "trial": name, "rows": [row]})
+        if state:
+            self.events.append(
+                {"time": self.clock, "event": "end", "trial": name, "state": state, "epoch": 2}
+            )
+        return self
+
+
+def board_of(told: Told, tmp_path, write_record) -> pd.DataFrame:
+    return leaderboard(read_sweep(write_record(tmp_path / "s", told.events)))
+
+
+def test_a_study_in_one_row(tmp_path, write_record):
+    told = (
+        Told(("beta_vae", "mnist"))
+        .trial("beta_vae-mnist", 0, "complete", 20.0, metrics={"valid/mse": 0.5, "valid/active_dims": 3.0})
+        .trial("beta_vae-mnist", 1, "pruned", 1.0)  # low, but of an early epoch: it must not win
+        .trial(
+            "beta_vae-mnist",
+            2,
+            "complete",
+            15.0,
+            values={"beta": 0.12, "lr": 4e-4},
+            metrics={"valid/mse": 0.4, "valid/active_dims": 9.0, "time/train_seconds": 8.0},
+        )
+        .trial("beta_vae-mnist", 3, "out_of_memory")
+        .trial("beta_vae-mnist", 4, "diverged", 2.0)
+        .trial("beta_vae-mnist", 5, None, 0.5)
+    )
+    board = board_of(told, tmp_path, write_record)
+    assert tuple(board.columns) == LEADERBOARD_COLUMNS
+    (row,) = board.to_dict("records")
+    missing = row.pop("train_seconds_hand_tuned")
+    assert math.isnan(missing)
+    assert row == {
+        "study": "beta_vae-mnist",
+        "method": "beta_vae",
+        "dataset": "mnist",
+        "metric": "valid/fcd",
+        "hand_tuned": 20.0,
+        "tuned": 15.0,
+        "difference": -5.0,
+        "improvement_percent": 25.0,
+        "changed": "beta 4 → 0.12, lr 1e-3 → 4e-4",
+        "hand_tuned_state": "complete",
+        "hand_tuned_trial": "beta_vae-mnist-0000",
+        "tuned_trial": "beta_vae-mnist-0002",
+        "mse_hand_tuned": 0.5,
+        "mse_tuned": 0.4,
+        "active_dims_hand_tuned": 3.0,
+        "active_dims_tuned": 9.0,
+        "train_seconds_tuned": 8.0,
+        "knobs_searched": 2,
+        "trials": 6,
+        "complete": 2,
+        "pruned": 1,
+        "diverged": 1,
+        "failed": 1,
+        "unfinished": 1,
+        "seconds": 60.0,
+    }
+
+
+def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_record):
+    told = (
+        Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
+    )
+    (row,) = board_of(told, tmp_path, write_record).to_dict("records")
+    assert (row["difference"], row["improvement_percent"], row["changed"]) == (0.0, 0.0, "")
+    assert "hand-tuned point kept" in leaderboard_text(pd.DataFrame([row]))
+
+
+def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
+    told = (
+        Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
+    )
+    board = board_of(told, tmp_path, write_record)
+    row = board.iloc[0]
+    assert row["hand_tuned_state"] == "diverged"
+    assert math.isnan(row["hand_tuned"])
+    assert math.isnan(row["improvement_percent"])
+    assert row["tuned"] == 30.0
+    line = leaderboard_text(board).splitlines()[-1]
+    assert line.split()[:4] == ["VAE", "diverged", "30.0", "–"]
+    assert headline(board) == "VAE comes closest to real MNIST (fcd 30.0)."
+
+
+def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
+    told = (
+        Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
+        .trial("vae-mnist", 0, "pruned", 3.0)
+        .trial("gae-mnist", 0, "complete", 40.0)
+        .trial("wae-mnist", 0, "complete", 30.0)
+    )
+    board = board_of(told, tmp_path, write_record)
+    assert board["method"].tolist() == ["wae", "gae", "vae"]
+    text = leaderboard_text(board)
+    assert "none complete" in text.splitlines()[-1]
+    assert "1: 1 pruned" in text
+
+
+def test_data_sets_stay_in_the_order_of_the_sweep(tmp_path, write_record):
+    told = Told(("vae", "svhn"), ("vae", "digits"), ("gae", "svhn"))
+    told.trial("vae-svhn", 0, "complete", 9.0).trial("gae-svhn", 0, "complete", 5.0)
+    told.trial("vae-digits", 0, "complete", 1.0)
+    board = board_of(told, tmp_path, write_record)
+    assert board["study"].tolist() == ["gae-svhn", "vae-svhn", "vae-digits"]
+
+
+def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"), ("vae", "digits"), ("gae", "digits"))
+    for study, hand, tuned in (
+        ("vae-mnist", 20.0, 10.0),
+        ("gae-mnist", 12.0, 11.0),
+        ("vae-digits", 8.0, 8.0),
+        ("gae-digits", 9.0, 6.0),
+    ):
+        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    assert headline(board_of(told, tmp_path, write_record)) == (
+        "VAE comes closest to real MNIST (fcd 10.0), GAE to real digits (fcd 6.00). Tuning beat the "
+        "hand-tuned point in 3 of 4 studies, most for VAE on MNIST: 20.0 → 10.0."
+    )
+
+
+def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("vae", "digits"))
+    told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
+    assert headline(board_of(told, tmp_path, write_record)) == (
+        "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00). No hand-tuned point was beaten."
+    )
+
+
+def test_the_headline_of_nothing_says_so(tmp_path, write_record):
+    board = board_of(Told(("vae", "mnist")), tmp_path, write_record)
+    assert board["hand_tuned_state"].tolist() == ["not started"]
+    assert headline(board).startswith("No trial has used its whole budget yet")
+    assert "not started" in leaderboard_text(board)
+
+
+def test_tables_are_written_beside_the_record(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=4)
+    sweep = write_tables(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "curves.parquet",
+        "leaderboard.csv",
+        "record.jsonl",
+        "trials.parquet",
+    ]
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), sweep.trials)
+    curves = pd.read_parquet(folder / "curves.parquet")
+    assert curves["value"].tolist() == sweep.curves["value"].tolist()
+    assert curves["metric"].tolist() == sweep.curves["metric"].tolist()
+    board = pd.read_csv(folder / "leaderboard.csv")
+    assert board["tuned"].tolist() == pytest.approx(leaderboard(sweep)["tuned"].tolist())
+
+
+def test_tables_of_a_sweep_without_trials_can_be_written(tmp_path, write_record):
+    folder = write_record(tmp_path / "s", Told(("vae", "mnist")).events)
+    write_tables(folder)
+    assert pd.read_parquet(folder / "trials.parquet").empty
+    assert len(pd.read_csv(folder / "leaderboard.csv")) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
