@@ -1,15 +1,29 @@
 """Densities over z: anything that can draw latents, independent of the method whose codes they describe.
 
-K components, D latent, N codes.
+Some stand still, some are fitted to the codes ex post, some are priors learned together with the networks.
+
+B batch, K components, D latent, N codes, W latent above the mixture.
 """
 
+from __future__ import annotations
+
+import math
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as ScikitMixture
 from torch import Tensor, nn
+
+from trainables.losses import gaussian_log_prob
+
+if TYPE_CHECKING:
+    from trainables.method import Posterior
+
+COMPONENT_LOG_VAR = (-10.0, 6.0)  # a learned component that shrinks to a point is a likelihood without bound
 
 
 class Density(nn.Module):
@@ -95,3 +109,150 @@ class GaussianMixture(Density):
 
     def flags(self) -> dict[str, float]:
         return {"converged": self.converged.item(), "degraded": self.degraded.item()}
+
+
+class Mixture(Density):
+    """A prior of K components, learned with the networks, each of which can be drawn from by its number."""
+
+    components: int
+
+    def draw(self, component: Tensor) -> Tensor:
+        """One latent from each named component, (n,) -> (n, D)."""
+        raise NotImplementedError
+
+    def rows(self, each: int = 8, most: int = 16) -> Tensor:
+        """`each` latents of every one of the first `most` components, (rows * each, D), for a picture."""
+        device = next(self.parameters()).device
+        return self.draw(torch.arange(min(self.components, most), device=device).repeat_interleave(each))
+
+
+class LearnedMixture(Mixture):
+    """sum_k pi_k N(m_k, diag v_k), all of it learned with the networks (VaDE, methods.md 2.6).
+
+    The weights are a softmax and the variances an exponential, so no step can make either negative.
+    """
+
+    def __init__(self, dim: int, components: int):
+        super().__init__()
+        self.components = components
+        self.logits = nn.Parameter(torch.zeros(components))  # (K,)
+        self.means = nn.Parameter(torch.randn(components, dim))  # (K, D); equal ones would stay equal
+        self.raw_log_vars = nn.Parameter(torch.zeros(components, dim))  # (K, D)
+
+    @property
+    def log_weights(self) -> Tensor:
+        return self.logits.log_softmax(0)  # (K,)
+
+    @property
+    def log_vars(self) -> Tensor:
+        return self.raw_log_vars.clamp(*COMPONENT_LOG_VAR)  # (K, D)
+
+    def log_joint(self, z: Tensor) -> Tensor:
+        """log pi_k + log N(z; m_k, v_k): (B, D) -> (B, K)."""
+        return self.log_weights + gaussian_log_prob(z[:, None], self.means, self.log_vars)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z): (B, D) -> (B,)."""
+        return self.log_joint(z).logsumexp(1)
+
+    @torch.no_grad()
+    def start_from(self, codes: Tensor, seed: int) -> None:
+        """Takes over what EM finds in codes (N, D); raises FloatingPointError when it finds no mixture."""
+        found = GaussianMixture(codes.shape[1], self.components, "diag").to(codes.device)
+        found.fit(codes, seed)
+        self.logits.copy_(found.weights.clamp_min(1e-6).log())
+        self.means.copy_(found.means)
+        self.raw_log_vars.copy_(2 * found.factors.diagonal(dim1=1, dim2=2).log())
+
+    def draw(self, component: Tensor) -> Tensor:
+        mean, log_var = self.means[component], self.log_vars[component]  # (n, D) each
+        return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+
+    def sample(self, n: int) -> Tensor:
+        return self.draw(torch.multinomial(self.log_weights.exp(), n, replacement=True))
+
+
+class HierarchicalMixture(Mixture):
+    """w ~ N(0, I), c ~ U{1..K}, h ~ N(m_c(w), diag v_c(w)): what GMVAE's latents come from (methods.md 2.7).
+
+    One tanh layer leads from w to the means and log-variances of all components.
+    """
+
+    def __init__(self, dim: int, w_dim: int, components: int, hidden: int = 500):
+        super().__init__()
+        self.dim, self.w_dim, self.components = dim, w_dim, components
+        self.trunk = nn.Linear(w_dim, hidden)
+        self.heads = nn.Linear(hidden, 2 * components * dim)
+
+    def conditionals(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of p(h|w, c) for every c: (B, W) -> (B, K, D) each."""
+        heads = self.heads(self.trunk(w).tanh()).view(-1, self.components, 2 * self.dim)  # (B, K, 2D)
+        means, raw = heads.chunk(2, dim=2)
+        return means, raw.clamp(*COMPONENT_LOG_VAR)
+
+    def draw(self, component: Tensor) -> Tensor:
+        """One latent from each named component, (n,) -> (n, D), every one at a w of its own."""
+        w = torch.randn(len(component), self.w_dim, device=component.device)  # (n, W)
+        means, log_vars = self.conditionals(w)
+        chosen = torch.arange(len(component), device=component.device), component
+        mean, log_var = means[chosen], log_vars[chosen]  # (n, D) each
+        return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+
+    def sample(self, n: int) -> Tensor:
+        return self.draw(torch.randint(self.components, (n,), device=self.heads.weight.device))
+
+
+class VampPrior(Mixture):
+    """1/K sum_k q(z|u_k): the posteriors of K learned pseudo-inputs (Tomczak, Welling, 2018; methods.md 2.8).
+
+    encode: the method's own, called anew each time, so the prior moves with the encoder; images of one shape
+    (K, ...) -> q(z|u). Pseudo-inputs are cut to [0, 1], and start as noise just above 0: below it, where the
+    defaults of the official program would put them, the cut lets no gradient through.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Posterior], shape: tuple[int, ...], components: int):
+        super().__init__()
+        self.encode, self.components = encode, components
+        self.raw = nn.Parameter(0.05 + 0.01 * torch.randn(components, *shape))
+
+    @property
+    def pseudo_inputs(self) -> Tensor:
+        return self.raw.clamp(0, 1)  # (K, C, H, W)
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor) -> None:
+        """Takes images (K, C, H, W) in [0, 1] as pseudo-inputs, with a little noise."""
+        self.raw.copy_(images + 0.01 * torch.randn_like(images))
+
+    def log_joint(self, z: Tensor) -> Tensor:
+        """log 1/K + log q(z|u_k): (B, D) -> (B, K)."""
+        q = self.encode(self.pseudo_inputs)
+        return gaussian_log_prob(z[:, None], q.mean, q.log_var) - math.log(self.components)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z): (B, D) -> (B,)."""
+        return self.log_joint(z).logsumexp(1)
+
+    def draw(self, component: Tensor) -> Tensor:
+        q = self.encode(self.pseudo_inputs)
+        mean, log_var = q.mean[component], q.log_var[component]  # (n, D) each
+        return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+
+    def sample(self, n: int) -> Tensor:
+        return self.draw(torch.randint(self.components, (n,), device=self.raw.device))
+
+
+def component_usage(responsibilities: Tensor) -> dict[str, float]:
+    """How much of a mixture is in use, from p(c|z) of some images, (B, K).
+
+    effective_components is exp of the entropy of the average: K when all are used alike, 1 when one takes
+    all. assignment_entropy is the average entropy, nats: log K when no image belongs anywhere, as when all
+    components have become the same.
+    """
+    usage = responsibilities.mean(0)  # (K,)
+    usage_entropy = torch.special.entr(usage).sum().item()
+    return {
+        "usage_entropy": usage_entropy,
+        "effective_components": math.exp(usage_entropy),
+        "assignment_entropy": torch.special.entr(responsibilities).sum(1).mean().item(),
+    }

@@ -37,7 +37,7 @@ class Evaluation:
     broken: str = ""
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(FloatingPointError):
     """Codes or images that are not finite, by name."""
 
 
@@ -78,7 +78,7 @@ class Evaluator:
             metrics, recipes = self._distances(method)
             latent, vectors = self._latent(method)
             pictures = self._pictures(method)
-        except NotFinite as error:
+        except FloatingPointError as error:  # also of a density that finds no fit
             return Evaluation(broken=str(error))
         sample = as_images(self.images[:BATCH])
         own = {f"{self.split}/{name}": value for name, value in method.diagnostics(sample).items()}

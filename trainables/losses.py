@@ -52,15 +52,28 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     return kl_to_standard_normal_per_dim(mean, log_var).sum() / len(mean)
 
 
+def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """log N(z; mean, exp(log_var)) of diagonal Gaussians, all broadcastable to (..., D) -> (...)."""
+    return -0.5 * (math.log(2 * math.pi) + log_var + (z - mean).square() * (-log_var).exp()).sum(-1)
+
+
 def kl_between_gaussians(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_log_var: Tensor) -> Tensor:
     """Per-image KL between diagonal Gaussians, all broadcastable to (..., D) -> (...)."""
     ratio = (log_var - to_log_var).exp() + (mean - to_mean).square() / to_log_var.exp()
     return 0.5 * (to_log_var - log_var + ratio - 1).sum(-1)
 
 
-def kl_to_uniform(probabilities: Tensor) -> Tensor:
-    """KL(q || U_K) = sum_k q_k log(K q_k), in [0, log K]; (B, K) -> (B,)."""
-    return torch.special.xlogy(probabilities, probabilities * probabilities.shape[-1]).sum(-1)
+def kl_to_uniform(log_q: Tensor) -> Tensor:
+    """KL(q || U_K) = sum_k q_k log(K q_k), in [0, log K]; from log-probabilities (B, K) -> (B,).
+
+    Logarithms in, because the gradient of q log q is NaN where a softmax has underflowed to 0.
+    """
+    return kl_between_categoricals(log_q, torch.full_like(log_q, -math.log(log_q.shape[-1])))
+
+
+def kl_between_categoricals(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """KL(q || p) = sum_k q_k (log q_k - log p_k), from finite log-probabilities, (B, K) -> (B,)."""
+    return (log_q.exp() * (log_q - log_p)).sum(-1)
 
 
 def imq_kernel(squared_distance: Tensor, dim: int) -> Tensor:

@@ -24,6 +24,7 @@ from trainables.networks import Networks
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 Likelihood = Literal["bce", "sse"]
 
 LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; an active clamp is logged, it is a finding

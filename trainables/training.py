@@ -172,9 +172,9 @@ class Training:
 
     def run_epoch(self) -> dict[str, float]:
         """Trains one epoch and returns its mean terms. Raises Diverged."""
-        start = time.perf_counter()
         while self.stage_epoch == self.stage.epochs:
-            self._enter(self.stage_index + 1)
+            self._enter(self.stage_index + 1)  # on a clock of its own
+        start = time.perf_counter()
         if self.inputs is None:
             with torch.no_grad():
                 self.inputs = self.stage.inputs(self.images) if self.stage.inputs else self.images

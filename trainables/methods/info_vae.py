@@ -29,8 +29,8 @@ class InfoVAE(Method):
         def attracts(self) -> Self:
             if self.alpha + self.lambda_ < 1:
                 raise ValueError(
-                    f"alpha + lambda_ = {self.alpha + self.lambda_:g} is below 1: the MMD would get a negative "
-                    "weight and push q(z) away from the prior; raise lambda_"
+                    f"alpha + lambda_ = {self.alpha + self.lambda_:g} is below 1: the MMD would get a "
+                    "negative weight and push q(z) away from the prior; raise lambda_"
                 )
             return self
 

@@ -1,0 +1,93 @@
+"""GMVAE: a mixture prior whose components are functions of a further latent w (Dilokthanakul et al., 2016,
+eq. 4 and the minimum-information constraint of its section 3.2; methods.md 2.7).
+
+    w ~ N(0, I),  c ~ U{1..K},  h ~ N(m_c(w), v_c(w)),  x ~ p(x|h)
+
+    E_q[-log p(x|h)] + beta_h * sum_c r_c KL(q(h|x) || N(m_c(w), v_c(w)))
+                     + beta_w * KL(q(w|x) || N(0, I)) + max(threshold, KL(r || U_K))
+
+    r_c = p(c|h, w) = softmax_c log N(h; m_c(w), v_c(w)) at the sampled h and w
+
+Up to `threshold` nats (at most log K) an image may belong to a cluster free of charge; without that the last
+term makes all components alike before they have learned anything. As in the official code it is the average
+over the batch that is compared. h plays the role of z; q(h|x) and q(w|x) are two parts of one head.
+
+B batch, C H W image, D latent (h), W latent above it (w), K components.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trainables.densities import HierarchicalMixture, component_usage
+from trainables.losses import (
+    gaussian_log_prob,
+    kl_between_gaussians,
+    kl_to_standard_normal,
+    kl_to_uniform,
+    reconstruction,
+)
+from trainables.method import Likelihood, Loss, Method, NonNegative, NonNegativeInt, PositiveInt, Posterior
+from trainables.networks import Networks
+
+
+class GMVAE(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+        w_dim: NonNegativeInt  # 0 leaves a mixture that does not move
+        threshold: NonNegative  # nats
+        beta_h: NonNegative
+        beta_w: NonNegative
+        components: PositiveInt = 10
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        h = self.hyper
+        self.encoder = nets.encoder(2 * (h.latent_dim + h.w_dim))
+        self.decoder = nets.decoder(h.latent_dim)
+        prior = HierarchicalMixture(h.latent_dim, h.w_dim, h.components)
+        self.densities = nn.ModuleDict({"prior": prior})
+
+    @property
+    def prior(self) -> HierarchicalMixture:
+        return self.densities["prior"]
+
+    def split(self, both: Tensor) -> tuple[Tensor, ...]:
+        """(B, D + W) -> its parts for h and for w, (B, D) and (B, W)."""
+        return both.split([self.hyper.latent_dim, self.hyper.w_dim], dim=1)
+
+    def encode_both(self, x: Tensor) -> Posterior:
+        """q(h|x) q(w|x) as one diagonal Gaussian over (B, D + W)."""
+        return Posterior.from_head(self.encoder(x))
+
+    def encode(self, x: Tensor) -> Posterior:
+        q = self.encode_both(x)
+        return Posterior(self.split(q.mean)[0], self.split(q.log_var)[0], q.clamped)
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        q = self.encode_both(x)
+        h, w = self.split(q.draw())  # (B, D), (B, W)
+        mean_h, mean_w = self.split(q.mean)
+        log_var_h, log_var_w = self.split(q.log_var)
+        rec = reconstruction(self.decoder(h), x, self.hyper.likelihood)  # ()
+        means, log_vars = self.prior.conditionals(w)  # (B, K, D) each
+        log_r = gaussian_log_prob(h[:, None], means, log_vars).log_softmax(1)  # (B, K)
+        to_each = kl_between_gaussians(mean_h[:, None], log_var_h[:, None], means, log_vars)  # (B, K)
+        kl_h = (log_r.exp() * to_each).sum(1).mean()  # ()
+        kl_w = kl_to_standard_normal(mean_w, log_var_w)  # ()
+        kl_c = kl_to_uniform(log_r).mean()  # ()
+        weights = self.hyper
+        total = rec + weights.beta_h * kl_h + weights.beta_w * kl_w + kl_c.clamp(min=weights.threshold)
+        kl = {"kl": kl_h + kl_w + kl_c, "kl_h": kl_h, "kl_w": kl_w, "kl_c": kl_c}
+        return Loss(total, {"reconstruction": rec, **kl, "clamped": q.clamped})
+
+    def diagnostics(self, x: Tensor) -> Mapping[str, float]:
+        h, w = self.split(self.encode_both(x).mean)
+        means, log_vars = self.prior.conditionals(w)
+        return component_usage(gaussian_log_prob(h[:, None], means, log_vars).softmax(1))
+
+    @torch.no_grad()
+    def pictures(self) -> Mapping[str, Tensor]:
+        return {"components": self.decode(self.prior.rows())}

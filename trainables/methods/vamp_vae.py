@@ -1,0 +1,79 @@
+"""VampVAE: the prior is the average posterior of learned pseudo-inputs (Tomczak and Welling, 2018, eq. 9;
+methods.md 2.8).
+
+    E_q(z|x)[ -log p(x|z) + b * (log q(z|x) - log p(z)) ],   p(z) = 1/K sum_k q(z|u_k)
+
+The KL is a Monte Carlo estimate at the one sampled z; the u_k go through the current encoder at every step.
+b rises linearly from 0 to `beta` over `warm_up` epochs. The log-variance is cut to [-6, 2] as in the official
+code: without that a component can shrink around a single code, or spread without end.
+
+B batch, C H W image, D latent, K pseudo-inputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.densities import VampPrior, component_usage
+from trainables.losses import gaussian_log_prob, reconstruction
+from trainables.method import Likelihood, Loss, Method, NonNegative, PositiveInt, Posterior, Stage, as_images
+from trainables.networks import Networks
+
+LOG_VAR_MIN, LOG_VAR_MAX = -6.0, 2.0
+SHOWN = 64
+
+
+class VampVAE(Method):
+    class Hyper(Method.Hyper):
+        likelihood: Likelihood
+        beta: NonNegative
+        warm_up: NonNegative  # epochs
+        components: PositiveInt = 10
+        init: Literal["noise", "data"] = "noise"  # data: pseudo-inputs start as training images
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        h = self.hyper
+        self.encoder = nets.encoder(2 * h.latent_dim)
+        self.decoder = nets.decoder(h.latent_dim)
+        self.densities = nn.ModuleDict({"prior": VampPrior(self.encode, self.shape, h.components)})
+
+    @property
+    def prior(self) -> VampPrior:
+        return self.densities["prior"]
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(x), LOG_VAR_MIN, LOG_VAR_MAX)
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        q = self.encode(x)
+        z = q.draw()  # (B, D)
+        rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
+        kl = (gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)).mean()  # ()
+        beta = self.hyper.beta
+        if self.hyper.warm_up > 0:
+            beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
+        return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})
+
+    def start_from_data(self, images: Tensor) -> None:
+        order = torch.randperm(len(images)).to(images.device)  # (N,)
+        turn = torch.arange(self.hyper.components, device=images.device) % len(order)  # few images come again
+        self.prior.start_from(as_images(images[order[turn]]))
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        (stage,) = super().stages(epochs)
+        return (replace(stage, prepare=self.start_from_data if self.hyper.init == "data" else None),)
+
+    def diagnostics(self, x: Tensor) -> Mapping[str, float]:
+        return component_usage(self.prior.log_joint(self.encode(x).mean).softmax(1))
+
+    @torch.no_grad()
+    def pictures(self) -> Mapping[str, Tensor]:
+        return {
+            "pseudo_inputs": self.prior.pseudo_inputs[:SHOWN],
+            "components": self.decode(self.prior.rows()),
+        }
