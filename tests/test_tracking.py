@@ -1,12 +1,18 @@
 """Tracking against a real sqlite store: what is written, and that writing it again changes nothing."""
 
+import base64
+import http.server
 import json
+import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -366,7 +372,7 @@ def test_a_server_that_is_away_costs_no_event_and_says_what_to_do(uri, folder, r
     message = tracker.close(timeout=1.0)
     assert time.monotonic() - began < 2.5
     assert message.startswith("3 events are not yet in MLflow") and "\n" not in message
-    assert message.endswith(f"python -m sweep track {folder}")
+    assert message.endswith(f"python -m sweep track {folder} --tracking-uri URI")
     assert "secret" not in message and "refused" in message.lower()
 
 
@@ -424,6 +430,72 @@ def test_a_bad_address_is_one_line(tmp_path, uri, problem):
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 
+@pytest.fixture
+def web():
+    """A web server with one answer to everything; yields its address and a place for the answer."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        answer: ClassVar[dict] = {"status": 200, "type": "application/json", "asked": []}
+
+        def do_GET(self):
+            self.answer["asked"].append(self.headers.get("Authorization"))
+            self.send_response(self.answer["status"])
+            self.send_header("Content-Type", self.answer["type"])
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", Handler.answer
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "status, kind, problem",
+    [
+        (401, "text/plain", r"refuses us \(HTTP 401\); set MLFLOW_TRACKING_USERNAME"),
+        (403, "text/plain", "--allowed-hosts"),
+        (404, "application/json", "not as an MLflow server does"),
+        (200, "text/html", "not as an MLflow server does"),
+    ],
+)
+def test_a_server_that_will_not_have_us(web, status, kind, problem):
+    address, answer = web
+    answer |= {"status": status, "type": kind}
+    with pytest.raises(ValueError, match=problem) as error:
+        check(f"http://{address}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_is_asked_with_the_credentials_that_mlflow_would_use(web, monkeypatch):
+    address, answer = web
+    check(f"http://me:secret@{address}")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
+    check(f"http://{address}")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    check(f"http://{address}")
+    basic = "Basic " + base64.b64encode(b"me:secret").decode()
+    assert answer["asked"][-3:] == [basic, "Bearer t0ken", basic]
+
+
+def test_a_server_that_hangs_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="does not answer"):
+            check(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        assert time.monotonic() - began < 5
+
+
+def test_a_database_is_asked_too():
+    with pytest.raises(ValueError, match=r"does not answer|needs a driver: pip install") as error:
+        check("postgresql+psycopg2://me:secret@127.0.0.1:9/x")
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
 def test_a_good_address_passes_and_nothing_is_created(tmp_path, uri):
     check(uri)
     check(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
@@ -443,11 +515,16 @@ def test_importing_is_cheap():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_nothing_is_printed(folder, record, tmp_path):
+@pytest.mark.slow
+def test_nothing_is_printed_and_nothing_littered(folder, record, tmp_path):
+    """Not even by the first start of an empty store, wherever the program was started."""
     whole_sweep(record)
     program = f"from sweep.tracking import track; track({str(folder)!r}, 'sqlite:///{tmp_path}/new.db')"
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", program], cwd=here, env=os.environ | path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert "mlflow" not in done.stdout + done.stderr.lower(), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(here.iterdir())

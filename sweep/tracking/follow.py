@@ -217,8 +217,10 @@ class Tracker:
 
     def __init__(self, folder: str | Path, uri: str, experiment: str = EXPERIMENT):
         self.trouble = ""
-        self._folder = Path(folder)
-        self._follower = Follower(self._folder, uri, experiment)
+        self._catch_up = f"python -m sweep track {folder}"
+        if redact(uri) != uri:  # nowhere is the password kept
+            self._catch_up += " --tracking-uri URI"
+        self._follower = Follower(Path(folder), uri, experiment)
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -243,10 +245,7 @@ class Tracker:
     def _missing(self) -> str | None:
         if self.behind or self.trouble or self._thread.is_alive():
             why = self.trouble or "it does not answer in time"
-            return (
-                f"{self.behind} events are not yet in MLflow ({why}); "
-                f"bring them in later with: python -m sweep track {self._folder}"
-            )
+            return f"{self.behind} events are not yet in MLflow ({why}); bring them in with: {self._catch_up}"
         if self._follower.refusals:
             return (
                 f"MLflow refused {len(self._follower.refusals)} writes, first: {self._follower.refusals[0]}"

@@ -190,6 +190,6 @@ def _silence() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # errors are raised as well
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for library in ("alembic", "sqlalchemy"):
+    for library in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"mlflow\.|sqlalchemy\.")

@@ -21,14 +21,13 @@ from pathlib import Path
 import pytest
 
 from sweep.record import Record, Trials, read
-from sweep.tracking import Tracker, reconcile, track
+from sweep.tracking import Tracker, check, reconcile, track
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "metric": "valid/fcd"}
 METRICS = 5
-# Longer than a hiccup of a busy machine, far shorter than one request that is waited for.
-LONGEST_WAIT = 0.25
+LONGEST_WAIT = 0.05  # seconds that tracking may keep the sweep
 
 
 def run_sweep(record, trials, epochs, pause, first=0, waits=None):
@@ -204,6 +203,7 @@ def server(tmp_path, empty_store):
 
 def test_a_server_killed_and_restarted_in_the_middle(folder, server, capfd):
     server.start()
+    check(server.uri)
     waits = []
     with Record(folder / "record.jsonl") as record:
         tracker = Tracker(folder, server.uri)
@@ -219,7 +219,7 @@ def test_a_server_killed_and_restarted_in_the_middle(folder, server, capfd):
         assert tracker.close(90) is None
     assert capfd.readouterr() == ("", "")
     print(f"longest wait of the sweep for one event: {1000 * max(waits):.1f} ms")
-    assert max(waits) < LONGEST_WAIT
+    assert sorted(waits)[-3] < LONGEST_WAIT  # two are left to a busy disk
     assert count(server.select, folder, "server killed and restarted") == (0, 0)
     assert no_run_is_open(server.select)
 
@@ -256,7 +256,7 @@ def test_a_server_that_hangs_keeps_nobody(folder, server):
         began = time.monotonic()
         message = tracker.close(timeout=2)
         assert time.monotonic() - began < 4 and "not yet in MLflow" in message
-    assert max(waits) < LONGEST_WAIT
+    assert sorted(waits)[-3] < LONGEST_WAIT  # two are left to a busy disk
 
 
 def test_a_full_disk_for_the_position(tmp_path, folder, empty_store, monkeypatch):
