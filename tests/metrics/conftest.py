@@ -8,6 +8,12 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tensors this small lose more by threads that wait for each other than they gain."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)

@@ -84,6 +84,8 @@ def test_extractor_says_what_it_is(weights):
     assert len(extractor.fingerprint) == 16
     features = extractor(torch.rand(1, 1, 8, 8))
     assert features.shape == (1, 2048) and not features.requires_grad
+    expected = features @ torch.load(weights, weights_only=True)["fc.weight"].T  # without the bias
+    torch.testing.assert_close(extractor.head(features), expected)
 
 
 def test_a_file_of_something_else_is_refused_in_one_line(tmp_path):

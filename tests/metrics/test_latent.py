@@ -1,9 +1,17 @@
 """The latent space's figures against closed forms and torch.distributions."""
 
+import math
+
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from trainables.metrics.latent import active_dims, inactive_dims, kl_per_dim, variance_law
+from trainables.metrics.latent import (
+    active_dims,
+    aggregate_posterior_entropy,
+    inactive_dims,
+    kl_per_dim,
+    variance_law,
+)
 
 
 def test_active_dims_counts_the_latents_that_answer():
@@ -34,3 +42,24 @@ def test_the_variance_law_holds_for_an_exact_linear_gaussian_vae(generator):
     mean = w * (w * z + s**0.5 * noise) / (w**2 + s)
     log_var = torch.full_like(mean, s / (w**2 + s)).log()
     assert abs(variance_law(mean, log_var).text - 1) < 0.01
+
+
+def test_entropy_of_one_posterior_is_its_own(generator):
+    # every image has the same posterior, so q(z) is that Gaussian
+    mean, log_var = torch.full((20_000, 2), 0.7), torch.tensor([[0.0, -3.0]]).expand(20_000, 2)
+    expected = Normal(0.7, (0.5 * log_var[0]).exp()).entropy().sum().item()
+    entropy = aggregate_posterior_entropy(mean[:2000], log_var[:2000])
+    assert abs(entropy - expected) < 0.1
+
+
+def test_entropy_of_posteriors_that_fill_the_prior_is_the_priors(generator):
+    s = 0.3  # mean ~ N(0, 1 - s) and variance s: together N(0, 1)
+    mean = (1 - s) ** 0.5 * torch.randn(4000, 2, generator=generator)
+    entropy = aggregate_posterior_entropy(mean, torch.full_like(mean, math.log(s)), block_size=999)
+    assert abs(entropy - (1 + math.log(2 * math.pi))) < 0.08
+
+
+def test_entropy_of_posteriors_far_apart_is_log_n_above_their_own():
+    mean = 100.0 * torch.arange(300.0)[:, None]
+    expected = Normal(0.0, 1.0).entropy().item() + math.log(300)
+    assert abs(aggregate_posterior_entropy(mean, torch.zeros(300, 1)) - expected) < 0.15

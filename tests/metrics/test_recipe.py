@@ -29,5 +29,5 @@ def test_a_misspelt_recipe_is_refused():
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="unknown metric 'fdi'; choose fid or fcd"):
+    with pytest.raises(ValueError, match="unknown metric 'fdi'; choose fid, fcd or package"):
         extractor("fdi", load("digits", "unused"))

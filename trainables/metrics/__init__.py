@@ -14,16 +14,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from trainables.datasets import Splits
-from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor
-from trainables.metrics.frechet import Moments, frechet_distance
+from trainables.metrics.frechet import Moments, caveats, frechet_distance
 from trainables.metrics.recipe import Recipe
+from trainables.metrics.references import reference, reference_features
+from trainables.metrics.scores import Scores
 
-__all__ = ["Extractor", "Moments", "Recipe", "extractor", "frechet_distance", "reference"]
+__all__ = [
+    "Extractor",
+    "Moments",
+    "Recipe",
+    "Scores",
+    "caveats",
+    "extractor",
+    "frechet_distance",
+    "reference",
+    "reference_features",
+]
 
 
 def extractor(
@@ -33,7 +43,8 @@ def extractor(
     fid_weights: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The feature extractor of a metric: "fid" (Inception of 2015) or "fcd" (a classifier of the data set).
+    """The feature extractor of a metric: "fid" (Inception of 2015), "fcd" (a classifier of the data set), or
+    the dotted path `package.module:Name` of a torch module of one's own, whose metric is called fd_<name>.
 
     ValueError: another metric, no weights to be had, or a data set without what the metric needs.
     """
@@ -46,25 +57,8 @@ def extractor(
         from trainables.metrics.classifier import classifier
 
         return classifier(splits, device)
-    raise ValueError(f"unknown metric {metric!r}; choose fid or fcd")
+    if ":" in metric:
+        from trainables.metrics.custom import custom
 
-
-def reference(extractor: Extractor, images: np.ndarray, batch_size: int = 256) -> Moments:
-    """Moments of the features of real images, uint8 (N, C, H, W), on the extractor's device.
-
-    Computed once and cached on disk under a hash of the images, the extractor's weights and its resize.
-    ValueError: not uint8, fewer than 2 images, or channels that the extractor does not take.
-    """
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) < 2:
-        raise ValueError(
-            f"a reference needs 2 or more uint8 images (N, C, H, W), got {images.dtype} {images.shape}"
-        )
-
-    def make() -> Moments:
-        moments = Moments(extractor.dims, extractor.device)
-        for start in range(0, len(images), batch_size):
-            moments.update(extractor(torch.tensor(images[start : start + batch_size]).float() / 255))
-        return moments
-
-    key = cache.digest(images, extractor.name, extractor.fingerprint, extractor.resize)
-    return cache.cached(f"reference-{key}.safetensors", make, Moments.load, Moments.save).to(extractor.device)
+        return custom(metric, splits, device)
+    raise ValueError(f"unknown metric {metric!r}; choose fid, fcd or package.module:Name")

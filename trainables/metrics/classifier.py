@@ -71,6 +71,7 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
         name = splits.name
         key = cache.digest(splits.train.images, splits.train.labels, RECIPE)
         network = cache.cached(f"classifier-{key}.safetensors", lambda: train(splits, device), _load, _save)
+    network = frozen(network, device)
     return Extractor(
         name=f"classifier-{name}",
         metric="fcd",
@@ -78,8 +79,9 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
         channels=splits.shape[0],
         resize="none",
         fingerprint=fingerprint(network.state_dict()),
-        network=frozen(network, device),
+        network=network,
         device=torch.device(device),
+        head=network.head,
     )
 
 

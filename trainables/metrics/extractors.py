@@ -30,6 +30,7 @@ class Extractor:
     fingerprint: str
     network: nn.Module  # (B, C, H, W) in [0, 1] -> (B, F); knows its own resize and scaling
     device: torch.device
+    head: nn.Module | None = None  # (B, F) -> (B, K), logits of classes, where the network knows any
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

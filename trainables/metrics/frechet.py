@@ -117,6 +117,33 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, distance.item())
 
 
+def caveats(fake: Moments, real: Moments) -> dict[str, str]:
+    """What a reader of the distance should know, by the name of a flag; empty where all is well.
+
+    few_images: fewer images than dimensions on a side, so its covariance has no full rank.
+    collapsed: the generated images hardly differ from each other.
+    """
+    found = {}
+    if (n := min(fake.n, real.n)) <= fake.dims:
+        found["few_images"] = (
+            f"{n} images for {fake.dims} dimensions: the distance is too large, the more so the fewer"
+        )
+    spread, expected = (side.covariance.trace().item() for side in (fake, real))
+    directions, usual = _directions(fake), _directions(real)
+    if spread < 0.01 * expected or directions < 0.25 * usual:
+        found["collapsed"] = (
+            f"the generated images hardly differ: they have {spread / max(expected, 1e-300):.1%} of "
+            f"the real ones' variance, along {directions:.1f} directions instead of {usual:.1f}"
+        )
+    return found
+
+
+def _directions(moments: Moments) -> float:
+    """The participation ratio (tr S)² / tr S²: along how many directions the variance lies."""
+    covariance = moments.covariance
+    return (covariance.trace().square() / covariance.square().sum().clamp_min(1e-300)).item()
+
+
 def _root(covariance: Tensor) -> Tensor:
     """R (F, r) with R R^T = covariance: Cholesky's, or by eigenvectors where the rank r is below F."""
     root, failed = torch.linalg.cholesky_ex(covariance)

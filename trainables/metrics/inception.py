@@ -28,6 +28,10 @@ class Inception(nn.Module):
         # The library fetches its weights inside the constructor; this is the one place to hand it ours.
         with patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
             self.network = pytorch_fid.InceptionV3()
+        # The library drops the classes' layer.  The Inception Score is defined on its logits without bias.
+        classes, dims = state["fc.weight"].shape  # (1008, 2048)
+        self.head = nn.Linear(dims, classes, bias=False)
+        self.head.weight.data.copy_(state["fc.weight"])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)[0].flatten(1)
@@ -44,6 +48,7 @@ def inception(weights: str | Path | None = None, device: torch.device | str = "c
         network = Inception(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(_not_the_weights(source)) from error
+    network = frozen(network, device)
     return Extractor(
         name="inception-2015",
         metric="fid",
@@ -51,8 +56,9 @@ def inception(weights: str | Path | None = None, device: torch.device | str = "c
         channels=3,
         resize="bilinear 299, no antialias",
         fingerprint=fingerprint(state),
-        network=frozen(network, device),
+        network=network,
         device=torch.device(device),
+        head=network.head,
     )
 
 

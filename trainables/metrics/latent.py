@@ -5,9 +5,13 @@ N images, D latent dimensions; mean and log_var are those of the posterior q(z|x
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from trainables.losses import kl_to_standard_normal_per_dim
 
 
 class BothReadings(NamedTuple):
@@ -27,8 +31,7 @@ def active_dims(mean: Tensor, threshold: float = 0.01) -> int:
 
 def kl_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(q(z_j|x) || N(0, 1)) in nats, averaged over the images, (D,); its sum is the KL of the bound."""
-    mean, log_var = mean.double(), log_var.double()
-    return 0.5 * (mean.square() + log_var.exp() - log_var - 1).mean(0)
+    return kl_to_standard_normal_per_dim(mean.double(), log_var.double()).mean(0)
 
 
 def variance_law(mean: Tensor, log_var: Tensor) -> BothReadings:
@@ -40,6 +43,29 @@ def variance_law(mean: Tensor, log_var: Tensor) -> BothReadings:
 def inactive_dims(log_var: Tensor, threshold: float = 0.8) -> BothReadings:
     """How many latents have given up: E_x var_j of at least `threshold`."""
     return BothReadings(*(float((width >= threshold).sum()) for width in _widths(log_var)))
+
+
+def aggregate_posterior_entropy(
+    mean: Tensor, log_var: Tensor, seed: int = 0, block_size: int = 1000
+) -> float:
+    """The entropy -E log q(z) in nats of q(z) = 1/N Σ_i q(z|x_i), by one z from each posterior.
+
+    D/2 log(2πe) = 1.419 D where q(z) is the standard normal.  It cannot exceed the posteriors' own entropy by
+    more than log N, so many narrow posteriors need many images.
+    """
+    mean, log_var = mean.double(), log_var.double()
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean.device)
+    z = mean + (0.5 * log_var).exp() * noise  # (N, D)
+    precision = (-log_var).exp()
+    constant = (
+        log_var.sum(1) + (mean.square() * precision).sum(1) + mean.shape[1] * math.log(2 * math.pi)
+    )  # (N,)
+    log_q = [
+        (-0.5 * (part.square() @ precision.T - 2 * part @ (mean * precision).T + constant)).logsumexp(1)
+        for part in z.split(block_size)
+    ]
+    return math.log(len(z)) - torch.cat(log_q).mean().item()
 
 
 def _widths(log_var: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,81 @@
+"""All scores from one pass, and golden values: a change of them is a change of every published number."""
+
+import pytest
+import torch
+
+from trainables.datasets import load
+from trainables.metrics import Moments, Scores, caveats, extractor, frechet_distance, reference
+from trainables.metrics.scores import SCORES
+
+# The first 600 training digits against the test digits, by the shipped classifier.
+GOLDEN = {
+    "fcd": 7.6588298,
+    "fcd_infinity": 5.3863822,
+    "fcd_kid": 6.3553545,
+    "fcd_precision": 0.97833333,
+    "fcd_recall": 0.91666667,
+    "fcd_density": 1.0983333,
+    "fcd_coverage": 1,
+    "fcd_inception_score": 9.7432299,
+    "fcd_inception_score_std": 0.034793827,
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", "unused")
+
+
+def floats(images):
+    return torch.tensor(images).float() / 255
+
+
+def gather(digits, scores, images, **options):
+    gathered = Scores(extractor("fcd", digits), scores, **options)
+    for batch in images.split(128):
+        gathered.update(batch)
+    return gathered
+
+
+def test_golden_values(digits):
+    gathered = gather(digits, SCORES, floats(digits.train.images[:600]), split_size=200)
+    values = gathered.against(digits.test.images)
+    assert values == pytest.approx(GOLDEN, rel=1e-3, abs=1e-6)
+
+
+def test_the_distance_alone_keeps_no_features(digits):
+    images = floats(digits.train.images[:200])
+    gathered = gather(digits, {"distance"}, images)
+    fcd = extractor("fcd", digits)
+    expected = frechet_distance(Moments.of(fcd(images)), reference(fcd, digits.test.images))
+    assert gathered.against(digits.test.images) == {"fcd": pytest.approx(expected, rel=1e-6)}
+    assert not gathered._features
+
+
+def test_unknown_scores_and_missing_classes_are_refused(digits, monkeypatch, request):
+    with pytest.raises(
+        ValueError, match=r"unknown scores \['kidd'\]; choose from \['distance', 'inception_score'"
+    ):
+        Scores(extractor("fcd", digits), {"kidd"})
+    monkeypatch.syspath_prepend(request.path.parent)
+    with pytest.raises(ValueError, match="my_extractors:pixels knows no classes"):
+        Scores(extractor("my_extractors:pixels", digits), {"inception_score"})
+
+
+def test_one_image_is_refused(digits):
+    gathered = gather(digits, {"distance"}, floats(digits.train.images[:1]))
+    with pytest.raises(ValueError, match="at least 2 features, got 1; draw more samples"):
+        gathered.against(digits.test.images)
+
+
+def test_caveats_name_few_images_and_collapse(digits):
+    fcd = extractor("fcd", digits)
+    real = reference(fcd, digits.test.images)
+    train = floats(digits.train.images)
+    assert caveats(Moments.of(fcd(train[:500])), real) == {}
+    assert set(caveats(Moments.of(fcd(train[:50])), real)) == {"few_images"}
+    same = train[:1].expand(500, -1, -1, -1)
+    assert set(caveats(Moments.of(fcd(same)), real)) == {"collapsed"}
+    one_direction = train[:1] * torch.linspace(0.5, 1, 500).reshape(-1, 1, 1, 1)
+    found = caveats(Moments.of(fcd(one_direction)), real)
+    assert set(found) == {"collapsed"} and "directions instead of" in found["collapsed"]

@@ -1,0 +1,104 @@
+"""Maximum mean discrepancy between two samples: the KID of features, and how far codes lie from the prior.
+
+n, m samples, D dimensions of a sample (F of a feature).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainables.losses import imq_kernel
+
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, D), (m, D) -> (n, m)
+
+
+def polynomial(x: Tensor, y: Tensor) -> Tensor:
+    """(x·y / F + 1)³, the kernel of the KID (Bińkowski et al., 2018, sec. 4)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def imq(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of seven inverse multiquadratics of the Wasserstein autoencoder's code; at most 7."""
+    return imq_kernel(_squared_distance(x, y), x.shape[1])
+
+
+def rbf(x: Tensor, y: Tensor) -> Tensor:
+    """exp(-|x - y|² / D), the Gaussian of bandwidth 2h² = D."""
+    return (-_squared_distance(x, y) / x.shape[1]).exp()
+
+
+def mmd(x: Tensor, y: Tensor, kernel: Kernel, block_size: int = 2000) -> float:
+    """The unbiased square of the maximum mean discrepancy (Gretton et al., 2012, eq. 3); it may be below 0.
+
+    In float64 and by blocks of pairs, so that memory does not grow with the samples.
+    x (n, D), y (m, D), on one device.  ValueError: fewer than 2 samples, or different dimensions.
+    """
+    if len(x) < 2 or len(y) < 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"a discrepancy needs two samples of 2 or more points of one dimension, "
+            f"got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    xs, ys = x.double().split(block_size), y.double().split(block_size)
+    across = sum(kernel(a, b).sum() for a in xs for b in ys) / (len(x) * len(y))
+    return (_within(xs, kernel) + _within(ys, kernel) - 2 * across).item()
+
+
+def _within(blocks: tuple[Tensor, ...], kernel: Kernel) -> Tensor:
+    """The mean over all pairs of different points; blocks mirrored at the diagonal are computed once."""
+    total = torch.zeros((), dtype=torch.float64, device=blocks[0].device)
+    for i, a in enumerate(blocks):
+        own = kernel(a, a)
+        total += own.sum() - own.diagonal().sum()
+        total += 2 * sum(kernel(a, b).sum() for b in blocks[i + 1 :])
+    n = sum(len(block) for block in blocks)
+    return total / (n * (n - 1))
+
+
+class Spread(NamedTuple):
+    """A mean and the standard deviation around it."""
+
+    mean: float
+    std: float
+
+
+def kid(fake: Tensor, real: Tensor) -> float:
+    """The kernel distance of all features, (n, F) and (m, F): what the means over subsets estimate."""
+    return mmd(fake, real, polynomial)
+
+
+def kid_of_subsets(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
+    """The KID as it is mostly printed: over random subsets of `size` features of each side.
+
+    ValueError: fewer than `size` features on a side.
+    """
+    if min(len(fake), len(real)) < size:
+        raise ValueError(f"subsets of {size} need as many features, got {len(fake)} and {len(real)}")
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(x: Tensor) -> Tensor:
+        return x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
+
+    values = torch.tensor([mmd(some(fake), some(real), polynomial) for _ in range(subsets)])
+    return Spread(values.mean().item(), values.std(correction=0).item())
+
+
+def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
+    """How far codes z ~ q(z), (n, D), are from as many draws of N(0, I), by two kernels.
+
+    `mmd_imq`, `mmd_rbf`, and the noise floor of each, `..._floor`: the same between two samples of the prior.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    prior, other = torch.randn(2, *z.shape, generator=generator, dtype=torch.float64).to(z.device)
+    values = {}
+    for name, kernel in (("mmd_imq", imq), ("mmd_rbf", rbf)):
+        values[name] = mmd(z, prior, kernel)
+        values[f"{name}_floor"] = mmd(other, prior, kernel)
+    return values
+
+
+def _squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0)  # (n, m)

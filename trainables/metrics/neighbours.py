@@ -1,0 +1,54 @@
+"""Precision, recall, density and coverage: is every image believable, and does every real one have its like?
+
+F dimensions of a feature; a sample's neighbourhood is the ball that reaches to its k-th nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Neighbourhoods(NamedTuple):
+    """Precision and recall of Kynkäänniemi et al. (2019); density and coverage of Naeem et al. (2020).
+
+    All lie in [0, 1] but the density, which is about 1 for equal distributions and may exceed it.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def neighbourhoods(fake: Tensor, real: Tensor, k: int = 5, block_size: int = 1000) -> Neighbourhoods:
+    """The four figures of features (n, F) and (m, F), on one device, by blocks of pairs in float64.
+
+    ValueError: k or fewer features on a side.
+    """
+    if min(len(fake), len(real)) <= k:
+        raise ValueError(f"k = {k} neighbours need more features than k, got {len(fake)} and {len(real)}")
+    fake, real = fake.double(), real.double()
+    fake_radius, real_radius = (_radius(x, k, block_size) for x in (fake, real))
+    inside = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # real balls that hold this fake
+    recalled = covered = 0
+    for block, radius in zip(real.split(block_size), real_radius.split(block_size), strict=True):
+        distance = torch.cdist(block, fake)  # (block, n)
+        held = distance < radius[:, None]
+        inside += held.sum(0)
+        covered += held.any(1).sum().item()
+        recalled += (distance < fake_radius).any(1).sum().item()
+    return Neighbourhoods(
+        precision=(inside > 0).double().mean().item(),
+        recall=recalled / len(real),
+        density=inside.double().mean().item() / k,
+        coverage=covered / len(real),
+    )
+
+
+def _radius(x: Tensor, k: int, block_size: int) -> Tensor:
+    """The distance of each sample to its k-th nearest other one, (N, F) -> (N,)."""
+    blocks = [torch.cdist(block, x).kthvalue(k + 1, dim=1).values for block in x.split(block_size)]
+    return torch.cat(blocks)  # the nearest of all, the (k + 1)-th with the others, is the sample itself

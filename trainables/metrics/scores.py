@@ -1,0 +1,72 @@
+"""All scores of generated images from one pass; features are kept only for those that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.metrics.extractors import Extractor
+from trainables.metrics.frechet import Moments, frechet_distance
+from trainables.metrics.inception_score import InceptionScore
+from trainables.metrics.infinity import distance_at_infinity
+from trainables.metrics.kernels import kid
+from trainables.metrics.neighbours import neighbourhoods
+from trainables.metrics.references import reference, reference_features
+
+KEEPING = frozenset({"infinity", "kid", "neighbourhoods"})
+SCORES = KEEPING | {"distance", "inception_score"}
+
+
+class Scores:
+    """What a stream of generated images is worth.
+
+    scores: which of SCORES to compute.  All carry the extractor's metric in their name: fid, fid_infinity,
+    fid_kid, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
+    ValueError: a score of another name, or the Inception Score of a network without classes.
+    """
+
+    def __init__(
+        self, extractor: Extractor, scores: Collection[str] = ("distance",), split_size: int | None = 5000
+    ) -> None:
+        if unknown := set(scores) - SCORES:
+            raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES)}")
+        if "inception_score" in scores and extractor.head is None:
+            raise ValueError(f"{extractor.name} knows no classes, so it gives no Inception Score")
+        self.extractor, self.scores = extractor, frozenset(scores)
+        self.moments = Moments(extractor.dims, extractor.device)
+        self._features: list[Tensor] = []
+        self._classes = InceptionScore(split_size)
+
+    @torch.no_grad()
+    def update(self, images: Tensor) -> None:
+        """Take in a batch of generated images, floats (B, C, H, W) in [0, 1]."""
+        features = self.extractor(images)  # (B, F)
+        self.moments.update(features)
+        if self.scores & KEEPING:
+            self._features.append(features)
+        if "inception_score" in self.scores:
+            self._classes.update(self.extractor.head(features))
+
+    def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
+        """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
+        values: dict[str, float] = {}
+        real = reference(self.extractor, images, batch_size)
+        if "distance" in self.scores:
+            values[""] = frechet_distance(self.moments, real)
+        if self.scores & KEEPING:
+            fake = torch.cat(self._features)
+            if "infinity" in self.scores:
+                values["_infinity"] = distance_at_infinity(fake, real)
+            if self.scores & {"kid", "neighbourhoods"}:
+                features = reference_features(self.extractor, images, batch_size)
+            if "kid" in self.scores:
+                values["_kid"] = kid(fake, features)
+            if "neighbourhoods" in self.scores:
+                figures = neighbourhoods(fake, features)._asdict()
+                values |= {f"_{name}": value for name, value in figures.items()}
+        if "inception_score" in self.scores:
+            values["_inception_score"], values["_inception_score_std"] = self._classes.value()
+        return {self.extractor.metric + name: value for name, value in values.items()}
