@@ -1,0 +1,108 @@
+"""NDB, the number of different bins: which kinds of training image are made too often or too rarely.
+
+N images, P pixels times channels, p ≤ P of them used, K bins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainables.metrics import cache
+
+DIFFERENT = 1.959964  # |z| of a two-sided p-value of .05
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The Voronoi cells of K-means centres, and the training images' share of each."""
+
+    centres: Tensor  # (K, p)
+    used: Tensor  # (p,), which pixels
+    shift: Tensor  # (p,)
+    scale: Tensor  # (p,)
+    counts: Tensor  # (K,), training images in each bin
+
+    def of(self, images: Tensor) -> Tensor:
+        """The bin of each image, floats (N, C, H, W) in [0, 1] -> (N,)."""
+        parts = [torch.cdist(self._pixels(part), self.centres).argmin(1) for part in images.split(1000)]
+        return torch.cat(parts)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return (images.flatten(1).to(self.centres)[:, self.used] - self.shift) / self.scale
+
+
+class Difference(NamedTuple):
+    """The share of bins that differ (.05 by chance), and the Jensen-Shannon divergence in nats."""
+
+    ndb: float
+    js: float
+
+
+def bins(images: np.ndarray, k: int = 100, *, whiten: bool = False, seed: int = 0) -> Bins:
+    """K-means bins of training images, uint8 (N, C, H, W); computed once and cached on disk.
+
+    Richardson and Weiss (2018): up to 100 iterations; of more than 1000 pixels a random sixth is used.
+    whiten: divide out each pixel's mean and standard deviation (their choice for CelebA, not for MNIST).
+    ValueError: not uint8 images, or fewer than k of them.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) < k:
+        raise ValueError(
+            f"{k} bins need as many uint8 images (N, C, H, W), got {images.dtype} {images.shape}"
+        )
+    key = cache.digest(images, {"k": k, "whiten": whiten, "seed": seed})
+
+    def save(made: Bins, path: Path) -> None:
+        save_file(asdict(made), path)
+
+    return cache.cached(
+        f"bins-{key}.safetensors",
+        lambda: _fit(images, k, whiten, seed),
+        lambda path: Bins(**load_file(path)),
+        save,
+    )
+
+
+def _fit(images: np.ndarray, k: int, whiten: bool, seed: int) -> Bins:
+    from sklearn.cluster import KMeans  # takes a second to import
+
+    pixels = images[0].size
+    used = torch.arange(pixels)
+    if pixels > 1000:
+        used = (
+            torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))[: pixels // 6].sort().values
+        )
+    x = torch.tensor(images).flatten(1)[:, used].float() / 255  # (N, p)
+    shift, scale = torch.zeros(len(used)), torch.ones(len(used))
+    if whiten:
+        shift, scale = x.mean(0), x.std(0, correction=0).clamp_min(1e-6)
+    found = KMeans(k, n_init=1, max_iter=100, random_state=seed).fit(((x - shift) / scale).numpy())
+    counts = torch.bincount(torch.tensor(found.labels_).long(), minlength=k)
+    return Bins(torch.tensor(found.cluster_centers_), used, shift, scale, counts)
+
+
+def difference(bins: Bins, images: Tensor) -> Difference:
+    """How images, floats (N, C, H, W) in [0, 1], fill the bins of the training images.
+
+    A bin differs where the pooled two-proportion z-test says so at .05.  More images make the test stricter:
+    compare values of equal numbers only, and print that of real test images beside them.
+    ValueError: no images.
+    """
+    if len(images) == 0:
+        raise ValueError("NDB needs images, got none")
+    theirs = torch.bincount(bins.of(images), minlength=len(bins.counts)).double()  # (K,)
+    ours = bins.counts.double()
+    n, m = ours.sum(), theirs.sum()
+    p, q = ours / n, theirs / m
+    pooled = (ours + theirs) / (n + m)
+    error = (pooled * (1 - pooled) * (1 / n + 1 / m)).sqrt()
+    different = (p - q).abs() > DIFFERENT * error  # a bin that is empty on both sides does not differ
+    middle = (p + q) / 2
+    js = sum((torch.xlogy(x, x) - torch.xlogy(x, middle)).sum() for x in (p, q)) / 2
+    return Difference(different.double().mean().item(), js.item())
