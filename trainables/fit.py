@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.config import Config
 from trainables.evaluate import Evaluation, Evaluator
 from trainables.method import Method
-from trainables.training import Diverged, Training, random_state, set_random_state
+from trainables.training import Diverged, Training
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ def fit(
     while not training.finished:
         terms = training.run_epoch()
         metrics = {f"train/{name}": value for name, value in terms.items()}
-        chance = random_state(training.device)
         evaluation = None
         due = training.finished or (training.epoch in evaluate_at and training.stage.judged)
         if evaluator is not None and due:
@@ -73,7 +72,6 @@ def fit(
                 "memory/peak_mb": peak_memory(training.device) / 2**20,
             }
         yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
-        set_random_state(chance, training.device)  # whatever the caller or the evaluator drew
 
 
 def peak_memory(device: torch.device) -> float:

@@ -45,7 +45,11 @@ def optimiser_for(parameters: list[nn.Parameter], wanted: Optimiser) -> torch.op
         options["momentum"] = wanted.momentum
     else:
         options |= {"betas": wanted.betas, "eps": wanted.eps}
-    return OPTIMISERS[wanted.name](parameters, **options)
+    optimiser = OPTIMISERS[wanted.name](parameters, **options)
+    if wanted.name == "sgd" and wanted.momentum > 0:
+        for parameter in parameters:  # when the first step is skipped, torch leaves the memory as it finds it
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimiser
 
 
 class Turn:
@@ -70,10 +74,11 @@ class Turn:
     def step(self, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
         """Applies gradients taken by owner; returns their norm, ()."""
         norm = torch.nn.utils.get_total_norm(gradients)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
         if self.clip > 0:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+            scale = (self.clip / (norm + 1e-6)).clamp(max=1)
+            gradients = tuple(g * scale for g in gradients)  # not in place: parameters may share a gradient
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = laid_out_as(parameter, gradient)
         broken = ~(norm.isfinite() & loss.total.detach().isfinite())
         self.skipped += broken
         if self.player.gate is not None:
@@ -94,17 +99,25 @@ class Turn:
                 group["lr"] = self.player.optimiser.learning_rate * schedule(epoch)
 
 
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the parameter's strides: a fused step reads both as plain memory, while autograd also
+    gives transposed and broadcast gradients."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 @contextmanager
 def statistics_frozen(norms: list[nn.Module]) -> Iterator[None]:
     """BatchNorm layers normalise by the batch as ever, but their running statistics do not move."""
-    before = [norm.momentum for norm in norms]
+    before = [norm.track_running_stats for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.track_running_stats = tracked
 
 
 class Meter:
@@ -143,10 +156,13 @@ class Training:
         self.stages = tuple(s for s in self.method.stages(config.epochs) if s.epochs or s.prepare)
         total = sum(stage.epochs for stage in self.stages)
         assert total == config.epochs, f"{config.method}: stages take {total} of {config.epochs} epochs"
+        last = self.stages[-1]
+        assert last.epochs, f"{config.method}: stage {last.name} comes after the last epoch; nobody enters it"
         self.stage_index, self.stage_epoch, self.epoch = -1, 0, 0
         self.steps = 0
         self.seconds = {"train": 0.0, "density_fit": 0.0, "evaluate": 0.0}
         self._enter(0)
+        self.random = random_state(self.device)  # its own: what others draw between epochs does not matter
 
     @property
     def stage(self) -> Stage:
@@ -160,8 +176,8 @@ class Training:
         start = time.perf_counter()
         self.stage_index, self.stage_epoch = index, 0
         self.method.epoch.zero_()
+        self.method.eval()  # for `prepare` and `inputs`
         if self.stage.prepare is not None and not prepared:
-            self.method.eval()
             try:
                 self.stage.prepare(self.images)
             except FloatingPointError as error:
@@ -172,6 +188,7 @@ class Training:
 
     def run_epoch(self) -> dict[str, float]:
         """Trains one epoch and returns its mean terms. Raises Diverged."""
+        set_random_state(self.random, self.device)
         while self.stage_epoch == self.stage.epochs:
             self._enter(self.stage_index + 1)  # on a clock of its own
         start = time.perf_counter()
@@ -196,6 +213,7 @@ class Training:
         self._guard(terms)
         terms |= self.method.after_epoch(terms)
         self.method.eval()
+        self.random = random_state(self.device)
         self.seconds["train"] += time.perf_counter() - start
         return terms
 
@@ -217,10 +235,10 @@ class Training:
 
     def _log(self, meter: Meter, player: Player, loss: Loss, norm: Tensor) -> None:
         suffix = "" if len(self.turns) == 1 else f"_{player.name}"
+        for name, term in loss.terms.items():  # before the total: _guard blames the first that is not finite
+            meter.add(name, term)
         meter.add(f"loss{suffix}", loss.total)
         meter.add(f"gradient_norm{suffix}", norm)
-        for name, term in loss.terms.items():
-            meter.add(name, term)
 
     def _guard(self, terms: Mapping[str, float]) -> None:
         skipped = sum(int(turn.skipped.item()) for turn in self.turns)
@@ -241,7 +259,7 @@ class Training:
             "method": self.method.state_dict(),
             "optimisers": [turn.optimiser.state_dict() for turn in self.turns],
             "skipped": [turn.skipped for turn in self.turns],
-            "random": random_state(self.device),
+            "random": self.random,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -258,7 +276,7 @@ class Training:
         for turn, optimiser, skipped in zip(self.turns, state["optimisers"], state["skipped"], strict=True):
             turn.optimiser.load_state_dict(optimiser)
             turn.skipped.copy_(skipped)
-        set_random_state(state["random"], self.device)
+        self.random = state["random"]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
