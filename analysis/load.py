@@ -53,6 +53,8 @@ class Sweep:
         hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
         it held a worker, over all attempts. A trial without an end has the state `running`.
     curves: trial, epoch, stage, metric, value, one row per number reported.
+    recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
+        that changed while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code and
         unreadable_lines.
     """
@@ -62,6 +64,7 @@ class Sweep:
     curves: pd.DataFrame
     studies: Mapping[str, Study]
     config: Mapping[str, object]
+    recipes: Mapping[str, tuple[Mapping, ...]]
     meta: Mapping[str, object]
 
     @property
@@ -209,6 +212,7 @@ class _Fold:
         self.config: dict = {}
         self.meta: dict = {"id": "", "versions": {}, "machine": {}, "code": "", "outcome": "running"}
         self.meta |= {"started": math.nan, "finished": math.nan, "resumed": 0, "unreadable_lines": 0}
+        self.recipes: dict[str, list[dict]] = {}
         self.trials: dict[str, _Trial] = {}
         self.names, self.stages, self.metrics = _Codes(), _Codes(), _Codes()
         self.curve = {name: array("i") for name in ("trial", "epoch", "stage", "metric")}
@@ -267,6 +271,11 @@ class _Fold:
                 continue
             trial.epochs.add(epoch)
             stage = self.stages[row.get("stage", "")]
+            recipe = row.get("recipes", {}).get(self._study(event["trial"]).metric)
+            if recipe is not None:
+                told = self.recipes.setdefault(trial.about["study"], [])
+                if recipe not in told:
+                    told.append(recipe)
             for metric, value in row["metrics"].items():
                 if value is None or not math.isfinite(value):
                     continue
@@ -287,17 +296,18 @@ class _Fold:
                 "value": np.array(self.curve_value),
             }
         )
-        return Sweep(folder, self._trials(), curves, self.studies, self.config, self.meta)
+        recipes = {study: tuple(told) for study, told in self.recipes.items()}
+        return Sweep(folder, self._trials(), curves, self.studies, self.config, recipes, self.meta)
+
+    def _study(self, trial: str) -> Study:
+        name = self.trials[trial].about["study"]
+        if name not in self.studies:
+            raise ValueError(f"{RECORD}: trial {trial} is of study {name}, which no line describes")
+        return self.studies[name]
 
     def _trials(self) -> pd.DataFrame:
         trials = list(self.trials.items())
-        studies = []
-        for name, trial in trials:
-            if trial.about["study"] not in self.studies:
-                raise ValueError(
-                    f"{RECORD}: trial {name} is of study {trial.about['study']}, which no line describes"
-                )
-            studies.append(self.studies[trial.about["study"]])
+        studies = [self._study(name) for name, _ in trials]
         text, whole, real = "str", "Int64", "float64"
         columns = {
             "trial": ([name for name, _ in trials], text),

@@ -87,6 +87,7 @@ def themed_svg(figure: Figure) -> str:
         r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL
     )
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
+    svg = re.sub(rf'<g id="{_TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
     # Names of groups would repeat in a page with several pictures; nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
     svg = re.sub(r"((?:\d|\.)+px) '[^;\"]*", r"\1 var(--plot-font, sans-serif)", svg)
@@ -94,6 +95,17 @@ def themed_svg(figure: Figure) -> str:
     for shade, ink in THEME.items():
         svg = svg.replace(shade, ink)
     return svg
+
+
+_TITLES = "trials:"  # an element with this in its id is a group of marks, and the rest of the id names them
+
+
+def _with_titles(group: re.Match) -> str:
+    """A group of marks, each of which says which trial it is to who points at it."""
+    titles = iter(group[1].split("|"))
+    return "<g>" + re.sub(
+        r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2]
+    )
 
 
 def _slim(encoded: str) -> str:
@@ -249,7 +261,7 @@ def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, l
     ax = _framed(figure, 44, top, WIDTH - 56, 230)
     for study in present:
         rows = trials[trials["study"] == study.name]
-        _points(ax, rows[x], rows[y_column], method_style(study.method, sweep.trials["method"]))
+        _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.trials["method"]), size=40)
         hand = rows[rows["origin"] == "paper"]
         _rings(ax, hand[x], hand[y_column])
     _scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
@@ -507,19 +519,28 @@ def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> 
             ax.tick_params(labelleft=False)
 
 
-def _points(ax: Axes, x: pd.Series, y: pd.Series, style: tuple[str, str], size: float = 34) -> None:
-    colour, marker = style
+def _points(
+    ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float
+) -> None:
+    """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
+    trials, x = trials[x.notna()], x[x.notna()]
+    many = len(trials) > RASTER_FROM
     ax.scatter(
         x,
-        y,
+        trials[column],
         s=size,
-        marker=marker,
-        c=colour,
-        alpha=0.75,
+        marker=style[1],
+        c=style[0],
+        alpha=0.3 + _thin(len(trials), 0.45),
         linewidths=0,
         zorder=3,
-        rasterized=len(x) > RASTER_FROM,
+        rasterized=many,
+        gid=None if many else _TITLES + "|".join(_said(trial, column) for trial in trials.to_dict("records")),
     )
+
+
+def _said(trial: dict, column: str) -> str:
+    return f"{trial['trial']}, {trial['state']}: {measured(trial[column])}".replace("|", "¦")
 
 
 def _thin(count: int, alpha: float) -> float:
@@ -552,14 +573,9 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
         x, at = values.astype(float), hand
         _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
     complete = trials["state"] == "complete"
-    _points(ax, x[~complete], trials.loc[~complete, column], (GREY, "o"), size=12)
-    _points(
-        ax,
-        x[complete],
-        trials.loc[complete, column],
-        method_style(study.method, sweep.trials["method"]),
-        size=24,
-    )
+    _points(ax, trials[~complete], x[~complete], column, (GREY, "o"), size=12)
+    style = method_style(study.method, sweep.trials["method"])
+    _points(ax, trials[complete], x[complete], column, style, size=26)
     if at is not None:
         ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
     paper = complete & (trials["origin"] == "paper")

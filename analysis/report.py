@@ -35,6 +35,7 @@ from analysis.names import (
 from analysis.tables import (
     OUTCOMES,
     change_words,
+    changed_words,
     hand_tuned_words,
     headline,
     leaderboard,
@@ -181,7 +182,7 @@ def _row(sweep: Sweep, row, broken: list[str]) -> dict:
         "tuned_number": math.isfinite(row.tuned),
         "change": change_words(row),
         "better": math.isfinite(row.improvement_percent) and row.improvement_percent >= 0.5,
-        "changed": row.changed or ("hand-tuned point kept" if math.isfinite(row.tuned) else ""),
+        "changed": changed_words(row),
         "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
         "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),
         "seconds": _pair(row.train_seconds_hand_tuned, row.train_seconds_tuned, measured),
@@ -268,7 +269,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
     facts += [(str(count), outcome) for outcome, count in counts.items() if count]
     facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
-    facts.append((duration(trials["seconds"].sum()), "of training, all trials together"))
+    facts.append((duration(trials["seconds"].sum()), "of trial time, all together"))
     return facts
 
 
@@ -285,6 +286,12 @@ def _warnings(sweep: Sweep) -> list[str]:
         warnings.append(
             f"{count} {lines} of the record could not be read, as a crash leaves them; they are left out."
         )
+    for dataset in sweep.datasets:
+        if len(_yardsticks(sweep, dataset)) > 1:
+            where = dataset_name(dataset)
+            warnings.append(
+                f"Not all distances on {where} were measured alike: see the recipe, then compare."
+            )
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
         reason = f": {trial.reason}" if trial.reason else ""
@@ -342,6 +349,11 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
         ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
         ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
+        *(
+            (f"measured on {dataset_name(dataset)}", way)
+            for dataset in sweep.datasets
+            for way in _yardsticks(sweep, dataset)
+        ),
         ("selection", "lowest objective on the validation split among trials that used their whole budget"),
         ("repeats", "one training run per point: small differences can be chance"),
         (
@@ -365,6 +377,18 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
         ("started", _date(meta["started"])),
     ]
+
+
+def _yardsticks(sweep: Sweep, dataset: str) -> list[str]:
+    """The different ways in which distances on a data set were measured; one, if they may be compared."""
+    ways = []
+    for study in sweep.studies_of(dataset):
+        for recipe in sweep.recipes.get(study.name, ()):
+            # Each method has its own sampler; packages are told for the whole sweep.
+            ways.append(
+                _words({k: v for k, v in recipe.items() if k not in ("metric", "sampler", "versions")})
+            )
+    return list(dict.fromkeys(ways))
 
 
 def _words(mapping: object) -> str:

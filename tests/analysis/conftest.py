@@ -42,6 +42,8 @@ BEST_VALUES = {"beta": 0.15, "weight": 5e3, "code_weight": 3e-3, "decoder_weight
 BEST_VALUES |= {"covariance": "full", "learning_rate": 8e-4, "latent_dim": 16, "batch_size": 100}
 FLOORS = {"vae": 21.0, "beta_vae": 12.0, "wae": 14.0, "rae_l2": 9.0, "gae": 10.5}  # the best each can do
 
+RECIPE = {"metric": "fcd", "fingerprint": "c55509d9", "n": 5000, "split": "valid", "reference_n": 300}
+
 
 def write_sweep(
     folder: Path,
@@ -189,6 +191,8 @@ def _train(told, values, origin, diverges, reached, chance) -> tuple[str, list[d
             if told["method"] in ("vae", "beta_vae"):
                 metrics["valid/kl"] = kl
         rows.append({"epoch": epoch, "stage": "train", "metrics": metrics})
+        if "valid/fcd" in metrics:
+            rows[-1]["recipes"] = {"valid/fcd": RECIPE | {"extractor": f"classifier-{told['dataset']}"}}
         if rung and not diverges and epoch < told["epochs"] and origin == "search":
             others = reached.setdefault((told["study"], epoch), [])
             others.append(value)

@@ -143,6 +143,15 @@ def test_a_started_again_trial_runs_again(tmp_path, write_record):
     assert (row["state"], row["reason"]) == ("running", "")
 
 
+def test_how_the_objective_was_measured_is_kept_once_per_way(tmp_path, write_record):
+    ways = [{"extractor": "a", "n": 10}, {"extractor": "a", "n": 10}, {"extractor": "b", "n": 10}]
+    events = told(start(1.0), *(report(2.0 + i, 1 + i, **{"valid/fcd": 1.0}) for i in range(3)))
+    for event, way in zip(events[2:], ways, strict=True):
+        event["rows"][0]["recipes"] = {"valid/fcd": way, "valid/fcd_reconstruction": {"n": 3}}
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    assert sweep.recipes == {"vae-mnist": (ways[0], ways[2])}
+
+
 def test_numbers_that_are_none_are_left_out(tmp_path, write_record):
     events = told(
         start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None})

@@ -172,6 +172,15 @@ def test_pictures_of_the_same_sweep_are_the_same(sweep):
     assert drawn[0] == drawn[1]
 
 
+def test_every_mark_says_which_trial_it_is(sweep):
+    svg = plots.themed_svg(plots.distance_against_time(sweep, "digits"))
+    marks = re.findall(r'<use [^>]*y="([^"]*)"[^>]*><title>([^,]*), complete: [^<]*</title>', svg)
+    complete = sweep.trials[sweep.trials["state"] == "complete"].set_index("trial")["value"]
+    assert sorted(name for _, name in marks) == sorted(complete.index)
+    by_height = sorted(marks, key=lambda mark: -float(mark[0]))  # from below, where distances are small
+    assert complete[[name for _, name in by_height]].is_monotonic_increasing
+
+
 def test_many_marks_become_an_image(sweep, monkeypatch):
     monkeypatch.setattr(plots, "RASTER_FROM", 2)
     assert "data:image/png" in plots.themed_svg(plots.learning_curves(sweep, "vae-digits"))

@@ -52,10 +52,11 @@ def test_the_page_shows_what_was_asked_for(page):
         "It is not FID",
         "images drawn per distance",
         "torch 2.15.0",
+        "extractor classifier-digits",
         "python -m sweep sample",
     ):
         assert words in re.sub(r"\s+", " ", page), words
-    # real, the best's samples in the hero, and three grids for each of three methods, the diverged point's too
+    # real, the best's samples in the hero, and three grids for each of three methods
     assert page.count('src="data:image/png') == 2 + 3 * 3
 
 
@@ -106,6 +107,18 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     assert "This sweep is not finished (running)" in page
     assert "python -m sweep resume" in page
     assert "not started" in page
+
+
+def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
+    assert "were measured alike" not in render(read_sweep(folder))
+    record = (
+        (folder / "record.jsonl")
+        .read_text()
+        .replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 1)
+    )
+    (folder / "record.jsonl").write_text(record)
+    assert "Not all distances on digits were measured alike" in render(read_sweep(folder))
 
 
 def test_a_torn_record_is_told_of(tmp_path, write_sweep):

@@ -97,6 +97,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "hand_tuned_state": "complete",
         "hand_tuned_trial": "beta_vae-mnist-0000",
         "tuned_trial": "beta_vae-mnist-0002",
+        "tuned_origin": "search",
         "mse_hand_tuned": 0.5,
         "mse_tuned": 0.4,
         "active_dims_hand_tuned": 3.0,
@@ -120,6 +121,15 @@ def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_
     (row,) = board_of(told, tmp_path, write_record).to_dict("records")
     assert (row["difference"], row["improvement_percent"], row["changed"]) == (0.0, 0.0, "")
     assert "hand-tuned point kept" in leaderboard_text(pd.DataFrame([row]))
+
+
+def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record):
+    told = Told(("beta_vae", "mnist")).trial("beta_vae-mnist", 0, "complete", 20.0)
+    told.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.1})
+    told.events[-3]["origin"] = "paper"
+    board = board_of(told, tmp_path, write_record)
+    assert (board["hand_tuned"].iloc[0], board["tuned_origin"].iloc[0]) == (20.0, "paper")
+    assert "beta 4 → 0.1 (another hand-tuned point)" in leaderboard_text(board)
 
 
 def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
