@@ -318,6 +318,26 @@ def test_what_mlflow_refuses_does_not_stop_the_rest(uri, folder, record):
     assert keys == [("fcd_gmm_",), ("train/loss",), ("valid/fcd",)]
 
 
+def test_a_run_that_mlflow_refuses_to_create_does_not_stop_the_rest(uri, folder, record, monkeypatch):
+    begin(record)
+    start(record, 0, values={"beta": 1.0})
+    start(record, 1)
+    import mlflow
+
+    create = mlflow.MlflowClient.create_run
+
+    def refuse_one(client, experiment, started, tags, name):
+        if name.endswith("hand-tuned"):
+            raise mlflow.exceptions.MlflowException(
+                "no", mlflow.protos.databricks_pb2.INVALID_PARAMETER_VALUE
+            )
+        return create(client, experiment, started, tags, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", refuse_one)
+    assert track(folder, uri).refused == 1
+    assert set(statuses(uri)) == {"quick", "beta_vae / mnist / 1"}
+
+
 # Ends of any kind
 
 
@@ -428,6 +448,20 @@ def test_a_bad_address_is_one_line(tmp_path, uri, problem):
     with pytest.raises(ValueError, match=problem) as error:
         check(uri.format(tmp=tmp_path))
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+def test_what_a_killed_writer_left_half_written_is_no_problem(tmp_path, uri):
+    """A journal without its process: sqlite has to roll back, also for somebody who only asks."""
+    program = f"""if True:
+        import os, signal, sqlite3
+        database = sqlite3.connect({uri.removeprefix("sqlite:///")!r})
+        database.execute("pragma cache_size = 1")  # so that it writes before it commits
+        database.execute("create table big (x)")
+        database.executemany("insert into big values (?)", [("x" * 1000,)] * 1000)
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, "-c", program])
+    assert (tmp_path / "mlflow.db-journal").exists()
+    check(uri)
 
 
 @pytest.fixture

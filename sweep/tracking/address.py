@@ -74,7 +74,8 @@ def _sqlite_file_problem(file: Path) -> str | None:
     if not os.access(file, os.W_OK):
         return "may not be written"
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        # Not read-only: what a killed process left half-written has to be rolled back before one can read.
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master")}
     except sqlite3.Error as error:
         return f"cannot be read ({error})"

@@ -159,7 +159,7 @@ class Follower:
     def _tell_of(self, name: str | None) -> None:
         portrait, rows = self.story.portrait(name), self.story.rows(name)
         self._unless_refused(portrait.name, self._server.write, name, portrait, rows)
-        if name not in self._server.runs:
+        if name not in self._server.runs:  # not even its creation was taken
             return
         if portrait.status != "RUNNING":
             files, documents = self._files(name), self.story.documents(name)
@@ -209,7 +209,7 @@ class Tracker:
     """Follows the record of a running sweep from a thread of its own; the sweep never waits for it.
 
     Tell it nothing: what is appended to the record is found there. While the server is away the tracker falls
-    behind and tries again, at least every 10 seconds.
+    behind and tries again, every 5 seconds at the latest.
 
     Attributes:
         trouble: why the tracker falls behind, in one line without credentials; empty while all is well.

@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,9 @@ class Server:
             self._client.get_run(run.id)
             raise Refused(f"artifacts: {error}") from error
 
-    def _send(self, call, *args, **kwargs) -> None:
+    def _send(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
         try:
-            call(*args, **kwargs)
+            return call(*args, **kwargs)
         except self._mlflow.exceptions.MlflowException as error:
             if error.error_code in _REFUSALS:
                 raise Refused(str(error)) from None
@@ -150,9 +150,9 @@ class Server:
 
     def _create(self, trial: str | None, portrait: Portrait) -> Run:
         tags = {key: value for key, value in portrait.tags.items() if value}
-        if trial is not PARENT:
+        if PARENT in self.runs:
             tags["mlflow.parentRunId"] = self.runs[PARENT].id
-        run = self._client.create_run(self._experiment, portrait.started, tags, portrait.name)
+        run = self._send(self._client.create_run, self._experiment, portrait.started, tags, portrait.name)
         self.runs[trial] = Run(run.info.run_id, run.info.status, False, {}, tags)
         return self.runs[trial]
 
