@@ -2,7 +2,7 @@
 
 It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or
 opened from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside
-the page; the table of trials is data that a few lines of script show a hundred rows at a time, so that ten
+the page; the table of trials is data that a few lines of script show a few rows at a time, so that ten
 thousand trials open as fast as ten. Everything but that table works without the script.
 """
 

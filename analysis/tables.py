@@ -5,6 +5,7 @@ diverged, or none of whose trials finished, is a finding, and leaving it out wou
 """
 
 import os
+from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def write_tables(folder: str | Path) -> Sweep:
     return sweep
 
 
-def replace(path: Path, write) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary_path)` write a file that then takes the place of `path` at once."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -4,7 +4,7 @@
   const root = document.getElementById("trial-table");
   const [head, body] = [root.querySelector("thead tr"), root.querySelector("tbody")];
   const [input, count, more] = ["input", ".count", "p > button"].map((s) => root.querySelector(s));
-  const PAGE = 100;
+  const [FEW, MANY] = [25, 500]; // rows at first, and with each further wish
   const number = (v) => (v === null ? "–" : typeof v !== "number" ? String(v) : Number(v.toPrecision(3)).toString());
   const values = (r) => studies[r[0]].knobs.map((k, i) => (r[7][i] === null ? "" : `${k}=${number(r[7][i])}`)).join("  ");
   const columns = [
@@ -17,7 +17,7 @@
     ["values", values],
     ["reason", (r) => r[8]],
   ];
-  let [shown, key, up, limit] = [rows, 0, true, PAGE];
+  let [shown, key, up, limit] = [rows, 0, true, FEW];
 
   const text = (tag, words, className) => {
     const element = document.createElement(tag);
@@ -52,7 +52,7 @@
     const haystack = (r) =>
       `${studies[r[0]].id} ${studies[r[0]].name} ${r[3]} ${r[2] ? "paper hand-tuned" : "search"} ${values(r)} ${r[8]}`.toLowerCase();
     shown = words.length ? rows.filter((r) => words.every((w) => haystack(r).includes(w))) : rows.slice();
-    limit = PAGE;
+    limit = FEW;
     draw();
   }
   columns.forEach(([name], i) => {
@@ -70,7 +70,7 @@
   });
   input.oninput = filter;
   more.onclick = () => {
-    limit += PAGE * 5;
+    limit += MANY;
     draw();
   };
   root.hidden = false;
