@@ -76,6 +76,11 @@ class Sweep:
         """Data sets in the order in which the sweep named them."""
         return tuple(dict.fromkeys(study.dataset for study in self.studies.values()))
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods in the order in which the sweep named them."""
+        return tuple(dict.fromkeys(study.method for study in self.studies.values()))
+
     def studies_of(self, dataset: str) -> tuple[Study, ...]:
         return tuple(study for study in self.studies.values() if study.dataset == dataset)
 

@@ -201,7 +201,7 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     courses[levels[-1]] = pd.Series([place(value) for value in complete["value"]], complete.index, float)
     _lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
 
-    colour, marker = method_style(about.method, sweep.trials["method"])
+    colour, marker = method_style(about.method, sweep.methods)
     others = courses.drop(complete.index)[levels[:-1]]
     _curves(ax, others, [(*to_rgb(GREY), _thin(len(others), 0.25))], 0.8, zorder=1)
     ordered = courses.loc[complete.sort_values("value", ascending=False).index]
@@ -261,7 +261,7 @@ def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, l
     ax = _framed(figure, 44, top, WIDTH - 56, 230)
     for study in present:
         rows = trials[trials["study"] == study.name]
-        _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.trials["method"]), size=40)
+        _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.methods), size=40)
         hand = rows[rows["origin"] == "paper"]
         _rings(ax, hand[x], hand[y_column])
     _scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
@@ -290,7 +290,7 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     figure, top = _with_legend(sweep, list(lines), 200)
     ax = _framed(figure, 44, top, WIDTH - 56, 200)
     for method, best in lines.items():
-        colour, marker = method_style(method, sweep.trials["method"])
+        colour, marker = method_style(method, sweep.methods)
         count = np.arange(1, len(best) + 1)
         ax.step(count, best, where="post", color=colour, lw=2)
         ax.plot(count[-1], best[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
@@ -354,7 +354,7 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
         return None
     figure = _figure(200 + 62)
     ax = _framed(figure, 44, 24, WIDTH - 56, 200)
-    colour, marker = method_style(about.method, sweep.trials["method"])
+    colour, marker = method_style(about.method, sweep.methods)
     complete = set(trials.loc[trials["state"] == "complete", "trial"])
     best, hand = sweep.best(study), sweep.hand_tuned(study)
     curves = curves.sort_values(["trial", "epoch"])
@@ -432,7 +432,7 @@ def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figur
     ax.set_xlim(0, columns)
     ax.set_ylim(6 + rows * line, 0)
     for i, method in enumerate(methods):
-        colour, marker = method_style(method, sweep.trials["method"])
+        colour, marker = method_style(method, sweep.methods)
         x, y = i % columns, 12 + line * (i // columns)
         ax.plot(x + 0.04, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
         ax.text(x + 0.11, y, method_name(method), va="center_baseline", **_plain(INK))
@@ -574,7 +574,7 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
         _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
     complete = trials["state"] == "complete"
     _points(ax, trials[~complete], x[~complete], column, (GREY, "o"), size=12)
-    style = method_style(study.method, sweep.trials["method"])
+    style = method_style(study.method, sweep.methods)
     _points(ax, trials[complete], x[complete], column, style, size=26)
     if at is not None:
         ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)

@@ -175,7 +175,7 @@ def _row(sweep: Sweep, row, broken: list[str]) -> dict:
     return {
         "study": row.study,
         "method": method_name(row.method),
-        "colour": plots.method_style(row.method, sweep.trials["method"])[0],
+        "colour": plots.method_style(row.method, sweep.methods)[0],
         "hand": hand_tuned_words(row),
         "hand_number": math.isfinite(row.hand_tuned),
         "tuned": measured(row.tuned) if row.complete else "none complete",
