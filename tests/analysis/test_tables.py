@@ -189,7 +189,8 @@ def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     told = Told(("vae", "mnist"), ("vae", "digits"))
     told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
     assert headline(board_of(told, tmp_path, write_record)) == (
-        "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00). The search beat no hand-tuned point."
+        "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00). "
+        "The search beat no hand-tuned point."
     )
 
 
