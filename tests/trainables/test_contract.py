@@ -1,0 +1,47 @@
+"""Every method of the house keeps the contract, at the first point of its search space made small."""
+
+import tomllib
+from importlib.resources import files
+
+import pytest
+import torch
+
+import trainables
+from trainables.testing import CHECKS, Subject, check_method, check_owners, check_samples, check_turns
+
+SMALL = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
+# Weights that fit 784 pixels crush 64, and a decoder that hears little but a critic learns nothing by heart.
+GENTLE = {
+    "beta_vae": {"beta": 1.0},
+    "info_vae": {"lambda_": 10.0},
+    "vae_gan": {"layer": 2, "feature_weight": 0.5, "pixel_weight": 1.0},
+}
+CHANGES: dict[str, dict] = {}
+WHERE: dict[str, dict] = {}
+
+
+def arguments(name: str) -> dict:
+    point = tomllib.loads((files("search_spaces") / f"{name}.toml").read_text(encoding="utf-8"))["paper"][0]
+    return {
+        "values": point["values"] | SMALL | GENTLE.get(name, {}),
+        "changes": CHANGES.get(name, {}),
+        "where": WHERE.get(name, {}),
+    }
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", trainables.names())
+def test_contract(name, check):
+    check(Subject(name, **arguments(name)))
+
+
+@pytest.mark.parametrize("check", [check_owners, check_turns, check_samples])
+@pytest.mark.parametrize("name", trainables.names())
+def test_contract_of_colour_images_of_another_size(name, check):
+    check(Subject(name, shape=(3, 12, 12), **arguments(name)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", trainables.names())
+def test_contract_on_a_gpu(name):
+    check_method(name, **arguments(name), device="cuda")

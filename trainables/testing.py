@@ -1,0 +1,533 @@
+"""The contract every method keeps, ours or an outsider's; one line in a test suite checks all of it:
+
+    def test_ladder_vae():
+        values = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
+        check_method(LadderVAE, values)
+
+A method is trained on a few dozen made-up images by the same engine as everywhere, so small values and a few
+seconds are enough. What fails is an AssertionError that names the broken promise. Each check is a function of
+its own, too, over a `Subject`, for suites that want to see them apart; `CHECKS` lists them.
+
+B batch, C H W image, D latent, N images.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from trainables.catalog import find
+from trainables.config import Config
+from trainables.evaluate import Evaluation, fit_densities
+from trainables.fit import Report, fit
+from trainables.method import Loss, Method, Player, Posterior, Stage
+from trainables.saved import load, save
+from trainables.training import Training, Turn, as_images, parameters_of
+
+EPOCHS = 6  # enough for stages that have a middle
+BUDGETS = (1, 2, 3, 5, 6, 9, 27, 100)
+CLOCKS = ("time/", "speed/", "memory/")  # metrics that no seed repeats
+
+
+def check_method(
+    method: type[Method] | str,
+    values: Mapping[str, Any],
+    shape: tuple[int, ...] = (1, 8, 8),
+    *,
+    changes: Mapping[str, Any] | None = None,
+    where: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "cpu",
+) -> None:
+    """Runs every check on a method, a class at the top level of a module or a name as on the command line.
+
+    values: its hyperparameters; choose them small. shape: of one image (C, H, W), or of one point (P,).
+    changes: for a hyperparameter of which no other legal value can be guessed, such a value.
+    where: for a hyperparameter that only acts beside others, their values: {"bandwidth": {"kernel": "rbf"}}.
+
+    Raises AssertionError for the first broken promise, ValueError when the values do not fit the method.
+    """
+    name = method if isinstance(method, str) else f"{method.__module__}:{method.__name__}"
+    subject = Subject(name, dict(values), tuple(shape), dict(changes or {}), dict(where or {}), device)
+    for check in CHECKS:
+        check(subject)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under test: its name, small values, and the shape of the made-up images it is trained on.
+
+    The fields are the arguments of `check_method`.
+    """
+
+    method: str
+    values: Mapping[str, Any]
+    shape: tuple[int, ...] = (1, 8, 8)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    where: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def config(self, epochs: int = EPOCHS, seed: int = 0, **changed: Any) -> Config:
+        """The subject's configuration, some values changed."""
+        values = {**self.values, **changed}
+        return Config(method=self.method, dataset="made-up", values=values, epochs=epochs, seed=seed)
+
+    def images(self) -> Tensor:
+        """Four batches and three images more, uint8 (N, C, H, W): the last batch is incomplete."""
+        return made_up(self.shape, 4 * self.config().hyper.batch_size + 3).to(self.device)
+
+    def training(self, epochs: int = EPOCHS) -> Training:
+        """A training of the subject that has not begun."""
+        return Training(self.config(epochs), self.images())
+
+    def trained(self) -> Method:
+        """The method after a short training, its ex-post densities fitted; in eval mode."""
+        training = self.training()
+        while not training.finished:
+            training.run_epoch()
+        fit_densities(training.method, training.images, seed=0)
+        return training.method
+
+
+def made_up(shape: tuple[int, ...], n: int) -> Tensor:
+    """n images (n, C, H, W) uint8 that vary about four patterns; or n points (n, P), floats."""
+    chance = torch.Generator().manual_seed(0)
+    patterns = torch.rand(4, *shape, generator=chance).round()  # (4, C, H, W) black and white
+    images = 0.1 + 0.8 * patterns[torch.arange(n) % 4] + 0.05 * torch.rand(n, *shape, generator=chance)
+    return images if len(shape) == 1 else (255 * images).byte()
+
+
+def glance(method: Method, images: Tensor) -> Evaluation:
+    """A quick evaluation: asks for all that an Evaluator asks for, and disturbs the random state as much."""
+    method.eval()
+    torch.manual_seed(17)
+    with torch.no_grad():
+        fit_densities(method, images, seed=0)
+        x = as_images(images[:8])
+        metrics = {f"valid/{name}": method.sample(4, name).double().std().item() for name in method.densities}
+        metrics["valid/mse"] = (method.reconstruct(x) - x).double().square().mean().item()
+        metrics |= {f"valid/{name}": value for name, value in method.diagnostics(x).items()}
+        method.pictures()
+    return Evaluation(metrics)
+
+
+def told(report: Report) -> dict[str, Any]:
+    """What a report says, without what the clock says."""
+    metrics = {name: value for name, value in report.metrics.items() if not name.startswith(CLOCKS)}
+    return {"epoch": report.epoch, "stage": report.stage, **metrics}
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The names under which two mappings of numbers or tensors do not hold the same, bit for bit."""
+    return sorted(
+        name
+        for name in {**one, **other}
+        if name not in one
+        or name not in other
+        or not (
+            torch.equal(one[name], other[name]) if isinstance(one[name], Tensor) else one[name] == other[name]
+        )
+    )
+
+
+def parameters(method: Method) -> dict[str, Tensor]:
+    """A copy of every parameter, by name."""
+    return {name: parameter.detach().clone() for name, parameter in method.named_parameters()}
+
+
+# What a method says of itself
+
+
+def check_stages(subject: Subject) -> None:
+    """The stages of any budget use it up, have names and players, and end where samples can be judged."""
+    method = subject.training().method
+    for epochs in BUDGETS:
+        stages = method.stages(epochs)
+        spent = [stage.epochs for stage in stages]
+        where = f"{subject.method}, stages({epochs})"
+        assert all(isinstance(n, int) and n >= 0 for n in spent), (
+            f"{where}: epochs must be whole numbers >= 0, got {spent}"
+        )
+        assert sum(spent) == epochs, f"{where}: the stages take {spent}, together {sum(spent)} epochs"
+        _distinct(where, "stages", [stage.name for stage in stages])
+        trained = [stage for stage in stages if stage.epochs]
+        for stage in trained:
+            assert stage.players, f"{where}: nobody plays in stage {stage.name}"
+            _distinct(f"{where}, stage {stage.name}", "players", [player.name for player in stage.players])
+        assert trained[-1].judged, f"{where}: the last stage, {trained[-1].name}, must be judged"
+    assert len(method.densities), f"{subject.method}: densities are empty; nothing to sample from"
+
+
+def _distinct(where: str, what: str, names: list[str]) -> None:
+    assert len(set(names)) == len(names), f"{where}: {what} share a name: {', '.join(names)}"
+
+
+def check_owners(subject: Subject) -> None:
+    """Every parameter is owned by some player of some stage, or fitted by an ex-post density."""
+    method = subject.training().method
+    owned = {p for stage in method.stages(EPOCHS) for player in stage.players for p in parameters_of(player)}
+    owned |= {p for density in method.densities.values() if density.ex_post for p in density.parameters()}
+    idle = [name for name, p in method.named_parameters() if p.requires_grad and p not in owned]
+    assert not idle, (
+        f"{subject.method}: no player of any stage owns {', '.join(idle)}; they would never learn. "
+        "Give their module to a player, or make them buffers"
+    )
+
+
+# Turns
+
+
+@dataclass(frozen=True)
+class Move:
+    """One turn as it happened, with names of parameters: the player's own, those that moved during its step,
+    those that had moved since the step before."""
+
+    stage: Stage
+    player: Player
+    loss: Loss
+    own: frozenset[str]
+    moved: frozenset[str]
+    strayed: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"stage {self.stage.name}, player {self.player.name}"
+
+
+def moves(subject: Subject) -> list[Move]:
+    """Every turn of a short training, as the engine plays it."""
+    training = subject.training()
+    method = training.method
+    seen: list[Move] = []
+    rest = parameters(method)
+    step = Turn.step
+
+    def watched(turn: Turn, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
+        nonlocal rest
+        before = parameters(method)
+        entered = not seen or seen[-1].stage is not training.stage  # `prepare` may move what it likes
+        strayed = [] if entered else differing(rest, before)
+        norm = step(turn, loss, gradients)
+        rest = parameters(method)
+        mine = set(turn.parameters)
+        own = [name for name, p in method.named_parameters(remove_duplicate=False) if p in mine]
+        seen.append(
+            Move(
+                training.stage, turn.player, loss,
+                frozenset(own), frozenset(differing(before, rest)), frozenset(strayed),
+            )
+        )  # fmt: skip
+        return norm
+
+    with patch.object(Turn, "step", watched):
+        while not training.finished:
+            training.run_epoch()
+    return seen
+
+
+def check_turns(subject: Subject) -> None:
+    """A turn moves parameters of its own player, no others, and nothing moves between turns."""
+    stayed: dict[str, bool] = {}
+    for move in moves(subject):
+        where = f"{subject.method}, {move}"
+        foreign = sorted(move.moved - move.own)
+        assert not foreign, f"{where}: the turn moved {', '.join(foreign)}, which its player does not own"
+        assert not move.strayed, f"{where}: computing the loss moved {', '.join(sorted(move.strayed))}"
+        stayed[where] = stayed.get(where, True) and not move.moved and move.player.gate is None
+    idle = [where for where, still in stayed.items() if still]
+    assert not idle, f"{'; '.join(idle)}: no turn moved anything"
+
+
+def check_losses(subject: Subject) -> None:
+    """Losses and their terms are finite scalars with names, whatever the stage and the player."""
+    for move in moves(subject):
+        for name, value in {"total": move.loss.total, **move.loss.terms}.items():
+            where = f"{subject.method}, {move}: {name}"
+            assert isinstance(value, Tensor), f"{where} is {value!r}, not a tensor"
+            assert value.shape == (), f"{where} has shape {tuple(value.shape)}; a loss term is a scalar, ()"
+            assert value.isfinite(), f"{where} is {value.item()}"
+
+
+def check_reduction(subject: Subject) -> None:
+    """Terms are means over the batch: a batch and the same batch twice give the same.
+
+    Terms that chance decides are left out, after z is replaced by the posterior's mean.
+    """
+    training = subject.training()
+    checked = set()
+    with patch.object(Posterior, "draw", lambda q: q.mean):
+        while not training.finished:
+            training.run_epoch()
+            training.method.train()
+            x = as_images(training.inputs[: training.method.hyper.batch_size])  # (B, C, H, W)
+            once, again = (_terms(training.stage, x, seed) for seed in (0, 1))
+            twice = _terms(training.stage, torch.cat([x, x]), 0)
+            for name in set(once) - set(differing(once, again)):
+                checked.add(name)
+                a, b = once[name], twice[name]
+                assert abs(a - b) <= 1e-3 * max(abs(a), 1e-3), (
+                    f"{subject.method}, stage {training.stage.name}: {name} is {a:g} on a batch and {b:g} on "
+                    "the same batch twice; sum over pixels or latents, then average over the batch"
+                )
+    assert checked, f"{subject.method}: every term is left to chance, even with z at the posterior's mean"
+
+
+def _terms(stage: Stage, x: Tensor, seed: int) -> dict[str, float]:
+    torch.manual_seed(seed)
+    if stage.joint is not None:
+        losses = stage.joint(x)
+    else:
+        losses = {player.name: player.loss(x) for player in stage.players}
+    return {
+        f"{who}: {name}": value.item() for who, loss in losses.items() for name, value in loss.terms.items()
+    }
+
+
+def check_overfit(subject: Subject) -> None:
+    """Eight images can be learnt by heart: the reconstruction error falls clearly.
+
+    Where it does not, the weights may simply be those of larger images: an MMD for 784 pixels crushes 64.
+    """
+    few = made_up(subject.shape, 8).to(subject.device)
+    images = few.repeat(4 * subject.config().hyper.batch_size, *(1 for _ in subject.shape))
+    x = as_images(few)  # (B, C, H, W)
+    training = Training(subject.config(epochs=12), images)
+    untrained = trained = _error(training.method, x)
+    while trained > 0.5 * untrained and not training.finished:
+        training.run_epoch()
+        trained = _error(training.method, x)
+    assert trained <= 0.5 * untrained, (
+        f"{subject.method}: after {training.steps} steps on eight images their squared error per pixel is "
+        f"{trained:.4f}, from {untrained:.4f} untrained; it does not learn, or its weights crush small images"
+    )
+
+
+def _error(method: Method, x: Tensor) -> float:
+    method.eval()
+    torch.manual_seed(0)
+    return (method.reconstruct(x) - x).square().mean().item()
+
+
+# What a trained method gives
+
+
+def check_samples(subject: Subject) -> None:
+    """Samples of every density, reconstructions and pictures are finite images in [0, 1], of their shape."""
+    method = subject.trained()
+    for name in method.densities:
+        for n in (1, 5):
+            _image(method.sample(n, name), (n, *subject.shape), f"{subject.method}: sample({n}, {name!r})")
+    _image(method.sample(3), (3, *subject.shape), f"{subject.method}: sample(3)")
+    x = as_images(subject.images()[:7])  # (B, C, H, W)
+    _image(method.reconstruct(x), tuple(x.shape), f"{subject.method}: reconstruct(x)")
+    for name, picture in method.pictures().items():
+        _image(picture, (len(picture), *subject.shape), f"{subject.method}: picture {name}")
+    for name, value in method.diagnostics(x).items():
+        assert isinstance(value, float), f"{subject.method}: diagnostic {name} is {value!r}, not a float"
+
+
+def _image(images: Tensor, shape: tuple[int, ...], what: str) -> None:
+    assert tuple(images.shape) == shape, f"{what} has shape {tuple(images.shape)}, expected {shape}"
+    assert images.is_floating_point(), f"{what} is {images.dtype}, expected floats"
+    assert images.isfinite().all(), f"{what} is not finite"
+    if len(shape) == 4:  # points may lie anywhere
+        low, high = images.min().item(), images.max().item()
+        assert low >= 0 and high <= 1, f"{what} lies in {low:g}..{high:g}, expected 0..1"
+
+
+def check_posterior(subject: Subject) -> None:
+    """encode gives q(z|x) over (B, D), in eval mode image by image; decode takes its means."""
+    method = subject.trained()
+    x = as_images(subject.images()[:7])  # (B, C, H, W)
+    with torch.no_grad():
+        q, first = method.encode(x), method.encode(x[:2])
+        wanted = (len(x), method.hyper.latent_dim)
+        for name, value, alone in (("mean", q.mean, first.mean), ("log_var", q.log_var, first.log_var)):
+            if value is None and name == "log_var":
+                continue
+            what = f"{subject.method}: encode(x).{name}"
+            assert tuple(value.shape) == wanted, (
+                f"{what} has shape {tuple(value.shape)}, expected (B, D) = {wanted}"
+            )
+            assert value.isfinite().all(), f"{what} is not finite"
+            assert torch.allclose(value[:2], alone, rtol=1e-3, atol=1e-4), (
+                f"{what} of an image depends on the images beside it, in eval mode"
+            )
+        _image(method.decode(q.mean), tuple(x.shape), f"{subject.method}: decode(z)")
+
+
+def check_saved(subject: Subject) -> None:
+    """A trained method survives disk: saved without pickle and loaded, it encodes and samples the same."""
+    method = subject.trained()
+    x = as_images(subject.images()[:7])
+    with TemporaryDirectory() as folder:
+        try:
+            save(method, subject.config(), Path(folder))
+        except RuntimeError as error:  # tensors that share memory
+            raise AssertionError(f"{subject.method}: its state_dict cannot be saved: {error}") from error
+        loaded = load(folder, subject.device)
+    lost = differing(method.state_dict(), loaded.state_dict())
+    assert not lost, f"{subject.method}: {', '.join(lost)} changed on the way to disk and back"
+    for name, look in {
+        "encode(x)": lambda m: m.encode(x).mean,
+        "reconstruct(x)": lambda m: m.reconstruct(x),
+        **{f"sample(5, {name!r})": lambda m, name=name: m.sample(5, name) for name in method.densities},
+    }.items():
+        torch.manual_seed(0)
+        with torch.no_grad():
+            kept = look(method)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            assert torch.equal(look(loaded), kept), (
+                f"{subject.method}: {name} differs after load(); what it needs must be in the state_dict"
+            )
+
+
+# Repeating, stopping, looking
+
+
+def check_repeats(subject: Subject) -> None:
+    """The same seed gives the same reports bit for bit, another seed others; the images stay as they were."""
+    images = subject.images()
+    before = images.clone()
+    runs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(1000 + len(runs))  # nothing may hang on what the process drew before
+        runs.append([told(r) for r in fit(subject.config(seed=seed), images, glance, evaluate_at=(2, 4))])
+    for first, again in zip(*runs[:2], strict=True):
+        off = differing(first, again)
+        assert not off, (
+            f"{subject.method}: two runs of one seed differ in epoch {first['epoch']}: {', '.join(off)}"
+        )
+    assert runs[0] != runs[2], f"{subject.method}: seeds 0 and 1 give the same reports; the seed does nothing"
+    assert torch.equal(images, before), f"{subject.method}: training wrote into the images"
+
+
+def check_resume(subject: Subject) -> None:
+    """Stopped after any epoch and resumed from disk, the rest is what it would have been, bit for bit."""
+    images, config, looks = subject.images(), subject.config(), (2, 3, 5)
+    with TemporaryDirectory() as folder:
+        whole = []
+        for report in fit(config, images, glance, looks):
+            whole.append(told(report))
+            torch.rand(report.epoch)  # a caller may draw before it saves
+            report.save(Path(folder, f"{report.epoch}.pt"))
+        end = report.method.state_dict()
+        for stop in range(1, EPOCHS):
+            torch.manual_seed(2000 + stop)  # a new process stands somewhere else
+            where = (
+                f"{subject.method}: stopped after epoch {stop} (stage {whole[stop - 1]['stage']}) and resumed"
+            )
+            rest = []
+            for report in fit(config, images, glance, looks, resume=Path(folder, f"{stop}.pt")):
+                rest.append(told(report))
+            assert len(rest) == EPOCHS - stop, f"{where}, {len(rest)} of {EPOCHS - stop} epochs follow"
+            for never_stopped, resumed in zip(whole[stop:], rest, strict=True):
+                off = differing(never_stopped, resumed)
+                assert not off, f"{where}, epoch {never_stopped['epoch']} differs in {', '.join(off)}"
+            off = differing(end, report.method.state_dict())
+            assert not off, f"{where}, the trained {', '.join(off)} differ"
+
+
+def check_looking(subject: Subject) -> None:
+    """How often a method is evaluated changes nothing in its training."""
+    images, config = subject.images(), subject.config()
+    runs = []
+    for evaluate_at in ((), range(EPOCHS)):
+        for report in fit(config, images, glance, evaluate_at):
+            runs.append({k: v for k, v in told(report).items() if k.startswith("train/")})
+        runs.append(parameters(report.method))
+    half = len(runs) // 2
+    for epoch, (unseen, seen) in enumerate(zip(runs[:half], runs[half:], strict=True), 1):
+        off = differing(unseen, seen)
+        what = f"epoch {epoch} of the training" if epoch <= EPOCHS else "the trained method"
+        assert not off, f"{subject.method}: being evaluated changed {what}: {', '.join(off)}"
+
+
+# Hyperparameters
+
+
+def check_hyper(subject: Subject) -> None:
+    """Every hyperparameter does something: another value of it gives other reports."""
+    fields = subject.config().hyper.__class__.model_fields
+    unknown = sorted({*subject.changes, *subject.where} - set(fields))
+    assert not unknown, (
+        f"{subject.method}: changes or where name {', '.join(unknown)}, which Hyper does not have"
+    )
+    bases: dict[str, list] = {}
+    for name in fields:
+        beside = subject.where.get(name, {})
+        base = bases.get(repr(beside)) or bases.setdefault(repr(beside), _reports(subject, **beside))
+        tried = list(others(subject, name))
+        assert tried, f"{subject.method}: no other legal value of {name} was found; pass one in changes"
+        assert any(_reports(subject, **{**beside, name: value}) != base for value in tried), (
+            f"{subject.method}: {name} is dead: {', '.join(map(repr, tried))} all give the same reports. "
+            "Pass a value that matters in changes, or what it needs beside it in where"
+        )
+
+
+def _reports(subject: Subject, **changed: Any) -> list[dict[str, Any]]:
+    return [told(report) for report in fit(subject.config(epochs=4, **changed), subject.images(), glance)]
+
+
+def others(subject: Subject, name: str) -> Iterator[Any]:
+    """Other legal values of a hyperparameter: the caller's, or guesses from its type and present value."""
+    if name in subject.changes:
+        yield subject.changes[name]
+        return
+    beside = subject.where.get(name, {})
+    hyper = subject.config(**beside).hyper
+    now = getattr(hyper, name)
+    guesses: tuple[Any, ...]
+    if name == "network":
+        guesses = ("mlp_24", "mlp_24_12")
+    elif isinstance(now, bool):
+        guesses = (not now,)
+    elif isinstance(now, int):
+        guesses = (now + 1, now - 1, 2 * now, now // 2, 10 * now, 1, 0)
+    elif isinstance(now, float) or now is None:
+        start = now or 0.0
+        guesses = (2 * start, start / 2, start + 1.0, 100 * start, start / 100, 0.5, 1.0)
+    else:
+        guesses = _literals(type(hyper).model_fields[name].annotation)
+    tried = []
+    for value in guesses:
+        if value != now and value not in tried and _legal(subject, {**beside, name: value}):
+            tried.append(value)
+            yield value
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    """Literal["a", "b"] -> ("a", "b"), also inside a union."""
+    found: list[Any] = []
+    for part in get_args(annotation):
+        found += [part] if isinstance(part, str) else _literals(part)
+    return tuple(found)
+
+
+def _legal(subject: Subject, changed: Mapping[str, Any]) -> bool:
+    try:
+        find(subject.method)(subject.config(**changed).hyper, subject.shape)
+    except ValueError:
+        return False
+    return True
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    check_stages,
+    check_owners,
+    check_turns,
+    check_losses,
+    check_reduction,
+    check_overfit,
+    check_samples,
+    check_posterior,
+    check_saved,
+    check_repeats,
+    check_resume,
+    check_looking,
+    check_hyper,
+)
