@@ -25,7 +25,17 @@ class Resources:
 
     @classmethod
     def of(cls, config: SweepConfig, total_cpus: int, total_gpus: int) -> "Resources":
-        """Raises ValueError when a trial wants more than there is."""
+        """Raises ValueError when a trial wants more than there is.
+
+        A cluster that grows with demand shows nothing at first: `concurrent` then says how far it may grow.
+        """
+        if config.address is not None and config.concurrent is not None:
+            return cls(config.cpus_per_trial or 1, config.gpus_per_trial or 0.0, config.concurrent, total_cpus, total_gpus)
+        if total_cpus == 0:
+            raise ValueError(
+                f"the cluster at {config.address} has no CPU for trials yet; if it grows with demand, say with "
+                "--concurrent N how many trials at a time it may grow to"
+            )
         gpus = config.gpus_per_trial
         if gpus is None:
             gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
