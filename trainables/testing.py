@@ -197,8 +197,8 @@ class Move:
         return f"stage {self.stage.name}, player {self.player.name}"
 
 
-def moves(subject: Subject) -> list[Move]:
-    """Every turn of a short training, as the engine plays it."""
+def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[Move]:
+    """Every turn of a short training, as the engine plays it; each is shown to `look` as soon as it is over."""
     training = subject.training()
     method = training.method
     seen: list[Move] = []
@@ -220,6 +220,8 @@ def moves(subject: Subject) -> list[Move]:
                 frozenset(own), frozenset(differing(before, rest)), frozenset(strayed),
             )
         )  # fmt: skip
+        if look is not None:
+            look(seen[-1])
         return norm
 
     with patch.object(Turn, "step", watched):
@@ -242,13 +244,16 @@ def check_turns(subject: Subject) -> None:
 
 
 def check_losses(subject: Subject) -> None:
-    """Losses and their terms are finite scalars with names, whatever the stage and the player."""
-    for move in moves(subject):
+    """Losses and their terms are finite scalars, whatever the stage and the player."""
+
+    def look(move: Move) -> None:
         for name, value in {"total": move.loss.total, **move.loss.terms}.items():
             where = f"{subject.method}, {move}: {name}"
             assert isinstance(value, Tensor), f"{where} is {value!r}, not a tensor"
             assert value.shape == (), f"{where} has shape {tuple(value.shape)}; a loss term is a scalar, ()"
             assert value.isfinite(), f"{where} is {value.item()}"
+
+    moves(subject, look)
 
 
 def check_reduction(subject: Subject) -> None:
