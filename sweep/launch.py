@@ -2,8 +2,9 @@
 
 import os
 import re
-import time
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from analysis.tables import write_tables
 from sweep import provenance, tracking
 from sweep.config import SweepConfig
 from sweep.plan import Plan, plan
-from sweep.record import Event, Record, Trials, read
+from sweep.record import Record, read
 from sweep.resources import Resources, of_this_machine
 from sweep.study import Study
 from sweep.winners import collect
+from trainables.config import checked
+from trainables.flags import read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
 
+RECORD, CONFIG = "record.jsonl", "config.yaml"
 DRAIN_SECONDS = 30.0
 
 
@@ -32,7 +36,7 @@ def folder_for(config: SweepConfig) -> Path:
         sets = "-".join(re.sub(r"\W+", "_", Path(d.removeprefix("folder:")).name) for d in config.datasets)
         name = f"{sets}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = config.out / name
-    if (folder / "record.jsonl").exists():
+    if (folder / RECORD).exists():
         raise ValueError(f"{folder} holds a sweep; choose another --name, or go on with `python -m sweep resume {folder}`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
@@ -47,11 +51,11 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
 
     Raises ValueError, before anything is written, for whatever can be known to be wrong.
     """
+    config = anywhere(config)
     planned = plan(config)
     folder = folder_for(config)
-    config = config.model_copy(update={"name": folder.name, "data_root": config.data_root.absolute()})
-    planned = Plan(config, planned.splits, planned.studies)
-    return _carry_out(planned, folder, [], announce)
+    named = config.model_copy(update={"name": folder.name})
+    return _carry_out(replace(planned, config=named), folder, announce, resumed=False)
 
 
 def resume(folder: Path, announce: Callable[[str], None] = print, **changes: object) -> Path:
@@ -60,14 +64,32 @@ def resume(folder: Path, announce: Callable[[str], None] = print, **changes: obj
     `changes` replace fields of its configuration that do not touch results (tracking_uri, address, ...).
     """
     config = config_of(folder).model_copy(update={k: v for k, v in changes.items() if v is not None})
-    return _carry_out(plan(config), folder, read(folder / "record.jsonl"), announce)
+    Record(folder / RECORD).close()  # raises if it cannot be written, or a sweep is doing so
+    return _carry_out(plan(config), folder, announce, resumed=True)
 
 
 def config_of(folder: Path) -> SweepConfig:
-    """The configuration a sweep was started with. Raises ValueError when the folder holds no sweep."""
-    if not (folder / "record.jsonl").exists():
-        raise ValueError(f"{folder} holds no sweep (no record.jsonl); name the folder of one")
-    return SweepConfig(**yaml.safe_load((folder / "config.yaml").read_text()))
+    """The configuration a sweep was started with, wherever its folder is now. Raises ValueError when it holds no
+    sweep."""
+    file = folder / CONFIG
+    if not file.exists():
+        raise ValueError(f"{folder} holds no sweep (no {CONFIG}); name the folder of one")
+    here = {"out": folder.absolute().parent, "name": folder.absolute().name}
+    return checked(SweepConfig, read_yaml(file) | here, str(file))
+
+
+def anywhere(config: SweepConfig) -> SweepConfig:
+    """The same configuration for every working directory: all paths in it absolute."""
+    sets = [f"folder:{Path(name.removeprefix('folder:')).absolute()}" if name.startswith("folder:") else name
+            for name in config.datasets]  # fmt: skip
+    paths = {
+        "datasets": sets,
+        "data_root": config.data_root.absolute(),
+        "out": config.out.absolute(),
+        "spaces": {method: file.absolute() for method, file in config.spaces.items()},
+        "fid_weights": config.fid_weights and config.fid_weights.absolute(),
+    }
+    return config.model_copy(update=paths)
 
 
 def default_tracking(config: SweepConfig) -> str:
@@ -75,23 +97,27 @@ def default_tracking(config: SweepConfig) -> str:
     return config.tracking_uri or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
 
 
-def _carry_out(planned: Plan, folder: Path, history: list[Event], announce: Callable[[str], None]) -> Path:
-    # Imported here: Ray takes a second, and wrong input should be told at once.
-    from sweep.orchestrate import Conductor, cluster, run
-    from sweep.screen import screen
-
+def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], resumed: bool) -> Path:
     config = planned.config
     uri = default_tracking(config)
     tracking.check(uri)
     resources = of_this_machine(config) if config.address is None else None
     prepare_metrics(planned, resources)
+
+    # Imported here: Ray takes a second, and wrong input should be told at once.
+    from sweep.orchestrate import Conductor, cluster, run
+    from sweep.screen import screen
+
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
     with cluster(config.address, resources) as found:
         resources = resources or Resources.of(config, *found)
-        if not history:
-            _write_setting(planned, folder)
-        studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
-        with Record(folder / "record.jsonl") as record, screen(planned, resources, folder) as shown:
+        with Record(folder / RECORD) as record, screen(planned, resources, folder) as shown:
+            history = read(record.path)  # with the lock: nobody adds to it any more
+            if history and not resumed:
+                raise ValueError(f"{folder} holds another sweep by now; choose another --name")
+            if not history:
+                _write_setting(planned, folder)
+            studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
             sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
             opening = record.append(
                 "sweep", sweep=sweep, resumed=bool(history), config=_public(config), studies=[s.spec.to_record() for s in planned.studies],
@@ -102,8 +128,11 @@ def _carry_out(planned: Plan, folder: Path, history: list[Event], announce: Call
             tracker = tracking.Tracker(folder, uri, config.experiment)
             try:
                 run(conductor)
+            except KeyboardInterrupt:
+                pass  # it came before Tune listened; what is left to do stands in the record
             finally:
                 record.append("finish", outcome="done" if conductor.done else "interrupted")
+                shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
                 collect(folder, conductor.trials)
                 write_tables(folder)
                 write_report(folder)
@@ -125,11 +154,12 @@ def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
 
 
 def _write_setting(planned: Plan, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(_public(planned.config), sort_keys=False))
     for splits in planned.splits.values():
         few = torch.tensor(splits.valid.images[:64])
         save_grid(as_images(few), folder / "real" / f"{splits.name}.png")
+    part = folder / f".{CONFIG}.part"
+    part.write_text(yaml.safe_dump(_public(planned.config), sort_keys=False))
+    part.rename(folder / CONFIG)  # whole or absent
 
 
 def _public(config: SweepConfig) -> dict:

@@ -19,10 +19,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweep.plan import Plan, Planned
-from sweep.record import Event, Record, Trials
+from sweep.record import Event, Record, Trial, Trials
 from sweep.resources import Resources
 from sweep.study import Study
-from sweep.worker import TrialWorker
+from sweep.worker import CHECKPOINT, TrialWorker, epochs_saved
 
 Listener = Callable[[Event, Trials], None]
 
@@ -58,6 +58,19 @@ class Conductor:
         """True once every trial of the plan has ended."""
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
+    def settle(self) -> None:
+        """What a driver that died had left between two lines of the record: trials that had reached their end get
+        it now, and are not run again; checkpoints that know more epochs than the record are dropped, or those
+        epochs would never be told."""
+        for trial in list(self.waiting):
+            if trial.epoch >= self.plan.config.epochs:
+                self._end(trial, "complete", "", trial.epoch, None)
+            elif not self.studies[trial.study].goes_on(trial.number):
+                self._end(trial, "pruned", self._behind(trial.epoch), trial.epoch, None)
+            elif epochs_saved(self._checkpoint(trial)) > trial.epoch:
+                self._checkpoint(trial).unlink()
+        self.waiting = deque(trial for trial in self.waiting if trial.state == "running")
+
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """The next trial for Ray to run, or None while enough are under way."""
         if len(self.running) >= self.resources.ahead:
@@ -79,23 +92,24 @@ class Conductor:
 
     def hear(self, ray_id: str, told: dict[str, Any]) -> bool:
         """Takes in what a worker tells; returns whether its trial goes on."""
-        name = self.running[ray_id]
-        trial = self.trials.trials[name]
+        trial = self._trial(ray_id)
         study = self.studies[trial.study]
-        if told["rows"]:
-            self._tell("report", trial=name, rows=told["rows"])
+        rows = [row for row in told["rows"] if row["epoch"] not in trial.rows]  # others were trained again
+        if rows:
+            self._tell("report", trial=trial.name, rows=rows)
         state, reason = told["state"], told["reason"]
         goes_on = told["value"] is None or study.report(trial.number, told["epoch"], told["value"])
         if state is None and not goes_on:
-            state, reason = "pruned", f"behind the best 1/{self.plan.config.factor} at epoch {told['epoch']}"
+            state, reason = "pruned", self._behind(told["epoch"])
         if state is None:
             return True
-        self._end(ray_id, state, reason, told["epoch"], told["worker"])
+        del self.running[ray_id]
+        self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
         return False
 
     def restarted(self, ray_id: str) -> None:
         """Ray starts a trial again whose process or node was lost; the worker goes on from its own checkpoint."""
-        trial = self.trials.trials[self.running[ray_id]]
+        trial = self._trial(ray_id)
         self._tell(
             "start", trial=trial.name, study=trial.study, number=trial.number, values=trial.values,
             origin=trial.origin, seed=trial.seed, attempt=trial.attempt + 1,
@@ -104,14 +118,23 @@ class Conductor:
     def lost(self, ray_id: str, reason: str) -> None:
         """Ray has given a trial up, after all retries."""
         if ray_id in self.running:
-            self._end(ray_id, "failed", reason, self.trials.trials[self.running[ray_id]].epoch, None)
+            trial = self._trial(ray_id)
+            del self.running[ray_id]
+            self._end(trial, "failed", reason, trial.epoch, None)
 
-    def _end(self, ray_id: str, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
-        name = self.running.pop(ray_id)
-        trial = self.trials.trials[name]
+    def _trial(self, ray_id: str) -> Trial:
+        return self.trials.trials[self.running[ray_id]]
+
+    def _checkpoint(self, trial: Trial) -> Path:
+        return self.folder / "trials" / trial.name / CHECKPOINT
+
+    def _behind(self, epoch: int) -> str:
+        return f"behind the best 1/{self.plan.config.factor} at epoch {epoch}"
+
+    def _end(self, trial: Trial, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
         self.studies[trial.study].end(trial.number, state)
-        self._tell("end", trial=name, state=state, epoch=epoch, reason=reason, worker=worker)
-        (self.folder / "trials" / name / "checkpoint.pt").unlink(missing_ok=True)
+        self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
+        self._checkpoint(trial).unlink(missing_ok=True)
 
     def _tell(self, event: str, **fields: Any) -> None:
         told = self.record.append(event, **fields)
@@ -190,17 +213,19 @@ class _Recoveries(tune.Callback):
 def run(conductor: Conductor) -> None:
     """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up."""
     plan, resources = conductor.plan, conductor.resources
+    conductor.settle()
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record has it all
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
         "TUNE_MAX_PENDING_TRIALS_PG": str(resources.ahead),
         "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
     refs = {name: ray.put(splits) for name, splits in plan.splits.items()}
     request = tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": resources.gpus}])
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), request)
-    with _terminated_as_interrupted():
+    with _stopped_by_signals():
         tune.run(
             trainable,
             name="ray",
@@ -229,17 +254,24 @@ class _Silence(tune.ProgressReporter):
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM (preemption, `docker stop`) ends the sweep as cleanly as Ctrl-C does."""
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly; a second Ctrl-C ends it at once."""
 
     def interrupt(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.kill(os.getpid(), signal.SIGUSR1)  # Tune stops on it, once it listens
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ours = {
+        signal.SIGINT: interrupt,
+        signal.SIGTERM: interrupt,
+        signal.SIGUSR1: signal.default_int_handler,  # until Tune listens
+    }
+    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

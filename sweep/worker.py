@@ -7,6 +7,7 @@ runs the trial next, after a crash, a lost node or a resumed sweep, finds it the
 import math
 import os
 import socket
+import sys
 import time
 import traceback
 import warnings
@@ -25,6 +26,7 @@ from trainables.saved import save_grid
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
 SAVE_SECONDS = 60.0
 KEPT_DATASETS = 2  # on a device, per process
+CHECKPOINT = "checkpoint.pt"  # in the folder of a trial
 
 
 def shared(images: np.ndarray) -> torch.Tensor:
@@ -32,6 +34,16 @@ def shared(images: np.ndarray) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
         return torch.from_numpy(images)
+
+
+def epochs_saved(checkpoint: Path) -> int:
+    """The epochs that a checkpoint spares; 0 where there is none, and for one that cannot be read, too many."""
+    if not checkpoint.exists():
+        return 0
+    try:
+        return torch.load(checkpoint, mmap=True, weights_only=True)["position"]["epoch"]
+    except Exception:  # torch.load lets those of zip and pickle through
+        return sys.maxsize
 
 
 class TrialWorker(tune.Trainable):
@@ -52,34 +64,33 @@ class TrialWorker(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         """Must not raise for what is the trial's own fault: it is told as a result in the first step."""
-        self.trial, self.reports = config, None
+        self.trial, self.reports, self.reported = config, None, None
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
         """Trains until the next evaluation, or for a few seconds; never marks itself done: the driver decides."""
         rows: list[dict[str, Any]] = []
-        told = {"rows": rows, "state": None, "reason": "", "value": None}
+        told = {"rows": rows, "state": None, "reason": "", "value": None, "epoch": 0}
         start = time.monotonic()
         try:
             if self.reports is None:
                 self.reports = self._fit()
                 self.saved_at = start
+            self._save_reported()
             for report in self.reports:
                 rows.append(self._row(report))
+                self.reported, told["epoch"] = report, report.epoch
                 last = report.epoch == self.trial["fit"]["epochs"]
                 if report.evaluation is not None:
-                    told["value"] = report.metrics[self.trial["metric"]]
+                    told["value"] = self._value(report)
                     self._keep_pictures(report)
                 if last:
                     told["state"] = "complete"
-                    self._keep_model(report)
-                elif report.evaluation is not None or time.monotonic() - self.saved_at > SAVE_SECONDS:
-                    report.save(self.folder / "checkpoint.pt")
-                    self.saved_at = time.monotonic()
+                    save(report.method, Config(**self.trial["fit"]), self.folder)
                 if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
                     break
         except Diverged as divergence:
-            told |= {"state": "diverged", "reason": str(divergence)}
+            told |= {"state": "diverged", "reason": str(divergence), "epoch": divergence.epoch}
         except torch.OutOfMemoryError as error:
             told |= {"state": "out_of_memory", "reason": str(error).splitlines()[0]}
         except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
@@ -88,15 +99,16 @@ class TrialWorker(tune.Trainable):
             told |= {"state": "failed", "reason": reason}
         if told["state"] is not None:
             self._release()
-        told["epoch"] = rows[-1]["epoch"] if rows else 0
         told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
         return {"told": [told]}  # in a list: Ray flattens dicts and would keep statistics of every number
 
     def _fit(self):
         self.folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self.folder.glob("*.part"):  # by a process that was killed
+            half_written.unlink()
         config = Config(**self.trial["fit"])
         images, evaluator = self._data(config.dataset)
-        checkpoint = self.folder / "checkpoint.pt"
+        checkpoint = self.folder / CHECKPOINT
         resume = checkpoint if checkpoint.exists() else None
         return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
 
@@ -122,16 +134,26 @@ class TrialWorker(tune.Trainable):
             row["recipes"] = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
         return row
 
+    def _value(self, report: Report) -> float:
+        metric = self.trial["metric"]
+        if not math.isfinite(report.metrics[metric]):
+            raise Diverged(report.stage, report.epoch, metric, "not finite")
+        return report.metrics[metric]
+
     def _keep_pictures(self, report: Report) -> None:
         for name, picture in report.evaluation.pictures.items():
             save_grid(picture, self.folder / f"{name}.png")
 
-    def _keep_model(self, report: Report) -> None:
-        save(report.method, Config(**self.trial["fit"]), self.folder)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+    def _save_reported(self) -> None:
+        """Saves where the last step ended. Not sooner: that Ray asks for another step means that the record has
+        what the last one told, and a checkpoint must never be ahead of the record, or its epochs were lost."""
+        due = time.monotonic() - self.saved_at > SAVE_SECONDS
+        if self.reported is not None and (self.reported.evaluation is not None or due):
+            self.reported.save(self.folder / CHECKPOINT)
+            self.saved_at = time.monotonic()
 
     def _release(self) -> None:
-        self.reports = None
+        self.reports = self.reported = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
