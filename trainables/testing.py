@@ -198,7 +198,7 @@ class Move:
 
 
 def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[Move]:
-    """Every turn of a short training, as the engine plays it; each is shown to `look` as soon as it is over."""
+    """Every turn of a short training, as the engine plays it; each is shown to `look` once it is over."""
     training = subject.training()
     method = training.method
     seen: list[Move] = []
