@@ -12,6 +12,7 @@ import warnings
 
 import torch
 from pytorch_fid.fid_score import calculate_frechet_distance
+from threadpoolctl import threadpool_limits
 
 from trainables.metrics import Moments, frechet_distance
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads)  # SciPy's
     warnings.simplefilter("ignore", DeprecationWarning)  # pytorch_fid's use of SciPy
     generator = torch.Generator().manual_seed(0)
     a, b = moments(1, generator), moments(1.1, generator)
