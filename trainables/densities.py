@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as ScikitMixture
 from torch import Tensor, nn
 
 from trainables.losses import gaussian_log_prob
@@ -74,6 +72,9 @@ class GaussianMixture(Density):
         self.register_buffer("degraded", torch.zeros(()))  # 1: more regularised, 2: diagonal
 
     def fit(self, codes: Tensor, seed: int) -> None:
+        from sklearn.exceptions import ConvergenceWarning  # takes two seconds to import, and few methods need it
+        from sklearn.mixture import GaussianMixture as ScikitMixture
+
         points = codes.double().cpu().numpy()  # (N, D)
         if not np.isfinite(points).all():
             raise FloatingPointError("codes are not finite")

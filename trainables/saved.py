@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from torchvision.utils import make_grid, save_image
 
 from trainables.catalog import find
 from trainables.config import Config
 from trainables.method import Method
+
+GAP = 2  # white pixels around the pictures of a grid
 
 
 def save(method: Method, config: Config, folder: Path) -> None:
@@ -39,8 +41,20 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
 
 
 def save_grid(images: torch.Tensor, path: Path, columns: int = 8) -> None:
-    """Images (N, C, H, W) in [0, 1] as one PNG; small ones are enlarged without smoothing."""
+    """Images (N, C, H, W) in [0, 1], C of 1 or 3, as one PNG; small ones are enlarged without smoothing.
+
+    torchvision can do this, but importing it takes every process of a sweep two seconds.
+    """
     scale = max(1, 64 // images.shape[-1])
-    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    pixels = (255 * images.detach().cpu().clamp(0, 1)).round().byte()
+    pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    n, channels, height, width = pixels.shape
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    down, right = height + GAP, width + GAP
+    sheet = torch.full((channels, GAP + rows * down, GAP + columns * right), 255, dtype=torch.uint8)
+    for i, picture in enumerate(pixels):
+        top, left = GAP + i // columns * down, GAP + i % columns * right
+        sheet[:, top : top + height, left : left + width] = picture
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(make_grid(images, nrow=columns, padding=2, pad_value=1.0), path)
+    Image.fromarray(sheet.permute(1, 2, 0).squeeze(-1).numpy()).save(path)
