@@ -21,7 +21,7 @@ def find(name: str) -> type[Method]:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
+            if not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # the user's module exists and misses something of its own
             raise ValueError(f"method {name!r}: there is no module {module_name!r} to import") from error
         found = getattr(module, class_name, None)
