@@ -285,7 +285,7 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[
     try:
         if address is None:
             ray.init(
-                num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+                num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
                 _node_ip_address="127.0.0.1", **quiet,
             )  # fmt: skip
         else:

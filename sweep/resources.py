@@ -15,13 +15,8 @@ class Resources:
     cpus: int  # per trial
     gpus: float  # per trial
     slots: int  # trials at a time
-    total_cpus: int
+    ahead: int  # trials that may be under way or waiting
     total_gpus: int
-
-    @property
-    def ahead(self) -> int:
-        """Trials that may be under way or waiting: one more than run, so that no process idles between two."""
-        return self.slots + 1
 
     @classmethod
     def of(cls, config: SweepConfig, total_cpus: int, total_gpus: int) -> "Resources":
@@ -30,7 +25,8 @@ class Resources:
         A cluster that grows with demand shows nothing at first: `concurrent` then says how far it may grow.
         """
         if config.address is not None and config.concurrent is not None:
-            return cls(config.cpus_per_trial or 1, config.gpus_per_trial or 0.0, config.concurrent, total_cpus, total_gpus)
+            slots = config.concurrent
+            return cls(config.cpus_per_trial or 1, config.gpus_per_trial or 0.0, slots, slots, total_gpus)
         if total_cpus == 0:
             raise ValueError(
                 f"the cluster at {config.address} has no CPU for trials yet; if it grows with demand, say with "
@@ -45,14 +41,17 @@ class Resources:
             )
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"gpus_per_trial = {gpus:g}; allowed: a fraction up to 1, or whole GPUs")
-        on_gpus = int(total_gpus / gpus) if gpus else total_cpus
+        on_gpus = total_cpus
+        if gpus:
+            on_gpus = total_gpus * int(1 / gpus) if gpus < 1 else int(total_gpus / gpus)  # none spans two GPUs
         cpus = config.cpus_per_trial or max(1, total_cpus // (config.concurrent or on_gpus))
         if cpus > total_cpus:
             raise ValueError(f"cpus_per_trial = {cpus}, but there are {total_cpus} CPU cores; ask for fewer")
         slots = min(on_gpus, total_cpus // cpus)
         if config.concurrent:
             slots = min(slots, config.concurrent)
-        return cls(cpus, gpus, slots, total_cpus, total_gpus)
+        # One more than there is room for, so that no process idles between two trials.
+        return cls(cpus, gpus, slots, slots + 1, total_gpus)
 
 
 def of_this_machine(config: SweepConfig) -> Resources:
