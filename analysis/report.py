@@ -421,6 +421,9 @@ def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
         commands["draw 64 images from a winner"] = (
             f"python -m sweep sample {folder} {chosen} -n 64 --out grid.png"
         )
+    if (sweep.folder.parent / "mlflow.db").exists():
+        store = f"sqlite:///{(sweep.folder.parent / 'mlflow.db').absolute()}"
+        commands["compare runs in MLflow"] = f"mlflow ui --backend-store-uri {store}"
     commands["write this page anew"] = f"python -m sweep report {folder}"
     commands["open the tables in a notebook"] = (
         f"SWEEP_FOLDER={sweep.folder} jupyter lab analysis/sweep.ipynb"

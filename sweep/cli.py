@@ -134,8 +134,9 @@ def command_board(flags: argparse.Namespace) -> None:
 
 def command_track(flags: argparse.Namespace) -> None:
     """bring MLflow up to date, or a sweep into another server"""
-    uri = flags.tracking_uri or launch.default_tracking(launch.config_of(flags.sweep))
-    done = tracking.track(flags.sweep, uri)
+    config = launch.config_of(flags.sweep)
+    uri = flags.tracking_uri or launch.default_tracking(config)
+    done = tracking.track(flags.sweep, uri, config.experiment)
     say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")
 
 

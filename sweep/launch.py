@@ -133,10 +133,12 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
             finally:
                 record.append("finish", outcome="done" if conductor.done else "interrupted")
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
-                collect(folder, conductor.trials)
-                write_tables(folder)
-                write_report(folder)
-                missing = tracker.close(DRAIN_SECONDS)
+                try:
+                    collect(folder, conductor.trials)
+                    write_tables(folder)
+                    write_report(folder)
+                finally:
+                    missing = tracker.close(DRAIN_SECONDS)
     if missing:
         announce(missing)
     return folder

@@ -252,7 +252,8 @@ class Study:
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
         if self.spec.sampler == "tpe":
-            sampler = optuna.samplers.TPESampler(seed=seed)
+            # Optuna's own 10 random trials first would be all of a small budget.
+            sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
         oracle = optuna.create_study(sampler=sampler)

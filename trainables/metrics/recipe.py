@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 
 from pydantic import BaseModel, ConfigDict
@@ -43,5 +44,11 @@ class Recipe(BaseModel):
             dtype="float32 features of 8-bit images, float64 moments",
             grey="replicated to 3 channels" if extractor.channels == 3 else "as it is",
             sampler=sampler,
-            versions={name: version(name) for name in ("torch", "torchvision", "pytorch-fid")},
+            versions=_versions(),
         )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of what a feature depends on; looked up once, for that reads files."""
+    return {name: version(name) for name in ("torch", "torchvision", "pytorch-fid")}
