@@ -63,17 +63,14 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
 
     ValueError: the data set has no labels, or no images.
     """
-    if len(splits.shape) != 3:
-        raise ValueError(f"{splits.name} holds points, not images; no --metric applies to it")
-    name, network = _shipped(splits)
+    network = _shipped(splits)
     if network is None:
-        _labelled(splits)
-        name = splits.name
+        _check(splits)
         key = cache.digest(splits.train.images, splits.train.labels, RECIPE)
         network = cache.cached(f"classifier-{key}.safetensors", lambda: train(splits, device), _load, _save)
     network = frozen(network, device)
     return Extractor(
-        name=f"classifier-{name}",
+        name=f"classifier-{splits.name}",
         metric="fcd",
         dims=FEATURES,
         channels=splits.shape[0],
@@ -87,7 +84,7 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     """A classifier trained on the training split alone; the process's own random state is left as it was."""
-    _labelled(splits)
+    _check(splits)
     images = torch.tensor(splits.train.images, device=device)  # (N, C, H, W) uint8
     labels = torch.tensor(splits.train.labels, device=device)  # (N,)
     with torch.random.fork_rng(devices=[]):
@@ -124,17 +121,19 @@ def accuracy(network: Classifier, split: Split) -> float:
     return right / len(split.images)
 
 
-def _shipped(splits: Splits) -> tuple[str, Classifier | None]:
+def _shipped(splits: Splits) -> Classifier | None:
     """The shipped classifier whose test images these are: a name alone may be that of a folder."""
     path = SHIPPED / f"{splits.name}.safetensors"
     if path.is_file():
         with safe_open(path, framework="pt") as file:
             if file.metadata()["test_images"] == cache.digest(splits.test.images):
-                return splits.name, _load(path)
-    return splits.name, None
+                return _load(path)
+    return None
 
 
-def _labelled(splits: Splits) -> None:
+def _check(splits: Splits) -> None:
+    if len(splits.shape) != 3:
+        raise ValueError(f"{splits.name} holds points, not images; no --metric applies to it")
     if splits.train.labels is None:
         raise ValueError(f"{splits.name} has no labels to train a classifier on; use --metric fid")
 
