@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainables.catalog import find
-from trainables.config import Config
+from trainables.config import Config, checked
 from trainables.method import Method
 
 GAP = 2  # white pixels around the pictures of a grid
@@ -26,17 +27,22 @@ def save(method: Method, config: Config, folder: Path) -> None:
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     """The method saved in a folder, ready to `sample(n)`, `reconstruct(x)` and `encode(x)`.
 
-    Raises ValueError when the folder holds no saved method.
+    Raises ValueError when the folder holds no saved method, or one that is made otherwise today.
     """
     folder = Path(folder)
     try:
         description = json.loads((folder / "config.json").read_text())
-        config = Config(**description["config"])
+        config = checked(Config, description["config"], "config.json")
         state = load_file(folder / "model.safetensors", device=str(device))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no saved method ({error})") from error
     method = find(config.method)(config.hyper, tuple(description["shape"])).to(device)
-    method.load_state_dict(state)
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{folder}: its weights do not fit {config.method}; load them with the code that saved them"
+        ) from error
     return method.eval()
 
 

@@ -1,0 +1,274 @@
+"""Evaluation: the same code for every method, right for models of which the answer is known."""
+
+import copy
+import math
+
+import pytest
+import torch
+from test_contract import arguments
+from torch import Tensor, nn
+
+from trainables import Config, Evaluator, find, fit, names
+from trainables.datasets import Splits, load
+from trainables.densities import Density, StandardNormal
+from trainables.evaluate import GRID, NotFinite, finite, fit_densities
+from trainables.method import Loss, Method, Posterior, as_images
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    return load("digits", "unused")
+
+
+@pytest.fixture(scope="module")
+def evaluator(digits, tmp_path_factory) -> Evaluator:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return Evaluator(digits, samples=200)
+
+
+@pytest.fixture(scope="module")
+def train_images(digits) -> Tensor:
+    return torch.tensor(digits.train.images[:200])
+
+
+def built(name: str, **values) -> Method:
+    cls = find(name)
+    torch.manual_seed(0)
+    return cls(cls.Hyper(**(arguments(name)["values"] | values)), (1, 8, 8))
+
+
+class Replay(Density):
+    """Draws from given codes, in order."""
+
+    def __init__(self, codes: Tensor):
+        super().__init__()
+        self.register_buffer("codes", codes)
+
+    def sample(self, n: int) -> Tensor:
+        return self.codes[torch.randperm(len(self.codes))[:n]]
+
+
+class Mirror(Method):
+    """Codes are the pixels themselves: reconstructions are perfect."""
+
+    class Hyper(Method.Hyper):
+        pass
+
+    def build(self, nets) -> None:
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior(x.flatten(1))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.clamp(0, 1).unflatten(1, self.shape)
+
+    def loss(self, x: Tensor) -> Loss:
+        return Loss(self.shift, {})
+
+
+def mirror(densities: dict[str, Density]) -> Mirror:
+    method = Mirror(Mirror.Hyper(latent_dim=64, learning_rate=1, batch_size=1, network="mlp_4"), (1, 8, 8))
+    method.densities = nn.ModuleDict(densities)
+    return method
+
+
+# Every method
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_method_gets_finite_numbers_under_the_right_names(name, evaluator, train_images):
+    method = built(name)
+    told = evaluator(method, train_images)
+    assert told.broken == ""
+    assert {"valid/fcd", "valid/fcd_reconstruction", "valid/mse", "valid/active_dims"} <= set(told.metrics)
+    assert ("valid/kl" in told.metrics) == (method.encode(as_images(train_images[:2])).log_var is not None)
+    for metric, value in told.metrics.items():
+        assert isinstance(value, float) and math.isfinite(value), f"{metric} = {value!r}"
+        assert metric.startswith(("valid/", "density/"))
+    assert len(told.vectors["code_variance"]) == 4
+    assert set(told.recipes) == {metric for metric in told.metrics if metric.startswith("valid/fcd")}
+    for picture in told.pictures.values():
+        assert picture.shape[1:] == (1, 8, 8) and picture.min() >= 0 and picture.max() <= 1
+    assert len(told.pictures["samples"]) == len(told.pictures["reconstructions"]) == GRID
+
+
+def test_the_same_model_gets_the_same_numbers_whatever_was_drawn_before(evaluator, train_images):
+    method = built("rae_l2", components=2)
+    torch.manual_seed(1)
+    one = evaluator(method, train_images)
+    method.train()
+    torch.manual_seed(2)
+    two = evaluator(copy.deepcopy(method), train_images)
+    assert one.metrics == two.metrics and one.vectors == two.vectors
+    assert all(torch.equal(one.pictures[name], two.pictures[name]) for name in one.pictures)
+
+
+def test_another_seed_gives_another_estimate(evaluator, train_images):
+    other = copy.copy(evaluator)
+    other.seed = 1
+    method = built("vae")
+    assert (
+        other(method, train_images).metrics["valid/fcd"]
+        != evaluator(method, train_images).metrics["valid/fcd"]
+    )
+
+
+# Models of which the answer is known
+
+
+def test_a_perfect_reconstruction_has_no_error_and_no_distance(evaluator, train_images):
+    told = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
+    assert told.metrics["valid/mse"] == 0
+    assert told.metrics["valid/fcd_reconstruction"] == pytest.approx(0, abs=1e-3)
+    assert told.metrics["valid/fcd"] > 10
+
+
+def test_mse_is_the_mean_over_pixels_and_images(evaluator, train_images, digits):
+    method = mirror({"prior": StandardNormal(64)})
+    method.decode = lambda z: torch.zeros(len(z), 1, 8, 8)
+    x = torch.tensor(digits.valid.images).double() / 255
+    told = evaluator(method, train_images)
+    assert told.metrics["valid/mse"] == pytest.approx(x.square().mean().item(), rel=1e-5)
+
+
+def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, train_images, digits):
+    real = as_images(torch.tensor(digits.valid.images)).flatten(1)
+    chance = torch.Generator().manual_seed(0)
+    noise = torch.rand(real.shape, generator=chance)
+    blurred = (real + 0.3 * noise).clamp(0, 1)
+    method = mirror({"noise": Replay(noise), "blurred": Replay(blurred), "real": Replay(real)})
+    told = evaluator(method, train_images)
+    worst, middle, best = (told.metrics[f"valid/fcd{tail}"] for tail in ("", "_blurred", "_real"))
+    assert 10 * best < middle < worst
+    samplers = {metric: recipe.sampler for metric, recipe in told.recipes.items()}
+    assert samplers == {
+        "valid/fcd": "noise",
+        "valid/fcd_blurred": "blurred",
+        "valid/fcd_real": "real",
+        "valid/fcd_reconstruction": "reconstruction",
+    }
+    assert told.recipes["valid/fcd"].n == 200 and told.recipes["valid/fcd"].reference_n == len(real)
+
+
+def test_a_collapsed_model_has_no_active_dimension_and_no_kl(evaluator, train_images):
+    method = built("vae")
+    with torch.no_grad():
+        method.encoder[-1].weight.zero_()
+        method.encoder[-1].bias.zero_()  # q(z|x) = N(0, I) for every x
+    told = evaluator(method, train_images)
+    assert told.metrics["valid/active_dims"] == 0
+    assert told.metrics["valid/kl"] == pytest.approx(0, abs=1e-6)
+    assert told.vectors["kl_per_dim"] == pytest.approx([0.0] * 4, abs=1e-6)
+    assert told.vectors["code_variance"] == pytest.approx([0.0] * 4, abs=1e-6)
+
+
+def test_active_dimensions_are_counted(evaluator, train_images):
+    method = built("vae")
+    with torch.no_grad():
+        method.encoder[-1].weight.mul_(torch.tensor([100.0, 0, 100, 0, 0, 0, 0, 0])[:, None])
+        method.encoder[-1].bias.zero_()
+    assert evaluator(method, train_images).metrics["valid/active_dims"] == 2
+
+
+def test_grids_pair_originals_with_reconstructions(evaluator, train_images, digits):
+    told = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
+    pairs = told.pictures["reconstructions"]
+    assert torch.equal(pairs[0::2], pairs[1::2])
+    assert torch.equal(pairs[0::2], as_images(torch.tensor(digits.valid.images[: GRID // 2])))
+
+
+def test_the_test_split_is_told_under_its_own_name(digits, train_images):
+    told = Evaluator(digits, split="test", samples=50)(built("vae"), train_images)
+    assert {name.split("/")[0] for name in told.metrics} == {"test"}
+    assert told.recipes["test/fcd"].split == "test" and told.recipes["test/fcd"].reference_n == 300
+
+
+# What is broken
+
+
+@pytest.mark.parametrize(
+    "name, part, what",
+    [
+        ("vae", "decoder", "samples"),
+        ("vae", "encoder", "reconstructions"),
+        ("wae", "encoder", "reconstructions"),
+        ("rae_l2", "encoder", "codes"),
+    ],
+)
+def test_a_broken_model_is_named_and_gets_no_numbers(name, part, what, evaluator, train_images):
+    method = built(name)
+    with torch.no_grad():
+        next(getattr(method, part).parameters()).fill_(torch.nan)
+    told = evaluator(method, train_images)
+    assert told.broken == what and told.metrics == {} and told.pictures == {}
+
+
+class Hopeless(Density):
+    ex_post = True
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        raise FloatingPointError("no mixture fits the codes")
+
+
+def test_a_density_that_finds_no_fit_breaks_the_model_not_the_program(evaluator, train_images):
+    told = evaluator(mirror({"prior": Hopeless()}), train_images)
+    assert told.broken == "no mixture fits the codes" and told.metrics == {}
+
+
+def test_finite_passes_and_names():
+    good = torch.ones(3)
+    assert finite(good, "codes") is good
+    for bad in (math.nan, math.inf):
+        with pytest.raises(NotFinite, match="codes"):
+            finite(torch.tensor([1.0, bad]), "codes")
+
+
+# Densities that are fitted ex post
+
+
+class Spy(StandardNormal):
+    ex_post = True
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        self.seen, self.seed = codes, seed
+
+
+def test_ex_post_densities_see_the_codes_of_the_training_split(evaluator, train_images):
+    spy, learnt = Spy(64), StandardNormal(64)
+    method = mirror({"spy": spy, "learnt": learnt})
+    told = evaluator(method, train_images)
+    assert torch.equal(spy.seen, as_images(train_images).flatten(1)) and spy.seed == evaluator.seed
+    assert not hasattr(learnt, "seen") and told.density_fit_seconds >= 0
+    assert fit_densities(method, train_images[:3], seed=9) >= 0
+    assert len(spy.seen) == 3 and spy.seed == 9
+
+
+def test_codes_are_posterior_means():
+    method = built("vae")
+    method.densities["spy"] = Spy(4)
+    images = load("digits", "unused").train.images[:1200]  # more than one batch
+    fit_densities(method.eval(), torch.tensor(images), seed=0)
+    with torch.no_grad():
+        means = method.encode(as_images(torch.tensor(images))).mean
+    torch.testing.assert_close(method.densities["spy"].seen, means)
+
+
+def test_flags_of_the_fit_are_told(evaluator, train_images):
+    told = evaluator(built("gae", components=2), train_images)
+    assert told.metrics["density/gmm_degraded"] == 0.0 and told.metrics["density/gmm_converged"] in (0.0, 1.0)
+
+
+# With fit
+
+
+def test_a_few_epochs_on_digits_beat_an_untrained_model(evaluator, digits):
+    images = torch.tensor(digits.train.images)
+    values = arguments("gae")["values"] | {"batch_size": 50, "components": 2}
+    config = Config(method="gae", dataset="digits", values=values, epochs=3)
+    first, *_, last = fit(config, images, evaluator, evaluate_at=(1,))
+    for metric in ("valid/fcd_reconstruction", "valid/mse"):
+        assert last.metrics[metric] < first.metrics[metric]
+    assert last.metrics["time/evaluate_seconds"] > first.metrics["time/evaluate_seconds"] > 0
+    assert last.metrics["time/density_fit_seconds"] > 0

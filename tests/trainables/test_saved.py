@@ -1,0 +1,139 @@
+"""Methods on disk: whole, without pickle, and told in one line when something is missing."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from trainables import Config, fit, load, save
+from trainables.evaluate import fit_densities
+from trainables.saved import save_grid
+from trainables.testing import glance, made_up
+
+VALUES = {
+    "latent_dim": 4,
+    "learning_rate": 5e-3,
+    "batch_size": 8,
+    "network": "mlp_32_16",
+    "likelihood": "bce",
+}
+GAE = Config(method="gae", dataset="made-up", values=VALUES, epochs=2)
+IMAGES = made_up((1, 8, 8), 20)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A trained and saved GAE."""
+    *_, last = fit(GAE, IMAGES, glance)
+    save(last.method, GAE, tmp_path / "winners" / "gae")
+    return tmp_path / "winners" / "gae"
+
+
+def test_a_loaded_method_is_the_saved_one(folder):
+    *_, last = fit(GAE, IMAGES, glance)
+    loaded = load(folder)
+    x = IMAGES[:4].float() / 255
+    assert not loaded.training
+    for look in (lambda m: m.sample(6), lambda m: m.reconstruct(x), lambda m: m.encode(x).mean):
+        torch.manual_seed(0)
+        one = look(last.method)
+        torch.manual_seed(0)
+        assert torch.equal(one, look(loaded))
+    assert loaded.hyper == last.method.hyper and loaded.shape == (1, 8, 8)
+
+
+def test_the_fitted_density_is_saved_too(folder):
+    fresh = load(folder)
+    before = fresh.densities["gmm"].means.clone()
+    fit_densities(fresh, IMAGES, seed=0)
+    assert torch.equal(fresh.densities["gmm"].means, before) and before.any()
+
+
+def test_a_folder_holds_tensors_and_json_and_nothing_else(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    told = json.loads((folder / "config.json").read_text())
+    assert Config(**told["config"]) == GAE and told["shape"] == [1, 8, 8]
+    assert set(load_file(folder / "model.safetensors")) == set(load(folder).state_dict())
+
+
+def test_a_method_from_outside_comes_back(tmp_path):
+    values = {"latent_dim": 4, "learning_rate": 1e-3, "batch_size": 8, "network": "mlp_32_16", "noise": 0.1}
+    config = Config(method="small_methods:TwoStage", dataset="made-up", values=values, epochs=2)
+    *_, last = fit(config, IMAGES)
+    save(last.method, config, tmp_path)
+    assert type(load(tmp_path)) is type(last.method)
+
+
+def spoil_config(folder, change) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    change(told)
+    (folder / "config.json").write_text(json.dumps(told))
+
+
+SPOILS = [
+    (lambda f: (f / "config.json").unlink(), "holds no saved method"),
+    (lambda f: (f / "model.safetensors").unlink(), "holds no saved method"),
+    (lambda f: (f / "config.json").write_text("{"), "holds no saved method"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"half"), "holds no saved method"),
+    (lambda f: spoil_config(f, lambda told: told.pop("config")), "holds no saved method"),
+    (
+        lambda f: spoil_config(f, lambda told: told["config"].update(epoch=3)),
+        "unknown key 'epoch'; did you mean 'epochs'",
+    ),
+    (
+        lambda f: spoil_config(f, lambda told: told["config"]["values"].pop("likelihood")),
+        "gae: likelihood is missing",
+    ),
+    (
+        lambda f: spoil_config(f, lambda told: told["config"].update(method="gea")),
+        "method 'gea' is not known",
+    ),
+    (lambda f: spoil_config(f, lambda told: told["config"]["values"].update(latent_dim=5)), "do not fit"),
+    (lambda f: save_file({"a": torch.ones(1)}, f / "model.safetensors"), "do not fit"),
+]
+
+
+@pytest.mark.parametrize("spoil, words", SPOILS)
+def test_what_cannot_be_loaded_is_told_in_one_line(folder, spoil, words):
+    spoil(folder)
+    with pytest.raises(ValueError, match=words) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="nowhere holds no saved method"):
+        load(tmp_path / "nowhere")
+
+
+# Grids
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
+def test_a_grid_is_a_png_of_all_pictures_in_rows(tmp_path, channels, mode):
+    images = torch.zeros(5, channels, 64, 64)
+    images[3] = 0.5
+    save_grid(images, tmp_path / "deep" / "grid.png", columns=2)
+    grid = Image.open(tmp_path / "deep" / "grid.png")
+    assert grid.mode == mode and grid.size == (2 + 2 * 66, 2 + 3 * 66)
+    channel = grid if channels == 1 else grid.getchannel(0)
+    assert channel.getpixel((0, 0)) == 255  # the gap
+    assert channel.getpixel((2 + 5, 2 + 5)) == 0
+    assert channel.getpixel((2 + 66 + 5, 2 + 66 + 5)) == 128  # picture 3: second row, second column
+    assert channel.getpixel((2 + 66 + 5, 2 + 2 * 66 + 5)) == 255  # no sixth picture
+
+
+def test_small_pictures_are_enlarged_pixel_by_pixel(tmp_path):
+    image = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
+    save_grid(image, tmp_path / "grid.png")
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.size == (68, 68)
+    assert [grid.getpixel(at) for at in ((2, 2), (33, 33), (34, 33), (34, 34))] == [0, 0, 255, 0]
+
+
+def test_values_beyond_black_and_white_are_cut(tmp_path):
+    save_grid(torch.tensor([-3.0, 3.0])[:, None, None, None].expand(2, 1, 64, 64), tmp_path / "grid.png")
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.getpixel((10, 10)) == 0 and grid.getpixel((76, 10)) == 255
