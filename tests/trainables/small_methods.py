@@ -117,9 +117,7 @@ class Pretrained(Method):
     @torch.no_grad()
     def fit_clusters(self, images: Tensor) -> None:
         codes = self.encode(as_images(images)).mean.double().cpu().numpy()  # (N, D)
-        found = ScikitMixture(
-            self.hyper.components, covariance_type="diag", random_state=int(torch.randint(2**31, ()))
-        )
+        found = ScikitMixture(self.hyper.components, covariance_type="diag", random_state=int(torch.randint(2**31, ())))
         found.fit(codes)
         mixture = self.densities["mixture"]
         mixture.logits.copy_(torch.from_numpy(found.weights_).log())
@@ -253,9 +251,7 @@ class Gated(Method):
                 players=(
                     Player((self.encoder,), alone["encoder"], own, "encoder"),
                     Player((self.decoder,), alone["decoder"], own, "decoder"),
-                    Player(
-                        (self.features, self.verdict), alone["critic"], own, "critic", gate=self.critic_waits
-                    ),
+                    Player((self.features, self.verdict), alone["critic"], own, "critic", gate=self.critic_waits),
                 ),
                 joint=self.losses,
             ),

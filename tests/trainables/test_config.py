@@ -192,9 +192,7 @@ def flags(*argv: str) -> Flags:
 
 
 def test_flags_are_the_fields_of_the_model():
-    got = flags(
-        "vae", "--data-root", "elsewhere", "--fast", "--datasets", "a", "b", "--values", "beta=1e-3", "k=rbf"
-    )
+    got = flags("vae", "--data-root", "elsewhere", "--fast", "--datasets", "a", "b", "--values", "beta=1e-3", "k=rbf")
     assert got == Flags(
         method="vae",
         data_root=Path("elsewhere"),

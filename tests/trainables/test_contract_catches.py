@@ -174,9 +174,7 @@ class Vandal(VAE):
     """Makes its inputs in place, in the caller's images."""
 
     def stages(self, epochs):
-        return (
-            replace(super().stages(epochs)[0], inputs=lambda images: images.div_(2, rounding_mode="floor")),
-        )
+        return (replace(super().stages(epochs)[0], inputs=lambda images: images.div_(2, rounding_mode="floor")),)
 
 
 class Counting(VAE):
@@ -324,7 +322,7 @@ def test_the_caller_may_know_better_values():
 def test_guesses_are_legal_and_new():
     it = subject(VAE, changes={})
     assert list(testing.others(it, "likelihood")) == ["sse"]
-    assert list(testing.others(it, "batch_size")) == [9, 7, 16, 4, 80, 1]
+    assert list(testing.others(it, "batch_size")) == [9, 1, 16, 4, 7]
     assert list(testing.others(it, "clip")) == [1.0, 0.5]
     assert list(testing.others(it, "network")) == ["mlp_24", "mlp_24_12"]
 

@@ -35,9 +35,7 @@ def covariance(x: Tensor) -> Tensor:
 def test_samples_have_the_moments_of_scikits(kind):
     codes = clustered(3000)
     density = fitted(codes, 3, kind)
-    scikit = ScikitMixture(3, covariance_type=kind, init_params="k-means++", random_state=0).fit(
-        codes.double().numpy()
-    )
+    scikit = ScikitMixture(3, covariance_type=kind, init_params="k-means++", random_state=0).fit(codes.double().numpy())
     theirs = torch.from_numpy(scikit.sample(100_000)[0])
     torch.manual_seed(0)
     ours = density.sample(100_000)

@@ -21,10 +21,8 @@ def digits() -> Splits:
 
 
 @pytest.fixture(scope="module")
-def evaluator(digits, tmp_path_factory) -> Evaluator:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return Evaluator(digits, samples=200)
+def evaluator(digits) -> Evaluator:
+    return Evaluator(digits, samples=200)
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +107,7 @@ def test_another_seed_gives_another_estimate(evaluator, train_images):
     other = copy.copy(evaluator)
     other.seed = 1
     method = built("vae")
-    assert (
-        other(method, train_images).metrics["valid/fcd"]
-        != evaluator(method, train_images).metrics["valid/fcd"]
-    )
+    assert other(method, train_images).metrics["valid/fcd"] != evaluator(method, train_images).metrics["valid/fcd"]
 
 
 # Models of which the answer is known

@@ -320,9 +320,7 @@ def trained(name: str, epochs: int, **own) -> list[Tensor]:
 
 def test_trained_without_penalties_rae_is_gae_and_wae_begins_like_it():
     assert_equal(trained("rae_l2", 3, **WEIGHTLESS["rae_l2"]), trained("gae", 3))
-    assert_equal(
-        trained("wae", 1, **WEIGHTLESS["wae"]), trained("gae", 1)
-    )  # its prior draws change later orders
+    assert_equal(trained("wae", 1, **WEIGHTLESS["wae"]), trained("gae", 1))  # its prior draws change later orders
 
 
 def test_trained_at_beta_1_beta_vae_is_vae():
@@ -339,9 +337,7 @@ def test_trained_at_beta_1_beta_vae_is_vae():
     ],
 )
 def test_at_unit_weights_a_method_is_the_vae(name, own, likelihood):
-    assert_equal(
-        loss_and_gradients(built(name, likelihood, **own)), loss_and_gradients(built("vae", likelihood))
-    )
+    assert_equal(loss_and_gradients(built(name, likelihood, **own)), loss_and_gradients(built("vae", likelihood)))
 
 
 def test_at_alpha_1_info_vae_hears_nothing_of_the_kl():

@@ -28,9 +28,7 @@ def subject(name: str) -> Subject:
 
 
 def training(name: str, epochs: int = 6, **values) -> Training:
-    config = Config(
-        method=f"small_methods:{name}", dataset="made-up", values=SMALL | OWN[name] | values, epochs=epochs
-    )
+    config = Config(method=f"small_methods:{name}", dataset="made-up", values=SMALL | OWN[name] | values, epochs=epochs)
     return Training(config, made_up((1, 8, 8), 40))
 
 
@@ -45,9 +43,7 @@ def test_a_class_can_be_checked_by_itself(monkeypatch):
     monkeypatch.setattr("trainables.testing.CHECKS", (seen.append,))
     check_method(small_methods.TwoStage, SMALL | OWN["TwoStage"], shape=(3, 12, 12), changes={"noise": 2.0})
     (it,) = seen
-    assert it == Subject(
-        "small_methods:TwoStage", SMALL | OWN["TwoStage"], (3, 12, 12), changes={"noise": 2.0}
-    )
+    assert it == Subject("small_methods:TwoStage", SMALL | OWN["TwoStage"], (3, 12, 12), changes={"noise": 2.0})
 
 
 def test_the_critic_has_its_turns_between_the_others():
@@ -60,9 +56,7 @@ def test_the_generator_moves_the_encoder_alone_and_the_critic_leaves_it():
         whose = {name.split(".")[0] for name in move.moved}
         assert (
             whose
-            == {"autoencoder": {"encoder", "decoder"}, "critic": {"critic"}, "generator": {"encoder"}}[
-                move.player.name
-            ]
+            == {"autoencoder": {"encoder", "decoder"}, "critic": {"critic"}, "generator": {"encoder"}}[move.player.name]
         )
 
 

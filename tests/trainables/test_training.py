@@ -111,9 +111,7 @@ class Duel(Method):
         )  # fmt: skip
 
 
-def duel(
-    epochs: int = 1, n: int = 1, batch_size: int = 1, images: Tensor | None = None, **values
-) -> Training:
+def duel(epochs: int = 1, n: int = 1, batch_size: int = 1, images: Tensor | None = None, **values) -> Training:
     """A training of Duel on n points, all 1 unless given."""
     base = {"latent_dim": 1, "learning_rate": 0.1, "batch_size": batch_size, "network": "mlp_4"}
     config = Config(method=f"{__name__}:Duel", dataset="points", values=base | values, epochs=epochs)
@@ -183,9 +181,7 @@ def test_gradients_may_lie_in_memory_as_they_like(name, clip):
 
     def total(m: Odd) -> Tensor:
         across = torch.arange(12.0).view(4, 3)
-        return (
-            m.broadcast.sum() + (m.transposed.t() * across).sum() + (m.shared[0] + m.shared[1]).square().sum()
-        )
+        return m.broadcast.sum() + (m.transposed.t() * across).sum() + (m.shared[0] + m.shared[1]).square().sum()
 
     for _ in range(3):
         turn.step(Loss(total(odd), {}), torch.autograd.grad(total(odd), turn.parameters))
@@ -434,9 +430,7 @@ def test_the_epoch_of_a_stage_is_known_to_the_method_in_fractions():
     seen = []
     loss_a = training.method.loss_a
     for turn in training.turns:
-        object.__setattr__(
-            turn.player, "loss", lambda x: (seen.append(training.method.epoch.item()), loss_a(x))[1]
-        )
+        object.__setattr__(turn.player, "loss", lambda x: (seen.append(training.method.epoch.item()), loss_a(x))[1])
     training.run_epoch()
     assert seen == pytest.approx([0.0, 0.5])
     training.run_epoch()
@@ -635,9 +629,7 @@ def test_without_an_evaluator_reports_tell_of_the_training_only():
 
 
 def test_what_breaks_at_evaluation_is_divergence():
-    reports = fit(
-        vae_config(), made_up((1, 8, 8), 16), lambda m, i: Evaluation(broken="codes"), evaluate_at=(1,)
-    )
+    reports = fit(vae_config(), made_up((1, 8, 8), 16), lambda m, i: Evaluation(broken="codes"), evaluate_at=(1,))
     with pytest.raises(Diverged, match="stage train, epoch 1, codes: not finite at evaluation"):
         next(reports)
 

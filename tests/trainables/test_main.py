@@ -1,0 +1,66 @@
+"""`python -m trainables`: a value is walked from the command line to the loss; mistakes end in one line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from trainables.__main__ import main
+from trainables.flags import run
+from trainables.methods.beta_vae import BetaVAE
+
+QUICK = ["--dataset", "digits", "--samples", "20", "--epochs", "1", "--device", "cpu"]
+
+
+def test_a_value_walks_from_the_command_line_to_the_loss_and_into_the_saved_folder(tmp_path, capsys, monkeypatch):
+    seen = set()
+    loss = BetaVAE.loss
+    monkeypatch.setattr(BetaVAE, "loss", lambda self, x: (seen.add(self.hyper.beta), loss(self, x))[1])
+    out = tmp_path / "out"
+    main(["beta_vae", *QUICK, "--set", "beta=0.375", "network=mlp_16", "--seed", "7", "--out", str(out)])
+    assert seen == {0.375}
+    told = json.loads((out / "config.json").read_text())["config"]
+    assert told["values"]["beta"] == 0.375 and told["values"]["network"] == "mlp_16"
+    assert told["values"]["batch_size"] == 20  # the paper's point for digits
+    assert told["seed"] == 7 and told["dataset"] == "digits"
+    screen = capsys.readouterr().out
+    assert "epoch   1  train" in screen and "fcd_reconstruction" in screen and f"saved in {out}" in screen
+    for picture in ("samples.png", "reconstructions.png"):
+        assert Image.open(out / picture).size[0] > 100
+
+
+def test_a_divergence_is_told_as_a_result(capsys):
+    main(["vae", *QUICK, "--set", "learning_rate=1e30", "network=mlp_16", "batch_size=100", "likelihood=sse"])
+    assert "diverged: stage train, epoch 1, " in capsys.readouterr().out
+
+
+def test_values_may_come_from_a_file_of_ones_own(tmp_path, capsys):
+    space = tmp_path / "mine.toml"
+    values = '{ latent_dim = 2, learning_rate = 1e-3, batch_size = 100, network = "mlp_8", likelihood = "bce" }'
+    space.write_text(f'[[paper]]\nsource = "mine"\ndatasets = ["mnist"]\nvalues = {values}\n')
+    main(["trainables.methods.vae:VAE", *QUICK, "--values", str(space), "--out", str(tmp_path / "out")])
+    told = json.loads((tmp_path / "out" / "config.json").read_text())["config"]
+    assert told["values"]["latent_dim"] == 2
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["vea"], "method 'vea' is not known; did you mean 'vae'?"),
+        (["vae", "--dataset", "digit"], "digit"),
+        (["vae", "--set", "bata=1"], "vae: unknown key 'bata'"),
+        (["vae", "--set", "likelihood=mse"], "vae: likelihood = 'mse': input should be 'bce' or 'sse'"),
+        (["vae", "--epochs", "0"], "epochs = '0'"),
+        (["vae", "--metric", "fdi"], "metric = 'fdi': input should be 'fcd' or 'fid'"),
+        (["vae", "--epohcs", "3"], "unknown argument '--epohcs'; did you mean '--epochs'?"),
+        (["vae", "--values", "nowhere.toml"], "nowhere.toml: no [[paper]] point to start from"),
+        (["vae", "--set", "batch_size=5000"], "batch_size = 5000 is larger than the"),
+        (["vae", "--set", "network=resnot"], "network = 'resnot' is not known"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_code_2(argv, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("python -m trainables", main, argv)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
