@@ -37,15 +37,23 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
         flags = read_flags(RunFlags, argv, "sweep/run.py", about)
         config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
         if flags.resume is not None:
-            folder = launch.resume(flags.resume, say, tracking_uri=config.tracking_uri, address=config.address)
+            resume(flags, config)
         elif flags.dry_run:
             show_plan(config)
-            return
         else:
-            folder = launch.start(config, say)
-        show_end(folder)
+            conclude(launch.start(config, say))
 
     run("sweep/run.py", main, argv)
+
+
+def resume(flags: RunFlags, config: SweepConfig) -> None:
+    """Goes on with a sweep as it was configured. Raises ValueError for flags that would change it."""
+    if changing := flags.model_fields_set - {"resume", "tracking_uri", "address"}:
+        raise ValueError(
+            f"--resume goes on with a sweep as it was configured, got {', '.join(sorted(changing))} as well; "
+            "only --tracking-uri and --address may be given with it"
+        )
+    conclude(launch.resume(flags.resume, say, tracking_uri=config.tracking_uri, address=config.address))
 
 
 def say(text: str) -> None:
@@ -85,29 +93,40 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None, conso
         console.print(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
 
 
-def show_end(folder: Path) -> None:
-    """The leaderboard, and where and how to look further."""
+def conclude(folder: Path) -> None:
+    """Shows the end of a sweep; an interrupted one ends the program as Ctrl-C does, with exit code 130."""
+    if show_end(folder) != "done":
+        raise SystemExit(130)
+
+
+def show_end(folder: Path) -> str:
+    """The leaderboard, and where and how to look further. Returns the outcome: done, interrupted or running."""
     console = Console()
     done = read_sweep(folder)
     board = leaderboard(done)
     console.print(f"{leaderboard_text(board)}\n\n{headline(board)}\n", highlight=False, soft_wrap=True)
     config = launch.config_of(folder)
-    if done.meta["outcome"] != "done":
-        console.print(f"Interrupted; nothing is lost. Go on with:  python -m sweep resume {folder}", soft_wrap=True)
+    outcome = done.meta["outcome"]
+    if outcome != "done":
+        state = "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
+        console.print(f"{state} Go on with:  python -m sweep resume {folder}\n", soft_wrap=True)
     uri = tracking.redact(launch.default_tracking(config))
-    first = board.iloc[0]
-    for what, how in (
-        ("report", folder / "report.html"),
-        ("tables", f"{folder}/leaderboard.csv, trials.parquet, curves.parquet"),
-        ("samples", f"python -m sweep sample {folder} {first.method} --dataset {first.dataset} -n 64 --out grid.png"),
-        ("compare", f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri),
-    ):
+    ways = {
+        "report": folder / "report.html",
+        "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",
+        "compare": f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri,
+    }
+    if (first := board.iloc[0]).complete:
+        of = f"{first.method} --dataset {first.dataset}"
+        ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
+    for what, how in ways.items():
         console.print(f"{what:<8} {how}", highlight=False, soft_wrap=True)
+    return outcome
 
 
 def command_resume(flags: argparse.Namespace) -> None:
     """go on with an interrupted sweep"""
-    show_end(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+    conclude(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
 
 
 def command_sample(flags: argparse.Namespace) -> None:
