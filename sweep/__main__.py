@@ -1,6 +1,9 @@
 """`python -m sweep COMMAND`."""
 
-from sweep.cli import main
+try:
+    from sweep.cli import main
+except KeyboardInterrupt:  # the imports take seconds
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,10 @@ from pathlib import Path
 if Path(sys.path[0], "asha.py").exists():
     sys.path.pop(0)  # run as a script from a checkout: our modules are `sweep.record`, never a bare `record`
 
-from sweep.cli import sweep
+try:
+    from sweep.cli import sweep
+except KeyboardInterrupt:  # the imports take seconds
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     sweep(__doc__)
