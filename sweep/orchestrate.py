@@ -290,8 +290,9 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[
             )  # fmt: skip
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, OSError) as error:
-        raise ValueError(f"Ray at {address or 'this machine'} does not start ({error})") from error
+    except Exception as error:  # Ray raises bare ones, too
+        where = f"at {address} does not answer" if address else "does not start on this machine"
+        raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
     try:
         total = ray.cluster_resources()
         yield int(total.get("CPU", 0)), int(total.get("GPU", 0))
