@@ -19,6 +19,7 @@ from sweep.resources import of_this_machine
 from sweep.screen import duration
 from sweep.winners import load_winner
 from trainables import find, names
+from trainables.config import did_you_mean
 from trainables.flags import Parser, read_flags, run
 from trainables.saved import save_grid
 
@@ -134,6 +135,8 @@ def command_sample(flags: argparse.Namespace) -> None:
     if flags.n < 1:
         raise ValueError(f"-n {flags.n}: draw at least 1 image")
     method = load_winner(flags.sweep, flags.method, flags.dataset)
+    if flags.density not in (None, *method.densities):
+        raise ValueError(f"--density {flags.density} is not known; {flags.method} has {', '.join(method.densities)}")
     torch.manual_seed(flags.seed)
     save_grid(method.sample(flags.n, flags.density), flags.out)
     say(f"{flags.n} images in {flags.out}")
@@ -176,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m sweep", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for name, function in COMMANDS.items():
-        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        about = function.__doc__
+        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         if name != "list":
             sub.add_argument("sweep", type=Path, help="folder of the sweep")
         if name in ("resume", "track"):
@@ -192,7 +196,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             sub.add_argument("--out", type=Path, default=Path("samples.png"))
 
     def dispatch(argv: Sequence[str]) -> None:
-        flags = parser.parse_args(argv)
+        flags, unknown = parser.parse_known_args(argv)
+        if unknown:
+            options = [word for action in commands.choices[flags.command]._actions for word in action.option_strings]
+            raise ValueError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], options) or '; see --help'}")
         COMMANDS[flags.command](flags)
 
     run("python -m sweep", dispatch, argv)

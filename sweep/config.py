@@ -1,9 +1,9 @@
 """The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -58,6 +58,14 @@ class SweepConfig(BaseModel):
         if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
             raise ValueError("a sweep's name is the name of one folder: no slash, no leading dot")
         return name
+
+    @model_validator(mode="after")
+    def rung_within_budget(self) -> Self:
+        if self.first_rung is not None and self.first_rung > self.epochs:
+            raise ValueError(
+                f"first_rung = {self.first_rung} is beyond epochs = {self.epochs}; choose one of 1..{self.epochs}"
+            )
+        return self
 
     @property
     def rung_epoch(self) -> int:

@@ -41,8 +41,10 @@ def folder_for(config: SweepConfig) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder} cannot be written ({existing} does not allow it); choose another --out")
+    if not existing.is_dir():
+        raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written (we may not write {existing}); choose another --out")
     return folder
 
 

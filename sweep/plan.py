@@ -15,7 +15,7 @@ from sweep.config import SweepConfig
 from sweep.space import Choice, Fixed, Range, Space
 from sweep.study import Spec
 from trainables.catalog import find, label
-from trainables.config import Config, checked, hyper_fields
+from trainables.config import Config, checked, did_you_mean, hyper_fields
 from trainables.datasets import Splits, load
 from trainables.flags import scalar
 from trainables.training import Training
@@ -64,7 +64,8 @@ def plan(config: SweepConfig) -> Plan:
         find(method)
     unused = [method for method in config.spaces if method not in config.methods]
     if unused:
-        raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)})")
+        hint = did_you_mean(unused[0], config.methods)
+        raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
     splits = {
         name: load(name, config.data_root, size=config.image_size, channels=config.channels)
         for name in config.datasets
@@ -75,8 +76,7 @@ def plan(config: SweepConfig) -> Plan:
     studies = []
     for dataset, data in splits.items():
         for method in config.methods:
-            space = space_of(method, config).on(data.name, data.like)
-            space = space.with_fixed({key: scalar(value) for key, value in config.set.items()})
+            space = _pinned(space_of(method, config).on(data.name, data.like), method, config)
             spec = Spec(
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=config.trials,
                 epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
@@ -100,6 +100,13 @@ def space_of(method: str, config: SweepConfig) -> Space:
         return spaces.load(beside, fields)
     with as_file(files("search_spaces") / f"{method}.toml") as path:
         return spaces.load(path, fields)
+
+
+def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
+    try:
+        return space.with_fixed({key: scalar(value) for key, value in config.set.items()})
+    except ValueError as error:
+        raise ValueError(f"set: {method}: {error}") from None
 
 
 def _check(study: Planned, data: Splits) -> None:

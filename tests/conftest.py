@@ -1,6 +1,22 @@
 """What all tests share."""
 
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +28,183 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory) -> Iterator[Path]:
+    """No test reads or fills the user's own cache; references are computed once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("SWEEP_CACHE", str(cache))
+        yield cache
+
+
+class Program:
+    """A program of ours in a process of its own, with everything it starts; `output` is what it has printed."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]):
+        self.screen = folder / f"{uuid.uuid4().hex}.txt"
+        with self.screen.open("w") as screen:
+            self.process = subprocess.Popen(
+                command, cwd=folder, stdout=screen, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env=environment, process_group=0,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> str:
+        return self.screen.read_text()
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, seconds: float = 120) -> int:
+        return self.process.wait(seconds)
+
+    def ends_well(self, seconds: float = 120) -> str:
+        """What it printed until its end, which must be a good one."""
+        assert self.wait(seconds) == 0, self.output
+        assert "Traceback" not in self.output, self.output
+        return self.output
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """As a terminal does it: everything in the foreground hears the signal."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, of this one process."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Programs:
+    """Starts programs in the sweeps' usual surroundings, and leaves none behind."""
+
+    def __init__(self, folder: Path, tracking: Path):
+        self.folder = folder
+        self.ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets want a short path
+        self.mark = f"SWEEP_TEST={uuid.uuid4().hex}"
+        name, _, value = self.mark.partition("=")
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.environment = os.environ | threads | {name: value, "RAY_TMPDIR": str(self.ray)}
+        self.database, self.tracking = tracking, f"sqlite:///{tracking}"
+
+    def start(self, *command: object, folder: Path | None = None, **environment: str) -> Program:
+        command = [sys.executable, *map(str, command)]
+        return Program(command, folder or self.folder, self.environment | environment)
+
+    def sweep(self, *flags: object, script: Path = REPOSITORY / "sweep" / "run.py", **more: str) -> Program:
+        """`sweep/run.py` on the digits with tiny networks, into the folder `sweeps/quick`."""
+        return self.start(script, *TINY, "--tracking-uri", self.tracking, *flags, **more)
+
+    def resume(self, name: str = "quick", **more: str) -> Program:
+        return self.start("-m", "sweep", "resume", self.folder / "sweeps" / name, **more)
+
+    def runs(self, sweep: str) -> list[tuple[str | None, str, str]]:
+        """(trial, status, outcome) of MLflow's runs of a sweep; the parent's trial is None."""
+        return self._select(
+            "select trial.value, runs.status, outcome.value from runs"
+            " join tags sweep on sweep.run_uuid = runs.run_uuid and sweep.key = 'sweep_id'"
+            " join tags outcome on outcome.run_uuid = runs.run_uuid and outcome.key = 'outcome'"
+            " left join tags trial on trial.run_uuid = runs.run_uuid and trial.key = 'trial_id'"
+            " where sweep.value = ?",
+            sweep,
+        )
+
+    def rows(self, sweep: str) -> list[tuple[str, int, str]]:
+        """(trial, epoch, metric) of every row that MLflow holds of a sweep."""
+        return self._select(
+            "select trial.value, metrics.step, metrics.key from metrics"
+            " join tags sweep on sweep.run_uuid = metrics.run_uuid and sweep.key = 'sweep_id'"
+            " join tags trial on trial.run_uuid = metrics.run_uuid and trial.key = 'trial_id'"
+            " where sweep.value = ?",
+            sweep,
+        )
+
+    def params(self, sweep: str, trial: str) -> dict[str, str]:
+        """The parameters of a trial's run."""
+        return dict(
+            self._select(
+                "select params.key, params.value from params"
+                " join tags sweep on sweep.run_uuid = params.run_uuid and sweep.key = 'sweep_id'"
+                " join tags trial on trial.run_uuid = params.run_uuid and trial.key = 'trial_id'"
+                " where sweep.value = ? and trial.value = ?",
+                sweep,
+                trial,
+            )
+        )
+
+    def _select(self, question: str, *values: str) -> list[tuple]:
+        with contextlib.closing(sqlite3.connect(self.database)) as database:
+            return database.execute(question, values).fetchall()
+
+    def wait_for_processes(self, seconds: float = 30) -> None:
+        """Until all that was started here has ended, as it must after its driver did."""
+        until = time.monotonic() + seconds
+        while left := self._processes():
+            assert time.monotonic() < until, f"still running: {left}"
+            time.sleep(0.1)
+
+    def processes(self, pattern: str) -> list[int]:
+        """Processes started here, directly or not, whose command line matches."""
+        return [pid for pid, command in self._processes().items() if re.search(pattern, command)]
+
+    def _processes(self) -> dict[int, str]:
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ").strip()
+            except OSError:  # it has just ended, or is not ours
+                continue
+        return {pid: command for pid, command in found.items() if command}  # no zombies
+
+    def close(self) -> None:
+        until = time.monotonic() + 10
+        while (left := self._processes()) and time.monotonic() < until:
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+        shutil.rmtree(self.ray, ignore_errors=True)
+
+
+TINY = [
+    "--set", "network=mlp_32_16", "latent_dim=4", "--samples", "100", "--epochs", "9", "--trials", "3",
+    "--cpus-per-trial", "1", "--name", "quick",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tracking_database(tmp_path_factory) -> Path:
+    """One database for all tests, for it takes seconds to make."""
+    return tmp_path_factory.mktemp("tracking") / "mlflow.db"
+
+
+@pytest.fixture
+def programs(tmp_path, tracking_database) -> Iterator[Programs]:
+    found = Programs(tmp_path, tracking_database)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def module_programs(tmp_path_factory, tracking_database) -> Iterator[Programs]:
+    found = Programs(tmp_path_factory.mktemp("sweeps"), tracking_database)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool], float], None]:
+    """Waits until something holds."""
+
+    def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < until, "it never came true"
+            time.sleep(0.1)
+
+    return wait

@@ -1,0 +1,300 @@
+"""Whatever can be known to be wrong ends a program before it begins: one line, exit code 2, nothing written."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sweep import cli
+from sweep.record import Record
+
+REPOSITORY = Path(__file__).parents[2]
+POINT = "latent_dim = 4, learning_rate = 1e-3, batch_size = 20, network = 'mlp_8', likelihood = 'bce'"
+SPACE = f"""[[paper]]
+source = "made up"
+datasets = ["digits"]
+values = {{ {POINT} }}
+[space]
+learning_rate = {{ low = 1e-4, high = 1e-2, log = true }}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A working directory from which neither Ray nor the network can be reached."""
+
+    def no_network(*_, **__):
+        raise OSError("there is no network here")
+
+    def no_ray(*_, **__):
+        raise AssertionError("was not refused: Ray would have been started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    orchestrate = SimpleNamespace(Conductor=None, cluster=no_ray, run=None)
+    monkeypatch.setitem(sys.modules, "sweep.orchestrate", orchestrate)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(place, capsys) -> Callable[..., str]:
+    """Runs a command line, which must be refused, and returns the line that it is refused with."""
+
+    def run(*argv: object, program: Callable = lambda argv: cli.sweep("about", argv)) -> str:
+        before = everything_in(place)
+        with pytest.raises(SystemExit) as end:
+            program([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert end.value.code == 2
+        assert err.count("\n") == 1 and err.endswith("\n"), err
+        assert "Traceback" not in err and out == ""
+        assert everything_in(place) == before
+        return err
+
+    return run
+
+
+def everything_in(place: Path) -> dict[Path, bytes | None]:
+    """All files and folders but those where data sets and weights are kept."""
+    found = {path.relative_to(place): path for path in sorted(place.rglob("*"))}
+    return {
+        name: path.read_bytes() if path.is_file() else None
+        for name, path in found.items()
+        if name.parts[0] not in ("data", "torch", "cache")
+    }
+
+
+WRONG = {
+    # command line: words that the answer must contain, in this order
+    # methods
+    "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? known: beta_vae, gae,",
+    "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
+    "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
+    "--methods sweep.plan:Plan": "sweep.plan has no class Plan that is a Method",
+    "--methods": "argument --methods: expected at least one argument",
+    # data sets
+    "--datasets digit": "'digit' did you mean 'digits'",
+    "--datasets digits digits": "digits stands twice",
+    "--datasets mnist": "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing download failed network",
+    "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
+    "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
+    # metric
+    "--metric fdi": "metric = 'fdi' 'fcd' 'fid'",
+    "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
+    "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
+    # flags and keys
+    "--trails 5": "unknown argument '--trails'; did you mean '--trials'?",
+    "--trial 5": "unknown argument '--trial'; did you mean '--trials'?",
+    "vae": "unknown argument 'vae'",
+    "--trials": "argument --trials: expected one argument",
+    "--set bata=1 --methods beta_vae": "beta_vae unknown key 'bata'; did you mean 'beta'?",
+    "--set beta=1 --methods beta_vae vae": "vae unknown key 'beta'; known are batch_size, clip,",
+    "--set beta": "--set 'beta': write KEY=VALUE",
+    "--set beta=much --methods beta_vae": "beta_vae beta = 'much' is not a finite number",
+    "--set beta=nan --methods beta_vae": "beta_vae beta = nan is not a finite number",
+    "--set network=mpl_3": "network = 'mpl_3' is not known; allowed: mlp_WIDTH",
+    "--set likelihood=gauss": "likelihood = 'gauss' 'bce' or 'sse'",
+    "--searcher grid": "searcher = 'grid' 'tpe' or 'random'",
+    # values out of range
+    "--trials 0": "trials = '0': greater than or equal to 1",
+    "--trials -3": "trials = '-3': greater than or equal to 1",
+    "--trials many": "trials = 'many': valid integer",
+    "--trials 2.5": "trials = '2.5': valid integer",
+    "--epochs 0": "epochs = '0': greater than or equal to 1",
+    "--samples 0": "samples = '0': greater than or equal to 2",
+    "--samples -5": "samples = '-5': greater than or equal to 2",
+    "--factor 1": "factor = '1': greater than or equal to 2",
+    "--first-rung 0": "first_rung = '0': greater than or equal to 1",
+    "--first-rung 30 --epochs 9": "first_rung = 30 epochs = 9",
+    "--seed -1": "seed = '-1': greater than or equal to 0",
+    "--retries -1": "retries = '-1': greater than or equal to 0",
+    "--image-size 0 --datasets digits": "image_size = '0': greater than or equal to 1",
+    "--channels 2": "channels = '2': 1 or 3",
+    "--set latent_dim=0": "vae-digits latent_dim = 0: greater than or equal to 1",
+    "--set latent_dim=2.5": "vae-digits latent_dim = 2.5: integer",
+    "--set learning_rate=0": "vae-digits learning_rate = 0.0: greater than 0",
+    "--set learning_rate=-1e-3": "vae-digits learning_rate = -0.001: greater than 0",
+    "--set batch_size=0": "vae-digits batch_size = 0: greater than or equal to 1",
+    "--set batch_size=5000": "vae-digits batch_size 5000 larger than the training images --set batch_size=N",
+    "--methods info_vae --set lambda_=0.5": "info_vae-digits alpha + lambda_ = 0.5 is below 1 raise lambda_",
+    # search spaces
+    "--spaces vae": "--spaces 'vae': write KEY=VALUE",
+    "--spaces vea=space.toml": "spaces: 'vea' is not among the methods (vae, did you mean 'vae'?",
+    "--spaces vae=nowhere.toml": "nowhere.toml: cannot be read (No such file or directory)",
+    "--spaces vae=malformed.toml": "malformed.toml: line 1",
+    "--spaces vae=outside.toml": "outside.toml: [[paper]] 1: learning_rate = 0.5 is outside [space] 0.0001..0.01",
+    "--spaces vae=misspelt.toml": "misspelt.toml: [space]: unknown key 'latentdim'; did you mean 'latent_dim'?",
+    # resources
+    "--gpus-per-trial 64": "gpus_per_trial = 64, but there are GPUs; ask for at most that, or 0 for CPU only",
+    "--cpus-per-trial 4096": "cpus_per_trial = 4096, but there are CPU cores; ask for fewer",
+    "--gpus-per-trial -1": "gpus_per_trial = '-1': greater than or equal to 0",
+    "--concurrent 0": "concurrent = '0': greater than or equal to 1",
+    # where it is kept
+    "--out file/sweeps": "file/sweeps cannot be written file is not a folder); choose another --out",
+    "--out file": "cannot be written file is not a folder); choose another --out",
+    "--name older": "sweeps/older holds a sweep; choose another --name, or go on with `python -m sweep resume",
+    "--name notes": "sweeps/notes exists and is not an empty folder; choose another --name",
+    "--name a/b": "name = 'a/b': a sweep's name is the name of one folder: no slash",
+    "--name ..": "name = '..': no leading dot",
+    # tracking
+    "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
+    "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",
+    "--tracking-uri mlruns": "--tracking-uri mlruns is not an address of a tracking server; give sqlite:///",
+    "--tracking-uri sqlite:///file/mlflow.db": "cannot be created: file is not a folder",
+    "--experiment=": "experiment = '': at least 1 character",
+    # configuration files
+    "--config nowhere.yaml": "--config nowhere.yaml: cannot be read (No such file or directory)",
+    "--config sweeps": "--config sweeps: cannot be read (Is a directory)",
+    "--config malformed.yaml": "--config malformed.yaml: is not YAML",
+    "--config list.yaml": "--config list.yaml: holds no keys; write `key: value` lines",
+    "--config empty.yaml": "--config empty.yaml: holds no keys",
+    "--config misspelt.yaml": "misspelt.yaml: unknown key 'trails'; did you mean 'trials'?",
+    "--config misspelt.yaml --epochs 3": "unknown key 'trails'; did you mean 'trials'?",
+    "--config negative.yaml": "negative.yaml: epochs = -1: greater than or equal to 1",
+    # sweeps to go on with
+    "--resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
+    "--resume sweeps/notes": "sweeps/notes holds no sweep (no config.yaml); name the folder of one",
+    "--resume sweeps/older --trials 9": "--resume goes on with a sweep as it was configured, got trials as well",
+    "--resume sweeps/older --dry-run": "--resume goes on with a sweep as it was configured, got dry_run as well",
+    "--resume sweeps/damaged": "sweeps/damaged/record.jsonl: line 1 is not an event; repair or remove it",
+    "--resume sweeps/edited": "sweeps/edited/config.yaml: unknown key 'trails'; did you mean 'trials'?",
+}  # fmt: skip
+
+
+@pytest.fixture
+def surroundings(place) -> None:
+    """Files that the command lines below name."""
+    (place / "file").write_text("not a folder")
+    files = {
+        "malformed.toml": "[[paper]",
+        "outside.toml": SPACE.replace("learning_rate = 1e-3", "learning_rate = 0.5"),
+        "misspelt.toml": SPACE + "latentdim = [2, 4]\n",
+        "malformed.yaml": "methods: [vae\nepochs: {",
+        "list.yaml": "- vae\n",
+        "empty.yaml": "",
+        "misspelt.yaml": "trails: 4\n",
+        "negative.yaml": "epochs: -1\n",
+    }
+    for name, text in files.items():
+        (place / name).write_text(text)
+    for name, config, record in (
+        ("older", "methods: [vae]\n", ""),
+        ("damaged", "methods: [vae]\n", "{}\n{}\n"),
+        ("edited", "trails: 4\n", ""),
+    ):
+        folder = place / "sweeps" / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(config)
+        with Record(folder / "record.jsonl"):
+            pass
+        (folder / "record.jsonl").write_text(record)
+    (place / "sweeps" / "notes").mkdir()
+    (place / "sweeps" / "notes" / "todo.txt").write_text("nothing")
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_command_line(refused, surroundings, line):
+    told = refused(*line.split())
+    assert told.startswith("sweep/run.py: error: ")
+    position = 0
+    for word in WRONG[line].split():
+        found = told.find(word, position)
+        assert found >= 0, f"{word!r} is missing or comes too early in: {told}"
+        position = found + len(word)
+
+
+def test_missing_and_damaged_data_files(refused, place):
+    raw = place / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(b"not what you expect")
+    told = refused("--datasets", "mnist", "--data-root", place / "data")
+    assert "data/MNIST/raw/train-images-idx3-ubyte" in told and "is no idx file of 3 dimensions; delete it" in told
+
+
+def test_a_damaged_picture_is_named(refused, pictures):
+    (pictures / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
+    told = refused("--datasets", f"folder:{pictures}", "--image-size", 8)
+    assert "pictures/a/broken.jpg" in told and "cannot be read" in told
+
+
+def test_two_data_sets_of_one_name(refused, pictures, place):
+    shutil.copytree(pictures, place / "more" / "pictures")
+    told = refused("--datasets", f"folder:{pictures}", "folder:more/pictures", "--image-size", 8)
+    assert "two data sets are both called 'pictures'; rename one folder" in told
+
+
+def test_a_folder_without_classes_has_no_classifier(refused, pictures):
+    told = refused("--datasets", f"folder:{pictures / 'a'}", "--set", "batch_size=5")
+    assert "a has no labels to train a classifier on; use --metric fid" in told
+
+
+@pytest.mark.parametrize("content", [b"not weights", {"conv.weight": torch.zeros(2)}])
+def test_a_weights_file_that_is_none(refused, place, content):
+    weights = place / "weights.pth"
+    weights.write_bytes(content) if isinstance(content, bytes) else torch.save(content, weights)
+    told = refused("--metric", "fid", "--fid-weights", weights)
+    assert "weights.pth does not hold the weights of the FID's network; expected pt_inception-2015-12-05" in told
+
+
+def test_a_sweep_that_somebody_else_is_writing(refused, surroundings, place):
+    with Record(place / "sweeps" / "older" / "record.jsonl"):
+        told = refused("--resume", "sweeps/older")
+    assert f"is being written by process {os.getpid()} on " in told and "wait for that sweep" in told
+
+
+def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # permissions do not bind those who test as root
+    assert f"we may not write {place}); choose another --out" in refused("--out", "sweeps")
+
+
+COMMANDS = {
+    "": "the following arguments are required: COMMAND",
+    "smaple": "argument COMMAND: invalid choice: 'smaple'",
+    "resume": "the following arguments are required: sweep",
+    "resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
+    "resume sweeps/older --trials 4": "unknown argument '--trials'; see --help",
+    "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
+    "report sweeps/nowhere": "sweeps/nowhere",
+    "report sweeps/notes": "sweeps/notes",
+    "board sweeps/notes": "sweeps/notes",
+    "track sweeps/notes": "sweeps/notes holds no sweep (no config.yaml); name the folder of one",
+    "track sweeps/older --tracking-uri nonsense": "--tracking-uri nonsense is not an address",
+    "sample sweeps/nowhere vae": "sweeps/nowhere: there is no winner for 'vae'; winners: none yet",
+    "sample sweeps/older vae -n 0": "-n 0: draw at least 1 image",
+    "sample sweeps/older vae -n many": "argument -n: invalid int value: 'many'",
+    "sample sweeps/older vae --desnity gmm": "unknown argument '--desnity'; did you mean '--density'?",
+    "sample sweeps/older vae --dens gmm": "unknown argument '--dens'; did you mean '--density'?",
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_wrong_command(refused, surroundings, line):
+    told = refused(*line.split(), program=cli.main)
+    assert told.startswith("python -m sweep: error: ") and COMMANDS[line] in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [[REPOSITORY / "sweep" / "run.py"], ["-m", "sweep", "resume"]])
+def test_as_a_program_of_its_own(tmp_path, command):
+    done = subprocess.run([sys.executable, *command, "--trails", "5"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "--trails" in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_ray_address_that_does_not_answer(tmp_path, programs):
+    sweep = programs.sweep("--address", "127.0.0.1:9")
+    assert sweep.wait() == 2
+    first, last = sweep.output.splitlines()
+    assert first == "starting Ray at 127.0.0.1:9 ..."
+    assert last.startswith("sweep/run.py: error: Ray at 127.0.0.1:9 does not answer")
+    assert not (tmp_path / "sweeps").exists()
