@@ -113,9 +113,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     for event in _events(path):
         fold.add(event)
     if not fold.studies:
-        raise ValueError(
-            f"{path}: no line tells of a sweep and its studies; the file is empty or something else"
-        )
+        raise ValueError(f"{path}: no line tells of a sweep and its studies; the file is empty or something else")
     return fold.sweep(folder)
 
 
@@ -129,9 +127,7 @@ def newest_sweep() -> Path:
         records = sorted(root.glob(f"sweeps/*/{RECORD}"), key=lambda record: record.stat().st_mtime)
         if records:
             return records[-1].parent
-    raise ValueError(
-        f"no sweep under {here}/sweeps or {here.parent}/sweeps; run one first, or name its folder"
-    )
+    raise ValueError(f"no sweep under {here}/sweeps or {here.parent}/sweeps; run one first, or name its folder")
 
 
 def read_published(paper: str, table: int | str) -> pd.DataFrame:
@@ -331,9 +327,7 @@ class _Fold:
                 real,
             ),
         }
-        table = pd.DataFrame(
-            {name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()}
-        )
+        table = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
         knobs = dict.fromkeys(knob for study in self.studies.values() for knob in study.space)
         knobs |= dict.fromkeys(knob for _, trial in trials for knob in trial.values)
         more = {f"hyper/{knob}": _column([trial.values.get(knob) for _, trial in trials]) for knob in knobs}

@@ -83,9 +83,7 @@ def themed_svg(figure: Figure) -> str:
         figure.savefig(text, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg ") :]
-    svg = re.sub(
-        r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL
-    )
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
     svg = re.sub(rf'<g id="{_TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
     # Names of groups would repeat in a page with several pictures; nothing refers to them.
@@ -103,9 +101,7 @@ _TITLES = "trials:"  # an element with this in its id is a group of marks, and t
 def _with_titles(group: re.Match) -> str:
     """A group of marks, each of which says which trial it is to who points at it."""
     titles = iter(group[1].split("|"))
-    return "<g>" + re.sub(
-        r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2]
-    )
+    return "<g>" + re.sub(r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2])
 
 
 def _slim(encoded: str) -> str:
@@ -148,15 +144,11 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
         ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **_bold())
         said = f"{hand_tuned_words(row)} → {measured(row.tuned) if row.complete else 'none complete'}"
         change = change_words(row) if math.isfinite(row.improvement_percent) else ""
-        ax.text(
-            0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain()
-        )
+        ax.text(0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain())
         ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **_bold())
         hand, tuned = row.hand_tuned, row.tuned
         if math.isfinite(tuned) and math.isfinite(hand):
-            ax.plot(
-                [hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2
-            )
+            ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
         elif math.isfinite(tuned):  # the hand-tuned point has no value: it lies beyond every scale
             ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
             ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
@@ -169,9 +161,7 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
             ax.plot(tuned, line, marker, ms=size, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
     metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
     note = ", log scale" if ax.get_xscale() == "log" else ""
-    ax.set_xlabel(
-        f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5
-    )
+    ax.set_xlabel(f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5)
     return figure
 
 
@@ -212,9 +202,7 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     if hand is not None:
         course = courses.loc[[hand.name]].dropna(axis=1)
         _curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
-        ax.plot(
-            course.iloc[0], course.columns, "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False
-        )
+        ax.plot(course.iloc[0], course.columns, "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False)
     if best is not None:
         course = courses.loc[[best.name]]
         _curves(ax, course, [PAPER], 5, zorder=2.5)
@@ -302,9 +290,7 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     return figure
 
 
-def slices(
-    sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None
-) -> Figure | None:
+def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
     """A metric (the objective if None) against each searched hyperparameter, a panel each.
 
     Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
@@ -371,14 +357,10 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
         ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > RASTER_FROM)
     if hand is not None and hand["trial"] in lines:
         line = lines[hand["trial"]]
-        ax.plot(
-            line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3
-        )
+        ax.plot(line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3)
     if best is not None and best["trial"] in lines:
         line = lines[best["trial"]]
-        ax.plot(
-            line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4
-        )
+        ax.plot(line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4)
     _scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
     _scale(ax.yaxis, curves["value"])
     _title(ax, f"{short_metric(metric)} by epoch")
@@ -519,9 +501,7 @@ def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> 
             ax.tick_params(labelleft=False)
 
 
-def _points(
-    ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float
-) -> None:
+def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
     """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
     trials, x = trials[x.notna()], x[x.notna()]
     many = len(trials) > RASTER_FROM
@@ -560,10 +540,7 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
         labels = [str(choice) for choice in spec["choices"]]
         # Trials with the same choice would hide each other: spread them by their number, the same every time.
         spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
-        x = (
-            pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index)
-            + spread
-        )
+        x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
         at = labels.index(str(hand)) if str(hand) in labels else None
         ax.set_xlim(-0.6, len(labels) - 0.4)
         shown = _roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)

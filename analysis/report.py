@@ -125,10 +125,8 @@ def data_uri(path: Path) -> str:
     if max(picture.size) > LARGEST_GRID:
         picture.thumbnail((LARGEST_GRID, LARGEST_GRID), Image.Resampling.LANCZOS)
     red, green, blue = picture.split()
-    if red.tobytes() == green.tobytes() == blue.tobytes():
-        picture = red.quantize(16)
-    else:
-        picture = picture.quantize(256)
+    grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    picture = red.quantize(16) if grey else picture.quantize(256)
     return plots.png_uri(picture)
 
 
@@ -233,9 +231,7 @@ def _study(sweep: Sweep, study: Study, row: dict) -> dict:
         "epochs": study.epochs,
         "rungs": ", ".join(map(str, study.rungs)),
         "pictures": [
-            (_svg(figure, f"{row['method']}: {caption}"), caption)
-            for figure, caption in pictures
-            if figure is not None
+            (_svg(figure, f"{row['method']}: {caption}"), caption) for figure, caption in pictures if figure is not None
         ],
     }
 
@@ -277,21 +273,15 @@ def _warnings(sweep: Sweep) -> list[str]:
     """What a reader must know before trusting the numbers."""
     warnings = []
     if sweep.meta["outcome"] != "done":
-        warnings.append(
-            f"This sweep is not finished ({sweep.meta['outcome']}); the numbers below are of so far."
-        )
+        warnings.append(f"This sweep is not finished ({sweep.meta['outcome']}); the numbers below are of so far.")
     if sweep.meta["unreadable_lines"]:
         count = sweep.meta["unreadable_lines"]
         lines = "line" if count == 1 else "lines"
-        warnings.append(
-            f"{count} {lines} of the record could not be read, as a crash leaves them; they are left out."
-        )
+        warnings.append(f"{count} {lines} of the record could not be read, as a crash leaves them; they are left out.")
     for dataset in sweep.datasets:
         if len(_yardsticks(sweep, dataset)) > 1:
             where = dataset_name(dataset)
-            warnings.append(
-                f"Not all distances on {where} were measured alike: see the recipe, then compare."
-            )
+            warnings.append(f"Not all distances on {where} were measured alike: see the recipe, then compare.")
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
         reason = f": {trial.reason}" if trial.reason else ""
@@ -385,9 +375,7 @@ def _yardsticks(sweep: Sweep, dataset: str) -> list[str]:
     for study in sweep.studies_of(dataset):
         for recipe in sweep.recipes.get(study.name, ()):
             # Each method has its own sampler; packages are told for the whole sweep.
-            ways.append(
-                _words({k: v for k, v in recipe.items() if k not in ("metric", "sampler", "versions")})
-            )
+            ways.append(_words({k: v for k, v in recipe.items() if k not in ("metric", "sampler", "versions")}))
     return list(dict.fromkeys(ways))
 
 
@@ -418,22 +406,14 @@ def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
         commands["let the sweep go on"] = f"python -m sweep resume {folder}"
     for row in board[board["tuned"].notna()].head(1).itertuples():
         chosen = f"{row.method} --dataset {row.dataset}"
-        commands["draw 64 images from a winner"] = (
-            f"python -m sweep sample {folder} {chosen} -n 64 --out grid.png"
-        )
+        commands["draw 64 images from a winner"] = f"python -m sweep sample {folder} {chosen} -n 64 --out grid.png"
     if (sweep.folder.parent / "mlflow.db").exists():
         store = f"sqlite:///{(sweep.folder.parent / 'mlflow.db').absolute()}"
         commands["compare runs in MLflow"] = f"mlflow ui --backend-store-uri {store}"
     commands["write this page anew"] = f"python -m sweep report {folder}"
-    commands["open the tables in a notebook"] = (
-        f"SWEEP_FOLDER={sweep.folder} jupyter lab analysis/sweep.ipynb"
-    )
+    commands["open the tables in a notebook"] = f"SWEEP_FOLDER={sweep.folder} jupyter lab analysis/sweep.ipynb"
     return commands
 
 
 def _date(seconds: float) -> str:
-    return (
-        datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC")
-        if math.isfinite(seconds)
-        else "–"
-    )
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC") if math.isfinite(seconds) else "–"

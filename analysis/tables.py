@@ -162,9 +162,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
             for row in rows.itertuples()
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-        ]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
         blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
     return "\n\n".join(blocks)

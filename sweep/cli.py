@@ -71,7 +71,9 @@ def show_plan(config: SweepConfig) -> None:
     console = Console()
     for study in planned.studies:
         spec = study.spec
-        console.print(f"[bold]{study.name}[/]: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}")
+        console.print(
+            f"[bold]{study.name}[/]: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}"
+        )
         for i, point in enumerate(spec.space.paper[: spec.trials]):
             values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
             console.print(f"  trial {i}: {values}\n           {point.source}", highlight=False, soft_wrap=True)
@@ -109,7 +111,9 @@ def show_end(folder: Path) -> str:
     config = launch.config_of(folder)
     outcome = done.meta["outcome"]
     if outcome != "done":
-        state = "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
+        state = (
+            "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
+        )
         console.print(f"{state} Go on with:  python -m sweep resume {folder}\n", soft_wrap=True)
     uri = tracking.redact(launch.default_tracking(config))
     ways = {

@@ -19,10 +19,14 @@ class SweepConfig(BaseModel):
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, or folder:PATH")
     trials: PositiveInt = Field(8, description="trials per study; a study is one method on one data set")
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
-    metric: Literal["fcd", "fid"] = Field("fcd", description="what is minimised: fcd (small classifier) or fid (Inception)")
+    metric: Literal["fcd", "fid"] = Field(
+        "fcd", description="what is minimised: fcd (small classifier) or fid (Inception)"
+    )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
     searcher: Literal["tpe", "random"] = Field("tpe", description="how new points are chosen")
-    factor: Annotated[int, Field(ge=2)] = Field(3, description="successive halving keeps one trial in FACTOR at each rung")
+    factor: Annotated[int, Field(ge=2)] = Field(
+        3, description="successive halving keeps one trial in FACTOR at each rung"
+    )
     first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the search and of every training")
     set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials")
@@ -41,7 +45,9 @@ class SweepConfig(BaseModel):
     concurrent: PositiveInt | None = Field(None, description="trials at a time; what the machine holds unless given")
     cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores of a trial")
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial, e.g. 0.25")
-    address: str | None = Field(None, description="a running Ray cluster, e.g. auto; a local one is started unless given")
+    address: str | None = Field(
+        None, description="a running Ray cluster, e.g. auto; a local one is started unless given"
+    )
     retries: Annotated[int, Field(ge=0)] = Field(3, description="restarts of a trial whose process or node dies")
 
     @field_validator("methods", "datasets")

@@ -37,7 +37,9 @@ def folder_for(config: SweepConfig) -> Path:
         name = f"{sets}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = config.out / name
     if (folder / RECORD).exists():
-        raise ValueError(f"{folder} holds a sweep; choose another --name, or go on with `python -m sweep resume {folder}`")
+        raise ValueError(
+            f"{folder} holds a sweep; choose another --name, or go on with `python -m sweep resume {folder}`"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
@@ -122,7 +124,8 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
             sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
             opening = record.append(
-                "sweep", sweep=sweep, resumed=bool(history), config=_public(config), studies=[s.spec.to_record() for s in planned.studies],
+                "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
+                studies=[s.spec.to_record() for s in planned.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
             )  # fmt: skip

@@ -67,8 +67,7 @@ def plan(config: SweepConfig) -> Plan:
         hint = did_you_mean(unused[0], config.methods)
         raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
     splits = {
-        name: load(name, config.data_root, size=config.image_size, channels=config.channels)
-        for name in config.datasets
+        name: load(name, config.data_root, size=config.image_size, channels=config.channels) for name in config.datasets
     }
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):

@@ -44,7 +44,11 @@ class Screen:
         for name in (f"best {metric}", "hand-tuned"):
             table.add_column(name, justify="right")
         for study in self.plan.studies:
-            states = Counter(trial.state for trial in self.trials.of(study.name)) if study.name in self.trials.studies else {}
+            states = (
+                Counter(trial.state for trial in self.trials.of(study.name))
+                if study.name in self.trials.studies
+                else {}
+            )
             ended = sum(n for state, n in states.items() if state != "running")
             best, hand = self._scores(study.name)
             table.add_row(
@@ -66,7 +70,8 @@ class Screen:
     def _headline(self) -> str:
         ended = sum(trial.state != "running" for trial in self.trials.trials.values())
         total = sum(study.spec.trials for study in self.plan.studies)
-        return f"{self.folder.name}: {ended} of {total} trials, {duration(time.monotonic() - self.started)}, {self._left()}"
+        passed = duration(time.monotonic() - self.started)
+        return f"{self.folder.name}: {ended} of {total} trials, {passed}, {self._left()}"
 
     def _left(self) -> str:
         """Time to go, by the epochs that successive halving is expected to leave."""

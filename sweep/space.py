@@ -174,15 +174,11 @@ class Space:
             if "choices" in entry:
                 dimensions[name] = Choice(tuple(entry["choices"]))
             elif "low" in entry:
-                dimensions[name] = Range(
-                    entry["low"], entry["high"], entry.get("log", False), entry.get("int", False)
-                )
+                dimensions[name] = Range(entry["low"], entry["high"], entry.get("log", False), entry.get("int", False))
             else:
                 dimensions[name] = Fixed(entry["value"])
         paper = tuple(Point(p["source"], tuple(p["datasets"]), p["values"], p["name"]) for p in points)
-        return cls(
-            paper, dimensions, dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False)
-        )
+        return cls(paper, dimensions, dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False))
 
 
 def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
@@ -204,17 +200,13 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
     _refuse_unknown("top level", document, ("paper", "space"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
-        raise ValueError(
-            "no [[paper]] table; every study starts from a hand-tuned point, so write at least one"
-        )
+        raise ValueError("no [[paper]] table; every study starts from a hand-tuned point, so write at least one")
     table = document.get("space")
     if not isinstance(table, dict):
         raise ValueError("no [space] table; write one (an empty one tries the [[paper]] points only)")
     _refuse_unknown("[space]", table, fields)
     dimensions = {name: _dimension(f"[space] {name}", entry) for name, entry in table.items()}
-    paper = tuple(
-        _point(f"[[paper]] {i}", entry, dimensions, fields) for i, entry in enumerate(papers, start=1)
-    )
+    paper = tuple(_point(f"[[paper]] {i}", entry, dimensions, fields) for i, entry in enumerate(papers, start=1))
     return Space(paper, dimensions, dict(fields))
 
 
@@ -241,9 +233,7 @@ def _dimension(where: str, entry: Any) -> Dimension:
     anything = Range(-math.inf, math.inf, log, integer)
     low, high = (_cast(f"{where}: {bound}", anything, entry[bound]) for bound in ("low", "high"))
     if not low < high:
-        raise ValueError(
-            f"{where}: low = {low} is not below high = {high}; swap them, or write a single value"
-        )
+        raise ValueError(f"{where}: low = {low} is not below high = {high}; swap them, or write a single value")
     if log and low <= 0:
         raise ValueError(f"{where}: a log range needs low > 0, got {low}; raise low or drop log")
     return Range(low, high, log, integer)
@@ -269,9 +259,7 @@ def _point(
         if name in values:
             continue
         if required:
-            raise ValueError(
-                f"{where}: {name} is missing; the method has no default for it, so add it to values"
-            )
+            raise ValueError(f"{where}: {name} is missing; the method has no default for it, so add it to values")
         if name in dimensions:
             raise ValueError(f"{where}: {name} is missing but stands in [space]; add the paper's value")
     cast = {}
@@ -280,9 +268,7 @@ def _point(
         cast[name] = value = _cast(f"{where}: {name}", dimension, _scalar(f"{where}: {name}", value))
         if not dimension.contains(value):
             kind = "widen the range" if isinstance(dimension, Range) else "add it there"
-            raise ValueError(
-                f"{where}: {name} = {value!r} is outside [space] {dimension}; {kind} or correct the value"
-            )
+            raise ValueError(f"{where}: {name} = {value!r} is outside [space] {dimension}; {kind} or correct the value")
     return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"))
 
 
@@ -314,6 +300,4 @@ def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> No
 
 def _unknown(key: str, known: Iterable[str]) -> str:
     close = get_close_matches(key, list(known), n=1)
-    return f"unknown key {key!r}; " + (
-        f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    )
+    return f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}")

@@ -26,9 +26,7 @@ from sweep.asha import Rungs
 from sweep.record import STATES, Event
 from sweep.space import Choice, Dimension, Fixed, Space
 
-optuna.logging.set_verbosity(
-    optuna.logging.WARNING
-)  # a study is made for every suggestion; say nothing of it
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
 RETRIABLE = ("failed", "out_of_memory", "cancelled")  # what says nothing final about the values
 

@@ -24,9 +24,7 @@ def imports(source: str, package: str) -> set[str]:
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call):
             function = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            named = [
-                a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)
-            ]
+            named = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             if function in ("import_module", "__import__"):
                 found |= set(named)
     return found
@@ -59,9 +57,7 @@ ARROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "where, banned, spared", ARROWS, ids=lambda part: part if isinstance(part, str) else ""
-)
+@pytest.mark.parametrize("where, banned, spared", ARROWS, ids=lambda part: part if isinstance(part, str) else "")
 def test_no_arrow_points_the_wrong_way(where, banned, spared):
     assert (ROOT / where).exists()
     assert not offenders(where, banned, spared)

@@ -154,9 +154,7 @@ def test_what_marks_a_fate_is_forced_to_the_disk(path, monkeypatch):
 
 def test_a_second_writer_is_told_who_holds_the_record(path):
     with Record(path):
-        with pytest.raises(
-            ValueError, match=rf"record\.jsonl: is being written by process {os.getpid()} on \S+;"
-        ):
+        with pytest.raises(ValueError, match=rf"record\.jsonl: is being written by process {os.getpid()} on \S+;"):
             Record(path)
         read(path)
     Record(path).close()
@@ -224,9 +222,7 @@ def test_the_table_of_trials():
     )
     zero, one = trials.of("vae-mnist")
     assert (zero.number, zero.state, zero.epoch, zero.value, zero.origin) == (0, "running", 3, 50.0, "paper")
-    assert zero.rows[2]["metrics"] == {"train/loss": 8.0, "valid/fcd": 50.0}, (
-        "the first row of an epoch stays"
-    )
+    assert zero.rows[2]["metrics"] == {"train/loss": 8.0, "valid/fcd": 50.0}, "the first row of an epoch stays"
     assert (one.state, one.epoch, one.value, one.reason, one.ended) == ("failed", 2, 40.0, "broke", 3.0)
     assert trials.outcome is None and trials.sweep is SWEEP
 

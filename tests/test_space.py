@@ -107,9 +107,7 @@ def test_true_is_not_one():
 
 
 def test_json_round_trip(read):
-    space = read(
-        GOOD.replace("latent_dim    = [8, 10, 32]", "latent_dim = { low = 2, high = 64, int = true }")
-    )
+    space = read(GOOD.replace("latent_dim    = [8, 10, 32]", "latent_dim = { low = 2, high = 64, int = true }"))
     space = space.on("mnist")
     record = json.loads(json.dumps(space.to_record()))
     assert record["beta"] == {"low": 0.01, "high": 10.0, "log": True}

@@ -18,9 +18,7 @@ from sweep.study import Spec, Study
 METRIC = "valid/fcd"
 POINTS = (
     Point("a table", ("mnist",), {"latent_dim": 10, "learning_rate": 1e-3, "depth": 3, "network": "mlp"}),
-    Point(
-        "a text", ("mnist",), {"latent_dim": 2, "learning_rate": 2e-3, "depth": 3, "network": "mlp"}, "text"
-    ),
+    Point("a text", ("mnist",), {"latent_dim": 2, "learning_rate": 2e-3, "depth": 3, "network": "mlp"}, "text"),
 )
 DIMENSIONS = {
     "latent_dim": Choice((2, 10, 16)),
@@ -91,9 +89,7 @@ class Driver:
         if not self.epochs:
             return False
         number = sorted(self.epochs)[choice % len(self.epochs)]
-        fate = {7: "diverged", 8: "failed", 9: "preempted", 10: "out_of_memory", 11: "cancelled"}.get(
-            choice // 10
-        )
+        fate = {7: "diverged", 8: "failed", 9: "preempted", 10: "out_of_memory", 11: "cancelled"}.get(choice // 10)
         if fate is None:
             self.train(number)
         else:
@@ -279,9 +275,7 @@ def test_a_failed_trial_can_be_reopened_and_a_judged_one_cannot():
     assert study.unfinished == [first, second]
     study.end(0, "complete")
     assert study.history()[0].value == 5.0
-    with pytest.raises(
-        ValueError, match="vae-mnist-0000: is complete, which another attempt would not change"
-    ):
+    with pytest.raises(ValueError, match="vae-mnist-0000: is complete, which another attempt would not change"):
         study.reopen(0)
 
 
@@ -369,10 +363,7 @@ def test_a_replay_of_repeated_work_changes_nothing(choices, data):
 
 def test_a_replay_skips_other_studies_and_keeps_what_was_run():
     lived = run(Study(make(12), seed=0))
-    other = [
-        event | {"study": "gae-mnist", "trial": event["trial"].replace("vae", "gae")}
-        for event in lived.events
-    ]
+    other = [event | {"study": "gae-mnist", "trial": event["trial"].replace("vae", "gae")} for event in lived.events]
     mixed = [{"event": "sweep"}, *(e for pair in zip(lived.events, other, strict=True) for e in pair)]
     mixed += [{"event": "finish", "outcome": "interrupted"}]
     again = Study(make(12), seed=99).replay(mixed)

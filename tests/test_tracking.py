@@ -99,10 +99,7 @@ def contents(uri):
     columns = {table: "key, value" + (", timestamp, step" if "metrics" in table else "") for table in tables}
     seen = {table: rows(uri, f"select {run}, {columns[table]} from {table} t") for table in tables}
     seen["runs"] = rows(uri, "select name, status, lifecycle_stage, start_time, end_time from runs")
-    return {
-        table: sorted(row for row in found if "mlflow.parentRunId" not in row)
-        for table, found in seen.items()
-    }
+    return {table: sorted(row for row in found if "mlflow.parentRunId" not in row) for table, found in seen.items()}
 
 
 def of_run(uri, table, name):
@@ -175,8 +172,7 @@ def test_pictures_vectors_and_summary_become_artifacts(uri, folder, record):
     (pictures / "checkpoint.pt").write_text("too heavy")
     track(folder, uri)
     store = {
-        name: Path(place.removeprefix("file://"))
-        for name, place in rows(uri, "select name, artifact_uri from runs")
+        name: Path(place.removeprefix("file://")) for name, place in rows(uri, "select name, artifact_uri from runs")
     }
     trial = store["beta_vae / mnist / hand-tuned"]
     assert {file.name for file in trial.iterdir()} == {"samples.png", "reconstructions.png", "vectors.json"}
@@ -328,9 +324,7 @@ def test_a_run_that_mlflow_refuses_to_create_does_not_stop_the_rest(uri, folder,
 
     def refuse_one(client, experiment, started, tags, name):
         if name.endswith("hand-tuned"):
-            raise mlflow.exceptions.MlflowException(
-                "no", mlflow.protos.databricks_pb2.INVALID_PARAMETER_VALUE
-            )
+            raise mlflow.exceptions.MlflowException("no", mlflow.protos.databricks_pb2.INVALID_PARAMETER_VALUE)
         return create(client, experiment, started, tags, name)
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_run", refuse_one)

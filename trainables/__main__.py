@@ -28,16 +28,22 @@ class Settings(BaseModel):
 
     method: str = Field(description=f"one of {', '.join(names())}, or package.module:Class")
     dataset: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, svhn, ..., or folder:PATH")
-    values: Path | None = Field(None, description="search space whose [[paper]] point is taken instead of the method's own")
+    values: Path | None = Field(
+        None, description="search space whose [[paper]] point is taken instead of the method's own"
+    )
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    metric: Literal["fcd", "fid"] = Field("fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception)")
+    metric: Literal["fcd", "fid"] = Field(
+        "fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception)"
+    )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
     image_size: PositiveInt | None = Field(None, description="square side in pixels to resize to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: Path | None = Field(None, description="the Inception weights of pytorch-fid, when not to be downloaded")
+    fid_weights: Path | None = Field(
+        None, description="the Inception weights of pytorch-fid, when not to be downloaded"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     out: Path | None = Field(None, description="folder for the trained model and its grids")
 

@@ -1,4 +1,4 @@
-"""Finds a method by name: "beta_vae" is a file of `trainables.methods`, "my_lab.ladder:LadderVAE" anything importable."""
+"""Finds a method by name: "beta_vae" is a file of ours, "my_lab.ladder:LadderVAE" anything importable."""
 
 import difflib
 import importlib
@@ -31,9 +31,7 @@ def find(name: str) -> type[Method]:
     if name not in names():
         close = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(
-            f"method {name!r} is not known; {hint}known: {', '.join(names())}, or package.module:Class"
-        )
+        raise ValueError(f"method {name!r} is not known; {hint}known: {', '.join(names())}, or package.module:Class")
     module = importlib.import_module(f"trainables.methods.{name}")
     return next(
         c for _, c in inspect.getmembers(module, inspect.isclass)

@@ -61,13 +61,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         match fault["type"]:
             case "extra_forbidden":
                 known = model.model_fields
-                faults.append(
-                    f"unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
-                )
+                faults.append(f"unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})")
             case "missing":
                 faults.append(f"{key} is missing; give it a value")
             case "value_error":
-                faults.append(f"{key} = {fault['input']!r}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"]))
+                faults.append(
+                    f"{key} = {fault['input']!r}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
+                )
             case _:
                 message = fault["msg"][0].lower() + fault["msg"][1:]
                 faults.append(f"{key} = {fault['input']!r}: {message}")

@@ -38,9 +38,7 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def read_flags(
-    model: type[Model], argv: Sequence[str], prog: str, about: str, positional: Sequence[str] = ()
-) -> Model:
+def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, positional: Sequence[str] = ()) -> Model:
     """The configuration that `--config FILE` and the flags of `argv` describe, validated.
 
     Raises ValueError in one line; prints help and exits on --help. `positional` fields need no flag.

@@ -247,9 +247,7 @@ class Tracker:
             why = self.trouble or "it does not answer in time"
             return f"{self.behind} events are not yet in MLflow ({why}); bring them in with: {self._catch_up}"
         if self._follower.refusals:
-            return (
-                f"MLflow refused {len(self._follower.refusals)} writes, first: {self._follower.refusals[0]}"
-            )
+            return f"MLflow refused {len(self._follower.refusals)} writes, first: {self._follower.refusals[0]}"
         return None
 
     def _run(self) -> None:

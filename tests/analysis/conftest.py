@@ -27,8 +27,7 @@ SPACES = {
         "code_weight": {"low": 1e-5, "high": 1.0, "log": True},
         "decoder_weight": {"low": 1e-7, "high": 1e-1, "log": True},
     },
-    "gae": COMMON
-    | {"components": {"choices": [1, 5, 10, 20, 50, 100]}, "covariance": {"choices": ["full", "diag"]}},
+    "gae": COMMON | {"components": {"choices": [1, 5, 10, 20, 50, 100]}, "covariance": {"choices": ["full", "diag"]}},
 }
 COMMON_POINT = {"latent_dim": 10, "learning_rate": 1e-3, "batch_size": 100, "network": "mlp_500_500_2000"}
 HAND_TUNED = {
@@ -109,17 +108,13 @@ def write_sweep(
             values = told["hand_tuned"] if number == 0 else _draw(told["space"], chance)
             origin = "paper" if number == 0 else "search"
             clock += 0.5
-            events.append(
-                {"time": clock, "event": "start", "trial": name, "study": told["study"], "number": number}
-            )
+            events.append({"time": clock, "event": "start", "trial": name, "study": told["study"], "number": number})
             events[-1] |= {"values": values, "origin": origin, "seed": 0, "attempt": 1}
             diverges = told["study"] in hand_tuned_diverges if number == 0 else values["learning_rate"] > 7e-3
             state, rows = _train(told, values, origin, diverges, reached, chance)
             for row in rows:
                 clock += 0.9
-                events.append(
-                    {"time": clock, "event": "report", "trial": name, "rows": [row | {"time": clock}]}
-                )
+                events.append({"time": clock, "event": "report", "trial": name, "rows": [row | {"time": clock}]})
             reason = "loss of stage train was nan in epoch 3" if state == "diverged" else ""
             reason = f"among the lower half at epoch {rows[-1]['epoch']}" if state == "pruned" else reason
             events.append({"time": clock + 0.1, "event": "end", "trial": name, "state": state})

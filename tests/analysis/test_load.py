@@ -153,9 +153,7 @@ def test_how_the_objective_was_measured_is_kept_once_per_way(tmp_path, write_rec
 
 
 def test_numbers_that_are_none_are_left_out(tmp_path, write_record):
-    events = told(
-        start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None})
-    )
+    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None}))
     sweep = read_sweep(write_record(tmp_path / "s", events))
     assert sweep.curves.empty
     assert np.isnan(sweep.trials["value"].iloc[0])

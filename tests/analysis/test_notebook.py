@@ -24,9 +24,7 @@ def test_the_notebook_shows_a_sweep(tmp_path, write_sweep, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     kernel = notebook.metadata.kernelspec.name
     assert kernel == "python3"
-    NotebookClient(
-        notebook, timeout=50, kernel_name=kernel, resources={"metadata": {"path": tmp_path}}
-    ).execute()
+    NotebookClient(notebook, timeout=50, kernel_name=kernel, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [o for o in outputs if "image/svg+xml" in o.get("data", {})]
     tables = [o for o in outputs if "text/html" in o.get("data", {})]

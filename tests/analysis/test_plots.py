@@ -67,9 +67,7 @@ def test_arrows_stand_at_the_values_of_the_leaderboard(sweep):
 
 
 def test_arrows_are_drawn_of_studies_without_any_value(tmp_path, write_sweep):
-    sweep = read_sweep(
-        write_sweep(tmp_path / "s", methods=("vae",), trials=1, hand_tuned_diverges=("vae-digits",))
-    )
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae",), trials=1, hand_tuned_diverges=("vae-digits",)))
     said = texts(plots.arrows(leaderboard(sweep), "digits"))
     assert "diverged → none complete" in said
 
@@ -130,10 +128,7 @@ def test_parallel_coordinates_have_an_axis_per_searched_knob_and_the_distance(sw
 def test_slices_mark_the_hand_tuned_value(sweep):
     figure = plots.slices(sweep, "beta_vae-digits", knobs=("beta", "latent_dim"))
     beta, latent = figure.axes
-    dashed = [
-        [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
-        for ax in (beta, latent)
-    ]
+    dashed = [[line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"] for ax in (beta, latent)]
     assert dashed == [[4.0], [3]]  # the fourth choice, 10
     assert beta.get_xscale() == "log"
 

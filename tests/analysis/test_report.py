@@ -77,9 +77,9 @@ def test_names_from_the_record_cannot_break_the_page(tmp_path, write_sweep):
         '"hand_tuned_source": "Ko et al., 2024, section 4"', f'"hand_tuned_source": {json.dumps(evil)}'
     )
     record = record.replace('"dataset": "digits"', f'"dataset": {json.dumps(evil)}')
-    record = record.replace(
-        '"state": "complete"', f'"state": "failed", "reason": {json.dumps(evil)}'
-    ).replace('"reason": "", ', "")
+    record = record.replace('"state": "complete"', f'"state": "failed", "reason": {json.dumps(evil)}').replace(
+        '"reason": "", ', ""
+    )
     (folder / "record.jsonl").write_text(record)
     page = render(read_sweep(folder))
     assert "<img src=x" not in page
@@ -89,9 +89,7 @@ def test_names_from_the_record_cannot_break_the_page(tmp_path, write_sweep):
 
 def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
-    record = (
-        (folder / "record.jsonl").read_text().replace("sqlite:///mlflow.db", "https://me:s3cret@host:5000")
-    )
+    record = (folder / "record.jsonl").read_text().replace("sqlite:///mlflow.db", "https://me:s3cret@host:5000")
     (folder / "record.jsonl").write_text(record)
     page = render(read_sweep(folder))
     assert "s3cret" not in page
@@ -99,9 +97,7 @@ def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
 
 
 def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
-    folder = write_sweep(
-        tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=0, finished=False
-    )
+    folder = write_sweep(tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=0, finished=False)
     page = write_report(folder).read_text()
     assert "No trial has used its whole budget yet" in page
     assert "This sweep is not finished (running)" in page
@@ -112,11 +108,7 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
 def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
     assert "were measured alike" not in render(read_sweep(folder))
-    record = (
-        (folder / "record.jsonl")
-        .read_text()
-        .replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 1)
-    )
+    record = (folder / "record.jsonl").read_text().replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 1)
     (folder / "record.jsonl").write_text(record)
     assert "Not all distances on digits were measured alike" in render(read_sweep(folder))
 

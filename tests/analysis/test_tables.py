@@ -38,9 +38,7 @@ class Told:
     def trial(self, study: str, number: int, state: str | None, value: float | None = None, **told) -> "Told":
         name, metrics = f"{study}-{number:04d}", told.get("metrics", {})
         values = POINT | told.get("values", {})
-        self.events.append(
-            {"time": self.clock, "event": "start", "trial": name, "study": study, "number": number}
-        )
+        self.events.append({"time": self.clock, "event": "start", "trial": name, "study": study, "number": number})
         self.events[-1] |= {
             "values": values,
             "origin": "search" if number else "paper",
@@ -52,9 +50,7 @@ class Told:
         row = {"epoch": 2, "stage": "train", "metrics": metrics}
         self.events.append({"time": self.clock, "event": "report", "trial": name, "rows": [row]})
         if state:
-            self.events.append(
-                {"time": self.clock, "event": "end", "trial": name, "state": state, "epoch": 2}
-            )
+            self.events.append({"time": self.clock, "event": "end", "trial": name, "state": state, "epoch": 2})
         return self
 
 
@@ -115,9 +111,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
 
 
 def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_record):
-    told = (
-        Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
-    )
+    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
     (row,) = board_of(told, tmp_path, write_record).to_dict("records")
     assert (row["difference"], row["improvement_percent"], row["changed"]) == (0.0, 0.0, "")
     assert "hand-tuned point kept" in leaderboard_text(pd.DataFrame([row]))
@@ -134,9 +128,7 @@ def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record
 
 
 def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
-    told = (
-        Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
-    )
+    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
     board = board_of(told, tmp_path, write_record)
     row = board.iloc[0]
     assert row["hand_tuned_state"] == "diverged"
@@ -189,8 +181,7 @@ def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     told = Told(("vae", "mnist"), ("vae", "digits"))
     told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
     assert headline(board_of(told, tmp_path, write_record)) == (
-        "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00). "
-        "The search beat no hand-tuned point."
+        "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00). The search beat no hand-tuned point."
     )
 
 

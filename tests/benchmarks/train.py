@@ -37,9 +37,7 @@ def plain(images: torch.Tensor) -> Callable[[], None]:
     """What a tutorial writes: a DataLoader over float images and an eager loop."""
     method = VAE(VAE.Hyper(**VALUES), tuple(images.shape[1:])).to(images.device)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
-    batches = DataLoader(
-        TensorDataset(images.cpu().float() / 255), batch_size=BATCH, shuffle=True, drop_last=True
-    )
+    batches = DataLoader(TensorDataset(images.cpu().float() / 255), batch_size=BATCH, shuffle=True, drop_last=True)
 
     def epoch() -> None:
         total = 0.0
@@ -107,9 +105,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
-    images = torch.tensor(
-        load(flags.dataset, flags.data_root).train.images[: flags.images], device=flags.device
-    )
+    images = torch.tensor(load(flags.dataset, flags.data_root).train.images[: flags.images], device=flags.device)
     runners = {"ours": ours(images), "pythae": pythae(images), "plain loop": plain(images)}
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for round_ in range(flags.rounds + 1):

@@ -30,9 +30,7 @@ def write_emnist(root: Path, random: np.random.Generator) -> np.ndarray:
     for part, n in (("train", 30), ("test", 7)):
         pictures = random.integers(0, 256, (n, 28, 28), np.uint8)
         write_idx(root / "EMNIST" / "raw" / f"emnist-balanced-{part}-images-idx3-ubyte", pictures)
-        write_idx(
-            root / "EMNIST" / "raw" / f"emnist-balanced-{part}-labels-idx1-ubyte", random.integers(0, 47, n)
-        )
+        write_idx(root / "EMNIST" / "raw" / f"emnist-balanced-{part}-labels-idx1-ubyte", random.integers(0, 47, n))
     return pictures
 
 

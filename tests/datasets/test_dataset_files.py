@@ -94,9 +94,7 @@ def test_cifar10_as_python_2_wrote_it(tmp_path, random):
     assert splits.test.labels.tolist() == [6]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-200], lambda data: b"", lambda data: b"<html>" + data]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: b"", lambda data: b"<html>" + data])
 def test_a_damaged_batch_is_named(damage, tmp_path, random):
     write_cifar10(tmp_path, random)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
@@ -132,9 +130,7 @@ def test_svhn_files(tmp_path, random):
     np.testing.assert_array_equal(splits.test.labels, test["y"].reshape(-1) % 10)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\0" * 500]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\0" * 500])
 def test_a_damaged_mat_file_is_named(damage, tmp_path, random):
     write_svhn(tmp_path, random)
     path = tmp_path / "test_32x32.mat"

@@ -36,9 +36,7 @@ def test_a_new_file_is_a_new_data_set(tmp_path, monkeypatch):
     ("wrong", "meant"), [("mnits", "mnist"), ("cifar-10", "cifar10"), ("Fashion-MNIST", "fashion_mnist")]
 )
 def test_an_unknown_name_is_told_the_nearest_and_all(wrong, meant, tmp_path):
-    with pytest.raises(
-        ValueError, match=rf"'{wrong}' is not known; did you mean '{meant}'.*svhn.*folder:PATH"
-    ):
+    with pytest.raises(ValueError, match=rf"'{wrong}' is not known; did you mean '{meant}'.*svhn.*folder:PATH"):
         load(wrong, tmp_path)
 
 
@@ -164,9 +162,7 @@ def test_missing_files_without_a_network_name_the_ways_out(tmp_path, monkeypatch
         raise RuntimeError(f"Error downloading:\nTried mirror, got:\n{URLError('no route')}")
 
     monkeypatch.setattr(mnist, "_fetch", fetch)
-    with pytest.raises(
-        ValueError, match=r"train-images-idx3-ubyte is missing.*no route.*copy.*root.*network"
-    ) as error:
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is missing.*no route.*copy.*root.*network") as error:
         load("mnist", tmp_path)
     assert "\n" not in str(error.value)
 

@@ -123,9 +123,7 @@ def test_a_killed_driver(tmp_path, folder, empty_store, seed):
     uri, select = f"sqlite:///{file}", select_from(file)
     chance = random.Random(seed)
     for _ in range(2):
-        known = (
-            Trials.from_events(read(folder / "record.jsonl")) if (folder / "record.jsonl").exists() else None
-        )
+        known = Trials.from_events(read(folder / "record.jsonl")) if (folder / "record.jsonl").exists() else None
         process = driver(folder, uri, first=max(len(known.trials) - 1, 0) if known else 0)
         runs_before = len(select("select 1 from runs"))
         until(lambda: len(select("select 1 from runs")) > runs_before, process)  # noqa: B023

@@ -20,9 +20,7 @@ def make_slowly(log):
 
 def ask(log, answers):
     answers.put(
-        cache.cached(
-            "x.txt", lambda: make_slowly(log), Path.read_text, lambda thing, path: path.write_text(thing)
-        )
+        cache.cached("x.txt", lambda: make_slowly(log), Path.read_text, lambda thing, path: path.write_text(thing))
     )
 
 

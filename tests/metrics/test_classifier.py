@@ -163,6 +163,4 @@ def test_a_reference_is_what_one_pass_gives_whatever_the_batches():
     fcd = extractor("fcd", splits)
     images = splits.test.images[:100]
     whole = Moments.of(fcd(torch.tensor(images).float() / 255))
-    torch.testing.assert_close(
-        reference(fcd, images, batch_size=33).covariance, whole.covariance, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(reference(fcd, images, batch_size=33).covariance, whole.covariance, rtol=1e-4, atol=1e-6)

@@ -9,9 +9,7 @@ from trainables.metrics.extractors import Extractor, fingerprint
 
 def pixels(channels=3):
     """An extractor whose features are the pixels it was shown."""
-    return Extractor(
-        "pixels", "fd_pixels", channels * 4, channels, "none", "0", nn.Flatten(), torch.device("cpu")
-    )
+    return Extractor("pixels", "fd_pixels", channels * 4, channels, "none", "0", nn.Flatten(), torch.device("cpu"))
 
 
 def test_images_are_quantised_to_8_bit_before_the_network_sees_them():

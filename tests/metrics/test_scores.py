@@ -53,9 +53,7 @@ def test_the_distance_alone_keeps_no_features(digits):
 
 
 def test_unknown_scores_and_missing_classes_are_refused(digits, monkeypatch, request):
-    with pytest.raises(
-        ValueError, match=r"unknown scores \['kidd'\]; choose from \['distance', 'inception_score'"
-    ):
+    with pytest.raises(ValueError, match=r"unknown scores \['kidd'\]; choose from \['distance', 'inception_score'"):
         Scores(extractor("fcd", digits), {"kidd"})
     monkeypatch.syspath_prepend(request.path.parent)
     with pytest.raises(ValueError, match="my_extractors:pixels knows no classes"):

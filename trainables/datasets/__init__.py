@@ -83,9 +83,7 @@ def load(
     Raises a `ValueError` of one line for an unknown name, a bad option, and missing or damaged files.
     """
     if size is not None and not 1 <= size <= 4096:
-        raise ValueError(
-            f"size = {size} is not a side in pixels; give a whole number from 1 to 4096, or none"
-        )
+        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from 1 to 4096, or none")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels} is not known; give 1 (grey), 3 (colour), or none")
     root = Path(root).expanduser()

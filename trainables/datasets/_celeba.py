@@ -27,13 +27,9 @@ def read(name: str, side: int, root: Path, download: bool) -> Source:
     for number, line in enumerate(partition.read_text(errors="replace").splitlines(), 1):
         picture, _, part = line.partition(" ")
         if part.strip() not in parts:
-            raise ValueError(
-                f"{partition}, line {number}: '{line}' is not a file name and 0, 1 or 2; get it anew"
-            )
+            raise ValueError(f"{partition}, line {number}: '{line}' is not a file name and 0, 1 or 2; get it anew")
         if picture not in files:
-            raise ValueError(
-                f"{folder / picture} is missing, but {partition.name} lists it; unpack CelebA again"
-            )
+            raise ValueError(f"{folder / picture} is missing, but {partition.name} lists it; unpack CelebA again")
         parts[part.strip()].append(files[picture])
     if not all(parts.values()):
         raise ValueError(f"{partition} lists no picture of some split; get it anew")
@@ -44,8 +40,7 @@ def read(name: str, side: int, root: Path, download: bool) -> Source:
         return image.crop(CENTRE).resize((side, side), Image.Resampling.BILINEAR)
 
     train, valid, test = (
-        Part(read_files(folder, chosen).then(cut, f"centre {side}", (3, side, side)))
-        for chosen in parts.values()
+        Part(read_files(folder, chosen).then(cut, f"centre {side}", (3, side, side))) for chosen in parts.values()
     )
     return Source(name, train, test, valid, like="cifar10")
 

@@ -7,14 +7,10 @@ from pathlib import Path
 from ._errors import reason
 from ._lock import locked
 
-PATIENCE = (
-    30.0  # seconds without a byte before a download counts as failed; torchvision itself would wait for ever
-)
+PATIENCE = 30.0  # seconds without a byte before a download counts as failed; torchvision itself would wait for ever
 
 
-def ensure(
-    name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path], object], download: bool
-) -> None:
+def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path], object], download: bool) -> None:
     """Returns when all `files` are there, if need be after calling `fetch(root)`, which `download` allows.
 
     Raises a `ValueError` that names the first missing file and the ways out.

@@ -16,9 +16,7 @@ def read_part(images: Path, labels: Path) -> Part:
     """The part whose pictures, (N, H, W), and labels, (N,), stand in two idx files. Raises `ValueError`."""
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
-        raise ValueError(
-            f"{labels} holds {len(y)} labels, but {images.name} {len(x)} pictures; delete both to renew"
-        )
+        raise ValueError(f"{labels} holds {len(y)} labels, but {images.name} {len(x)} pictures; delete both to renew")
     return Part(x[:, None], y.astype(np.int64))
 
 
@@ -27,15 +25,11 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({reason(error)}); delete it and load again to renew it"
-        ) from error
+        raise ValueError(f"{path} cannot be read ({reason(error)}); delete it and load again to renew it") from error
     start = 4 + 4 * dimensions
     # two zero bytes, 8 for uint8, the number of dimensions, then each dimension as a big-endian int32
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
-        raise ValueError(
-            f"{path} is no idx file of {dimensions} dimensions; delete it and load again to renew it"
-        )
+        raise ValueError(f"{path} is no idx file of {dimensions} dimensions; delete it and load again to renew it")
     shape = tuple(int(n) for n in np.frombuffer(data, ">i4", dimensions, 4))
     if len(data) != start + math.prod(shape):
         raise ValueError(

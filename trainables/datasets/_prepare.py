@@ -131,9 +131,7 @@ def _shape(
     return channels or (1 if all(grey for _, grey in headers) else 3), height, width
 
 
-def _each(
-    parts: Sequence[Pictures], function: Callable[[Image.Image], object], pool: ThreadPoolExecutor
-) -> Iterator:
+def _each(parts: Sequence[Pictures], function: Callable[[Image.Image], object], pool: ThreadPoolExecutor) -> Iterator:
     """`function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
     total, bad = sum(map(len, parts)), []
 
@@ -158,8 +156,7 @@ def _each(
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise Unreadable(
-            f"{len(bad)} of {total} pictures cannot be read: {', '.join(bad[:NAMED])}{more}; "
-            "repair or remove them"
+            f"{len(bad)} of {total} pictures cannot be read: {', '.join(bad[:NAMED])}{more}; repair or remove them"
         )
 
 
@@ -183,7 +180,5 @@ def _array(image: Image.Image, shape: tuple[int, int, int], size: int | None) ->
     if size is not None:
         side = min(image.size)
         left, upper = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, upper, left + side, upper + side)).resize(
-            (size, size), Image.Resampling.BILINEAR
-        )
+        image = image.crop((left, upper, left + side, upper + side)).resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1))

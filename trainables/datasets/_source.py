@@ -45,9 +45,7 @@ class Pictures:
             self.shape,
         )
 
-    def then(
-        self, change: Callable[[Image.Image], Image.Image], called: str, shape: tuple[int, int, int]
-    ) -> Pictures:
+    def then(self, change: Callable[[Image.Image], Image.Image], called: str, shape: tuple[int, int, int]) -> Pictures:
         """The pictures after `change`, all of `shape`; what it is `called` tells the caches apart."""
         stamp = digest(self.stamp, called.encode())
         return Pictures(self.names, stamp, lambda i: change(self.open(i)), shape)

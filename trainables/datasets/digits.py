@@ -15,6 +15,4 @@ def read(root: Path, download: bool) -> Source:
     grey = np.round(digits.images * 255 / 16).astype(np.uint8)  # (N, 8, 8), the file's levels are 0..16
     everything = Part(grey[:, None], digits.target.astype(np.int64))
     order = np.random.default_rng(0).permutation(len(everything))
-    return Source(
-        "digits", everything.take(order[:-300]), everything.take(order[-300:]), like="mnist", held_out=300
-    )
+    return Source("digits", everything.take(order[:-300]), everything.take(order[-300:]), like="mnist", held_out=300)

@@ -54,9 +54,7 @@ class VAEGAN(Method):
         self.critic = nets.critic()
         cuts = [i + 1 for i, module in enumerate(self.critic) if isinstance(module, nn.ReLU)]
         if self.hyper.layer > len(cuts):
-            raise ValueError(
-                f"layer = {self.hyper.layer} of the critic {self.hyper.network}; allowed: 1..{len(cuts)}"
-            )
+            raise ValueError(f"layer = {self.hyper.layer} of the critic {self.hyper.network}; allowed: 1..{len(cuts)}")
         self.cut = cuts[self.hyper.layer - 1]
 
     def encode(self, x: Tensor) -> Posterior:

@@ -50,9 +50,7 @@ def cached(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".lock").touch()
     except OSError as error:
-        raise ValueError(
-            f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE"
-        ) from error
+        raise ValueError(f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE") from error
     with open(path.with_suffix(".lock")) as lock:
         # The system frees the lock when the process ends.  Some network file systems know no locks: then a
         # thing may be made twice, which is slow but not wrong.

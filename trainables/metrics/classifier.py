@@ -45,9 +45,7 @@ class Classifier(nn.Module):
                 height, width = (height + 1) // 2, (width + 1) // 2
             layers += [nn.BatchNorm2d(out), nn.ReLU()]
         self.shape, self.classes = shape, classes
-        self.features = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(channels * height * width, FEATURES), nn.ReLU()
-        )
+        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, classes)
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 

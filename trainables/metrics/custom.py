@@ -35,9 +35,7 @@ def custom(path: str, splits: Splits, device: torch.device | str = "cpu") -> Ext
             features = network(torch.zeros(2, *splits.shape, device=device))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"--metric {path}: images of shape {splits.shape} are not taken: {reason}"
-        ) from error
+        raise ValueError(f"--metric {path}: images of shape {splits.shape} are not taken: {reason}") from error
     if features.ndim != 2 or len(features) != 2:
         raise ValueError(
             f"--metric {path}: expected features of shape (B, F), got {tuple(features.shape)} for 2 images"

@@ -52,9 +52,7 @@ class Extractor:
         if len(images):
             low, high = (bound.item() for bound in images.aminmax())
             if not (low >= 0 and high <= 1):  # NaN fails both
-                raise ValueError(
-                    f"expected images in [0, 1] without NaN, got values from {low:g} to {high:g}"
-                )
+                raise ValueError(f"expected images in [0, 1] without NaN, got values from {low:g} to {high:g}")
         return self.network(images.mul(255).round().div(255))
 
 

@@ -99,9 +99,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     Computed on the device of `a`.  ValueError: fewer than 2 features on a side, different dimensions, NaN.
     """
     _same_dims(a, b)
-    a, b = sorted(
-        (a, b.to(a.mean.device)), key=lambda moments: moments.n
-    )  # the root of the lower rank is exacter
+    a, b = sorted((a, b.to(a.mean.device)), key=lambda moments: moments.n)  # the root of the lower rank is exacter
     covariance_a, covariance_b = a.covariance, b.covariance
     for moments in (a, b):
         if not (moments.mean.isfinite().all() and moments.scatter.isfinite().all()):
@@ -125,9 +123,7 @@ def caveats(fake: Moments, real: Moments) -> dict[str, str]:
     """
     found = {}
     if (n := min(fake.n, real.n)) <= fake.dims:
-        found["few_images"] = (
-            f"{n} images for {fake.dims} dimensions: the distance is too large, the more so the fewer"
-        )
+        found["few_images"] = f"{n} images for {fake.dims} dimensions: the distance is too large, the more so the fewer"
     spread, expected = (side.covariance.trace().item() for side in (fake, real))
     directions, usual = _directions(fake), _directions(real)
     if spread < 0.01 * expected or directions < 0.25 * usual:

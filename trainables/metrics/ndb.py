@@ -53,9 +53,7 @@ def bins(images: np.ndarray, k: int = 100, *, whiten: bool = False, seed: int = 
     ValueError: not uint8 images, or fewer than k of them.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < k:
-        raise ValueError(
-            f"{k} bins need as many uint8 images (N, C, H, W), got {images.dtype} {images.shape}"
-        )
+        raise ValueError(f"{k} bins need as many uint8 images (N, C, H, W), got {images.dtype} {images.shape}")
     key = cache.digest(images, {"k": k, "whiten": whiten, "seed": seed})
 
     def save(made: Bins, path: Path) -> None:
@@ -75,9 +73,7 @@ def _fit(images: np.ndarray, k: int, whiten: bool, seed: int) -> Bins:
     pixels = images[0].size
     used = torch.arange(pixels)
     if pixels > 1000:
-        used = (
-            torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))[: pixels // 6].sort().values
-        )
+        used = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))[: pixels // 6].sort().values
     x = torch.tensor(images).flatten(1)[:, used].float() / 255  # (N, p)
     shift, scale = torch.zeros(len(used)), torch.ones(len(used))
     if whiten:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 from torch import nn
 
@@ -18,8 +19,7 @@ def widths(kind: str) -> list[int]:
 
 def layers(sizes: list[int]) -> list[nn.Module]:
     """Linear layers between consecutive sizes with ReLU in between, none after the last."""
-    pairs = list(zip(sizes, sizes[1:], strict=False))
-    return [m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU())][:-1]
+    return [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())][:-1]
 
 
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:

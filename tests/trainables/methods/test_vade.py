@@ -71,9 +71,7 @@ def test_kl_agrees_with_torch_distributions(x):
     q = method.encode(x)
     z = q.draw()
     parts = prior.component_distribution
-    r = Categorical(
-        logits=prior.mixture_distribution.logits + parts.log_prob(z[:, None]) - prior.log_prob(z)[:, None]
-    )
+    r = Categorical(logits=prior.mixture_distribution.logits + parts.log_prob(z[:, None]) - prior.log_prob(z)[:, None])
     posterior = Independent(Normal(q.mean[:, None], (0.5 * q.log_var[:, None]).exp()), 1)
     kl_c = kl_divergence(r, prior.mixture_distribution)
     kl = (r.probs * kl_divergence(posterior, parts)).sum(1) + kl_c
@@ -165,9 +163,7 @@ def test_start_from_finds_the_clusters():
     assert sorted(order.tolist()) == [0, 1, 2]
     torch.testing.assert_close(mixture.means[order], centres, atol=0.3, rtol=0)
     torch.testing.assert_close((0.5 * mixture.log_vars[order]).exp(), spread, atol=0.03, rtol=0.1)
-    torch.testing.assert_close(
-        mixture.log_weights.exp()[order], torch.tensor([0.5, 0.3, 0.2]), atol=0.01, rtol=0
-    )
+    torch.testing.assert_close(mixture.log_weights.exp()[order], torch.tensor([0.5, 0.3, 0.2]), atol=0.01, rtol=0)
 
 
 def test_fewer_codes_than_components():
@@ -231,9 +227,7 @@ def test_the_mixture_starts_as_em_of_the_pretrained_codes():
     start.load_state_dict(seen["mixture"])
     ours = start.log_prob(seen["codes"]).mean().item()
     best = max(
-        ScikitMixture(4, covariance_type="diag", init_params="k-means++", random_state=seed)
-        .fit(codes)
-        .score(codes)
+        ScikitMixture(4, covariance_type="diag", init_params="k-means++", random_state=seed).fit(codes).score(codes)
         for seed in range(5)
     )
     one = ScikitMixture(1, covariance_type="diag").fit(codes).score(codes)

@@ -179,9 +179,7 @@ def test_a_stopped_player_stands_still(stopped, costs):
     with patch.object(run.method, "gates", lambda *_: gates(*map(torch.tensor, costs))):
         before = {name: p.clone() for name, p in run.method.named_parameters()}
         terms = run.run_epoch()
-    moved = {
-        name.split(".")[0] for name, p in run.method.named_parameters() if not torch.equal(p, before[name])
-    }
+    moved = {name.split(".")[0] for name, p in run.method.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"encoder", "decoder", "critic"} - {stopped}
     assert terms[f"{stopped}_plays"] == 0
     assert sum(terms[f"{name}_plays"] for name in ("critic", "decoder")) == 1
