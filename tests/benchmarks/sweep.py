@@ -91,7 +91,8 @@ def main() -> None:
     cost = ours(flags.slots, flags.trials, flags.seconds, epochs=5)
     print(
         f"{flags.trials} trials of {flags.seconds:g} s on {flags.slots} slots: {cost.wall:.1f} s wall, "
-        f"{cost.inside:.1f} s in trials, overhead {cost.wall * flags.slots / cost.inside:.3f} x (start-up of the processes included)"
+        f"{cost.inside:.1f} s in trials, overhead {cost.wall * flags.slots / cost.inside:.3f} x "
+        "(start-up of the processes included)"
     )
     cost = ours(flags.slots, flags.noop_trials, 0.0, epochs=1)
     bare = bare_ray(flags.slots, flags.noop_trials)
