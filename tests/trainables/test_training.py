@@ -635,9 +635,7 @@ def test_without_an_evaluator_reports_tell_of_the_training_only():
 
 
 def test_what_breaks_at_evaluation_is_divergence():
-    reports = fit(
-        vae_config(), made_up((1, 8, 8), 16), lambda m, i, final: Evaluation(broken="codes"), evaluate_at=(1,)
-    )
+    reports = fit(vae_config(), made_up((1, 8, 8), 16), lambda *_, **__: Evaluation(broken="codes"), evaluate_at=(1,))
     with pytest.raises(Diverged, match="stage train, epoch 1, codes: not finite at evaluation"):
         next(reports)
 
