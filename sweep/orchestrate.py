@@ -7,6 +7,7 @@ replaying the record into fresh studies and starting a fresh Tune run.
 
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from sweep.record import Event, Record, Trial, Trials
 from sweep.resources import Resources
 from sweep.study import Study
 from sweep.worker import CHECKPOINT, TrialWorker, epochs_saved
+
+SECONDS_TO_ANSWER = 5
 
 Listener = Callable[[Event, Trials], None]
 
@@ -289,6 +292,7 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[
                 _node_ip_address="127.0.0.1", **quiet,
             )  # fmt: skip
         else:
+            _knock(address)
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises bare ones, too
         where = f"at {address} does not answer" if address else "does not start on this machine"
@@ -298,3 +302,10 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[
         yield int(total.get("CPU", 0)), int(total.get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError within seconds if nobody listens at HOST:PORT, which takes Ray itself minutes to find out."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

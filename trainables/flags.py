@@ -54,7 +54,10 @@ def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, p
     values = vars(given)
     file = values.pop("config", None)
     settings = read_yaml(file) if file else {}
-    return checked(model, {**settings, **values}, str(file) if file and not values else "")
+    for name, value in values.items():  # flags win: of KEY=VALUE pairs each by itself
+        both = isinstance(value, dict) and isinstance(settings.get(name), dict)
+        settings[name] = {**settings[name], **value} if both else value
+    return checked(model, settings, str(file) if file and not values else "")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
