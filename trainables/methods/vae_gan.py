@@ -8,7 +8,8 @@ al., 2016, eq. 7-9 and algorithm 1; methods.md 2.5).
 All three learn from one forward pass and take the gradients of their own loss only: those of L_gan never
 reach the encoder, those of L_feat never reach the critic. As in the official code a gate lets the critic
 pause while either of its costs (real; mean of both fakes) is below 0.68 - margin, the decoder while either is
-above 0.68 + margin; if that would stop both, both play. `pixel_weight` adds the pixels' BCE to L_feat.
+above 0.68 + margin; if that would stop both, both play. The variant `vaegan_bce` adds `pixel_weight` times the
+pixels' BCE to the losses of encoder and decoder, outside the balance g.
 
 B batch, C H W image, D latent, F features.
 """
@@ -44,7 +45,7 @@ class VAEGAN(Method):
         layer: PositiveInt  # which hidden layer of the critic, the first one being nearest to the image
         margin: NonNegative
         critic_rate: Positive = 1.0  # learning rate of the critic over that of encoder and decoder
-        pixel_weight: NonNegative = 0.0
+        pixel_weight: NonNegative = 0.0  # 1 is the variant vaegan_bce
 
     hyper: Hyper
 
@@ -72,7 +73,6 @@ class VAEGAN(Method):
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         rec = bce(logits[: len(x)], x)  # ()
         distance = 0.5 * squared_error(of_x_hat, of_x)  # ()
-        likeness = distance + h.pixel_weight * rec
         gan_real, gan_fake = real(on_x), 0.5 * (fake(on_x_hat) + fake(on_x_p))  # () each
         gan = gan_real + 2 * gan_fake
 
@@ -81,9 +81,11 @@ class VAEGAN(Method):
             "kl": kl, "features": distance, "reconstruction": rec, "gan_real": gan_real, "gan_fake": gan_fake,
             "critic_plays": critic_plays, "decoder_plays": decoder_plays, "clamped": q.clamped,
         }  # fmt: skip
+        pixels = h.pixel_weight * rec
+        adversarial = h.feature_weight * distance - (1 - h.feature_weight) * gan
         return {
-            "encoder": Loss(kl + likeness, terms),
-            "decoder": Loss(h.feature_weight * likeness - (1 - h.feature_weight) * gan, terms),
+            "encoder": Loss(kl + distance + pixels, terms),
+            "decoder": Loss(adversarial + pixels, terms),
             "critic": Loss(gan, terms),
         }
 

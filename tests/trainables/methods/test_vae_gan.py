@@ -63,7 +63,7 @@ def test_terms_agree_with_a_transcription(x):
     kl = kl_to_standard_normal(q.mean, q.log_var)
     losses = losses_of(method, x)
     torch.testing.assert_close(losses["encoder"].total, kl + features + 0.5 * rec)
-    torch.testing.assert_close(losses["decoder"].total, 0.3 * (features + 0.5 * rec) - 0.7 * gan)
+    torch.testing.assert_close(losses["decoder"].total, 0.3 * features - 0.7 * gan + 0.5 * rec)
     torch.testing.assert_close(losses["critic"].total, gan)
     terms = losses["critic"].terms
     torch.testing.assert_close(terms["gan_real"], -real)
