@@ -46,8 +46,8 @@ def fit(
 ) -> Iterator[Report]:
     """Trains `config.method` on images, uint8 (N, C, H, W) on the training device, one report per epoch.
 
-    The evaluator runs after the epochs in `evaluate_at` and after the last one, on its own random numbers: how
-    often one looks never changes what is trained. Raises Diverged, ValueError for a bad configuration.
+    The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
+    own random numbers: how often one looks never changes what is trained. Raises Diverged, ValueError for a bad configuration.
     """
     training = Training(config, images)
     if resume is not None:
@@ -58,7 +58,7 @@ def fit(
         evaluation = None
         due = training.finished or (training.epoch in evaluate_at and training.stage.judged)
         if evaluator is not None and due:
-            evaluation = evaluator(training.method, images)
+            evaluation = evaluator(training.method, images, final=training.finished)
             if evaluation.broken:
                 raise Diverged(training.stage.name, training.epoch, evaluation.broken, "not finite at evaluation")
             seconds = training.seconds

@@ -86,7 +86,7 @@ def test_every_method_gets_finite_numbers_under_the_right_names(name, evaluator,
         assert isinstance(value, float) and math.isfinite(value), f"{metric} = {value!r}"
         assert metric.startswith(("valid/", "density/"))
     assert len(told.vectors["code_variance"]) == 4
-    assert set(told.recipes) == {metric for metric in told.metrics if metric.startswith("valid/fcd")}
+    assert set(told.recipes) == {metric for metric in told.metrics if metric.startswith("valid/")}
     for picture in told.pictures.values():
         assert picture.shape[1:] == (1, 8, 8) and picture.min() >= 0 and picture.max() <= 1
     assert len(told.pictures["samples"]) == len(told.pictures["reconstructions"]) == GRID
@@ -137,7 +137,7 @@ def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, t
     told = evaluator(method, train_images)
     worst, middle, best = (told.metrics[f"valid/fcd{tail}"] for tail in ("", "_blurred", "_real"))
     assert 10 * best < middle < worst
-    samplers = {metric: recipe.sampler for metric, recipe in told.recipes.items()}
+    samplers = {name: recipe.sampler for name, recipe in told.recipes.items() if recipe.metric == "fcd"}
     assert samplers == {
         "valid/fcd": "noise",
         "valid/fcd_blurred": "blurred",
@@ -178,6 +178,44 @@ def test_the_test_split_is_told_under_its_own_name(digits, train_images):
     told = Evaluator(digits, split="test", samples=50)(built("vae"), train_images)
     assert {name.split("/")[0] for name in told.metrics} == {"test"}
     assert told.recipes["test/fcd"].split == "test" and told.recipes["test/fcd"].reference_n == 300
+
+
+# The final evaluation
+
+
+@pytest.mark.parametrize("name", ["vae", "wae"])
+def test_the_final_evaluation_adds_to_what_a_rung_tells_and_changes_none_of_it(name, evaluator, train_images):
+    method = built(name)
+    rung, final = evaluator(method, train_images), evaluator(method, train_images, final=True)
+    assert rung.metrics.items() <= final.metrics.items()
+    added = {metric.removeprefix("valid/") for metric in set(final.metrics) - set(rung.metrics)}
+    assert {"fcd_kid", "fcd_precision", "fcd_recall", "fcd_density", "fcd_coverage"} <= added
+    assert {"fcd_gaussian", "fcd_gmm_10", "mmd_imq", "mmd_imq_floor", "var_law", "gamma"} <= added
+    assert {"flag/few_images", "flag/collapsed", "density/gmm_10_degraded"} <= added
+    stochastic = {"fcd_reconstruction_mean", "var_law_sd", "inactive", "sigma_q50", "aggregate_entropy"}
+    assert stochastic & added == (stochastic if name == "vae" else set())
+    assert set(final.recipes) == {metric for metric in final.metrics if metric.startswith("valid/")}
+    assert final.recipes["valid/fcd_gmm_10"].sampler == "gmm_10"
+    assert all(math.isfinite(value) for value in final.metrics.values())
+
+
+def test_codes_that_repeat_themselves_are_sampled_as_well_by_a_mixture_as_by_their_replay(evaluator, digits):
+    method = mirror({"prior": StandardNormal(64)})
+    told = evaluator(method, torch.tensor(digits.train.images), final=True).metrics
+    assert told["valid/fcd_gmm_10"] < told["valid/fcd_gaussian"] < told["valid/fcd"]
+
+
+def test_what_a_collapsed_model_is_flagged_for(evaluator, train_images):
+    method = built("vae")
+    with torch.no_grad():
+        for part in (method.encoder[-1], method.decoder[-1] if isinstance(method.decoder, nn.Sequential) else None):
+            if isinstance(part, nn.Linear):
+                part.weight.zero_()
+                part.bias.zero_()
+    told = evaluator(method, train_images, final=True)
+    assert told.metrics["flag/posterior_collapse"] == 1 and "codes say nothing" in told.caveats["posterior_collapse"]
+    assert told.metrics["valid/var_law"] == pytest.approx(1) and told.metrics["valid/inactive"] == 4
+    assert told.metrics["flag/sigma_collapse"] == 0
 
 
 # What is broken

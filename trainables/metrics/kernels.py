@@ -5,7 +5,9 @@ n, m samples, D dimensions of a sample (F of a feature).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -90,15 +92,32 @@ def kid_of_subsets(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1
 def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
     """How far codes z ~ q(z), (n, D), are from as many draws of N(0, I), by two kernels.
 
-    `mmd_imq`, `mmd_rbf`, and the noise floor of each, `..._floor`: the same between two samples of the prior.
+    `mmd_imq`, `mmd_rbf`, and the noise floor of each, `..._floor`: the size of the same between two samples of
+    the prior, which lies around 0.
     """
-    generator = torch.Generator().manual_seed(seed)
-    prior, other = torch.randn(2, *z.shape, generator=generator, dtype=torch.float64).to(z.device)
+    prior = _prior(z, seed)
     values = {}
     for name, kernel in (("mmd_imq", imq), ("mmd_rbf", rbf)):
         values[name] = mmd(z, prior, kernel)
-        values[f"{name}_floor"] = mmd(other, prior, kernel)
+        values[f"{name}_floor"] = noise_floor(kernel, *z.shape, str(z.device))
     return values
+
+
+@cache
+def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: int = 5) -> float:
+    """The root mean square of the discrepancy between two samples (n, D) of N(0, I): its error, for its mean is 0.
+
+    Of one pair it could be near 0 by chance.  Computed once per process, as it depends on no model.
+    """
+    like = torch.empty(n, dims, device=device)
+    draws = [_prior(like, seed) for seed in range(1, 2 * pairs + 1)]
+    values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
+    return math.sqrt(sum(value**2 for value in values) / pairs)
+
+
+def _prior(like: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)  # (n, D)
 
 
 def _squared_distance(x: Tensor, y: Tensor) -> Tensor:

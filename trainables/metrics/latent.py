@@ -45,9 +45,15 @@ def inactive_dims(log_var: Tensor, threshold: float = 0.8) -> BothReadings:
     return BothReadings(*(float((width >= threshold).sum()) for width in _widths(log_var)))
 
 
-def aggregate_posterior_entropy(
-    mean: Tensor, log_var: Tensor, seed: int = 0, block_size: int = 1000
-) -> float:
+def summary(values: Tensor) -> dict[str, float]:
+    """Mean, standard deviation and 5, 50 and 95 % quantiles of all entries: mean, std, q05, q50, q95."""
+    values = values.double().flatten()
+    ordered = values.sort().values  # torch.quantile takes no more than 16 million
+    figures = {"mean": values.mean().item(), "std": values.std(correction=0).item()}
+    return figures | {f"q{share:02}": ordered[round(share / 100 * (len(values) - 1))].item() for share in (5, 50, 95)}
+
+
+def aggregate_posterior_entropy(mean: Tensor, log_var: Tensor, seed: int = 0, block_size: int = 1000) -> float:
     """The entropy -E log q(z) in nats of q(z) = 1/N Σ_i q(z|x_i), by one z from each posterior.
 
     D/2 log(2πe) = 1.419 D where q(z) is the standard normal.  It cannot exceed the posteriors' own entropy by
@@ -58,9 +64,7 @@ def aggregate_posterior_entropy(
     noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean.device)
     z = mean + (0.5 * log_var).exp() * noise  # (N, D)
     precision = (-log_var).exp()
-    constant = (
-        log_var.sum(1) + (mean.square() * precision).sum(1) + mean.shape[1] * math.log(2 * math.pi)
-    )  # (N,)
+    constant = log_var.sum(1) + (mean.square() * precision).sum(1) + mean.shape[1] * math.log(2 * math.pi)  # (N,)
     log_q = [
         (-0.5 * (part.square() @ precision.T - 2 * part @ (mean * precision).T + constant)).logsumexp(1)
         for part in z.split(block_size)

@@ -47,6 +47,26 @@ class Recipe(BaseModel):
             versions=_versions(),
         )
 
+    @classmethod
+    def without_extractor(cls, metric: str, *, n: int, split: str, sampler: str) -> Recipe:
+        """The recipe of values that need no features: errors of pixels and figures of codes of n real images.
+
+        metric: what the values have in common, "pixels", "codes", ...
+        """
+        return cls(
+            metric=metric,
+            extractor="none",
+            fingerprint="",
+            n=n,
+            split=split,
+            reference_n=n,
+            resize="none",
+            dtype="float32 network, float64 sums",
+            grey="as it is",
+            sampler=sampler,
+            versions=_versions(),
+        )
+
 
 @cache
 def _versions() -> dict[str, str]:

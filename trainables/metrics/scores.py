@@ -16,7 +16,8 @@ from trainables.metrics.kernels import kid
 from trainables.metrics.neighbours import neighbourhoods
 from trainables.metrics.references import reference, reference_features
 
-KEEPING = frozenset({"infinity", "kid", "neighbourhoods"})
+PAIRWISE = frozenset({"kid", "neighbourhoods"})
+KEEPING = PAIRWISE | {"infinity"}
 SCORES = KEEPING | {"distance", "inception_score"}
 
 
@@ -52,16 +53,19 @@ class Scores:
 
     def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
         """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
-        values: dict[str, float] = {}
         real = reference(self.extractor, images, batch_size)
+        features = reference_features(self.extractor, images, batch_size) if self.scores & PAIRWISE else None
+        return self.against_features(real, features)
+
+    def against_features(self, real: Moments, features: Tensor | None = None) -> dict[str, float]:
+        """The same against what was gathered of the real images before; features (N, F) for PAIRWISE scores."""
+        values: dict[str, float] = {}
         if "distance" in self.scores:
             values[""] = frechet_distance(self.moments, real)
         if self.scores & KEEPING:
             fake = torch.cat(self._features)
             if "infinity" in self.scores:
                 values["_infinity"] = distance_at_infinity(fake, real)
-            if self.scores & {"kid", "neighbourhoods"}:
-                features = reference_features(self.extractor, images, batch_size)
             if "kid" in self.scores:
                 values["_kid"] = kid(fake, features)
             if "neighbourhoods" in self.scores:

@@ -1,0 +1,211 @@
+"""The evaluator: cheap at the rungs, where many trials are compared; thorough where one has come to its end.
+
+B batch, C H W image, D latent, N images.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.datasets import Splits
+from trainables.evaluate import latent
+from trainables.evaluate.findings import Findings, finite
+from trainables.evaluate.samplers import common_densities, fit_densities
+from trainables.method import Method, as_images
+from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
+from trainables.metrics.scores import PAIRWISE
+
+BATCH = 500
+GRID = 64
+FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics are named split/name; `pictures` are float images (N, C, H, W) in [0, 1] on the CPU.
+
+    caveats: what a reader of the numbers should know, by flag. broken names what was not finite (empty when all
+    was well); then there are no metrics.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    vectors: dict[str, list[float]] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    seconds: float = 0.0
+    density_fit_seconds: float = 0.0
+    broken: str = ""
+    caveats: dict[str, str] = field(default_factory=dict)
+
+
+class Evaluator:
+    """Scores methods on one split of one data set; holds the extractor and the reference between trials.
+
+    samples: how many images are drawn for a distance. seed: of the evaluation's own random numbers.
+    scores: of metrics.scores, for the own sampler of a final evaluation; all that so many images allow unless
+    given. codes: how many codes a final evaluation compares in pairs.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        metric: str = "fcd",
+        *,
+        split: str = "valid",
+        samples: int = 5000,
+        seed: int = 0,
+        fid_weights: Path | None = None,
+        device: torch.device | str = "cpu",
+        scores: Collection[str] | None = None,
+        codes: int = latent.PAIRS_OF,
+    ):
+        self.split, self.samples, self.seed, self.codes = split, samples, seed, codes
+        self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
+        self.metric = self.extractor.metric
+        held_out = getattr(splits, split).images[:10_000]
+        self.reference = reference(self.extractor, held_out)
+        self.images = torch.tensor(held_out, device=device)  # uint8 (N, C, H, W)
+        self.scores = frozenset({"distance", *(self._affordable() if scores is None else scores)})
+        self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
+
+    def _affordable(self) -> set[str]:
+        scores = set()
+        if min(self.samples, len(self.images)) >= 20:
+            scores |= PAIRWISE
+        if self.samples // 10 > self.extractor.dims:  # or the line to infinity does not hold
+            scores.add("infinity")
+        if self.metric == "fid":  # its classes are everybody's; those of an fcd belong to one data set
+            scores.add("inception_score")
+        return scores
+
+    @torch.no_grad()
+    def __call__(self, method: Method, train_images: Tensor, final: bool = False) -> Evaluation:
+        """Scores a method; `train_images` uint8 (N, C, H, W) are what ex-post densities are fitted to.
+
+        final: adds what is too costly for a rung; what rungs tell is the same with it and without.
+        Draws from its own seed and may leave the global generators anywhere: the caller restores them.
+        """
+        start = time.perf_counter()
+        method.eval()
+        torch.manual_seed(self.seed)
+        found = Findings(self.split)
+        try:
+            fit_seconds = fit_densities(method, train_images, self.seed)
+            self._samples(method, found, final)
+            stochastic = self._reconstructions(method, found, final)
+            pictures = self._pictures(method)
+            self._own(method, found)
+            if final:
+                if stochastic:
+                    self._mean_reconstructions(method, found)
+                self._common_samplers(method, train_images, found)
+        except FloatingPointError as error:  # also of a density that finds no fit
+            return Evaluation(broken=str(error))
+        seconds = time.perf_counter() - start - fit_seconds
+        return Evaluation(
+            found.metrics, found.vectors, pictures, found.recipes, seconds, fit_seconds, "", found.caveats
+        )
+
+    def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] = ("distance",)) -> Scores:
+        """The scores of `samples` images that draw(n) makes, n at a time."""
+        gathered = Scores(self.extractor, scores, split_size=max(1, self.samples // 10))
+        for first in range(0, self.samples, BATCH):
+            gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
+        return gathered
+
+    def _told(self, gathered: Scores, name: str, sampler: str, found: Findings) -> None:
+        """Scores under their names, with _<name> behind the metric's."""
+        if gathered.scores & PAIRWISE and self._features is None:
+            self._features = reference_features(self.extractor, self.images.cpu().numpy())
+        values = gathered.against_features(self.reference, self._features)
+        recipe = Recipe.of(
+            self.extractor,
+            n=gathered.moments.n,
+            split=self.split,
+            reference_n=self.reference.n,
+            sampler=sampler,
+        )
+        found.add({f"{metric}{name and '_'}{name}": value for metric, value in values.items()}, recipe)
+
+    def _samples(self, method: Method, found: Findings, final: bool) -> None:
+        """The distance of samples from each density of the method; its own sampler is the first."""
+        for i, sampler in enumerate(method.densities):
+            own = i == 0
+            gathered = self._score(
+                lambda n, sampler=sampler: method.sample(n, sampler),
+                self.scores if own and final else ("distance",),
+            )
+            self._told(gathered, "" if own else sampler, sampler, found)
+            if own and final:
+                found.caveats |= caveats(gathered.moments, self.reference)
+
+    def _common_samplers(self, method: Method, train_images: Tensor, found: Findings) -> None:
+        """The distance under a Gaussian and a mixture of ten, for every method the same way."""
+        for name, density in common_densities(method, train_images, self.seed).items():
+            if isinstance(density, str):
+                found.flag((f"no_{name}",), {f"no_{name}": density})
+            elif name not in method.densities:
+                gathered = self._score(lambda n, density=density: method.decode(density.sample(n)))
+                self._told(gathered, name, name, found)
+                found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
+
+    def _reconstructions(self, method: Method, found: Findings, final: bool) -> bool:
+        """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes.
+
+        Returns whether the encoder is stochastic.
+        """
+        gathered, squared, posteriors = Scores(self.extractor), 0.0, []
+        for batch in self.images.split(BATCH):
+            x = as_images(batch)  # (B, C, H, W)
+            x_hat = finite(method.reconstruct(x), "reconstructions")  # (B, C, H, W)
+            gathered.update(x_hat)
+            squared += (x_hat - x).double().square().sum().item()
+            posteriors.append(method.encode(x))
+        self._told(gathered, "reconstruction", "reconstruction", found)
+        mse = squared / self.images.numel()
+        found.add({"mse": mse}, self._plain("pixels", "reconstruction"))
+        mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
+        stochastic = posteriors[0].log_var is not None
+        log_var = torch.cat([q.log_var for q in posteriors]) if stochastic else None  # (N, D)
+        metrics, found.vectors = latent.at_a_glance(mean, log_var)
+        if final:
+            more, vectors = latent.in_full(mean, log_var)
+            metrics |= more | latent.equivalents(method.hyper, mse, stochastic)
+            found.vectors |= vectors
+            some = slice(self.codes)
+            pairs = latent.between_pairs(mean[some], log_var[some] if stochastic else None, self.seed)
+            found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
+            pixels = as_images(self.images).flatten(1)  # (N, P)
+            variance = pixels.var(0, correction=0).mean().item()
+            caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance)
+            found.flag(FLAGS, caveats)
+        found.add(metrics, self._plain("codes", "posterior"))
+        return stochastic
+
+    def _mean_reconstructions(self, method: Method, found: Findings) -> None:
+        """REC-mean: the distance of what the posteriors' means decode to, beside that of one draw."""
+        gathered = Scores(self.extractor)
+        for batch in self.images.split(BATCH):
+            mean = method.encode(as_images(batch)).mean  # (B, D)
+            gathered.update(finite(method.decode(mean), "reconstructions"))
+        self._told(gathered, "reconstruction_mean", "reconstruction of the mean", found)
+
+    def _own(self, method: Method, found: Findings) -> None:
+        """What only this method has to tell, and how its densities' fits went."""
+        sample = self.images[:BATCH]
+        found.add(method.diagnostics(as_images(sample)), self._plain("diagnostics", "posterior", n=len(sample)))
+        for name, density in method.densities.items():
+            found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
+
+    def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
+        return Recipe.without_extractor(metric, n=n or len(self.images), split=self.split, sampler=sampler)
+
+    def _pictures(self, method: Method) -> dict[str, Tensor]:
+        x = as_images(self.images[: GRID // 2])
+        pairs = torch.stack([x, method.reconstruct(x)], 1).flatten(0, 1)  # original, reconstruction, ...
+        pictures = {"samples": method.sample(GRID), "reconstructions": pairs, **method.pictures()}
+        return {name: picture.float().cpu() for name, picture in pictures.items()}
