@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.labels import label_trials
 from analysis.load import Study, Sweep, read_sweep
 from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
 
@@ -56,10 +57,12 @@ OUTCOMES = {
 def write_tables(folder: str | Path) -> Sweep:
     """Write trials.parquet, curves.parquet and leaderboard.csv beside the record they are made from.
 
-    Each file appears whole or not at all. Returns the sweep that was read.
+    trials.parquet has the balance label of each trial beside it. Each file appears whole or not at all.
+    Returns the sweep that was read.
     """
     sweep = read_sweep(folder)
-    replace(sweep.folder / TRIALS, lambda path: sweep.trials.to_parquet(path, index=False))
+    trials = sweep.trials.join(label_trials(sweep.trials))
+    replace(sweep.folder / TRIALS, lambda path: trials.to_parquet(path, index=False))
     replace(sweep.folder / CURVES, lambda path: sweep.curves.to_parquet(path, index=False))
     replace(sweep.folder / LEADERBOARD, lambda path: leaderboard(sweep).to_csv(path, index=False))
     return sweep

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from analysis.labels import label_trials
 from analysis.load import read_sweep
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
@@ -201,7 +202,8 @@ def test_tables_are_written_beside_the_record(tmp_path, write_sweep):
         "record.jsonl",
         "trials.parquet",
     ]
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), sweep.trials)
+    labelled = sweep.trials.join(label_trials(sweep.trials))
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), labelled)
     curves = pd.read_parquet(folder / "curves.parquet")
     assert curves["value"].tolist() == sweep.curves["value"].tolist()
     assert curves["metric"].tolist() == sweep.curves["metric"].tolist()
