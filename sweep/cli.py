@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from rich.console import Console
 
 from analysis.load import read_sweep
 from analysis.report import write_report
@@ -68,32 +67,28 @@ def show_plan(config: SweepConfig) -> None:
     resources = of_this_machine(config) if config.address is None else None
     device = "cuda" if resources and resources.gpus else "cpu"
     seconds = epoch_seconds(planned, device)
-    console = Console()
     for study in planned.studies:
         spec = study.spec
-        console.print(
-            f"[bold]{study.name}[/]: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}"
-        )
+        say(f"{study.name}: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}")
         for i, point in enumerate(spec.space.paper[: spec.trials]):
             values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
-            console.print(f"  trial {i}: {values}\n           {point.source}", highlight=False, soft_wrap=True)
+            say(f"  trial {i}: {values}\n           {point.source}")
         searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
         for name, dimension in searched.items():
-            console.print(f"  searched: {name} in {dimension}", highlight=False, soft_wrap=True)
-    show_cost(planned, seconds, resources.slots if resources else None, console)
+            say(f"  searched: {name} in {dimension}")
+    show_cost(planned, seconds, resources.slots if resources else None)
 
 
-def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None, console: Console) -> None:
+def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> None:
     trials = planned.config.trials
     most = sum(seconds.values()) * trials * planned.config.epochs
     expected = sum(seconds.values()) * trials * expected_epochs(planned)
-    console.print(
+    say(
         f"{len(planned.studies)} studies, {len(planned.studies) * trials} trials; training alone about "
-        f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most",
-        soft_wrap=True,
+        f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most"
     )
     if slots:
-        console.print(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
+        say(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
 
 
 def conclude(folder: Path) -> None:
@@ -104,17 +99,16 @@ def conclude(folder: Path) -> None:
 
 def show_end(folder: Path) -> str:
     """The leaderboard, and where and how to look further. Returns the outcome: done, interrupted or running."""
-    console = Console()
     done = read_sweep(folder)
     board = leaderboard(done)
-    console.print(f"{leaderboard_text(board)}\n\n{headline(board)}\n", highlight=False, soft_wrap=True)
+    say(f"{leaderboard_text(board)}\n\n{headline(board)}\n")
     config = launch.config_of(folder)
     outcome = done.meta["outcome"]
     if outcome != "done":
         state = (
             "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
         )
-        console.print(f"{state} Go on with:  python -m sweep resume {folder}\n", soft_wrap=True)
+        say(f"{state} Go on with:  python -m sweep resume {folder}\n")
     uri = tracking.redact(launch.default_tracking(config))
     ways = {
         "report": folder / "report.html",
@@ -125,7 +119,7 @@ def show_end(folder: Path) -> str:
         of = f"{first.method} --dataset {first.dataset}"
         ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
     for what, how in ways.items():
-        console.print(f"{what:<8} {how}", highlight=False, soft_wrap=True)
+        say(f"{what:<8} {how}")
     return outcome
 
 

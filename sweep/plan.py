@@ -18,6 +18,7 @@ from trainables.catalog import find, label
 from trainables.config import Config, checked, did_you_mean, hyper_fields
 from trainables.datasets import Splits, load
 from trainables.flags import scalar
+from trainables.networks import Networks
 from trainables.training import Training
 
 
@@ -117,6 +118,8 @@ def _check(study: Planned, data: Splits) -> None:
         for field, dimension in space.dimensions.items():
             for value in _extremes(dimension):
                 checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+        for kind in _extremes(space.dimensions["network"]):
+            Networks(data.shape, kind)
     except ValueError as error:
         raise ValueError(f"{study.name}: {error}") from None
     largest = max(_extremes(space.dimensions["batch_size"]))

@@ -33,7 +33,8 @@ class Screen:
         if self.epochs_before is None:
             self.epochs_before = self._spent()
         if self.live is None and event["event"] == "end":
-            self.console.print(self._line(trials.trials[event["trial"]]), highlight=False, soft_wrap=True)
+            line = self._line(trials.trials[event["trial"]])
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich__(self) -> Group:
         metric = self.plan.config.metric
@@ -52,7 +53,7 @@ class Screen:
             ended = sum(n for state, n in states.items() if state != "running")
             best, hand = self._scores(study.name)
             table.add_row(
-                study.name,
+                Text(study.name),
                 f"{ended}/{study.spec.trials}",
                 str(states.get("running", 0) or ""),
                 str(states.get("pruned", 0) or ""),
@@ -64,7 +65,10 @@ class Screen:
 
     def _scores(self, study: str) -> tuple[str, str]:
         best, hand = self.trials.best(study), hand_tuned(self.trials, study)
-        shown = "" if hand is None or hand.state == "running" else _number(hand.value) if hand.value else hand.state
+        if hand is None or hand.state == "running":
+            shown = ""
+        else:
+            shown = _number(hand.value) if hand.state == "complete" and hand.value is not None else hand.state
         return (_number(best.value) if best else ""), shown
 
     def _headline(self) -> str:

@@ -1,0 +1,49 @@
+"""What the programs say, as far as no sweep has to run for it."""
+
+import pytest
+
+from sweep import cli
+from trainables import names
+
+
+def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = "--methods vae beta_vae --trials 3 --epochs 27 --set network=mlp_8 --concurrent 2 --dry-run"
+    cli.sweep("about", flags.split())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]"
+    beta_vae = lines.index("beta_vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]")
+    assert "beta = 4.0" in lines[beta_vae + 1] and "GAE paper" in lines[beta_vae + 2]
+    assert "beta = 0.1" in lines[beta_vae + 3] and "our second reading" in lines[beta_vae + 4]
+    assert (
+        "  searched: beta in 0.001..20.0" in lines
+        and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
+    )
+    assert not any("network" in line for line in lines if line.startswith("  searched"))
+    assert lines[-2].startswith("2 studies, 6 trials; training alone about ")
+    assert "at a time: about" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_names_every_method_with_a_sentence(capsys):
+    cli.main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("program", [cli.main, lambda argv: cli.sweep("about", argv)])
+def test_help_is_no_error(program, capsys):
+    with pytest.raises(SystemExit) as end:
+        program(["--help"])
+    assert end.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "names", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["list"])
+    assert end.value.code == 130 and capsys.readouterr().err == ""

@@ -1,0 +1,64 @@
+"""The configuration: what it refuses by itself, and that file and flags lead to the same."""
+
+import pytest
+from pydantic import ValidationError
+
+from sweep.cli import RunFlags
+from sweep.config import SweepConfig
+from trainables.flags import read_flags
+
+
+def read(*argv: str) -> RunFlags:
+    return read_flags(RunFlags, argv, "sweep/run.py", "about")
+
+
+def test_every_field_is_a_flag_and_a_key(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        read("--help")
+    help_text = capsys.readouterr().out
+    for name in SweepConfig.model_fields:
+        assert f"--{name.replace('_', '-')} " in help_text
+    file = tmp_path / "all.yaml"
+    defaults = SweepConfig().model_dump(mode="json")
+    file.write_text("".join(f"{name}: {value!r}\n".replace("None", "null") for name, value in defaults.items()))
+    assert SweepConfig(**read("--config", str(file)).model_dump(include=set(defaults))) == SweepConfig()
+
+
+def test_flags_win_over_the_file_each_by_itself(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("trials: 4\nepochs: 9\nmethods: [vae, wae]\nset:\n  beta: 1.0\n  latent_dim: 4\n")
+    flags = read("--config", str(file), "--epochs", "3", "--methods", "beta_vae", "--set", "beta=0.37")
+    assert (flags.trials, flags.epochs, flags.methods) == (4, 3, ["beta_vae"])
+    assert flags.set == {"beta": 0.37, "latent_dim": 4}
+
+
+def test_dashes_and_underscores_are_alike_in_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("data-root: here\nfirst_rung: 2\n")
+    flags = read("--config", str(tmp_path / "a.yaml"))
+    assert str(flags.data_root) == "here" and flags.first_rung == 2
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
+    (tmp_path / "a.yaml").write_text("set:\n  learning_rate: 1e-3\n")
+    from sweep.plan import plan
+
+    flags = read("--config", str(tmp_path / "a.yaml"), "--methods", "vae")
+    planned = plan(SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields))))
+    assert planned.studies[0].hand_tuned["learning_rate"] == 1e-3
+
+
+def test_the_first_rung_is_a_ninth_of_the_budget_unless_given():
+    assert SweepConfig(epochs=27).rung_epoch == 3
+    assert SweepConfig(epochs=5).rung_epoch == 1
+    assert SweepConfig(epochs=27, first_rung=5).rung_epoch == 5
+
+
+def test_a_configuration_does_not_change():
+    with pytest.raises(ValidationError):
+        SweepConfig().trials = 3
+
+
+@pytest.mark.parametrize("fields", [{"samples": float("nan")}, {"gpus_per_trial": float("inf")}, {"methods": []}])
+def test_what_no_flag_can_say_is_refused_as_well(fields):
+    with pytest.raises(ValidationError):
+        SweepConfig(**fields)
