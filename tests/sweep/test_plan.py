@@ -66,9 +66,6 @@ def test_the_point_is_that_of_the_data_set(make_plan, pictures):
 
 
 def test_a_space_of_the_users_own(make_plan, tmp_path):
-    space = SPACE.replace(", rungs = 3", ", likelihood = 'bce'").replace(
-        "rungs = { low = 2, high = 5, int = true }", ""
-    )
     (tmp_path / "mine.toml").write_text(VAE + "latent_dim = [2, 4]\n")
     planned = make_plan(methods=["vae"], spaces={"vae": tmp_path / "mine.toml"}, set={})
     assert planned.studies[0].spec.space.dimensions["latent_dim"] == Choice((2, 4))
@@ -110,9 +107,6 @@ def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_pla
     ],
 )
 def test_every_corner_of_a_space_must_be_trainable(make_plan, tmp_path, line, problem):
-    space = SPACE.replace(", rungs = 3", ", likelihood = 'bce'").replace(
-        "rungs = { low = 2, high = 5, int = true }", line
-    )
     (tmp_path / "mine.toml").write_text(VAE + line)
     with pytest.raises(ValueError, match=problem):
         make_plan(methods=["vae"], spaces={"vae": tmp_path / "mine.toml"}, set={})
