@@ -280,10 +280,8 @@ def check_reduction(subject: Subject) -> None:
 
 def _terms(stage: Stage, x: Tensor, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
-    if stage.joint is not None:
-        losses = stage.joint(x)
-    else:
-        losses = {player.name: player.loss(x) for player in stage.players}
+    alone = {player.name: player.loss for player in stage.players}
+    losses = stage.joint(x) if stage.joint is not None else {name: loss(x) for name, loss in alone.items()}
     return {f"{who}: {name}": value.item() for who, loss in losses.items() for name, value in loss.terms.items()}
 
 

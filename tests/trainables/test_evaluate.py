@@ -120,6 +120,15 @@ def test_a_perfect_reconstruction_has_no_error_and_no_distance(evaluator, train_
     assert told.metrics["valid/fcd"] > 10
 
 
+def test_a_method_is_evaluated_in_eval_mode(evaluator, train_images):
+    method = mirror({"prior": StandardNormal(64)})
+    modes = set()
+    decode = method.decode
+    method.decode = lambda z: (modes.add(method.training), decode(z))[1]
+    evaluator(method.train(), train_images)
+    assert modes == {False}
+
+
 def test_mse_is_the_mean_over_pixels_and_images(evaluator, train_images, digits):
     method = mirror({"prior": StandardNormal(64)})
     method.decode = lambda z: torch.zeros(len(z), 1, 8, 8)
@@ -197,6 +206,15 @@ def test_the_final_evaluation_adds_to_what_a_rung_tells_and_changes_none_of_it(n
     assert set(final.recipes) == {metric for metric in final.metrics if metric.startswith("valid/")}
     assert final.recipes["valid/fcd_gmm_10"].sampler == "gmm_10"
     assert all(math.isfinite(value) for value in final.metrics.values())
+
+
+def test_scores_of_pairs_say_of_how_many_images_they_are(evaluator, train_images):
+    few = copy.copy(evaluator)
+    few.pairs = 50
+    told = few(built("vae"), train_images, final=True)
+    assert (told.recipes["valid/fcd_kid"].n, told.recipes["valid/fcd_coverage"].reference_n) == (50, 50)
+    assert (told.recipes["valid/fcd"].n, told.recipes["valid/mmd_imq"].n) == (200, 50)
+    assert told.metrics["valid/fcd_kid"] != evaluator(built("vae"), train_images, final=True).metrics["valid/fcd_kid"]
 
 
 def test_codes_that_repeat_themselves_are_sampled_as_well_by_a_mixture_as_by_their_replay(evaluator, digits):
