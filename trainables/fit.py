@@ -47,7 +47,8 @@ def fit(
     """Trains `config.method` on images, uint8 (N, C, H, W) on the training device, one report per epoch.
 
     The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
-    own random numbers: how often one looks never changes what is trained. Raises Diverged, ValueError for a bad configuration.
+    own random numbers: how often one looks never changes what is trained. Raises Diverged, and ValueError for a bad
+    configuration.
     """
     training = Training(config, images)
     if resume is not None:
