@@ -17,10 +17,12 @@ from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.samplers import common_densities, fit_densities
 from trainables.method import Method, as_images
 from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
+from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
 GRID = 64
+IN_PAIRS = ("kid", *Neighbourhoods._fields)  # the names of PAIRWISE scores
 FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
 
 
@@ -47,7 +49,7 @@ class Evaluator:
 
     samples: how many images are drawn for a distance. seed: of the evaluation's own random numbers.
     scores: of metrics.scores, for the own sampler of a final evaluation; all that so many images allow unless
-    given. codes: how many codes a final evaluation compares in pairs.
+    given. pairs: how many codes, and images of each side, a final evaluation compares in pairs.
     """
 
     def __init__(
@@ -61,9 +63,9 @@ class Evaluator:
         fid_weights: Path | None = None,
         device: torch.device | str = "cpu",
         scores: Collection[str] | None = None,
-        codes: int = latent.PAIRS_OF,
+        pairs: int = latent.PAIRS_OF,
     ):
-        self.split, self.samples, self.seed, self.codes = split, samples, seed, codes
+        self.split, self.samples, self.seed, self.pairs = split, samples, seed, pairs
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         self.metric = self.extractor.metric
         held_out = getattr(splits, split).images[:10_000]
@@ -112,7 +114,7 @@ class Evaluator:
 
     def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] = ("distance",)) -> Scores:
         """The scores of `samples` images that draw(n) makes, n at a time."""
-        gathered = Scores(self.extractor, scores, split_size=max(1, self.samples // 10))
+        gathered = Scores(self.extractor, scores, max(1, self.samples // 10), self.pairs)
         for first in range(0, self.samples, BATCH):
             gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
         return gathered
@@ -122,14 +124,17 @@ class Evaluator:
         if gathered.scores & PAIRWISE and self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
         values = gathered.against_features(self.reference, self._features)
-        recipe = Recipe.of(
-            self.extractor,
-            n=gathered.moments.n,
-            split=self.split,
-            reference_n=self.reference.n,
-            sampler=sampler,
-        )
-        found.add({f"{metric}{name and '_'}{name}": value for metric, value in values.items()}, recipe)
+        for metric, value in values.items():
+            paired = metric.rpartition("_")[2] in IN_PAIRS
+            n, real_n = gathered.moments.n, self.reference.n
+            recipe = Recipe.of(
+                self.extractor,
+                n=min(n, self.pairs) if paired else n,
+                split=self.split,
+                reference_n=min(real_n, self.pairs) if paired else real_n,
+                sampler=sampler,
+            )
+            found.add({f"{metric}{name and '_'}{name}": value}, recipe)
 
     def _samples(self, method: Method, found: Findings, final: bool) -> None:
         """The distance of samples from each density of the method; its own sampler is the first."""
@@ -176,7 +181,7 @@ class Evaluator:
             more, vectors = latent.in_full(mean, log_var)
             metrics |= more | latent.equivalents(method.hyper, mse, stochastic)
             found.vectors |= vectors
-            some = slice(self.codes)
+            some = slice(self.pairs)
             pairs = latent.between_pairs(mean[some], log_var[some] if stochastic else None, self.seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
             pixels = as_images(self.images).flatten(1)  # (N, P)

@@ -13,7 +13,7 @@ from trainables.evaluate.findings import finite
 from trainables.method import Method
 
 COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures that every method is sampled from
-COMMON_CODES = 10_000  # they are fitted to: ten full covariances are well determined, and EM stays cheap
+COMMON_CODES = 5000  # they are fitted to: ten full covariances are well determined, and EM stays cheap
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def fit_densities(method: Method, images: Tensor, seed: int) -> float:
 
 @torch.no_grad()
 def common_densities(method: Method, images: Tensor, seed: int) -> dict[str, Density | str]:
-    """A Gaussian and a mixture of ten, fitted to the codes of up to 10,000 of the images (N, C, H, W).
+    """A Gaussian and a mixture of ten, fitted to the codes of up to 5000 of the images (N, C, H, W).
 
     Beside what the method brings, so that methods can be compared under one sampler. Where EM finds no fit
     its reason stands in the place of the density.

@@ -26,17 +26,22 @@ class Scores:
 
     scores: which of SCORES to compute.  All carry the extractor's metric in their name: fid, fid_infinity,
     fid_kid, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
+    pairs: how many images of each side, the first ones, enter the PAIRWISE scores, which cost their product.
     ValueError: a score of another name, or the Inception Score of a network without classes.
     """
 
     def __init__(
-        self, extractor: Extractor, scores: Collection[str] = ("distance",), split_size: int | None = 5000
+        self,
+        extractor: Extractor,
+        scores: Collection[str] = ("distance",),
+        split_size: int | None = 5000,
+        pairs: int | None = None,
     ) -> None:
         if unknown := set(scores) - SCORES:
             raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES)}")
         if "inception_score" in scores and extractor.head is None:
             raise ValueError(f"{extractor.name} knows no classes, so it gives no Inception Score")
-        self.extractor, self.scores = extractor, frozenset(scores)
+        self.extractor, self.scores, self.pairs = extractor, frozenset(scores), pairs
         self.moments = Moments(extractor.dims, extractor.device)
         self._features: list[Tensor] = []
         self._classes = InceptionScore(split_size)
@@ -66,6 +71,8 @@ class Scores:
             fake = torch.cat(self._features)
             if "infinity" in self.scores:
                 values["_infinity"] = distance_at_infinity(fake, real)
+            if self.scores & PAIRWISE:
+                fake, features = fake[: self.pairs], features[: self.pairs]
             if "kid" in self.scores:
                 values["_kid"] = kid(fake, features)
             if "neighbourhoods" in self.scores:
