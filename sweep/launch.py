@@ -109,11 +109,11 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
     prepare_metrics(planned, resources)
 
     # Imported here: Ray takes a second, and wrong input should be told at once.
-    from sweep.orchestrate import Conductor, cluster, run
+    from sweep.orchestrate import Conductor, cluster, run, stopped_by_signals
     from sweep.screen import screen
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
-    with cluster(config.address, resources) as found:
+    with cluster(config.address, resources) as found, stopped_by_signals() as listen:
         resources = resources or Resources.of(config, *found)
         with Record(folder / RECORD) as record, screen(planned, resources, folder) as shown:
             history = read(record.path)  # with the lock: nobody adds to it any more
@@ -132,9 +132,10 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
             conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, shown.hear)
             tracker = tracking.Tracker(folder, uri, config.experiment)
             try:
+                listen()  # not sooner: from here on the record gets its end
                 run(conductor)
             except KeyboardInterrupt:
-                pass  # it came before Tune listened; what is left to do stands in the record
+                pass  # it came before Tune did; what is left to do stands in the record
             finally:
                 record.append("finish", outcome="done" if conductor.done else "interrupted")
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all

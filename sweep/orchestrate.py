@@ -5,6 +5,7 @@ written to the record before anyone else hears of it; so Ray's own snapshots are
 replaying the record into fresh studies and starting a fresh Tune run.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -228,22 +229,22 @@ def run(conductor: Conductor) -> None:
     refs = {name: ray.put(splits) for name, splits in plan.splits.items()}
     request = tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": resources.gpus}])
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), request)
-    with _stopped_by_signals():
-        tune.run(
-            trainable,
-            name="ray",
-            storage_path=str(conductor.folder.absolute()),
-            search_alg=_Asker(conductor),
-            scheduler=_Judge(conductor),
-            callbacks=[_Recoveries(conductor)],
-            num_samples=-1,
-            max_failures=plan.config.retries,
-            raise_on_failed_trial=False,
-            reuse_actors=True,
-            progress_reporter=_Silence(),
-            verbose=0,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen
+    tune.run(
+        trainable,
+        name="ray",
+        storage_path=str(conductor.folder.absolute()),
+        search_alg=_Asker(conductor),
+        scheduler=_Judge(conductor),
+        callbacks=[_Recoveries(conductor)],
+        num_samples=-1,
+        max_failures=plan.config.retries,
+        raise_on_failed_trial=False,
+        reuse_actors=True,
+        progress_reporter=_Silence(),
+        verbose=0,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+    )
 
 
 class _Silence(tune.ProgressReporter):
@@ -257,22 +258,30 @@ class _Silence(tune.ProgressReporter):
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly; a second Ctrl-C ends it at once."""
+def stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly; a second Ctrl-C ends it at once.
+
+    Both wait until the function that this gives is called; then they raise KeyboardInterrupt, or stop Tune.
+    """
 
     def interrupt(*_: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.kill(os.getpid(), signal.SIGUSR1)  # Tune stops on it, once it listens
+        os.kill(os.getpid(), signal.SIGUSR1)
 
-    ours = {
+    def listen() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+    handlers = {
         signal.SIGINT: interrupt,
         signal.SIGTERM: interrupt,
-        signal.SIGUSR1: signal.default_int_handler,  # until Tune listens
+        signal.SIGUSR1: signal.default_int_handler,  # until Tune puts its own here, which stops it
     }
-    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        yield
+        yield listen
     finally:
+        listen()
         for number, handler in before.items():
             signal.signal(number, handler)
 

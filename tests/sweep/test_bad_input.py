@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    orchestrate = SimpleNamespace(Conductor=None, cluster=no_ray, run=None)
+    orchestrate = SimpleNamespace(Conductor=None, cluster=no_ray, run=None, stopped_by_signals=no_ray)
     monkeypatch.setitem(sys.modules, "sweep.orchestrate", orchestrate)
     return tmp_path
 

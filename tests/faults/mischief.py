@@ -1,0 +1,53 @@
+"""A method from outside whose trials go wrong as they are told to; its diary says which epochs were trained where.
+
+MISCHIEF_DIARY=FILE    lines of "mischief process epoch"
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from trainables.losses import bce
+from trainables.method import Loss, Method, Posterior
+from trainables.networks import Networks
+
+MOMENT = 5  # the epoch in which it happens
+
+
+class Mischief(Method):
+    class Hyper(Method.Hyper):
+        mischief: str  # none, raises, dies_once or dies_always
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        self.encoder = nets.encoder(self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:
+        return Loss(bce(self.decoder(self.encode(x).mean), x), {})
+
+    def after_epoch(self, terms: Mapping[str, float]) -> Mapping[str, float]:
+        if "MISCHIEF_DIARY" in os.environ:
+            self._misbehave(Path(os.environ["MISCHIEF_DIARY"]))
+        return {}
+
+    def _misbehave(self, diary: Path) -> None:
+        kind = self.hyper.mischief
+        before = diary.read_text().splitlines() if diary.exists() else []
+        epoch = round(self.epoch.item())
+        with diary.open("a") as file:
+            file.write(f"{kind} {os.getpid()} {epoch}\n")
+        if epoch != MOMENT:
+            return
+        if kind == "raises":
+            raise RuntimeError("the moon is in the wrong quarter")
+        died = any(line.startswith(f"{kind} ") and line.endswith(f" {MOMENT}") for line in before)
+        if kind == "dies_always" or (kind == "dies_once" and not died):
+            os.kill(os.getpid(), signal.SIGKILL)

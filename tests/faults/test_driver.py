@@ -1,0 +1,215 @@
+"""A sweep whose driver, or whose trial's process, dies: it goes on, loses nothing and does nothing twice.
+
+Real processes are killed. With one trial at a time the order of all events is fixed, so a sweep that was
+killed and resumed must end with what an undisturbed one has, to the last digit.
+"""
+
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sweep.record import Event, Trials, read
+from sweep.study import Spec, Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+FLAGS = ["--methods", "vae", "beta_vae", "--concurrent", 1]
+ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 3))  # of the killed driver; 20 take a quarter of an hour
+EVENTS = 36  # about as many as the sweep has
+BY_CLOCK = ("time/", "speed/", "memory/")  # metrics that no two runs share
+
+
+@dataclass
+class Told:
+    """What the record of a sweep says."""
+
+    events: list[Event]
+
+    @classmethod
+    def by(cls, folder: Path) -> "Told":
+        return cls(read(folder / "record.jsonl"))
+
+    @property
+    def trials(self) -> dict[str, dict]:
+        """The values, end and rows of each trial, without what the clock says."""
+        found = {}
+        for trial in Trials.from_events(self.events).trials.values():
+            rows = {epoch: without_clock(row) for epoch, row in trial.rows.items()}
+            found[trial.name] = {"values": trial.values, "state": trial.state, "rows": rows}
+        return found
+
+    @property
+    def studies(self) -> list[Study]:
+        entries = self.events[0]["studies"]
+        return [Study(Spec.from_record(entry), seed=0).replay(self.events) for entry in entries]
+
+    @property
+    def rungs(self) -> list[dict]:
+        return [study.rungs.judged for study in self.studies]
+
+    @property
+    def rows(self) -> list[tuple[str, int]]:
+        return [(e["trial"], r["epoch"]) for e in self.events if e["event"] == "report" for r in e["rows"]]
+
+    def attempts(self) -> dict[str, int]:
+        return {name: trial.attempt for name, trial in Trials.from_events(self.events).trials.items()}
+
+    def ended(self) -> set[str]:
+        return {event["trial"] for event in self.events if event["event"] == "end"}
+
+
+def without_clock(row: dict) -> dict[str, float]:
+    return {name: value for name, value in row["metrics"].items() if not name.startswith(BY_CLOCK)}
+
+
+def lost_and_doubled(told: Told, planned: Told, programs) -> tuple[int, int]:
+    """Counts trials, rows and runs that are missing, and those that are there more than once."""
+    sweep = told.events[0]["sweep"]
+    runs = [trial for trial, _, _ in programs.runs(sweep) if trial is not None]
+    tracked = set(programs.rows(sweep))
+    expected = {(e["trial"], r["epoch"], name) for e in told.events if e["event"] == "report"
+                for r in e["rows"] for name in r["metrics"]}  # fmt: skip
+    ends = [event["trial"] for event in told.events if event["event"] == "end"]
+    lost = (
+        len(planned.trials.keys() - set(ends))
+        + len(set(planned.rows) - set(told.rows))
+        + len(planned.trials.keys() - set(runs))
+        + len(expected - tracked)
+    )
+    doubled = sum(len(found) - len(set(found)) for found in (ends, told.rows, runs))
+    doubled += len(set(told.rows) - set(planned.rows)) + len(told.trials.keys() - planned.trials.keys())
+    return lost, doubled
+
+
+def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Told, label: str) -> Told:
+    told = Told.by(folder)
+    lost, doubled = lost_and_doubled(told, undisturbed, programs)
+    print(f"{label}: {len(told.trials)} trials, {len(told.rows)} epochs; lost {lost}, doubled {doubled}")
+    assert (lost, doubled) == (0, 0)
+    assert told.trials == undisturbed.trials
+    assert told.rungs == undisturbed.rungs
+    assert not any(study.unfinished for study in told.studies)
+    assert not any(trial.state.name == "RUNNING" for study in told.studies for trial in study.history())
+    runs = programs.runs(told.events[0]["sweep"])
+    assert not [run for run in runs if run[1] == "RUNNING"]
+    ends = {trial: outcome for trial, _, outcome in runs if trial is not None}
+    assert ends == {name: trial["state"] for name, trial in told.trials.items()}
+    return told
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, module_programs) -> Told:
+    module_programs.sweep(*FLAGS).ends_well()
+    return Told.by(module_programs.folder / "sweeps" / "quick")
+
+
+def test_a_killed_driver(programs, undisturbed, seed, eventually):
+    """Anywhere from its first imports to its last lines."""
+    chance = random.Random(seed)
+    folder = programs.folder / "sweeps" / "quick"
+    record = folder / "record.jsonl"
+    sweep = programs.sweep(*FLAGS)
+    if chance.random() < 0.2:
+        time.sleep(chance.uniform(0, 12))
+    else:
+        events = chance.randrange(1, EVENTS)
+        eventually(lambda: not sweep.running or (record.exists() and len(read(record)) >= events))
+        time.sleep(chance.uniform(0, 0.3))
+    sweep.kill()
+    began = (folder / "config.yaml").exists()
+    before = Told.by(folder) if record.exists() else Told([])
+    if began and chance.random() < 0.5:
+        with record.open("ab") as file:
+            file.write(b'{"time": 1795257000.2, "event": "rep')  # what a machine that dies leaves behind
+    (programs.resume() if began else programs.sweep(*FLAGS)).ends_well()
+    told = assert_as_if_nothing_had_happened(
+        programs, folder, undisturbed, f"seed {seed}, killed after {len(before.events)} events"
+    )
+    assert told.events[: len(before.events)] == before.events
+    assert all(told.attempts()[trial] == before.attempts()[trial] for trial in before.ended())
+
+
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(ROUNDS))
+
+
+def test_ctrl_c_says_how_to_go_on(programs, undisturbed, eventually):
+    folder = programs.folder / "sweeps" / "quick"
+    sweep = programs.sweep(*FLAGS)
+    eventually(lambda: (folder / "record.jsonl").exists() and len(Told.by(folder).ended()) >= 2)
+    sweep.interrupt()
+    assert sweep.wait() == 130, sweep.output
+    print(sweep.output)
+    print((folder / "record.jsonl").read_text()[-600:])
+    assert "Traceback" not in sweep.output
+    assert f"Go on with:  python -m sweep resume {folder}" in sweep.output
+    programs.wait_for_processes()
+    before = Told.by(folder)
+    assert before.events[-1]["event"] == "finish" and before.events[-1]["outcome"] == "interrupted"
+    runs = programs.runs(before.events[0]["sweep"])
+    assert not [run for run in runs if run[1] == "RUNNING"]
+
+    programs.resume().ends_well()
+    told = assert_as_if_nothing_had_happened(programs, folder, undisturbed, "Ctrl-C")
+    assert all(told.attempts()[trial] == 1 for trial in before.ended())
+
+
+@pytest.mark.parametrize("moment", ["imports", "checks", "ray", "begin"])
+def test_ctrl_c_before_the_first_trial_has_ended(programs, eventually, moment):
+    folder = programs.folder / "sweeps" / "quick"
+    sweep = programs.sweep(*FLAGS)
+    reached = {
+        "imports": lambda: Path(f"/proc/{sweep.process.pid}/maps").read_text().count("torch") > 0,
+        "checks": lambda: "sklearn" in Path(f"/proc/{sweep.process.pid}/maps").read_text(),
+        "ray": lambda: programs.processes("gcs_server"),
+        "begin": (folder / "record.jsonl").exists,
+    }
+    eventually(reached[moment])
+    sweep.interrupt()
+    assert sweep.wait() == 130, sweep.output
+    assert "Traceback" not in sweep.output
+    print(moment, sweep.output)
+    programs.wait_for_processes()
+    if moment == "begin":
+        assert Told.by(folder).events[-1]["outcome"] == "interrupted"
+        assert "Go on with" in sweep.output
+    else:
+        assert not folder.exists()
+
+
+def test_a_killed_process_of_a_trial(programs):
+    """A trial goes on from its checkpoint in a new process; one whose process dies each time is given up."""
+    diary = programs.folder / "diary.txt"
+    surroundings = {"PYTHONPATH": str(Path(__file__).parent), "MISCHIEF_DIARY": str(diary)}
+    flags = ["--methods", "mischief:Mischief", "--trials", 5, "--concurrent", 1, "--retries", 1]
+    output = programs.sweep(*flags, **surroundings).ends_well()
+    folder = programs.folder / "sweeps" / "quick"
+    told = Told.by(folder)
+    ends = {event["trial"]: event for event in told.events if event["event"] == "end"}
+    good, once, raises, always, searched = (f"mischief-digits-000{number}" for number in range(5))
+
+    assert told.attempts() == {good: 1, once: 2, raises: 1, always: 2, searched: 1}
+    assert [ends[name]["state"] for name in (good, once, raises, always)] == [
+        "complete", "complete", "failed", "failed",
+    ]  # fmt: skip
+    assert ends[searched]["state"] in ("complete", "pruned")
+    assert ends[raises]["reason"].startswith("RuntimeError: the moon is in the wrong quarter (mischief.py:")
+    assert ends[always]["reason"] == "its process was lost 2 times" and ends[always]["epoch"] == 3
+    assert ends[raises]["reason"] in output
+
+    # dies_once trained alike, so it must end with the same digits as the one that was left in peace
+    assert told.trials[once]["rows"] == told.trials[good]["rows"]
+    assert sorted(told.rows) == sorted(set(told.rows))
+    trained = [line.split() for line in diary.read_text().splitlines()]
+    first, second = dict.fromkeys(process for kind, process, _ in trained if kind == "dies_once")
+    epochs = {p: [int(epoch) for kind, q, epoch in trained if (kind, q) == ("dies_once", p)] for p in (first, second)}
+    assert epochs == {first: [1, 2, 3, 4, 5], second: [4, 5, 6, 7, 8, 9]}  # saved after rung 3
+
+    outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(told.events[0]["sweep"])}
+    assert outcomes[once] == ("FINISHED", "complete")
+    assert outcomes[raises] == outcomes[always] == ("FAILED", "failed")
