@@ -264,12 +264,24 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
     Both wait until the function that this gives is called; then they raise KeyboardInterrupt, or stop Tune.
     """
 
-    def interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Not by masks: Ray's threads would still take a signal, and Python then runs its handler in ours.
+    listening = asked = False
+
+    def stop() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
 
+    def interrupt(*_: Any) -> None:
+        nonlocal asked
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked = True
+        if listening:
+            stop()
+
     def listen() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        nonlocal listening
+        listening = True
+        if asked:
+            stop()
 
     handlers = {
         signal.SIGINT: interrupt,
@@ -277,11 +289,9 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
         signal.SIGUSR1: signal.default_int_handler,  # until Tune puts its own here, which stops it
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield listen
     finally:
-        listen()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -4,15 +4,13 @@ import json
 import math
 from collections import Counter, deque
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from sweep.orchestrate import Conductor
-from sweep.record import Record, Trials, read
+from sweep.record import Trials, read
 from sweep.resources import Resources
-from sweep.study import Study
 from sweep.worker import CHECKPOINT
 
 METRIC = "valid/fcd"
@@ -91,33 +89,6 @@ def told(rows=(), state=None, value=None, reason="") -> dict:
     return {
         "rows": list(rows), "state": state, "reason": reason, "value": value, "epoch": epoch, "worker": worker
     }  # fmt: skip
-
-
-@pytest.fixture
-def begin(tmp_path, make_plan):
-    """Opens a record and gives the conductor that goes on from it."""
-    opened = []
-
-    def make(folder: Path = tmp_path / "quick", slots: int = 1, **changes) -> Conductor:
-        planned = make_plan(**changes)
-        for record in opened:
-            record.close()
-        opened[:] = [record := Record(folder / "record.jsonl")]
-        history = read(record.path)
-        studies = {s.name: Study(s.spec, planned.config.seed).replay(history) for s in planned.studies}
-        entries = [study.spec.to_record() for study in planned.studies]
-        opening = record.append("sweep", sweep="s1", config={}, studies=entries)
-        resources = Resources(cpus=1, gpus=0.0, slots=slots, ahead=slots + 1, total_gpus=0)
-        heard = []
-        conductor = Conductor(
-            planned, studies, record, [*history, opening], folder, resources, lambda event, _: heard.append(event)
-        )
-        conductor.heard = heard
-        return conductor
-
-    yield make
-    for record in opened:
-        record.close()
 
 
 def events(conductor: Conductor, kind: str | None = None) -> list[dict]:
