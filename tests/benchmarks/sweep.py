@@ -19,9 +19,13 @@ sys.path[0] = str(HERE / "methods")  # Sleeper is found, and this file does not 
 
 @dataclass
 class Cost:
-    wall: float  # seconds from the first start to the last end
-    steady: float  # seconds from one end to the next, processes being up
-    inside: float  # seconds of training, density fits and evaluations, all trials together
+    """Seconds; `later` trials are those after the first one on each slot, whose process had to start."""
+
+    wall: float  # from the first start to the last end
+    inside: float  # of training, density fits and evaluations, all trials together
+    later_wall: float  # from the last end of a first trial to the last end
+    later_inside: float
+    later: int  # how many
 
 
 def ours(slots: int, trials: int, seconds: float, epochs: int) -> Cost:
@@ -37,13 +41,18 @@ def ours(slots: int, trials: int, seconds: float, epochs: int) -> Cost:
     folder = start(config, announce=lambda text: None)
     events = read(folder / "record.jsonl")
     starts = [event["time"] for event in events if event["event"] == "start"]
-    ends = sorted(event["time"] for event in events if event["event"] == "end")
-    inside = 0.0
+    ends = {event["trial"]: event["time"] for event in events if event["event"] == "end"}
+    inside = dict.fromkeys(ends, 0.0)
     for event in events:
         if event["event"] == "report":
             last = event["rows"][-1]["metrics"]
-            inside += sum(value for name, value in last.items() if name.startswith("time/"))
-    return Cost(ends[-1] - min(starts), (ends[-1] - ends[0]) / (len(ends) - 1), inside)
+            inside[event["trial"]] += sum(value for name, value in last.items() if name.startswith("time/"))
+    later = list(ends)[slots:]
+    last = max(ends.values())
+    return Cost(
+        last - min(starts), sum(inside.values()),
+        last - ends[list(ends)[slots - 1]], sum(inside[trial] for trial in later), len(later),
+    )  # fmt: skip
 
 
 def bare_ray(slots: int, trials: int) -> float:
@@ -77,7 +86,7 @@ def bare_ray(slots: int, trials: int) -> float:
         callbacks=[ends],
     )
     ray.shutdown()
-    return (ends.times[-1] - ends.times[0]) / (len(ends.times) - 1)
+    return (ends.times[-1] - ends.times[slots - 1]) / (len(ends.times) - slots)
 
 
 def main() -> None:
@@ -92,14 +101,14 @@ def main() -> None:
     print(
         f"{flags.trials} trials of {flags.seconds:g} s on {flags.slots} slots: {cost.wall:.1f} s wall, "
         f"{cost.inside:.1f} s in trials, overhead {cost.wall * flags.slots / cost.inside:.3f} x; "
-        f"processes being up {cost.steady * flags.trials * flags.slots / cost.inside:.3f} x"
+        f"processes being up {cost.later_wall * flags.slots / cost.later_inside:.3f} x"
     )
     cost = ours(flags.slots, flags.noop_trials, 0.0, epochs=1)
     bare = bare_ray(flags.slots, flags.noop_trials)
-    # With a slot to spare, a trial's evaluation runs beside the next one's start: then nothing is left of it.
-    own = max(0.0, cost.steady - cost.inside / flags.noop_trials / flags.slots)
+    per_trial = cost.later_wall / cost.later
+    own = per_trial - cost.later_inside / cost.later / flags.slots
     print(
-        f"{flags.noop_trials} trials without epochs to speak of, per trial: ours {1000 * cost.steady:.0f} ms, of which "
+        f"{flags.noop_trials} trials without epochs to speak of, per trial: ours {1000 * per_trial:.0f} ms, of which "
         f"{1000 * own:.0f} ms are not evaluation; bare Ray {1000 * bare:.0f} ms; ratio {own / bare:.2f}"
     )
 
