@@ -1,7 +1,8 @@
 """Images per second of our engine beside pythae's trainer and a plain DataLoader loop.
 
-The same VAE (MLP 500-500-2000, batch 100, Adam 1e-3, BCE) on the same images, the three taking turns within one
-process, so that a slow minute of the machine hits all of them. Prints medians and ratios; asserts nothing.
+The same VAE (MLP 500-500-2000, batch 100, Adam 1e-3, BCE, or as flags say) on the same images, the three taking
+turns within one process, so that a slow minute of the machine hits all of them. Prints medians and ratios; asserts
+nothing.
 
     pip install pythae
     python tests/benchmarks/train.py --dataset mnist --data-root DIR --rounds 5
@@ -22,22 +23,21 @@ from trainables.datasets import load
 from trainables.methods.vae import VAE
 from trainables.training import Training
 
-BATCH = 100
-VALUES = {
-    "latent_dim": 10, "learning_rate": 1e-3, "batch_size": BATCH, "network": "mlp_500_500_2000", "likelihood": "bce"
-}  # fmt: skip
+Values = dict[str, float | int | str]
 
 
-def ours(images: torch.Tensor) -> Callable[[], None]:
-    config = Config(method="vae", dataset="benchmark", values=VALUES, epochs=10_000)
+def ours(images: torch.Tensor, values: Values) -> Callable[[], None]:
+    config = Config(method="vae", dataset="benchmark", values=values, epochs=10_000)
     return Training(config, images).run_epoch
 
 
-def plain(images: torch.Tensor) -> Callable[[], None]:
+def plain(images: torch.Tensor, values: Values) -> Callable[[], None]:
     """What a tutorial writes: a DataLoader over float images and an eager loop."""
-    method = VAE(VAE.Hyper(**VALUES), tuple(images.shape[1:])).to(images.device)
+    method = VAE(VAE.Hyper(**values), tuple(images.shape[1:])).to(images.device)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
-    batches = DataLoader(TensorDataset(images.cpu().float() / 255), batch_size=BATCH, shuffle=True, drop_last=True)
+    batches = DataLoader(
+        TensorDataset(images.cpu().float() / 255), batch_size=values["batch_size"], shuffle=True, drop_last=True
+    )
 
     def epoch() -> None:
         total = 0.0
@@ -51,7 +51,7 @@ def plain(images: torch.Tensor) -> Callable[[], None]:
     return epoch
 
 
-def pythae(images: torch.Tensor) -> Callable[[], None]:
+def pythae(images: torch.Tensor, values: Values) -> Callable[[], None]:
     """pythae's own VAE and BaseTrainer around the same encoder and decoder."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE as PythaeVAE
@@ -61,7 +61,7 @@ def pythae(images: torch.Tensor) -> Callable[[], None]:
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
     shape = tuple(images.shape[1:])
-    method = VAE(VAE.Hyper(**VALUES), shape)
+    method = VAE(VAE.Hyper(**values), shape)
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -81,13 +81,13 @@ def pythae(images: torch.Tensor) -> Callable[[], None]:
             return ModelOutput(reconstruction=self.net(z).sigmoid())
 
     model = PythaeVAE(
-        VAEConfig(input_dim=shape, latent_dim=VALUES["latent_dim"], reconstruction_loss="bce"),
+        VAEConfig(input_dim=shape, latent_dim=values["latent_dim"], reconstruction_loss="bce"),
         Encoder(),
         Decoder(),
     )
     data = BaseDataset(images.cpu().float() / 255, torch.zeros(len(images)))
     settings = BaseTrainerConfig(
-        output_dir=mkdtemp(), num_epochs=10_000, learning_rate=1e-3, per_device_train_batch_size=BATCH,
+        output_dir=mkdtemp(), num_epochs=10_000, learning_rate=1e-3, per_device_train_batch_size=values["batch_size"],
         optimizer_cls="Adam", no_cuda=images.device.type == "cpu",
     )  # fmt: skip
     trainer = BaseTrainer(model, data, training_config=settings)
@@ -99,6 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
+    parser.add_argument("--network", default="mlp_500_500_2000")
+    parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -106,7 +108,11 @@ def main() -> None:
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
     images = torch.tensor(load(flags.dataset, flags.data_root).train.images[: flags.images], device=flags.device)
-    runners = {"ours": ours(images), "pythae": pythae(images), "plain loop": plain(images)}
+    values = {
+        "latent_dim": 10, "learning_rate": 1e-3, "likelihood": "bce", "batch_size": flags.batch,
+        "network": flags.network,
+    }  # fmt: skip
+    runners = {"ours": ours(images, values), "pythae": pythae(images, values), "plain loop": plain(images, values)}
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for round_ in range(flags.rounds + 1):
         for name, epoch in runners.items():
@@ -116,9 +122,12 @@ def main() -> None:
                 torch.cuda.synchronize()
             if round_:  # the first one warms up
                 seconds[name].append(time.perf_counter() - start)
-    trained = len(images) // BATCH * BATCH
+    trained = len(images) // flags.batch * flags.batch
     where = torch.cuda.get_device_name() if images.device.type == "cuda" else f"CPU, {flags.threads} threads"
-    print(f"{flags.dataset} {tuple(images.shape)}, batch {BATCH}, {where}, median of {flags.rounds} rounds")
+    print(
+        f"{flags.dataset} {tuple(images.shape)}, {flags.network}, batch {flags.batch}, {where}, "
+        f"median of {flags.rounds} rounds"
+    )
     for name, times in seconds.items():
         ratio = statistics.median(theirs / own for theirs, own in zip(times, seconds["ours"], strict=True))
         print(f"{name:<12} {trained / statistics.median(times):>9.0f} images/s   ours is {ratio:.2f} x")
