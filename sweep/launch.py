@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -16,7 +17,7 @@ from analysis.tables import write_tables
 from sweep import provenance, tracking
 from sweep.config import SweepConfig
 from sweep.plan import Plan, plan
-from sweep.record import Record, read
+from sweep.record import Record, Trials, read
 from sweep.resources import Resources, of_this_machine
 from sweep.study import Study
 from sweep.winners import collect
@@ -57,9 +58,9 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     """
     config = anywhere(config)
     planned = plan(config)
-    folder = folder_for(config)
-    named = config.model_copy(update={"name": folder.name})
-    return _carry_out(replace(planned, config=named), folder, announce, resumed=False)
+    folder = folder_for(planned.config)
+    named = planned.config.model_copy(update={"name": folder.name})
+    return carry_out(replace(planned, config=named), folder, announce, resumed=False)
 
 
 def resume(folder: Path, announce: Callable[[str], None] = print, **changes: object) -> Path:
@@ -69,7 +70,7 @@ def resume(folder: Path, announce: Callable[[str], None] = print, **changes: obj
     """
     config = config_of(folder).model_copy(update={k: v for k, v in changes.items() if v is not None})
     Record(folder / RECORD).close()  # raises if it cannot be written, or a sweep is doing so
-    return _carry_out(plan(config), folder, announce, resumed=True)
+    return carry_out(plan(config), folder, announce, resumed=True)
 
 
 def config_of(folder: Path) -> SweepConfig:
@@ -101,7 +102,21 @@ def default_tracking(config: SweepConfig) -> str:
     return config.tracking_uri or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
 
 
-def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], resumed: bool) -> Path:
+def carry_out(
+    planned: Plan,
+    folder: Path,
+    announce: Callable[[str], None],
+    resumed: bool,
+    *,
+    begin: Callable[[Plan, Path], None] | None = None,
+    finish: Callable[[Path, Trials], None] | None = None,
+    **told: Any,
+) -> Path:
+    """Runs the trials of a plan that `folder` does not hold yet, and returns it.
+
+    `begin` writes what has to be there before the first trial, `finish` makes of the trials what people look at;
+    they are those of a search unless given. `told` goes into the record's sweep event.
+    """
     config = planned.config
     uri = default_tracking(config)
     tracking.check(uri)
@@ -120,14 +135,14 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
             if history and not resumed:
                 raise ValueError(f"{folder} holds another sweep by now; choose another --name")
             if not history:
-                _write_setting(planned, folder)
+                (begin or _write_setting)(planned, folder)
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
             sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
             opening = record.append(
                 "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
                 studies=[s.spec.to_record() for s in planned.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
-                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
+                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus}, **told,
             )  # fmt: skip
             conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, shown.hear)
             tracker = tracking.Tracker(folder, uri, config.experiment)
@@ -140,9 +155,7 @@ def _carry_out(planned: Plan, folder: Path, announce: Callable[[str], None], res
                 record.append("finish", outcome="done" if conductor.done else "interrupted")
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
                 try:
-                    collect(folder, conductor.trials)
-                    write_tables(folder)
-                    write_report(folder)
+                    (finish or _finish)(folder, conductor.trials)
                 finally:
                     missing = tracker.close(DRAIN_SECONDS)
     if missing:
@@ -158,7 +171,8 @@ def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
     config = planned.config
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for splits in planned.splits.values():
-        Evaluator(splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device)
+        told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
+        Evaluator(splits, config.metric, split=planned.split, **told)
 
 
 def _write_setting(planned: Plan, folder: Path) -> None:
@@ -168,6 +182,12 @@ def _write_setting(planned: Plan, folder: Path) -> None:
     part = folder / f".{CONFIG}.part"
     part.write_text(yaml.safe_dump(_public(planned.config), sort_keys=False))
     part.rename(folder / CONFIG)  # whole or absent
+
+
+def _finish(folder: Path, trials: Trials) -> None:
+    collect(folder, trials)
+    write_tables(folder)
+    write_report(folder)
 
 
 def _public(config: SweepConfig) -> dict:

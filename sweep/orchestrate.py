@@ -90,7 +90,7 @@ class Conductor:
             self.asked[study] += 1
             event = {"trial": asked.trial, "study": study, "number": asked.number, "values": asked.values}
             event |= {"origin": asked.origin, "attempt": 1}
-        self._tell("start", seed=self.plan.config.seed, **event)
+        self._tell("start", seed=self.plan.seed_of(event["study"], event["number"]), **event)
         self.running[ray_id] = event["trial"]
         return self._describe(event)
 
@@ -151,13 +151,14 @@ class Conductor:
 
     def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
         planned, config = self.planned[event["study"]], self.plan.config
-        evaluate = {"metric": config.metric, "samples": config.samples, "seed": config.seed}
+        seed = self.plan.seed_of(event["study"], event["number"])
+        evaluate = {"metric": config.metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
         return {
             "trial": event["trial"],
             "folder": str(self.folder.absolute() / "trials" / event["trial"]),
-            "fit": self.plan.fit_config(planned, event["values"], config.seed).model_dump(mode="json"),
+            "fit": self.plan.fit_config(planned, event["values"], seed).model_dump(mode="json"),
             "metric": self.plan.metric,
             "rungs": self.plan.rungs,
             "evaluate": evaluate,
@@ -226,7 +227,7 @@ def run(conductor: Conductor) -> None:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    refs = {name: ray.put(splits) for name, splits in plan.splits.items()}
+    refs = {name: ray.put((plan.trained_on(name), splits)) for name, splits in plan.splits.items()}
     request = tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": resources.gpus}])
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), request)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen

@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sweep import space as spaces
@@ -16,7 +17,7 @@ from sweep.space import Choice, Fixed, Range, Space
 from sweep.study import Spec
 from trainables.catalog import find, label
 from trainables.config import Config, checked, did_you_mean, hyper_fields
-from trainables.datasets import Splits, load
+from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
 from trainables.networks import Networks
 from trainables.training import Training
@@ -46,12 +47,31 @@ class Plan:
     studies: tuple[Planned, ...]
 
     @property
+    def split(self) -> str:
+        """The split that trials are scored on; a search never sees another."""
+        return "valid"
+
+    @property
     def metric(self) -> str:
-        return f"valid/{self.config.metric}"
+        return f"{self.split}/{self.config.metric}"
 
     @property
     def rungs(self) -> list[int]:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
+
+    def trained_on(self, dataset: str) -> np.ndarray:
+        """The images that trials on a data set learn from, uint8 (N, C, H, W)."""
+        return self.splits[dataset].train.images
+
+    def seed_of(self, study: str, number: int) -> int:
+        """Of the training and the evaluation of one trial; in a search all share it and differ by their values only.
+
+        Without a searcher the hand-tuned points come again and again, each round of them under the next seed.
+        """
+        if self.config.searcher != "none":
+            return self.config.seed
+        points = next(planned.spec.space.paper for planned in self.studies if planned.name == study)
+        return self.config.seed + number // len(points)
 
     def fit_config(self, study: Planned, values: Mapping[str, Any], seed: int) -> Config:
         """What one trial trains."""
@@ -67,9 +87,8 @@ def plan(config: SweepConfig) -> Plan:
     if unused:
         hint = did_you_mean(unused[0], config.methods)
         raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
-    splits = {
-        name: load(name, config.data_root, size=config.image_size, channels=config.channels) for name in config.datasets
-    }
+    splits = _load(config)
+    config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
@@ -77,8 +96,11 @@ def plan(config: SweepConfig) -> Plan:
     for dataset, data in splits.items():
         for method in config.methods:
             space = _pinned(space_of(method, config).on(data.name, data.like), method, config)
+            trials = config.trials
+            if config.searcher == "none":
+                space, trials = space.points_only(), trials * len(space.paper)
             spec = Spec(
-                study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=config.trials,
+                study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, sampler=config.searcher,
             )  # fmt: skip
@@ -87,6 +109,22 @@ def plan(config: SweepConfig) -> Plan:
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; sweep them apart")
     return Plan(config, splits, tuple(studies))
+
+
+def _load(config: SweepConfig) -> dict[str, Splits]:
+    """The data sets by their names in the configuration, which may allow some to be absent."""
+    splits, absent = {}, []
+    for name in config.datasets:
+        options = {"size": config.image_size, "channels": config.channels, "download": not config.present_only}
+        try:
+            splits[name] = load(name, config.data_root, **options)
+        except Absent as error:
+            if not config.present_only:
+                raise
+            absent.append(error)
+    if not splits:
+        raise absent[0]
+    return splits
 
 
 def space_of(method: str, config: SweepConfig) -> Space:
@@ -156,6 +194,8 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
 
 def expected_epochs(planned: Plan) -> float:
     """Epochs per trial if successive halving stops as many as it aims to; the full budget is the upper bound."""
+    if planned.config.searcher == "none":
+        return float(planned.config.epochs)  # no hand-tuned point is stopped
     spent, previous, share = 0.0, 0, 1.0
     for level in [*planned.rungs, planned.config.epochs]:
         spent += share * (level - previous)

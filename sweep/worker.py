@@ -20,7 +20,6 @@ import torch
 from ray import tune
 
 from trainables import Config, Diverged, Evaluator, Report, fit, save
-from trainables.datasets import Splits
 from trainables.saved import save_grid
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
@@ -108,6 +107,7 @@ class TrialWorker(tune.Trainable):
             half_written.unlink()
         config = Config(**self.trial["fit"])
         images, evaluator = self._data(config.dataset)
+        evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
         checkpoint = self.folder / CHECKPOINT
         resume = checkpoint if checkpoint.exists() else None
         return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
@@ -117,9 +117,9 @@ class TrialWorker(tune.Trainable):
         if dataset not in self.loaded:
             while len(self.loaded) >= KEPT_DATASETS:
                 self.loaded.pop(next(iter(self.loaded)))
-            splits: Splits = ray.get(self.refs[dataset])
+            images, splits = ray.get(self.refs[dataset])
             evaluator = Evaluator(splits, device=self.device, **self.trial["evaluate"])
-            self.loaded[dataset] = shared(splits.train.images).to(self.device), evaluator
+            self.loaded[dataset] = shared(images).to(self.device), evaluator
         return self.loaded[dataset]
 
     def _row(self, report: Report) -> dict[str, Any]:
