@@ -7,9 +7,9 @@ B batch, C H W image.
 
 from torch import nn
 
-from trainables.networks import mlp
+from trainables.networks import mlp, mlp_vg
 
-FAMILIES = {"mlp": mlp}
+FAMILIES = {"mlp": mlp, "mlp_vg": mlp_vg}
 
 
 class Networks:
@@ -34,5 +34,6 @@ class Networks:
         return self._family.decoder(self.shape, self.kind, latent)
 
     def critic(self, out: int = 1) -> nn.Module:
-        """Images (B, C, H, W) -> logits (B, out): the encoder's mirror, with weights of its own."""
-        return self._family.encoder(self.shape, self.kind, out)
+        """Images (B, C, H, W) -> logits (B, out): the family's own critic, or its encoder with other weights."""
+        make = getattr(self._family, "critic", self._family.encoder)
+        return make(self.shape, self.kind, out)

@@ -1,0 +1,23 @@
+"""VG with BatchNorm in front of every ReLU and, as printed, on mean and log-variance (VG paper, Tables 1, 2;
+methods.md 5.1).
+
+BatchNorm on the encoder's 2d outputs makes E[mean] and E[log sigma^2] over the data learned constants.
+"""
+
+from typing import Literal
+
+from trainables.families.vg import MLPVAEGAN
+from trainables.networks import Networks
+from trainables.networks.mlp_vg import with_batch_norm
+
+
+class VGBatchNorm(MLPVAEGAN):
+    class Hyper(MLPVAEGAN.Hyper):
+        batch_norm: Literal["hidden", "hidden_latent"]  # none at all is the method vg
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        super().build(nets)
+        self.encoder = with_batch_norm(self.encoder, head=self.hyper.batch_norm == "hidden_latent")
+        self.decoder, self.critic = with_batch_norm(self.decoder), with_batch_norm(self.critic)
