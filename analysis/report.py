@@ -32,6 +32,7 @@ from analysis.names import (
     short_knob,
     short_metric,
 )
+from analysis.recipes import require_one_recipe, yardsticks
 from analysis.tables import (
     OUTCOMES,
     change_words,
@@ -183,6 +184,7 @@ def _row(sweep: Sweep, row, broken: list[str]) -> dict:
         "changed": changed_words(row),
         "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
         "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),
+        "balance": _label_pair(row.balance_hand_tuned, row.balance_tuned),
         "seconds": _pair(row.train_seconds_hand_tuned, row.train_seconds_tuned, measured),
         "spent": duration(row.seconds),
         "knobs": row.knobs_searched,
@@ -254,6 +256,12 @@ def _pair(before: float, after: float, said: Callable[[float], str]) -> str:
     return f"{said(before)} → {said(after)}" if math.isfinite(before) or math.isfinite(after) else "–"
 
 
+def _label_pair(before: str, after: str) -> str:
+    """Two balance labels of analysis/labels.py in words, one where they are equal; a dash for none."""
+    words = [label if label in ("", "balanced") else f"{label}-regularised" for label in (before, after)]
+    return " → ".join(dict.fromkeys(word or "–" for word in words))
+
+
 def _metrics(sweep: Sweep) -> list[str]:
     return list(dict.fromkeys(short_metric(study.metric) for study in sweep.studies.values()))
 
@@ -279,9 +287,11 @@ def _warnings(sweep: Sweep) -> list[str]:
         lines = "line" if count == 1 else "lines"
         warnings.append(f"{count} {lines} of the record could not be read, as a crash leaves them; they are left out.")
     for dataset in sweep.datasets:
-        if len(_yardsticks(sweep, dataset)) > 1:
-            where = dataset_name(dataset)
-            warnings.append(f"Not all distances on {where} were measured alike: see the recipe, then compare.")
+        for metric in dict.fromkeys(study.metric for study in sweep.studies_of(dataset)):
+            try:
+                require_one_recipe(sweep, dataset, metric)
+            except ValueError as error:
+                warnings.append(f"Do not compare these rows: {error}.")
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
         reason = f": {trial.reason}" if trial.reason else ""
@@ -340,9 +350,10 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
         ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
         *(
-            (f"measured on {dataset_name(dataset)}", way)
+            (f"measured on {dataset_name(dataset)}", _words(way))
             for dataset in sweep.datasets
-            for way in _yardsticks(sweep, dataset)
+            for metric in dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
+            for way in yardsticks(sweep, dataset, metric)
         ),
         ("selection", "lowest objective on the validation split among trials that used their whole budget"),
         ("repeats", "one training run per point: small differences can be chance"),
@@ -367,16 +378,6 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
         ("started", _date(meta["started"])),
     ]
-
-
-def _yardsticks(sweep: Sweep, dataset: str) -> list[str]:
-    """The different ways in which distances on a data set were measured; one, if they may be compared."""
-    ways = []
-    for study in sweep.studies_of(dataset):
-        for recipe in sweep.recipes.get(study.name, ()):
-            # Each method has its own sampler; packages are told for the whole sweep.
-            ways.append(_words({k: v for k, v in recipe.items() if k not in ("metric", "sampler", "versions")}))
-    return list(dict.fromkeys(ways))
 
 
 def _words(mapping: object) -> str:

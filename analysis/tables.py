@@ -2,6 +2,7 @@
 
 The leaderboard has a row for every study, also for those that went wrong: a method whose hand-tuned point
 diverged, or none of whose trials finished, is a finding, and leaving it out would flatter the rest.
+Values that were measured in different ways are never compared: not in a block, a difference or a sentence.
 """
 
 import os
@@ -14,6 +15,7 @@ import pandas as pd
 from analysis.labels import label_trials
 from analysis.load import Study, Sweep, read_sweep
 from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
+from analysis.recipes import SEVERAL, recipe_words
 
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 LEADERBOARD_COLUMNS = (
@@ -34,6 +36,8 @@ LEADERBOARD_COLUMNS = (
     "mse_tuned",
     "active_dims_hand_tuned",
     "active_dims_tuned",
+    "balance_hand_tuned",
+    "balance_tuned",
     "train_seconds_hand_tuned",
     "train_seconds_tuned",
     "knobs_searched",
@@ -44,6 +48,7 @@ LEADERBOARD_COLUMNS = (
     "failed",
     "unfinished",
     "seconds",
+    "recipe",
 )
 OUTCOMES = {
     "complete": ("complete",),
@@ -87,8 +92,11 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     `improvement_percent` the share of the hand-tuned distance that is gone; `tuned_origin` is `search`, or
     `paper` if one of the paper's points stayed the best. `seconds` is the time that all
     trials of the study held a worker. `failed` counts those out of memory, `unfinished` those without an end.
+    `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
+    measured: rows of another recipe do not compare, and a study of several has no difference of its own.
     """
-    rows = [_leaderboard_row(sweep, study) for study in sweep.studies.values()]
+    labels = label_trials(sweep.trials)["balance"]
+    rows = [_leaderboard_row(sweep, study, labels) for study in sweep.studies.values()]
     table = pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
     order = {dataset: position for position, dataset in enumerate(sweep.datasets)}
     return (
@@ -99,11 +107,13 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     )
 
 
-def _leaderboard_row(sweep: Sweep, study: Study) -> dict:
+def _leaderboard_row(sweep: Sweep, study: Study, labels: pd.Series) -> dict:
     trials, hand, best = sweep.trials_of(study.name), sweep.hand_tuned(study.name), sweep.best(study.name)
+    recipe = recipe_words(sweep, study)
     complete = hand is not None and hand["state"] == "complete"
     hand_tuned = hand["value"] if complete else float("nan")
     tuned = float("nan") if best is None else best["value"]
+    comparable = hand_tuned if recipe != SEVERAL else float("nan")
     row = {
         "study": study.name,
         "method": study.method,
@@ -111,8 +121,8 @@ def _leaderboard_row(sweep: Sweep, study: Study) -> dict:
         "metric": study.metric,
         "hand_tuned": hand_tuned,
         "tuned": tuned,
-        "difference": tuned - hand_tuned,
-        "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned else float("nan"),
+        "difference": tuned - comparable,
+        "improvement_percent": 100 * (comparable - tuned) / comparable if comparable else float("nan"),
         "changed": "" if best is None else changed(study, best),
         "tuned_origin": None if best is None else best["origin"],
         "hand_tuned_state": "not started" if hand is None else hand["state"],
@@ -121,6 +131,9 @@ def _leaderboard_row(sweep: Sweep, study: Study) -> dict:
         "knobs_searched": len(study.searched),
         "trials": len(trials),
         "seconds": trials["seconds"].sum(),
+        "recipe": recipe,
+        "balance_hand_tuned": "" if hand is None else labels[hand.name],
+        "balance_tuned": "" if best is None else labels[best.name],
     }
     for column, metric in (
         ("mse", "valid/mse"),
@@ -149,9 +162,11 @@ def _same(before: object, after: object) -> bool:
 
 
 def leaderboard_text(table: pd.DataFrame) -> str:
-    """The leaderboard as plain lines for a terminal, a block per data set."""
+    """The leaderboard as plain lines for a terminal, a block per data set; several where recipes differ."""
     blocks = []
-    for (dataset, metric), rows in table.groupby(["dataset", "metric"], sort=False):
+    mixed = mixed_datasets(table)
+    apart = table["recipe"].where(table["dataset"].isin(mixed), "")
+    for (dataset, metric, recipe), rows in table.groupby(["dataset", "metric", apart], sort=False):
         head = ("method", "hand-tuned", "tuned", "change", "what changed", "trials")
         lines = [head] + [
             (
@@ -167,8 +182,16 @@ def leaderboard_text(table: pd.DataFrame) -> str:
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
+        if dataset in mixed:
+            title += f" · not to be compared with the other blocks, measured by {recipe or 'an unknown recipe'}"
         blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
     return "\n\n".join(blocks)
+
+
+def mixed_datasets(table: pd.DataFrame) -> set[str]:
+    """The data sets of a leaderboard whose values are not all of one recipe."""
+    recipes = table.groupby("dataset")["recipe"].agg(set)
+    return {dataset for dataset, told in recipes.items() if len(told - {""}) > 1 or SEVERAL in told}
 
 
 def hand_tuned_words(row) -> str:
@@ -206,7 +229,10 @@ def headline(table: pd.DataFrame) -> str:
     found = table[table["tuned"].notna()]
     if found.empty:
         return "No trial has used its whole budget yet, so there is nothing to compare."
-    best = found.loc[~found["dataset"].duplicated()]  # sorted by value inside each data set
+    mixed = mixed_datasets(found)
+    best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
+    if best.empty:
+        return "The values were measured by different recipes, so no method is said to be the best."
     closest: dict[str, list[str]] = {}
     for row in best.itertuples():
         words = f"{dataset_name(row.dataset)} ({short_metric(row.metric)} {measured(row.tuned)})"

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.labels import label_trials
 from analysis.load import read_sweep
+from analysis.report import render
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
     headline,
@@ -108,7 +109,21 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "failed": 1,
         "unfinished": 1,
         "seconds": 60.0,
+        "recipe": "",
+        "balance_hand_tuned": "",
+        "balance_tuned": "",
     }
+
+
+def test_the_balance_of_both_points_stands_in_the_row(tmp_path, write_record):
+    good, bad = ({"valid/mse": mse, "valid/active_dims": active} for mse, active in ((0.1, 10.0), (0.4, 2.0)))
+    told = Told(("beta_vae", "mnist"))
+    told.trial("beta_vae-mnist", 0, "complete", 20.0, values={"latent_dim": 16}, metrics=bad)
+    told.trial("beta_vae-mnist", 1, "complete", 15.0, values={"latent_dim": 16}, metrics=good)
+    (row,) = board_of(told, tmp_path, write_record).to_dict("records")
+    assert (row["balance_hand_tuned"], row["balance_tuned"]) == ("over", "balanced")
+    sweep = read_sweep(tmp_path / "s")
+    assert "over-regularised → balanced" in render(sweep)
 
 
 def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_record):
