@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
     """`sweep/run.py`."""
 
     def main(argv: Sequence[str]) -> None:
-        flags = read_flags(RunFlags, argv, "sweep/run.py", about)
+        flags = read_flags(RunFlags, argv, "sweep/run.py", about, presets=files("sweep") / "presets")
         config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
         if flags.resume is not None:
             resume(flags, config)
@@ -80,11 +81,11 @@ def show_plan(config: SweepConfig) -> None:
 
 
 def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> None:
-    trials = planned.config.trials
-    most = sum(seconds.values()) * trials * planned.config.epochs
-    expected = sum(seconds.values()) * trials * expected_epochs(planned)
+    trials = sum(study.spec.trials for study in planned.studies)
+    per_epoch = sum(seconds[study.name] * study.spec.trials for study in planned.studies)
+    most, expected = per_epoch * planned.config.epochs, per_epoch * expected_epochs(planned)
     say(
-        f"{len(planned.studies)} studies, {len(planned.studies) * trials} trials; training alone about "
+        f"{len(planned.studies)} studies, {trials} trials; training alone about "
         f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most"
     )
     if slots:

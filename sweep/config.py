@@ -17,13 +17,17 @@ class SweepConfig(BaseModel):
         ["vae", "beta_vae", "wae", "rae_l2", "gae"], min_length=1, description="methods, or package.module:Class"
     )
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, or folder:PATH")
-    trials: PositiveInt = Field(8, description="trials per study; a study is one method on one data set")
+    trials: PositiveInt = Field(
+        8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
+    )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
     metric: Literal["fcd", "fid"] = Field(
         "fcd", description="what is minimised: fcd (small classifier) or fid (Inception)"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
-    searcher: Literal["tpe", "random"] = Field("tpe", description="how new points are chosen")
+    searcher: Literal["tpe", "random", "none"] = Field(
+        "tpe", description="how new points are chosen; none runs the hand-tuned ones alone, each run with its own seed"
+    )
     factor: Annotated[int, Field(ge=2)] = Field(
         3, description="successive halving keeps one trial in FACTOR at each rung"
     )
@@ -33,6 +37,7 @@ class SweepConfig(BaseModel):
     spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    present_only: bool = Field(False, description="leave out data sets that are not under data_root, and download none")
     image_size: PositiveInt | None = Field(None, description="square side in pixels that images are brought to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
     fid_weights: Path | None = Field(None, description="pytorch-fid's Inception weights, when not to be downloaded")

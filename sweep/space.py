@@ -162,6 +162,10 @@ class Space:
         fixed = {name: Fixed(value) for name, value in pins.items()}
         return replace(self, paper=tuple(points), dimensions={**self.dimensions, **fixed})
 
+    def points_only(self) -> "Space":
+        """The space with nothing to search: its hand-tuned points."""
+        return replace(self, dimensions={name: Fixed(value) for name, value in self.paper[0].values.items()})
+
     def to_record(self) -> dict[str, dict[str, Any]]:
         """The dimensions as JSON has them, e.g. `{"beta": {"low": 1e-3, "high": 20, "log": true}}`."""
         return {name: dimension.to_record() for name, dimension in self.dimensions.items()}

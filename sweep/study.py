@@ -36,7 +36,8 @@ class Spec:
     """What a study is about, and its budget: `trials` runs of at most `epochs`.
 
     `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise.
-    Trials are judged at `first_rung` epochs and at each `factor` times more.
+    Trials are judged at `first_rung` epochs and at each `factor` times more. The sampler "none" suggests nothing:
+    the points run in turn, again and again.
     """
 
     study: str
@@ -48,13 +49,13 @@ class Spec:
     space: Space
     first_rung: int
     factor: int = 3
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "none"] = "tpe"
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"{self.study}: trials = {self.trials} is no budget; give at least 1")
-        if self.sampler not in ("tpe", "random"):
-            raise ValueError(f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe' or 'random'")
+        if self.sampler not in ("tpe", "random", "none"):
+            raise ValueError(f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'random' or 'none'")
 
     def to_record(self) -> dict[str, Any]:
         """The study's entry in the record's sweep event."""
@@ -133,6 +134,8 @@ class Study:
     @property
     def budget(self) -> int:
         """How many trials there will be; with nothing to search only the points, for more would repeat."""
+        if self.spec.sampler == "none":
+            return self.spec.trials
         if all(distribution.single() for distribution in self._distributions.values()):
             return min(self.spec.trials, len(self.spec.space.paper))
         return self.spec.trials
@@ -147,8 +150,8 @@ class Study:
         if number >= self.budget:
             return None
         points = self.spec.space.paper
-        is_paper = number < len(points)
-        values = dict(points[number].values) if is_paper else self._suggest(number)
+        is_paper = number < len(points) or self.spec.sampler == "none"
+        values = dict(points[number % len(points)].values) if is_paper else self._suggest(number)
         return self._open(number, values, "paper" if is_paper else "search")
 
     def report(self, number: int, epoch: int, value: float) -> bool:

@@ -306,7 +306,7 @@ def test_misuse_is_named():
         study.end(0, "complete")
     with pytest.raises(ValueError, match="trials = 0 is no budget"):
         make(trials=0)
-    with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe' or 'random'"):
+    with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe', 'random' or 'none'"):
         make(sampler="grid")
 
 

@@ -9,6 +9,8 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import as_file
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -38,13 +40,24 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, positional: Sequence[str] = ()) -> Model:
-    """The configuration that `--config FILE` and the flags of `argv` describe, validated.
+def read_flags(
+    model: type[Model],
+    argv: Sequence[str],
+    prog: str,
+    about: str,
+    positional: Sequence[str] = (),
+    presets: Traversable | None = None,
+) -> Model:
+    """The configuration that `--preset NAME`, `--config FILE` and the flags of `argv` describe, validated.
 
+    Flags win over the file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one.
     Raises ValueError in one line; prints help and exits on --help. `positional` fields need no flag.
     """
     parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these as keys; flags win")
+    if presets is not None:
+        known = ", ".join(preset_names(presets))
+        parser.add_argument("--preset", metavar="NAME", help=f"a configuration to start from: {known}")
     for name, field in model.model_fields.items():
         _add(parser, name, field, name in positional)
     given, unknown = parser.parse_known_args(list(argv))
@@ -52,12 +65,32 @@ def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, p
         flags = [option for action in parser._actions for option in action.option_strings]
         raise ValueError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags) or '; see --help'}")
     values = vars(given)
-    file = values.pop("config", None)
-    settings = read_yaml(file) if file else {}
-    for name, value in values.items():  # flags win: of KEY=VALUE pairs each by itself
-        both = isinstance(value, dict) and isinstance(settings.get(name), dict)
-        settings[name] = {**settings[name], **value} if both else value
+    file, preset = values.pop("config", None), values.pop("preset", None)
+    layers = [values]
+    if file:
+        layers.insert(0, read_yaml(file))
+    if preset:
+        layers.insert(0, read_preset(presets, preset))
+    settings: dict[str, Any] = {}
+    for layer in layers:  # the later wins: of KEY=VALUE pairs each by itself
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(settings.get(name), dict)
+            settings[name] = {**settings[name], **value} if both else value
     return checked(model, settings, str(file) if file and not values else "")
+
+
+def preset_names(folder: Traversable) -> list[str]:
+    """The configurations in a folder, by the names of their files."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(folder: Traversable, name: str) -> dict[str, Any]:
+    """The configuration of that name; raises ValueError naming those there are."""
+    if name not in preset_names(folder):
+        known = preset_names(folder)
+        raise ValueError(f"--preset {name!r} is not known{did_you_mean(name, known)} (known: {', '.join(known)})")
+    with as_file(folder / f"{name}.yaml") as path:
+        return read_yaml(path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ WRONG = {
     "--set beta=nan --methods beta_vae": "beta_vae beta = nan is not a finite number",
     "--set network=mpl_3": "network = 'mpl_3' is not known; allowed: mlp_WIDTH",
     "--set likelihood=gauss": "likelihood = 'gauss' 'bce' or 'sse'",
-    "--searcher grid": "searcher = 'grid' 'tpe' or 'random'",
+    "--searcher grid": "searcher = 'grid' 'tpe', 'random' or 'none'",
     # values out of range
     "--trials 0": "trials = '0': greater than or equal to 1",
     "--trials -3": "trials = '-3': greater than or equal to 1",

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from . import _folder
+from ._errors import Absent
 from ._prepare import places, prepare
 from ._source import Part, Pictures, Source
 
-__all__ = ["Split", "Splits", "load", "names"]
+__all__ = ["Absent", "Split", "Splits", "load", "names"]
 
 
 @dataclass(frozen=True)

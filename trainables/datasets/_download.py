@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ._errors import reason
+from ._errors import Absent, reason
 from ._lock import locked
 
 PATIENCE = 30.0  # seconds without a byte before a download counts as failed; torchvision itself would wait for ever
@@ -13,7 +13,7 @@ PATIENCE = 30.0  # seconds without a byte before a download counts as failed; to
 def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path], object], download: bool) -> None:
     """Returns when all `files` are there, if need be after calling `fetch(root)`, which `download` allows.
 
-    Raises a `ValueError` that names the first missing file and the ways out.
+    Raises `Absent`, a ValueError that names the first missing file and the ways out.
     """
 
     def missing() -> list[Path]:
@@ -21,7 +21,7 @@ def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path],
 
     if not download:
         if missing():
-            raise ValueError(
+            raise Absent(
                 f"{name}: {missing()[0]} is missing and downloading is off; copy the data there, name "
                 "another root, or allow the download"
             )
@@ -35,7 +35,7 @@ def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path],
     except Exception as error:  # network, archive, disk: a download fails in many ways
         if not missing():
             return  # a root that may only be read has no lock, and needs none
-        raise ValueError(
+        raise Absent(
             f"{name}: {missing()[0]} is missing and the download failed ({reason(error)}); copy the data "
             "there, name another root, or connect to the network once"
         ) from error

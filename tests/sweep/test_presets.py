@@ -1,0 +1,106 @@
+"""The packaged configurations: each is a plan, and flags and files win over it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweep.cli import sweep
+from sweep.config import SweepConfig
+from sweep.plan import Plan, expected_epochs, plan
+from sweep.study import Study
+from trainables.flags import preset_names, read_flags
+
+PRESETS = Path(__file__).parents[2] / "sweep" / "presets"
+TEN = {"vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2", "gae"}
+
+
+@pytest.fixture
+def data_root(tmp_path) -> Path:
+    """MNIST and Fashion-MNIST in their layout, 120 training pictures each; no other data set."""
+    random = np.random.default_rng(0)
+    for folder in ("MNIST", "FashionMNIST"):
+        raw = tmp_path / "data" / folder / "raw"
+        raw.mkdir(parents=True)
+        for part, n in (("train", 120), ("t10k", 20)):
+            for kind, array in (
+                ("images-idx3", random.integers(0, 256, (n, 28, 28), np.uint8)),
+                ("labels-idx1", random.integers(0, 10, n).astype(np.uint8)),
+            ):
+                header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+                (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return tmp_path / "data"
+
+
+def configured(*argv: object) -> SweepConfig:
+    return read_flags(SweepConfig, [str(word) for word in argv], "sweep/run.py", "about", presets=PRESETS)
+
+
+def planned(*argv: object) -> Plan:
+    return plan(configured(*argv))
+
+
+@pytest.mark.parametrize("name", preset_names(PRESETS))
+def test_every_preset_is_a_plan(name, data_root):
+    assert planned("--preset", name, "--data-root", data_root).studies
+
+
+def test_the_grid_of_table_3_is_every_method_at_its_hand_tuned_points_on_what_is_there(data_root):
+    grid = planned("--preset", "gae-table3", "--data-root", data_root)
+    assert {(s.method, s.dataset) for s in grid.studies} == {(m, d) for m in TEN for d in ("mnist", "fashion_mnist")}
+    assert grid.config.datasets == ["mnist", "fashion_mnist"]  # what a resumed sweep will have as well
+    assert expected_epochs(grid) == 30
+    study = next(s for s in grid.studies if s.name == "info_vae-mnist")
+    assert [point.name for point in study.spec.space.paper] == ["paper", "alpha_1", "rbf"]
+    running = Study(study.spec, grid.config.seed)
+    asked = [running.ask() for _ in range(4)]
+    assert [a and a.values["kernel"] for a in asked] == ["imq", "imq", "rbf", None]
+    assert {a.origin for a in asked[:3]} == {"paper"}
+
+
+def test_the_tuned_grid_searches_every_cell_at_one_budget(data_root):
+    grid = planned("--preset", "gae-table3-tuned", "--data-root", data_root)
+    assert len({(s.spec.trials, s.spec.epochs) for s in grid.studies}) == 1
+    assert all(Study(s.spec, 0).budget > len(s.spec.space.paper) for s in grid.studies)
+
+
+def test_runs_of_the_same_points_differ_by_their_seeds(make_plan):
+    twice = make_plan(methods=["vae", "beta_vae"], searcher="none", trials=2, seed=7)
+    vae, beta = twice.studies
+    assert (vae.spec.trials, beta.spec.trials) == (2, 4)
+    assert [twice.seed_of(vae.name, number) for number in range(2)] == [7, 8]
+    assert [twice.seed_of(beta.name, number) for number in range(4)] == [7, 7, 8, 8]
+    study = Study(beta.spec, 7)
+    assert [study.ask().values["beta"] for _ in range(4)] == [4.0, 0.1, 4.0, 0.1]
+    for number in range(4):
+        assert study.report(number, 1, float(number))  # no rung stops a hand-tuned point
+
+
+def test_a_search_has_one_seed(make_plan):
+    search = make_plan(methods=["vae"], seed=7)
+    assert {search.seed_of("vae-digits", number) for number in range(4)} == {7}
+
+
+def test_the_file_wins_over_the_preset_and_flags_over_both(tmp_path):
+    (tmp_path / "mine.yaml").write_text("epochs: 4\ntrials: 5\n")
+    config = configured("--preset", "gae-table3", "--config", tmp_path / "mine.yaml", "--trials", 6)
+    assert (config.samples, config.epochs, config.trials) == (10_000, 4, 6)
+
+
+def test_absent_data_sets_are_left_out_only_where_that_is_said(data_root, monkeypatch):
+    only = {"data_root": data_root, "datasets": ["svhn", "mnist"], "methods": ["vae"]}
+    assert plan(SweepConfig(**only, present_only=True)).config.datasets == ["mnist"]
+    with pytest.raises(ValueError, match=r"^svhn: .*train_32x32\.mat is missing and downloading is off"):
+        plan(SweepConfig(**only | {"datasets": ["svhn"]}, present_only=True))
+    (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is no idx file"):
+        plan(SweepConfig(**only, present_only=True))
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
+    with pytest.raises(SystemExit) as caught:
+        sweep("about", ["--preset", "gae-table4"])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: gae-table3, " in told
+    assert told.count("\n") == 1
