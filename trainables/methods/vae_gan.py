@@ -35,6 +35,7 @@ from trainables.method import (
     Stage,
 )
 from trainables.networks import Networks
+from trainables.networks.resnet import Residual
 
 EQUILIBRIUM = 0.68  # about log 2: the cost of a critic that cannot tell
 
@@ -53,7 +54,7 @@ class VAEGAN(Method):
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
         self.critic = nets.critic()
-        cuts = [i + 1 for i, module in enumerate(self.critic) if isinstance(module, nn.ReLU)]
+        cuts = [i + 1 for i, module in enumerate(self.critic) if isinstance(module, (nn.ReLU, Residual))]
         if self.hyper.layer > len(cuts):
             raise ValueError(f"layer = {self.hyper.layer} of the critic {self.hyper.network}; allowed: 1..{len(cuts)}")
         self.cut = cuts[self.hyper.layer - 1]

@@ -7,9 +7,15 @@ B batch, C H W image.
 
 from torch import nn
 
-from trainables.networks import mlp, mlp_vg
+from trainables.networks import conv_rae, mlp, mlp_vg, residual_mlp, resnet
 
-FAMILIES = {"mlp": mlp, "mlp_vg": mlp_vg}
+FAMILIES = {
+    "mlp": mlp,
+    "mlp_vg": mlp_vg,
+    "residual_mlp": residual_mlp,
+    "resnet": resnet,
+    "conv_rae": conv_rae,
+}
 
 
 class Networks:

@@ -1,0 +1,108 @@
+"""The ResNet of the two-stage VAE (Dai and Wipf, 2019), which Balancing uses (methods.md 3.0), at any size of image.
+
+"resnet_3_1_32": 3 scales in the encoder, 1 residual block at each scale, 32 channels at full size. The papers have
+resnet_3_1_32 for 32 pixels and resnet_4_1_32 for 64; resnet_5_1_32 is our reading for 128.
+
+    encoder  conv 32, then at each scale a scale block; between scales a strided convolution doubles the channels;
+             average over the picture, one dense residual block of 512, linear head
+    decoder  linear to about 2x2, then {transposed convolution, scale block} up to full size, conv; the channels
+             halve on the way to those at full size, and are 1024 at most
+
+As in the released code the average is global (its figure flattens), and batch statistics run at .999 an update,
+which evaluates nonsense before some 3000 steps. "resnet_3_1_32_bn99" lets them run at .99, for short trainings.
+
+B batch, C channels, H W image.
+"""
+
+import re
+
+from torch import Tensor, nn
+
+KINDS = "resnet_SCALES_BLOCKS_CHANNELS[_bnDECAY], e.g. resnet_3_1_32"
+KIND = re.compile(r"resnet_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)(?:_bn(9\d*))?")
+MOST_CHANNELS = 1024
+DENSE = 512
+
+
+class Residual(nn.Module):
+    """branch(x) + shortcut(x), the shortcut being a convolution or a dense layer of its own."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module):
+        super().__init__()
+        self.branch, self.shortcut = branch, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.branch(x) + self.shortcut(x)
+
+
+def accepts(kind: str) -> bool:
+    return KIND.fullmatch(kind) is not None
+
+
+def halvings(sides: tuple[int, int], until: int) -> list[tuple[int, int]]:
+    """Sides (H, W), again and again halved and rounded up, until none is larger than `until`."""
+    found = [sides]
+    while max(found[-1]) > until:
+        found.append(tuple((side + 1) // 2 for side in found[-1]))
+    return found
+
+
+def upsampling(inputs: int, outputs: int, kernel: int, of: tuple[int, int], to: tuple[int, int]) -> nn.Module:
+    """A transposed convolution of stride 2 that leads exactly from sides `of` to sides `to`, about twice as long."""
+    excess = [2 * (n - 1) + kernel - t for n, t in zip(of, to, strict=True)]  # without any padding
+    padding = [(e + 1) // 2 for e in excess]
+    extra = [2 * p - e for p, e in zip(padding, excess, strict=True)]
+    return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, extra)
+
+
+def image_shape(shape: tuple[int, ...], kind: str) -> tuple[int, int, int]:
+    """(C, H, W); raises ValueError where the data set holds points."""
+    if len(shape) != 3:
+        raise ValueError(f"network = {kind!r} is for images, not for points of {shape[0]} numbers; take an mlp")
+    return shape
+
+
+def _scale(channels: int, blocks: int, momentum: float) -> list[nn.Module]:
+    """A scale block: residual blocks of twice {BatchNorm, ReLU, convolution} beside one convolution."""
+
+    def convolution() -> nn.Module:
+        return nn.Conv2d(channels, channels, 3, padding=1)
+
+    def branch() -> nn.Module:
+        halves = ((nn.BatchNorm2d(channels, momentum=momentum), nn.ReLU(), convolution()) for _ in range(2))
+        return nn.Sequential(*(module for half in halves for module in half))
+
+    return [Residual(branch(), convolution()) for _ in range(blocks)]
+
+
+def _parse(kind: str) -> tuple[int, int, int, float]:
+    """Scales, blocks, channels at full size, and the weight of one batch in the running statistics."""
+    scales, blocks, channels, decay = KIND.fullmatch(kind).groups()
+    return int(scales), int(blocks), int(channels), 1 - float(f"0.{decay or '999'}")
+
+
+def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+    channels, *_ = image_shape(shape, kind)
+    scales, blocks, width, momentum = _parse(kind)
+    parts: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+    for scale in range(scales):
+        here = width << scale
+        if scale > 0:
+            parts.append(nn.Conv2d(here // 2, here, 3, 2, padding=1))
+        parts += _scale(here, blocks, momentum)
+    parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    branch = nn.Sequential(nn.ReLU(), nn.Linear(here, DENSE), nn.ReLU(), nn.Linear(DENSE, DENSE))
+    return nn.Sequential(*parts, Residual(branch, nn.Linear(here, DENSE)), nn.Linear(DENSE, out))
+
+
+def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
+    channels, height, width = image_shape(shape, kind)
+    _, blocks, base, momentum = _parse(kind)
+    sides = halvings((height, width), until=2)  # full size first
+    counts = [min(base << i, max(base, MOST_CHANNELS)) for i in range(len(sides))]  # channels at these
+    start = (counts[-1], *sides[-1])
+    parts: list[nn.Module] = [nn.Linear(latent, start[0] * start[1] * start[2]), nn.Unflatten(1, start)]
+    for i in reversed(range(len(sides) - 1)):
+        parts.append(upsampling(counts[i + 1], counts[i], 3, sides[i + 1], sides[i]))
+        parts += _scale(counts[i], blocks, momentum)
+    return nn.Sequential(*parts, nn.Conv2d(counts[0], channels, 3, padding=1))
