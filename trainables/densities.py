@@ -50,6 +50,11 @@ class StandardNormal(Density):
         self.dim = dim
         self.register_buffer("device_of", torch.zeros(()), persistent=False)
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z): (B, D) -> (B,)."""
+        zero = torch.zeros_like(z)
+        return gaussian_log_prob(z, zero, zero)
+
     def sample(self, n: int) -> Tensor:
         return torch.randn(n, self.dim, device=self.device_of.device)
 

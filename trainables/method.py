@@ -178,6 +178,10 @@ class Method(nn.Module):
         """Numbers that only this method has (cluster usage, ...), at each evaluation, from some images."""
         return {}
 
+    def decoder_variance(self) -> float | None:
+        """gamma_v of a Gaussian decoder that learns or computes it; None: what its error implies, the mse."""
+        return None
+
     def pictures(self) -> Mapping[str, Tensor]:
         """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]."""
         return {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables import Config, Evaluator, find, fit, names
 from trainables.datasets import Splits, load
-from trainables.densities import Density, StandardNormal
+from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities
 from trainables.method import Loss, Method, Posterior, as_images
 
@@ -86,6 +86,10 @@ def test_every_method_gets_finite_numbers_under_the_right_names(name, evaluator,
         assert isinstance(value, float) and math.isfinite(value), f"{metric} = {value!r}"
         assert metric.startswith(("valid/", "density/"))
     assert len(told.vectors["code_variance"]) == 4
+    trace = {"gradient_at_codes", "code_std", "code_q05", "gamma"}  # of every epoch that is evaluated
+    if "valid/kl" in told.metrics:
+        trace |= {"sigma_mean", "sigma_q05", "sigma_q50", "sigma_q95"}
+    assert {f"valid/{metric}" for metric in trace} <= set(told.metrics)
     assert set(told.recipes) == {metric for metric in told.metrics if metric.startswith("valid/")}
     for picture in told.pictures.values():
         assert picture.shape[1:] == (1, 8, 8) and picture.min() >= 0 and picture.max() <= 1
@@ -199,9 +203,9 @@ def test_the_final_evaluation_adds_to_what_a_rung_tells_and_changes_none_of_it(n
     assert rung.metrics.items() <= final.metrics.items()
     added = {metric.removeprefix("valid/") for metric in set(final.metrics) - set(rung.metrics)}
     assert {"fcd_kid", "fcd_precision", "fcd_recall", "fcd_density", "fcd_coverage"} <= added
-    assert {"fcd_gaussian", "fcd_gmm_10", "mmd_imq", "mmd_imq_floor", "var_law", "gamma"} <= added
+    assert {"fcd_gaussian", "fcd_gmm_10", "mmd_imq", "mmd_imq_floor", "var_law"} <= added
     assert {"flag/few_images", "flag/collapsed", "density/gmm_10_degraded"} <= added
-    stochastic = {"fcd_reconstruction_mean", "var_law_sd", "inactive", "sigma_q50", "aggregate_entropy"}
+    stochastic = {"fcd_reconstruction_mean", "var_law_sd", "inactive", "nll_bound", "aggregate_entropy"}
     assert stochastic & added == (stochastic if name == "vae" else set())
     assert set(final.recipes) == {metric for metric in final.metrics if metric.startswith("valid/")}
     assert final.recipes["valid/fcd_gmm_10"].sampler == "gmm_10"
@@ -215,6 +219,34 @@ def test_scores_of_pairs_say_of_how_many_images_they_are(evaluator, train_images
     assert (told.recipes["valid/fcd_kid"].n, told.recipes["valid/fcd_coverage"].reference_n) == (50, 50)
     assert (told.recipes["valid/fcd"].n, told.recipes["valid/mmd_imq"].n) == (200, 50)
     assert told.metrics["valid/fcd_kid"] != evaluator(built("vae"), train_images, final=True).metrics["valid/fcd_kid"]
+
+
+def test_the_bound_of_the_likelihood_is_that_of_its_parts(evaluator, train_images, digits):
+    method = built("vae")
+    told = evaluator(method, train_images, final=True).metrics
+    mse, kl = told["valid/mse"], told["valid/kl"]
+    expected = 32 * (1 + math.log(2 * math.pi * mse)) + kl  # at the variance that the error implies
+    assert told["valid/gamma"] == mse and told["valid/nll_bound"] == pytest.approx(expected, rel=1e-6)
+    method.decoder_variance = lambda: 0.5
+    told = evaluator(method, train_images, final=True).metrics
+    assert (told["valid/gamma"], told["valid/beta_equiv"]) == (0.5, 0.5)
+    assert told["valid/nll_bound"] == pytest.approx(32 * (mse / 0.5 + math.log(math.pi)) + kl, rel=1e-6)
+
+
+def test_the_bound_of_a_learned_prior_is_by_its_own_kl(evaluator, train_images):
+    method = built("vae")
+    before = evaluator(method, train_images, final=True).metrics["valid/nll_bound"]
+    mixture = LearnedMixture(4, 2)  # at the standard normal, and then away from it
+    with torch.no_grad():
+        mixture.means.zero_()
+    method.densities["prior"] = mixture
+    same = evaluator(method, train_images, final=True).metrics["valid/nll_bound"]
+    assert same == pytest.approx(before, abs=0.5)  # by one draw for each image
+    with torch.no_grad():
+        mixture.means.fill_(3)
+    assert evaluator(method, train_images, final=True).metrics["valid/nll_bound"] > before + 10
+    method.densities["prior"] = Replay(torch.zeros(500, 4))
+    assert "valid/nll_bound" not in evaluator(method, train_images, final=True).metrics
 
 
 def test_codes_that_repeat_themselves_are_sampled_as_well_by_a_mixture_as_by_their_replay(evaluator, digits):

@@ -14,6 +14,7 @@ from torch import Tensor
 from trainables.datasets import Splits
 from trainables.evaluate import latent
 from trainables.evaluate.findings import Findings, finite
+from trainables.evaluate.gradient import gradient_at_codes
 from trainables.evaluate.samplers import common_densities, fit_densities
 from trainables.method import Method, as_images
 from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
@@ -22,6 +23,7 @@ from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
 GRID = 64
+GRADIENTS_OF = 200  # images: their mean norm hardly moves with more, and a rung stays cheap
 IN_PAIRS = ("kid", *Neighbourhoods._fields)  # the names of PAIRWISE scores
 FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
 
@@ -98,12 +100,10 @@ class Evaluator:
         try:
             fit_seconds = fit_densities(method, train_images, self.seed)
             self._samples(method, found, final)
-            stochastic = self._reconstructions(method, found, final)
+            self._reconstructions(method, found, final)
             pictures = self._pictures(method)
             self._own(method, found)
             if final:
-                if stochastic:
-                    self._mean_reconstructions(method, found)
                 self._common_samplers(method, train_images, found)
         except FloatingPointError as error:  # also of a density that finds no fit
             return Evaluation(broken=str(error))
@@ -158,18 +158,16 @@ class Evaluator:
                 self._told(gathered, name, name, found)
                 found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
 
-    def _reconstructions(self, method: Method, found: Findings, final: bool) -> bool:
-        """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes.
-
-        Returns whether the encoder is stochastic.
-        """
+    def _reconstructions(self, method: Method, found: Findings, final: bool) -> None:
+        """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes."""
         gathered, squared, posteriors = Scores(self.extractor), 0.0, []
         for batch in self.images.split(BATCH):
             x = as_images(batch)  # (B, C, H, W)
-            x_hat = finite(method.reconstruct(x), "reconstructions")  # (B, C, H, W)
+            q = method.encode(x)
+            x_hat = finite(method.decode(q.draw()), "reconstructions")  # (B, C, H, W)
             gathered.update(x_hat)
             squared += (x_hat - x).double().square().sum().item()
-            posteriors.append(method.encode(x))
+            posteriors.append(q)
         self._told(gathered, "reconstruction", "reconstruction", found)
         mse = squared / self.images.numel()
         found.add({"mse": mse}, self._plain("pixels", "reconstruction"))
@@ -177,10 +175,11 @@ class Evaluator:
         stochastic = posteriors[0].log_var is not None
         log_var = torch.cat([q.log_var for q in posteriors]) if stochastic else None  # (N, D)
         metrics, found.vectors = latent.at_a_glance(mean, log_var)
+        metrics |= latent.equivalents(method, mse, stochastic)
         if final:
-            more, vectors = latent.in_full(mean, log_var)
-            metrics |= more | latent.equivalents(method.hyper, mse, stochastic)
-            found.vectors |= vectors
+            metrics |= latent.in_full(mean, log_var)
+            if stochastic:
+                metrics |= latent.likelihood_bound(method, mean, log_var, metrics["gamma"], mse, self.seed)
             some = slice(self.pairs)
             pairs = latent.between_pairs(mean[some], log_var[some] if stochastic else None, self.seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
@@ -188,23 +187,25 @@ class Evaluator:
             variance = pixels.var(0, correction=0).mean().item()
             caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance)
             found.flag(FLAGS, caveats)
+            if stochastic:
+                self._mean_reconstructions(method, mean, found)
         found.add(metrics, self._plain("codes", "posterior"))
-        return stochastic
 
-    def _mean_reconstructions(self, method: Method, found: Findings) -> None:
-        """REC-mean: the distance of what the posteriors' means decode to, beside that of one draw."""
+    def _mean_reconstructions(self, method: Method, mean: Tensor, found: Findings) -> None:
+        """REC-mean: the distance of what the posteriors' means (N, D) decode to, beside that of one draw."""
         gathered = Scores(self.extractor)
-        for batch in self.images.split(BATCH):
-            mean = method.encode(as_images(batch)).mean  # (B, D)
-            gathered.update(finite(method.decode(mean), "reconstructions"))
+        for part in mean.split(BATCH):
+            gathered.update(finite(method.decode(part), "reconstructions"))
         self._told(gathered, "reconstruction_mean", "reconstruction of the mean", found)
 
     def _own(self, method: Method, found: Findings) -> None:
-        """What only this method has to tell, and how its densities' fits went."""
+        """What only this method has to tell, how its densities' fits went, and the pull of its loss on the codes."""
         sample = self.images[:BATCH]
         found.add(method.diagnostics(as_images(sample)), self._plain("diagnostics", "posterior", n=len(sample)))
         for name, density in method.densities.items():
             found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
+        few = as_images(self.images[:GRADIENTS_OF])
+        found.add(gradient_at_codes(method, few), self._plain("gradients", "posterior", n=len(few)))
 
     def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
         return Recipe.without_extractor(metric, n=n or len(self.images), split=self.split, sampler=sampler)

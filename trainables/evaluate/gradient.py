@@ -1,0 +1,50 @@
+"""How hard the loss pulls at the codes: |dL/dz| over training is the trace of REG's Figure 1 (methods.md 7.9).
+
+B batch, C H W image, D latent.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from trainables.method import Loss, Method
+
+
+def gradient_at_codes(method: Method, x: Tensor) -> dict[str, float]:
+    """The mean of |dL_i/dz_i| over images x (B, C, H, W), and the norm of dL/dz as one tensor (B, D).
+
+    L_i is an image's own loss, summed as in training, and z_i what its decoder was given; the loss is that of the
+    first player of the first judged stage that trains on images. Paths around z, such as a KL in closed form, do
+    not count. Empty where that loss decodes no code that it could move.
+    """
+    loss, decoder = _loss_of(method), getattr(method, "decoder", None)
+    if loss is None or not isinstance(decoder, nn.Module):
+        return {}
+    with torch.enable_grad(), _inputs_of(decoder) as seen:
+        total = loss(x).total
+        if not seen or not seen[0].requires_grad:
+            return {}
+        (gradient,) = torch.autograd.grad(total, seen[0], allow_unused=True)
+    if gradient is None:
+        return {}
+    own = len(x) * gradient[: len(x)].double().flatten(1)  # (B, D); a loss is the mean over its images
+    return {"gradient_at_codes": own.norm(dim=1).mean().item(), "gradient_at_codes_batch": own.norm().item()}
+
+
+def _loss_of(method: Method) -> Callable[[Tensor], Loss] | None:
+    stages = method.stages(100)
+    losses = (s.players[0].loss for s in stages if s.judged and s.inputs is None and s.players)
+    return next(losses, None)
+
+
+@contextmanager
+def _inputs_of(module: nn.Module):
+    """Collects the first argument of every call of the module."""
+    seen: list[Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
