@@ -2,13 +2,13 @@
 
 Everything here is synchronous and knows no clock, process or file, so that a simulator drives it as well as a
 cluster does. Its state is a plain table of trials. Optuna is asked, never trusted with it: for each
-suggestion a fresh in-memory study is filled from the table, with a fresh sampler whose seed belongs to that
+suggestion a fresh in-memory study shows the table to a fresh sampler whose seed belongs to that
 trial. So a suggestion depends on the seed, the study's name, the trial's number and the table alone, and a
 study that is replayed from the record goes on exactly as the one that died would have.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from zlib import crc32
@@ -23,12 +23,12 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.asha import Rungs
-from sweep.record import STATES, Event
+from sweep.record import SETBACKS, STATES, Event
 from sweep.space import Choice, Dimension, Fixed, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
-RETRIABLE = ("failed", "out_of_memory", "cancelled")  # what says nothing final about the values
+RETRIABLE = (*SETBACKS, "cancelled")  # what says nothing final about the values
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class _Trial:
     asked: Asked
     state: str = "running"
     values: dict[int, float] = field(default_factory=dict)  # epoch -> the metric, as first reported
+    told: tuple[Any, FrozenTrial | None] | None = None  # what the sampler is told, and of which state and value
 
     @property
     def value(self) -> float | None:
@@ -170,17 +171,16 @@ class Study:
         return self.rungs.goes_on(number)
 
     def end(self, number: int, state: str) -> None:
-        """Closes a trial; `state` is one of the record's. A preempted one stays open: it is to be run on."""
+        """Closes a trial; `state` is one of the record's."""
         if state not in STATES:
             raise ValueError(f"{self.spec.study}: unknown end {state!r}; known are {', '.join(STATES)}")
         trial = self._trial(number)
         if trial.state != "running":
             raise ValueError(f"{trial.asked.trial}: ends as {state}, but has already ended as {trial.state}")
-        if state != "preempted":
-            trial.state = state
+        trial.state = state
 
     def reopen(self, number: int) -> Asked:
-        """Another attempt at a trial that failed, ran out of memory or was cancelled, or is still open."""
+        """Another attempt at a trial that failed, ran out of memory, was preempted or cancelled, or is still open."""
         trial = self._trial(number)
         if trial.state not in ("running", *RETRIABLE):
             raise ValueError(f"{trial.asked.trial}: is {trial.state}, which another attempt would not change")
@@ -227,38 +227,49 @@ class Study:
         and FAIL is not seen at all, so that the sampler walks into the diverging region again and again (27
         of 30 suggestions in a test where a good valley borders on it, against 10).
         """
-        told = []
-        for _, trial in sorted(self._trials.items()):
-            values = trial.asked.values
-            dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
-            if not all(name in values and d.contains(values[name]) for name, d in dimensions.items()):
-                continue
-            outcome: dict[str, Any]
-            finite = trial.value is not None and math.isfinite(trial.value)
-            if trial.state == "running":
-                outcome = {"state": TrialState.RUNNING}
-            elif trial.state in RETRIABLE or (trial.state == "complete" and trial.value is None):
-                outcome = {"state": TrialState.FAIL}
-            elif trial.state == "complete" and finite:
-                outcome = {"state": TrialState.COMPLETE, "value": trial.value}
-            elif trial.state == "pruned" and finite:
-                last = {max(trial.values): trial.value}
-                outcome = {"state": TrialState.PRUNED, "value": trial.value, "intermediate_values": last}
-            else:
-                outcome = {"state": TrialState.PRUNED}
-            params = {name: d.cast(values[name]) for name, d in dimensions.items()}
-            told.append(create_trial(params=params, distributions=self._distributions, **outcome))
-        return told
+        told = [self._told(trial) for _, trial in sorted(self._trials.items())]
+        return [trial for trial in told if trial is not None]
+
+    def _told(self, trial: _Trial) -> FrozenTrial | None:
+        """Made once for each thing there is to tell, for it takes longer than to use it."""
+        current = (trial.state, trial.value)
+        if trial.told is None or trial.told[0] != current:
+            trial.told = (current, self._frozen(trial))
+        return trial.told[1]
+
+    def _frozen(self, trial: _Trial) -> FrozenTrial | None:
+        values = trial.asked.values
+        dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
+        if not all(name in values and d.contains(values[name]) for name, d in dimensions.items()):
+            return None
+        outcome: dict[str, Any]
+        finite = trial.value is not None and math.isfinite(trial.value)
+        if trial.state == "running":
+            outcome = {"state": TrialState.RUNNING}
+        elif trial.state in RETRIABLE or (trial.state == "complete" and trial.value is None):
+            outcome = {"state": TrialState.FAIL}
+        elif trial.state == "complete" and finite:
+            outcome = {"state": TrialState.COMPLETE, "value": trial.value}
+        elif trial.state == "pruned" and finite:
+            last = {max(trial.values): trial.value}
+            outcome = {"state": TrialState.PRUNED, "value": trial.value, "intermediate_values": last}
+        else:
+            outcome = {"state": TrialState.PRUNED}
+        params = {name: d.cast(values[name]) for name, d in dimensions.items()}
+        frozen = create_trial(params=params, distributions=self._distributions, **outcome)
+        frozen.number = trial.asked.number + 1  # the trial that is asked for is 0 in its fresh study
+        return frozen
 
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
+        told: list[FrozenTrial] = []
         if self.spec.sampler == "tpe":
+            told = self.history()
             # Optuna's own 10 random trials first would be all of a small budget.
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
-        oracle = optuna.create_study(sampler=sampler)
-        oracle.add_trials(self.history())
+        oracle = optuna.create_study(storage=_Shown(told), sampler=sampler)
         found = oracle.ask(self._distributions).params
         return {
             name: dimension.value if isinstance(dimension, Fixed) else found[name]
@@ -276,6 +287,20 @@ class Study:
         if number not in self._trials:
             raise ValueError(f"{self.spec.study}: there is no trial {number}; ask for it first")
         return self._trials[number]
+
+
+class _Shown(optuna.storages.InMemoryStorage):
+    """Shows `told` to a sampler as they are; to add them to a study would copy each of them every time."""
+
+    def __init__(self, told: list[FrozenTrial]) -> None:
+        super().__init__()
+        self._told = told
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        shown = [trial for trial in self._told if states is None or trial.state in states]
+        return shown + super().get_all_trials(study_id, deepcopy, states)
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
