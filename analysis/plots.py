@@ -611,6 +611,8 @@ def _curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder
     A curve leaves each axis at a right angle, so that the eye can follow it through a crossing.
     """
     levels, outlines = list(courses.columns), []
+    if not levels:
+        return  # nothing was searched, and the trials have no value yet
     codes = [Outline.MOVETO, *[Outline.CURVE4] * 3 * (len(levels) - 1)]
     for places in courses.to_numpy(float):
         vertices = [(places[0], levels[0])]

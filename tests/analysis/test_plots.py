@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,13 @@ def test_rate_and_distortion_need_both(sweep):
     assert plots.rate_distortion(sweep, "digits") is not None
     without = sweep.trials.drop(columns="valid/kl")
     assert plots.rate_distortion(type(sweep)(**(vars(sweep) | {"trials": without})), "digits") is None
+
+
+def test_parallel_coordinates_of_a_study_without_knobs_have_the_distance_alone(sweep):
+    about = sweep.studies["wae-digits"]
+    fixed = replace(about, space={knob: {"value": value} for knob, value in about.hand_tuned.items()})
+    figure = plots.parallel_coordinates(replace(sweep, studies={fixed.name: fixed}), fixed.name)
+    assert {"fcd, lower is better"} == {text for text in texts(figure) if "better" in text or "log" in text}
 
 
 def test_parallel_coordinates_have_an_axis_per_searched_knob_and_the_distance(sweep):
