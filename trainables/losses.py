@@ -28,6 +28,11 @@ def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
     return F.mse_loss(x_hat, x, reduction="sum") / len(x)
 
 
+def absolute_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """L1 per image: sum_p |x_hat - x|, both (B, ...) -> ()."""
+    return F.l1_loss(x_hat, x, reduction="sum") / len(x)
+
+
 def reconstruction(logits: Tensor, x: Tensor, likelihood: str) -> Tensor:
     """`bce` from logits, or `sse` of the sigmoid; both (B, ...) -> ()."""
     return bce(logits, x) if likelihood == "bce" else squared_error(logits.sigmoid(), x)

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 import torch
+from torch.nn.functional import conv2d
 
 import trainables
 from trainables.testing import CHECKS, Subject, check_method, check_owners, check_samples, check_turns
@@ -17,7 +18,21 @@ GENTLE = {
     "vae_gan": {"layer": 2, "feature_weight": 0.5, "pixel_weight": 1.0},
 }
 CHANGES: dict[str, dict] = {}
-WHERE: dict[str, dict] = {}
+WHERE: dict[str, dict] = {
+    "gaussian_vae": {
+        "gamma_decay": {"gamma_rule": "computed"},
+        "gamma_ratchet": {"gamma_rule": "computed", "gamma_decay": 0.1},
+    },
+    "iaae_equal": {"batch_norm": {"network": "mlp_aae_16_8"}},  # the one kind that has any
+}
+
+
+@pytest.fixture(autouse=True)
+def no_inception(monkeypatch):
+    """Early features of the FID's network, as the weights are not always at hand: a few random ones in their place."""
+    filters = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    made_up = lambda x: conv2d(x.expand(-1, 3, -1, -1), filters.to(x.device)).relu().mean((2, 3))  # noqa: E731
+    monkeypatch.setattr("trainables.methods.iaae_feature.early_features", lambda device: made_up)
 
 
 def arguments(name: str) -> dict:

@@ -8,12 +8,14 @@ B batch, C H W image, F = 2048 features.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from pytorch_fid import inception as pytorch_fid
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
@@ -35,6 +37,30 @@ class Inception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)[0].flatten(1)
+
+
+class EarlyFeatures(nn.Module):
+    """The network up to its third convolution, averaged over the picture: (B, C, H, W) in [0, 1] -> (B, 64).
+
+    Gradients pass, so a method can descend them (methods.md 4.5); grey images are replicated.
+    """
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.layers = Inception(state).network.blocks[0][:3]
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = interpolate(images.expand(-1, 3, -1, -1), size=(299, 299), mode="bilinear", align_corners=False)
+        return self.layers(2 * x - 1).mean((2, 3))
+
+
+@cache
+def early_features(device: torch.device | str) -> nn.Module:
+    """One `EarlyFeatures` for all who ask, with the weights that torch hub holds or downloads.
+
+    ValueError: no weights to be had.
+    """
+    return frozen(EarlyFeatures(_from_hub()), device)
 
 
 def inception(weights: str | Path | None = None, device: torch.device | str = "cpu") -> Extractor:

@@ -7,10 +7,11 @@ B batch, C H W image.
 
 from torch import nn
 
-from trainables.networks import conv_rae, mlp, mlp_vg, residual_mlp, resnet
+from trainables.networks import conv_rae, mlp, mlp_aae, mlp_vg, residual_mlp, resnet
 
 FAMILIES = {
     "mlp": mlp,
+    "mlp_aae": mlp_aae,
     "mlp_vg": mlp_vg,
     "residual_mlp": residual_mlp,
     "resnet": resnet,
