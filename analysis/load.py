@@ -55,8 +55,8 @@ class Sweep:
     curves: trial, epoch, stage, metric, value, one row per number reported.
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
-    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code and
-        unreadable_lines.
+    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
+        unreadable_lines and, of a confirmation, what it `confirms`.
     """
 
     folder: Path
@@ -242,6 +242,7 @@ class _Fold:
         self.config = event.get("config", {})
         self.meta |= {key: event[key] for key in ("versions", "machine", "code") if key in event}
         self.meta["id"] = event.get("sweep", "")
+        self.meta["confirms"] = event.get("confirms")
         self.meta["outcome"] = "running"
         self.meta["resumed"] += bool(event.get("resumed"))
         if math.isnan(self.meta["started"]):

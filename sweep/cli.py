@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
 from analysis.report import write_report
 from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
+from sweep import confirm as confirmation
 from sweep import launch, tracking
 from sweep.config import SweepConfig
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
@@ -126,7 +128,29 @@ def show_end(folder: Path) -> str:
 
 def command_resume(flags: argparse.Namespace) -> None:
     """go on with an interrupted sweep"""
+    if (home := confirmation.sweep_of(flags.sweep)) is not None:
+        changes = {"tracking_uri": flags.tracking_uri, "address": flags.address}
+        conclude_confirmation(confirmation.confirm(home, say, **changes))
+        return
     conclude(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+
+
+def command_confirm(flags: argparse.Namespace) -> None:
+    """train each study's hand-tuned and best points on fresh seeds and score them once on the test split"""
+    changes = {name: getattr(flags, name) for name in ("tracking_uri", "address", "concurrent")}
+    conclude_confirmation(
+        confirmation.confirm(flags.sweep, say, top=flags.top, seeds=flags.seeds, again=flags.again, **changes)
+    )
+
+
+def conclude_confirmation(folder: Path) -> None:
+    """Shows what a confirmation has found; an interrupted one ends the program with exit code 130."""
+    done, home = read_sweep(folder), folder.parent
+    say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
+    if done.meta["outcome"] != "done":
+        say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {home}")
+        raise SystemExit(130)
+    say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")
 
 
 def command_sample(flags: argparse.Namespace) -> None:
@@ -169,7 +193,15 @@ def command_list(flags: argparse.Namespace) -> None:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     function.__name__.removeprefix("command_"): function
-    for function in (command_resume, command_sample, command_report, command_board, command_track, command_list)
+    for function in (
+        command_resume,
+        command_confirm,
+        command_sample,
+        command_report,
+        command_board,
+        command_track,
+        command_list,
+    )
 }
 
 
@@ -182,10 +214,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         if name != "list":
             sub.add_argument("sweep", type=Path, help="folder of the sweep")
-        if name in ("resume", "track"):
+        if name in ("resume", "track", "confirm"):
             sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
-        if name == "resume":
+        if name in ("resume", "confirm"):
             sub.add_argument("--address", help="a running Ray cluster, e.g. auto")
+        if name == "confirm":
+            sub.add_argument("--top", type=int, help=f"how many of each study's best points ({confirmation.TOP})")
+            sub.add_argument("--seeds", type=int, help=f"trainings of each point ({confirmation.SEEDS})")
+            sub.add_argument("--concurrent", type=int, help="trials at a time; 1 times each alone")
+            sub.add_argument("--again", action="store_true", help="look at the test split another time")
         if name == "sample":
             sub.add_argument("method")
             sub.add_argument("--dataset", help="needed when the sweep had several")

@@ -87,7 +87,11 @@ def plan(config: SweepConfig) -> Plan:
     if unused:
         hint = did_you_mean(unused[0], config.methods)
         raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
-    splits = _load(config)
+    labels = [label(method) for method in config.methods]
+    for name in config.set:
+        if (of := name.rpartition(".")[0]) and of not in labels:
+            raise ValueError(f"set: {name}: {of!r} is not among the methods ({', '.join(labels)})")
+    splits = load_splits(config)
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
@@ -111,7 +115,7 @@ def plan(config: SweepConfig) -> Plan:
     return Plan(config, splits, tuple(studies))
 
 
-def _load(config: SweepConfig) -> dict[str, Splits]:
+def load_splits(config: SweepConfig) -> dict[str, Splits]:
     """The data sets by their names in the configuration, which may allow some to be absent."""
     splits, absent = {}, []
     for name in config.datasets:
@@ -141,8 +145,12 @@ def space_of(method: str, config: SweepConfig) -> Space:
 
 
 def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
+    """The space with what the configuration sets: for all methods, or as `method.name` for one."""
+    own = f"{label(method)}."
+    pins = {name: value for name, value in config.set.items() if "." not in name}
+    pins |= {name.removeprefix(own): value for name, value in config.set.items() if name.startswith(own)}
     try:
-        return space.with_fixed({key: scalar(value) for key, value in config.set.items()})
+        return space.with_fixed({name: scalar(value) for name, value in pins.items()})
     except ValueError as error:
         raise ValueError(f"set: {method}: {error}") from None
 

@@ -151,7 +151,7 @@ class Story:
         # Parameters cannot change, but a sweep that was extended or resumed may have another configuration.
         tags |= {f"config.{key}": value for key, value in now.items() if config.get(key) != value}
         ended = self._ended if self._trials.outcome else None
-        return _portrait(self._name, config, tags, self._first["time"], ended)
+        return _portrait(self._first.get("title", self._name), config, tags, self._first["time"], ended)
 
     def _trial_portrait(self, trial: Trial) -> Portrait:
         study = self._trials.studies[trial.study]
@@ -168,6 +168,10 @@ class Story:
             "reason": trial.reason or "",
         }
         number = "hand-tuned" if trial.origin == "paper" else trial.number
+        if self._first.get("confirms"):
+            point = study["points"][trial.number]["name"]
+            tags |= {"point": point}
+            number = f"{point} / seed {trial.seed}"
         name = f"{study['method']} / {study['dataset']} / {number}"
         return _portrait(name, _flat(trial.values), tags | self._origins(), trial.started, trial.ended)
 

@@ -1,0 +1,189 @@
+"""The confirmation of a sweep: what is trained again, on which images, with which seeds, and that it happens once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from analysis.confirm import confirmation_of, points
+from sweep import confirm as confirmation
+from sweep.config import SweepConfig
+from sweep.confirm import chosen, confirm, evaluations, looks_at_test, sweep_of
+from sweep.orchestrate import Conductor
+from sweep.record import Record, Trials
+from sweep.resources import Resources
+from sweep.study import Study
+from sweep.tracking.story import PARENT, Story
+
+CONFIG = {"methods": ["vae"], "trials": 6, "epochs": 9, "samples": 100, "set": {"network": "mlp_8"}}
+
+
+def searched(make_plan, values: list[float | None]) -> Trials:
+    """A search whose trials came to these values, None for one that diverged; trial 0 is the paper's."""
+    planned = make_plan(methods=["vae"])
+    spec = planned.studies[0].spec
+    events = [{"event": "sweep", "time": 0.0, "sweep": "s1", "studies": [spec.to_record()]}]
+    study = Study(replace(spec, trials=len(values)), seed=0)
+    for value in values:
+        asked = study.ask()
+        events.append({"event": "start", "time": 1.0, "trial": asked.trial, "study": spec.study, "seed": 0})
+        events[-1] |= {"number": asked.number, "values": asked.values, "origin": asked.origin, "attempt": 1}
+        if value is not None:
+            rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
+            events.append({"event": "report", "time": 2.0, "trial": asked.trial, "rows": rows})
+        state = "diverged" if value is None else "complete"
+        events.append({"event": "end", "time": 3.0, "trial": asked.trial, "state": state, "epoch": 9})
+        study.end(asked.number, state)
+    return Trials.from_events(events)
+
+
+def names(told: dict) -> list[tuple]:
+    return [(claim["point"], claim["value"], claim["rank"]) for claim in told["points"]["vae-digits"]]
+
+
+def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
+    trials = searched(make_plan, [5.0, 3.0, None, 2.0, 4.0])
+    planned, told = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
+    assert names(told) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
+    spec = planned.studies[0].spec
+    assert (spec.trials, spec.metric) == (9, "test/fcd")
+    ran = [trials.trials[f"vae-digits-000{n}"].values for n in (0, 3, 1)]
+    study = Study(spec, seed=0)
+    asked = [study.ask() for _ in range(9)]
+    assert study.ask() is None
+    assert [a.values for a in asked] == ran * 3
+    assert [planned.seed_of("vae-digits", a.number) for a in asked] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_hand_tuned_point_that_won_is_trained_once_for_both(make_plan):
+    planned, told = chosen(searched(make_plan, [1.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    assert names(told) == [("hand-tuned", 1.0, 1)] and planned.studies[0].spec.trials == 2
+
+
+def test_a_hand_tuned_point_that_diverged_gets_its_chance(make_plan):
+    _, told = chosen(searched(make_plan, [None, 3.0]), SweepConfig(**CONFIG), 1, (1,))
+    assert names(told) == [("hand-tuned", None, None), ("tuned 1", 3.0, 1)]
+
+
+def test_a_point_that_ran_twice_counts_once(make_plan):
+    trials = searched(make_plan, [5.0, 3.0, 4.0, 6.0])
+    trials.trials["vae-digits-0002"].values = trials.trials["vae-digits-0001"].values
+    _, told = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
+    assert names(told) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
+
+
+def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_split(make_plan, tmp_path):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
+    splits = planned.splits["digits"]
+    images = planned.trained_on("digits")
+    assert np.array_equal(images, np.concatenate([splits.train.images, splits.valid.images]))
+    with Record(tmp_path / "record.jsonl") as record:
+        studies = {s.name: Study(s.spec, 0) for s in planned.studies}
+        opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
+        resources = Resources(cpus=1, gpus=0.0, slots=4, ahead=4, total_gpus=0)
+        conductor = Conductor(planned, studies, record, [opening], tmp_path, resources, lambda *_: None)
+        described = [conductor.next(ray_id) for ray_id in "abcd"]
+    assert [d["fit"]["seed"] for d in described] == [d["evaluate"]["seed"] for d in described] == [4, 4, 5, 5]
+    assert {d["evaluate"]["split"] for d in described} == {"test"}
+    assert all(d["rungs"] == [] and d["metric"] == "test/fcd" and d["fit"]["epochs"] == 9 for d in described)
+
+
+@pytest.fixture
+def looked(tmp_path, make_plan):
+    """The folder of a sweep whose confirmation has been opened."""
+    home = tmp_path / "s"
+    planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    studies = [s.spec.to_record() for s in planned.studies]
+    opening = {"time": 0.0, "event": "sweep", "sweep": "c", "title": "s confirmed", "studies": studies}
+    (home / "confirm").mkdir(parents=True)
+    (home / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (home / "record.jsonl").touch()
+    write(home, **opening | {"confirms": told | {"look": 1}})
+    return home
+
+
+def write(home: Path, **event) -> None:
+    """The next line of the confirmation's record."""
+    with (home / "confirm" / "record.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 1.0} | event) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch):
+    """Whatever gets as far as running is told of instead."""
+
+    def carry_out(planned, folder, announce, resumed, **told):
+        raise RuntimeError(f"{folder.name} {'goes on' if resumed else 'begins'} with {planned.seeds}")
+
+    monkeypatch.setattr(confirmation.launch, "carry_out", carry_out)
+
+
+def test_a_second_look_is_refused_unless_asked_for(looked):
+    report = {"trial": "vae-digits-0000", "rows": [{"epoch": 9, "metrics": {"test/fcd": 4.0}}]}
+    write(looked, event="start", trial="vae-digits-0000", study="vae-digits", number=0, values={}, origin="paper",
+                 seed=1, attempt=1)  # fmt: skip
+    write(looked, event="report", **report)
+    write(looked, event="report", **report)  # told twice by a trial that was resumed
+    write(looked, event="finish", outcome="done")
+    assert looks_at_test(looked) == [looked / "confirm"]
+    with pytest.raises(ValueError, match=r"already \(1 trained models, .*--again"):
+        confirm(looked)
+    with pytest.raises(RuntimeError, match=r"confirm-2 begins with \(3, 4, 5\)"):  # and not with the seeds 1 and 2
+        (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
+        confirm(looked, again=True, seeds=3)
+
+
+def test_an_interrupted_one_goes_on_as_it_was_begun(looked):
+    write(looked, event="finish", outcome="interrupted")
+    with pytest.raises(RuntimeError, match=r"confirm goes on with \(1, 2\)"):
+        confirm(looked)
+    with pytest.raises(ValueError, match="was begun with --seeds 2"):
+        confirm(looked, seeds=5)
+    with pytest.raises(ValueError, match="is not at its end"):
+        confirm(looked, again=True)
+    assert sweep_of(looked / "confirm") == looked and sweep_of(looked) is None
+
+
+def test_no_search_is_confirmed_while_it_runs(looked):
+    with Record(looked / "record.jsonl"), pytest.raises(ValueError, match="is being written by"):
+        confirm(looked)
+
+
+@pytest.mark.parametrize("flag", ["top", "seeds"])
+def test_nothing_is_no_number(looked, flag):
+    with pytest.raises(ValueError, match=f"--{flag} 0: give at least 1"):
+        confirm(looked, **{flag: 0})
+
+
+def test_mlflow_hears_point_and_seed(looked):
+    story = Story("confirm")
+    for line in (looked / "confirm" / "record.jsonl").read_text().splitlines():
+        story.add(json.loads(line))
+    story.add({"event": "start", "time": 1.0, "trial": "vae-digits-0003", "study": "vae-digits", "number": 3,
+               "values": {}, "origin": "paper", "seed": 2, "attempt": 1})  # fmt: skip
+    assert story.portrait(PARENT).name == "s confirmed"
+    portrait = story.portrait("vae-digits-0003")
+    assert portrait.name == "vae / digits / tuned 1 / seed 2" and portrait.tags["point"] == "tuned 1"
+
+
+def test_the_models_scored_are_counted_not_the_lines():
+    rows = [{"epoch": 9, "metrics": {"test/fcd": 1.0, "test/mse": 0.1}}, {"epoch": 8, "metrics": {"train/loss": 1.0}}]
+    events = [{"event": "report", "trial": trial, "rows": rows} for trial in "aab"] + [{"event": "finish"}]
+    assert evaluations(events) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_real_sweep_is_confirmed_from_the_command_line(programs):
+    programs.sweep("--methods", "vae", "--concurrent", 1).ends_well()
+    home = programs.folder / "sweeps" / "quick"
+    screen = programs.start("-m", "sweep", "confirm", home, "--seeds", 2, "--concurrent", 1).ends_well()
+    assert "fcd on the test split" in screen and "scored on the test split, once" in screen
+    table = points(confirmation_of(home))
+    assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)
+    assert (home / "confirm" / "confirmed.csv").exists() and not (home / "confirm" / "config.yaml").exists()
+    again = programs.start("-m", "sweep", "confirm", home)
+    assert again.wait() == 2 and "scored on the test split already" in again.output
