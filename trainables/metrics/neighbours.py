@@ -50,5 +50,6 @@ def neighbourhoods(fake: Tensor, real: Tensor, k: int = 5, block_size: int = 100
 
 def _radius(x: Tensor, k: int, block_size: int) -> Tensor:
     """The distance of each sample to its k-th nearest other one, (N, F) -> (N,)."""
-    blocks = [torch.cdist(block, x).kthvalue(k + 1, dim=1).values for block in x.split(block_size)]
-    return torch.cat(blocks)  # the nearest of all, the (k + 1)-th with the others, is the sample itself
+    # A few smallest at once: several times as fast as kthvalue.  The nearest of all is the sample itself.
+    blocks = [torch.cdist(block, x).topk(k + 1, dim=1, largest=False).values[:, k] for block in x.split(block_size)]
+    return torch.cat(blocks)
