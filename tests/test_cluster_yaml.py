@@ -1,30 +1,93 @@
-"""The cluster file: what Ray would refuse, and what nobody should find out from a bill or an intruder."""
+"""The cluster files: what Ray would refuse, and what nobody should find out from a bill or an intruder."""
 
 from pathlib import Path
 
+import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-CLUSTER = Path(__file__).parents[1] / "cluster.yaml"
+REPOSITORY = Path(__file__).parents[1]
+AWS = REPOSITORY / "cluster.yaml"
+LOCAL = REPOSITORY / "cluster.local.yaml"
 
 
-def test_ray_accepts_it():
-    validate_config(prepare_config(yaml.safe_load(CLUSTER.read_text())))
+@pytest.fixture(params=[AWS, LOCAL], ids=lambda path: path.name)
+def cluster(request):
+    return yaml.safe_load(request.param.read_text())
 
 
-def test_only_ssh_is_open_and_nothing_listens_outside():
-    cluster = yaml.safe_load(CLUSTER.read_text())
-    ports = {rule["FromPort"] for rule in cluster["provider"]["security_group"]["IpPermissions"]}
-    assert ports == {22}
-    assert "0.0.0.0" not in CLUSTER.read_text()
-    starts = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
-    ray_starts = [command for command in starts if "ray start" in command]
-    assert len(ray_starts) == 2
-    assert all("RAY_AUTH_MODE=token" in command for command in ray_starts)
+def starts(cluster):
+    commands = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    return [command for command in commands if "ray start" in command]
 
 
-def test_the_head_trains_nothing_and_its_disks_are_encrypted():
-    types = yaml.safe_load(CLUSTER.read_text())["available_node_types"]
+def test_ray_accepts_it(cluster):
+    validate_config(prepare_config(cluster))
+
+
+def test_every_key_is_one_that_ray_knows(cluster):
+    """The schema lets unknown keys of a provider and of commands pass in silence."""
+    known = {"type", "region", "availability_zone", "cache_stopped_nodes", "head_ip", "worker_ips"}
+    assert set(cluster["provider"]) <= known
+    commands = ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
+    assert all(isinstance(line, str) for command in commands for line in cluster[command])
+
+
+def test_both_files_start_ray_and_mlflow_alike():
+    """cluster.local.yaml is the one that the rehearsal runs."""
+    aws, local = (yaml.safe_load(path.read_text()) for path in (AWS, LOCAL))
+    assert aws["file_mounts"] == local["file_mounts"]
+    assert aws["worker_start_ray_commands"] == local["worker_start_ray_commands"]
+    own = [command.replace("--num-cpus=0 --num-gpus=0 ", "") for command in local["head_start_ray_commands"]]
+    assert aws["head_start_ray_commands"] == own
+    (environment,) = (command for command in local["setup_commands"] if ".bashrc" in command)
+    assert environment in aws["setup_commands"]
+
+
+def test_what_travels_is_there(cluster):
+    assert all((REPOSITORY / here).exists() for here in cluster["file_mounts"].values() if not here.startswith("~"))
+
+
+def test_all_of_the_package_travels(cluster):
+    """Whatever the wheel holds, and what the build of it reads."""
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"]}
+    needed |= {*project["project"]["license-files"], "pyproject.toml", "constraints.txt"}
+    mounts = cluster["file_mounts"]
+    assert {there.removeprefix("~/autoencoder-sweep/"): there for there in mounts if "auth_token" not in there} == {
+        here: f"~/autoencoder-sweep/{here}" for here in needed
+    }
+
+
+def test_nobody_joins_without_the_token(cluster):
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "chmod 600 ~/.ray/auth_token" in cluster["setup_commands"]
+    (environment,) = (command for command in cluster["setup_commands"] if ".bashrc" in command)
+    assert "RAY_AUTH_MODE=token" in environment  # every start command reads .bashrc
+    assert len(starts(cluster)) == 2
+
+
+def test_dashboard_and_mlflow_stay_on_loopback(cluster):
+    assert "0.0.0.0" not in str(cluster)
+    (head,) = (command for command in starts(cluster) if "--head" in command)
+    assert "--dashboard-host=127.0.0.1" in head
+    (mlflow,) = (command for command in cluster["head_start_ray_commands"] if "mlflow server" in command)
+    assert "--host 127.0.0.1" in mlflow
+
+
+def test_all_nodes_are_in_a_group_of_our_own():
+    """In one that Ray makes, ssh is open to the whole world (`_create_default_ssh_inbound_rules`)."""
+    types = yaml.safe_load(AWS.read_text())["available_node_types"].values()
+    assert len({str(node["node_config"]["SecurityGroupIds"]) for node in types}) == 1
+
+
+def test_workers_are_spot_and_the_head_is_not_and_disks_are_encrypted():
+    types = yaml.safe_load(AWS.read_text())["available_node_types"]
     assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
+    assert "InstanceMarketOptions" not in types["head"]["node_config"]
+    assert types["gpu_worker"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert types["gpu_worker"]["min_workers"] == 0
     for node in types.values():
         assert all(disk["Ebs"]["Encrypted"] for disk in node["node_config"]["BlockDeviceMappings"])
