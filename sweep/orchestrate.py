@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -54,7 +57,7 @@ class Conductor:
 
     @property
     def exhausted(self) -> bool:
-        """True once every trial of the plan has been asked for."""
+        """True once every trial of the plan has been asked for; a running one may still have to run again."""
         return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
 
     @property
@@ -83,6 +86,9 @@ class Conductor:
             trial = self.waiting.popleft()
             event = {"trial": trial.name, "study": trial.study, "number": trial.number, "values": trial.values}
             event |= {"origin": trial.origin, "attempt": trial.attempt + 1}
+            self.studies[trial.study].reopen(trial.number)
+        elif self.exhausted:
+            return None
         else:
             # Fair: the study that has had the smallest share of its trials comes next.
             study = min(self.studies, key=self._share)
@@ -108,23 +114,28 @@ class Conductor:
         if state is None:
             return True
         del self.running[ray_id]
-        self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
+        if state == "out_of_memory" and not _wants_room(trial):
+            self._again(trial, state, reason, told["worker"])
+        else:
+            self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
         return False
 
-    def restarted(self, ray_id: str) -> None:
-        """Ray starts a trial again whose process or node was lost; the worker goes on from its own checkpoint."""
+    def lost(self, ray_id: str, state: str, reason: str) -> None:
+        """Ray has lost the process of a trial. It runs again, from its own checkpoint, unless it has run out of
+        memory before, or was lost too often since it last got further: then it ends as `state`."""
+        if ray_id not in self.running:
+            return
         trial = self._trial(ray_id)
-        self._tell(
-            "start", trial=trial.name, study=trial.study, number=trial.number, values=trial.values,
-            origin=trial.origin, seed=trial.seed, attempt=trial.attempt + 1,
-        )  # fmt: skip
-
-    def lost(self, ray_id: str, reason: str) -> None:
-        """Ray has given a trial up, after all retries."""
-        if ray_id in self.running:
-            trial = self._trial(ray_id)
-            del self.running[ray_id]
-            self._end(trial, "failed", reason, trial.epoch, None)
+        del self.running[ray_id]
+        if state == "out_of_memory":
+            if _wants_room(trial):
+                self._end(trial, state, reason, trial.epoch, None)
+            else:
+                self._again(trial, state, reason, None)
+        elif trial.stalled < self.plan.config.retries:
+            self._again(trial, "preempted", reason, None)
+        else:
+            self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, None)
 
     def _trial(self, ray_id: str) -> Trial:
         return self.trials.trials[self.running[ray_id]]
@@ -139,6 +150,11 @@ class Conductor:
         self.studies[trial.study].end(trial.number, state)
         self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
         self._checkpoint(trial).unlink(missing_ok=True)
+
+    def _again(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
+        """An attempt has come to `state`, but the trial has not ended: it runs next."""
+        self._tell("lost", trial=trial.name, state=state, epoch=trial.epoch, reason=reason, worker=worker)
+        self.waiting.append(trial)
 
     def _tell(self, event: str, **fields: Any) -> None:
         told = self.record.append(event, **fields)
@@ -155,6 +171,8 @@ class Conductor:
         evaluate = {"metric": config.metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
+        wants_room = _wants_room(self.trials.trials[event["trial"]])
+        gpus = self.resources.gpus
         return {
             "trial": event["trial"],
             "folder": str(self.folder.absolute() / "trials" / event["trial"]),
@@ -163,8 +181,14 @@ class Conductor:
             "rungs": self.plan.rungs,
             "evaluate": evaluate,
             "cpus": self.resources.cpus,
-            "gpus": self.resources.gpus,
+            "gpus": 1.0 if wants_room and 0 < gpus < 1 else gpus,
+            "wants_room": wants_room,
         }
+
+
+def _wants_room(trial: Trial) -> bool:
+    """A trial that has run out of memory runs again with fewer neighbours, once."""
+    return trial.setbacks["out_of_memory"] > 0
 
 
 class _Asker(Searcher):
@@ -175,13 +199,12 @@ class _Asker(Searcher):
         self.conductor = conductor
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.conductor.exhausted:
+        if self.conductor.done:
             return Searcher.FINISHED
         return self.conductor.next(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        if error:
-            self.conductor.lost(trial_id, f"its process was lost {self.conductor.plan.config.retries + 1} times")
+        """Nothing: the judge has ended it, or its process was lost."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the record has it all."""
@@ -205,14 +228,52 @@ class _Judge(FIFOScheduler):
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
-class _Recoveries(tune.Callback):
-    """Ray tells here that it starts a trial again."""
+class _Losses(tune.Callback):
+    """Ray tells here that the process of a trial is gone; whether the trial runs again is not Ray's to decide."""
 
     def __init__(self, conductor: Conductor):
         self.conductor = conductor
 
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.conductor.restarted(trial.trial_id)
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        error = None
+        if trial.pickled_error_file is not None:
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        self.conductor.lost(trial.trial_id, *how_lost(error))
+
+
+def how_lost(error: Exception | None) -> tuple[str, str]:
+    """The state of a trial whose process is gone for good, and the reason, by what Ray says of it."""
+    if isinstance(error, _Killed):
+        return "out_of_memory", "Ray killed its process, for its node ran low on memory"
+    if isinstance(error, ActorUnavailableError) or (
+        isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
+    ):
+        return "preempted", "its node was lost"
+    return "failed", "its process was lost"
+
+
+class _Killed(RayActorError):
+    """Ray has killed an actor because its node ran low on memory."""
+
+
+class _ActorManager(RayActorManager):
+    """Tune's own. That takes what Ray 2.60 raises for an actor killed for lack of memory for a bug of its own, and
+    would end the sweep."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = _Killed(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What a described trial asks of Ray. One that wants room has its GPU for itself, where it shares them; else it
+    takes more than half of the largest node's CPUs, so that at most half as many run beside it."""
+    cpus = trial["cpus"]
+    if trial["wants_room"] and trial["gpus"] != 1:
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
+    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}])
 
 
 def run(conductor: Conductor) -> None:
@@ -226,10 +287,11 @@ def run(conductor: Conductor) -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start such trials again by itself
     }
+    tune_controller.RayActorManager = _ActorManager
     refs = {name: ray.put((plan.trained_on(name), splits)) for name, splits in plan.splits.items()}
-    request = tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": resources.gpus}])
-    trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), request)
+    trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen
     tune.run(
         trainable,
@@ -237,9 +299,9 @@ def run(conductor: Conductor) -> None:
         storage_path=str(conductor.folder.absolute()),
         search_alg=_Asker(conductor),
         scheduler=_Judge(conductor),
-        callbacks=[_Recoveries(conductor)],
+        callbacks=[_Losses(conductor)],
         num_samples=-1,
-        max_failures=plan.config.retries,
+        max_failures=0,
         raise_on_failed_trial=False,
         reuse_actors=True,
         progress_reporter=_Silence(),

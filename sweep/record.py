@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +22,9 @@ from typing import Any
 
 Event = dict[str, Any]
 
-EVENTS = ("sweep", "start", "report", "end", "finish")
+EVENTS = ("sweep", "start", "report", "lost", "end", "finish")
 STATES = ("complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled")
+SETBACKS = ("preempted", "out_of_memory", "failed")  # what says nothing of the values, and may go well another time
 
 
 class Record:
@@ -152,6 +154,8 @@ class Trial:
     worker: dict[str, Any] | None = None
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # epoch -> the first row reported for it
     end_epoch: int = 0
+    setbacks: Counter[str] = field(default_factory=Counter)  # how many attempts came to each of SETBACKS
+    stalled: int = 0  # how often its process or node was lost since it last got further
 
     @property
     def epoch(self) -> int:
@@ -191,13 +195,22 @@ class Trials:
             self._start(event)
         elif kind == "report":
             trial = self._of(event)
+            before = len(trial.rows)
             for row in event["rows"]:
                 trial.rows.setdefault(row["epoch"], row)
+            trial.stalled = trial.stalled if len(trial.rows) == before else 0
+        elif kind == "lost":
+            trial = self._of(event)
+            trial.setbacks[event["state"]] += 1
+            trial.stalled += event["state"] == "preempted"
         elif kind == "end":
             trial = self._of(event)
             trial.state, trial.ended = event["state"], event["time"]
             trial.reason, trial.worker = event.get("reason"), event.get("worker")
             trial.end_epoch = event.get("epoch") or 0
+            trial.stalled = 0
+            if trial.state in SETBACKS:
+                trial.setbacks[trial.state] += 1
         elif kind == "finish":
             self.outcome = event["outcome"]
 

@@ -26,6 +26,13 @@ QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the drive
 SAVE_SECONDS = 60.0
 KEPT_DATASETS = 2  # on a device, per process
 CHECKPOINT = "checkpoint.pt"  # in the folder of a trial
+OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+)
 
 
 def shared(images: np.ndarray) -> torch.Tensor:
@@ -43,6 +50,13 @@ def epochs_saved(checkpoint: Path) -> int:
         return torch.load(checkpoint, mmap=True, weights_only=True)["position"]["epoch"]
     except Exception:  # torch.load lets those of zip and pickle through
         return sys.maxsize
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error tells of too little memory, of a GPU or of the machine; not all of them have a class."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 class TrialWorker(tune.Trainable):
@@ -90,12 +104,13 @@ class TrialWorker(tune.Trainable):
                     break
         except Diverged as divergence:
             told |= {"state": "diverged", "reason": str(divergence), "epoch": divergence.epoch}
-        except torch.OutOfMemoryError as error:
-            told |= {"state": "out_of_memory", "reason": str(error).splitlines()[0]}
         except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-            told |= {"state": "failed", "reason": reason}
+            if ran_out_of_memory(error):
+                told |= {"state": "out_of_memory", "reason": (str(error) or type(error).__name__).splitlines()[0]}
+            else:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+                told |= {"state": "failed", "reason": reason}
         if told["state"] is not None:
             self._release()
         told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}

@@ -79,8 +79,7 @@ class Driver:
     def end(self, number: int, state: str) -> None:
         self.study.end(number, state)
         self.write("end", trial=self.asked[number].trial, state=state, epoch=self.epochs[number])
-        if state != "preempted":
-            del self.epochs[number]
+        del self.epochs[number]
 
     def step(self, choice: int, workers: int = 3) -> bool:
         """One thing that can happen, picked by `choice`. False when nothing is left to do."""
@@ -206,7 +205,7 @@ def told(state: str, *reports: tuple[int, float]) -> tuple:
         ("failed", [(1, 6.0)], (TrialState.FAIL, None, {})),
         ("out_of_memory", [(1, 6.0)], (TrialState.FAIL, None, {})),
         ("cancelled", [(1, 6.0)], (TrialState.FAIL, None, {})),
-        ("preempted", [(1, 6.0)], (TrialState.RUNNING, None, {})),
+        ("preempted", [(1, 6.0)], (TrialState.FAIL, None, {})),
     ],
 )
 def test_what_the_sampler_is_told(state, reports, expected):
@@ -253,10 +252,30 @@ def test_tpe_keeps_away_from_where_trials_diverge():
     assert diverged("diverged") < 0.6 * diverged("failed")
 
 
+@pytest.mark.parametrize("state", ["failed", "out_of_memory", "preempted"])
+def test_what_says_nothing_of_the_values_moves_no_suggestion(state):
+    """Told as bad, the best region there is would be avoided because a neighbour took the memory."""
+
+    def after(end: str) -> Study:
+        study = Study(make(), seed=1)
+        for number in range(12):
+            asked = study.ask()
+            study.report(number, 9, 1e6 if number == 11 else quality(asked.values, 9))
+            study.end(number, end if number == 11 else "complete")
+        return study
+
+    never_heard = after(state)
+    told = never_heard.history()[:11]
+    never_heard.history = lambda: told
+    expected = never_heard.ask().values
+    assert after(state).ask().values == expected
+    assert after("diverged").ask().values != expected
+
+
 def test_no_trial_is_left_running_for_the_sampler_when_all_have_ended():
     study = Study(make(10), seed=0)
     for number, state in enumerate(
-        ("complete", "pruned", "diverged", "failed", "out_of_memory", "cancelled", "complete", "diverged")
+        ("complete", "pruned", "diverged", "failed", "out_of_memory", "cancelled", "preempted", "diverged")
     ):
         study.ask()
         study.end(number, state)
@@ -270,7 +289,7 @@ def test_a_failed_trial_can_be_reopened_and_a_judged_one_cannot():
     study.report(0, 3, 5.0)
     study.end(0, "failed")
     study.end(1, "preempted")
-    assert study.unfinished == [second]
+    assert study.unfinished == []
     assert study.reopen(0) == first and study.reopen(1) == second
     assert study.unfinished == [first, second]
     study.end(0, "complete")

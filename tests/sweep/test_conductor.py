@@ -4,10 +4,13 @@ import json
 import math
 from collections import Counter, deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
+from sweep import orchestrate
 from sweep.orchestrate import Conductor
 from sweep.record import Trials, read
 from sweep.resources import Resources
@@ -175,7 +178,7 @@ def test_everything_is_in_the_record_before_it_is_told(begin):
     assert set(seen) == {(True, True)} and len(seen) == len(events(conductor)) - 1
 
 
-@pytest.mark.parametrize("state", ["complete", "diverged", "failed", "out_of_memory"])
+@pytest.mark.parametrize("state", ["complete", "diverged", "failed"])
 def test_what_a_worker_tells_of_an_end_is_kept(begin, tmp_path, state):
     conductor = begin(methods=["vae"])
     conductor.next("a")
@@ -224,33 +227,156 @@ def test_the_last_epoch_is_complete_whatever_the_others_have(begin):
     assert all(t.epoch == EPOCHS for t in conductor.trials.trials.values() if t.state == "complete")
 
 
-# Lost processes
+# Lost processes, and too little memory
+
+LOST = ("failed", "its process was lost")
+
+
+def again(conductor, ray_id: str) -> dict:
+    """The next trial, which has run before."""
+    described = conductor.next(ray_id)
+    assert events(conductor, "start")[-1]["attempt"] > 1
+    return described
 
 
 def test_another_attempt_tells_the_same_trial_and_doubles_no_row(begin):
     conductor = begin(methods=["vae"])
     first = conductor.next("a")
     conductor.hear("a", told([row(1, 50.0)], value=50.0))
-    conductor.restarted("a")
-    assert conductor.hear("a", told([row(1, 50.0)], value=50.0))
-    assert conductor.hear("a", told([row(2), row(3, 40.0)], value=40.0))
-    start, again = events(conductor, "start")
-    told_again = {key: value for key, value in again.items() if key not in ("time", "attempt")}
-    assert told_again == {key: value for key, value in start.items() if key not in ("time", "attempt")}
-    assert (start["attempt"], again["attempt"]) == (1, 2)
-    assert start["values"] == first["fit"]["values"]
+    conductor.lost("a", *LOST)
+    assert again(conductor, "b") == first
+    assert conductor.hear("b", told([row(1, 50.0)], value=50.0))
+    assert conductor.hear("b", told([row(2), row(3, 40.0)], value=40.0))
+    start, second = events(conductor, "start")
+    assert {**second, "time": start["time"], "attempt": 1} == start
+    assert second["attempt"] == 2
     assert [r["epoch"] for event in events(conductor, "report") for r in event["rows"]] == [1, 2, 3]
+    assert not events(conductor, "end")
 
 
-def test_a_trial_whose_process_is_lost_for_good_has_failed(begin):
-    conductor = begin(methods=["vae"])
+def test_a_trial_that_gets_no_further_is_given_up(begin):
+    conductor = begin(methods=["vae"], retries=1)
     conductor.next("a")
     conductor.hear("a", told([row(1, 50.0)], value=50.0))
-    conductor.lost("a", "its process was lost 4 times")
-    conductor.lost("a", "Ray says so twice")
+    conductor.lost("a", *LOST)
+    again(conductor, "b")
+    conductor.lost("b", *LOST)
+    conductor.lost("b", "failed", "Ray says so twice")
     (end,) = events(conductor, "end")
-    assert (end["state"], end["epoch"], end["reason"]) == ("failed", 1, "its process was lost 4 times")
+    assert (end["state"], end["epoch"], end["reason"]) == ("failed", 1, "its process was lost 2 times")
     assert not conductor.running
+    assert conductor.trials.trials["vae-digits-0000"].setbacks == {"preempted": 1, "failed": 1}
+
+
+def test_a_trial_that_gets_further_each_time_is_never_given_up(begin):
+    conductor = begin(methods=["vae"], trials=1, retries=1)
+    conductor.next("a")
+    for epoch in range(1, EPOCHS):
+        conductor.hear("a", told([row(epoch)]))
+        conductor.lost("a", "preempted", "its node was lost")
+        again(conductor, "a")
+    conductor.hear("a", told([row(EPOCHS, 1.0)], "complete", 1.0))
+    (trial,) = conductor.trials.trials.values()
+    assert (trial.state, trial.attempt, trial.setbacks) == ("complete", EPOCHS, {"preempted": EPOCHS - 1})
+
+
+def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
+    conductor = begin(methods=["vae"], retries=0)
+    conductor.next("a")
+    conductor.lost("a", "preempted", "its node was lost")
+    (end,) = events(conductor, "end")
+    assert (end["state"], end["reason"]) == ("preempted", "its node was lost 1 times")
+    assert not conductor.studies["vae-digits"].unfinished
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
+def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, killed):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.resources = Resources(1, 0.25, 4, 5, 1)
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+
+    def runs_out(ray_id: str) -> None:
+        if killed:
+            conductor.lost(ray_id, "out_of_memory", "too large")
+        else:
+            assert not conductor.hear(ray_id, told(state="out_of_memory", reason="too large"))
+
+    first = conductor.next("a")
+    assert conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    assert conductor.exhausted
+    runs_out("a")
+    assert not conductor.exhausted and not conductor.done and checkpoint.exists()
+    assert conductor.studies["vae-digits"].history()[0].state.name == "RUNNING"
+    second = again(conductor, "b")
+    assert (first["gpus"], second["gpus"]) == (0.25, 1.0)
+    assert second == first | {"gpus": 1.0, "wants_room": True} and not first["wants_room"]
+    runs_out("b")
+    (end,) = events(conductor, "end")
+    assert (end["state"], end["epoch"], end["reason"]) == ("out_of_memory", 1, "too large")
+    assert conductor.done and not checkpoint.exists()
+    assert conductor.studies["vae-digits"].history()[0].state.name == "FAIL"
+    assert conductor.trials.trials["vae-digits-0000"].setbacks == {"out_of_memory": 2}
+
+
+def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.next("a")
+    conductor.hear("a", told(state="out_of_memory"))
+    again(conductor, "b")
+    conductor.hear("b", told([row(EPOCHS, 7.0)], "complete", 7.0))
+    (trial,) = conductor.studies["vae-digits"].history()
+    assert (trial.state.name, trial.value) == ("COMPLETE", 7.0)
+
+
+def test_the_second_attempt_wants_room_even_if_the_driver_died_between(begin):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.next("a")
+    conductor.hear("a", told(state="out_of_memory"))
+    resumed = begin(methods=["vae"], trials=1)
+    resumed.settle()
+    assert again(resumed, "b")["wants_room"]
+
+
+@pytest.mark.parametrize(
+    "gpus, wants_room, asked",
+    [
+        (0.0, False, (2, 0.0)),
+        (0.0, True, (9, 0.0)),
+        (1.0, True, (2, 1.0)),
+        (0.25, False, (2, 0.25)),
+        (2.0, True, (9, 2)),
+    ],
+)
+def test_room_is_asked_of_ray(monkeypatch, gpus, wants_room, asked):
+    nodes = [{"Alive": True, "Resources": {"CPU": n}} for n in (4.0, 16.0)]
+    nodes.append({"Alive": False, "Resources": {"CPU": 64.0}})
+    monkeypatch.setattr(orchestrate.ray, "nodes", lambda: nodes)
+    found = orchestrate.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room})
+    assert found.bundles == [{"CPU": float(asked[0])} | ({"GPU": float(asked[1])} if gpus else {})]
+
+
+def test_what_ray_says_of_lost_processes():
+    died, drained = RayActorError(error_msg="worker process has died"), RayActorError(preempted=True)
+    gone = RayActorError(error_msg="The actor died because its node has died.")
+    unavailable = ActorUnavailableError("no connection", actor_id=None)
+    states = [orchestrate.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
+    assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
+
+
+def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
+    """Ray's own actor manager raises a RuntimeError for it, out of `tune.run`."""
+    heard = []
+    task = SimpleNamespace(
+        _tracked_actor=SimpleNamespace(actor_id="a", _on_error=lambda actor, error: heard.append(error)), _on_error=None
+    )
+    manager = object.__new__(orchestrate._ActorManager)
+    manager._failed_actor_ids, manager._cleanup_actor = set(), lambda tracked_actor: None
+    manager._actor_task_failed(task, OutOfMemoryError("the node is running low"))
+    assert [orchestrate.how_lost(error)[0] for error in heard] == ["out_of_memory"]
+    with pytest.raises(RuntimeError, match="unexpected"):
+        manager._actor_task_failed(task, KeyError("anything else"))
 
 
 # Going on after the driver has died

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -153,14 +154,30 @@ def replace_method_loss(worker, loss):
     return worker
 
 
-def test_out_of_memory_is_no_fault_of_the_code(make_worker, described):
-    def no_room(dataset):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB.\nSee the manual")
+def gpu_is_full():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB.\nSee the manual")
 
+
+def cublas_finds_no_room():
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize(
+    "no_room, reason",
+    [
+        (gpu_is_full, "CUDA out of memory. Tried to allocate 7 TiB."),
+        (cublas_finds_no_room, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (lambda: torch.empty(2**60, dtype=torch.uint8), "allocate memory"),
+        (lambda: np.empty(2**60, np.uint8), "Unable to allocate"),
+        (lambda: bytearray(2**60), "MemoryError"),
+    ],
+    ids=["GPU", "cuBLAS", "PyTorch", "NumPy", "Python"],
+)
+def test_out_of_memory_is_no_fault_of_the_code(make_worker, described, no_room, reason):
     worker = make_worker(described)
-    worker._data = no_room
+    worker._data = lambda dataset: no_room()
     (told,) = steps(worker)
-    assert (told["state"], told["reason"]) == ("out_of_memory", "CUDA out of memory. Tried to allocate 7 TiB.")
+    assert told["state"] == "out_of_memory" and reason in told["reason"] and "\n" not in told["reason"]
 
 
 def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, tmp_path):
@@ -174,8 +191,6 @@ def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, 
 
 
 def test_images_are_shared_not_copied():
-    import numpy as np
-
     images = np.zeros((2, 1, 8, 8), np.uint8)
     tensor = shared(images)
     images[0] = 7
