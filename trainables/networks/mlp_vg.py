@@ -39,11 +39,12 @@ def critic(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
 
 
 def with_batch_norm(network: nn.Module, head: bool = False) -> nn.Sequential:
-    """A plain sequence of layers with BatchNorm behind every linear one, behind the last only if `head` says so.
+    """A plain MLP with BatchNorm behind every linear layer, behind the last only if `head` says so.
 
-    Raises ValueError for a network that is no such sequence.
+    Raises ValueError for a network that is made of anything else.
     """
-    if not isinstance(network, nn.Sequential):
+    plain = (nn.Linear, nn.ReLU, nn.Flatten, nn.Unflatten)
+    if not all(isinstance(module, plain) for module in network.children()):
         raise ValueError("BatchNorm is put into plain MLPs only; choose network = mlp_vg or mlp_WIDTH[_WIDTH...]")
     linear = [i for i, module in enumerate(network) if isinstance(module, nn.Linear)]
     wanted = linear if head else linear[:-1]
