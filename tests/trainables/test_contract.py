@@ -21,7 +21,7 @@ CHANGES: dict[str, dict] = {}
 WHERE: dict[str, dict] = {
     "gaussian_vae": {
         "gamma_decay": {"gamma_rule": "computed"},
-        "gamma_ratchet": {"gamma_rule": "computed", "gamma_decay": 0.1},
+        "gamma_ratchet": {"gamma_rule": "computed", "gamma": 0.01},
     },
     "iaae_equal": {"batch_norm": {"network": "mlp_aae_16_8"}},  # the one kind that has any
 }
