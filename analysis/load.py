@@ -9,6 +9,7 @@ have been tried again; and a line cut short by a crash is counted, never fatal.
 import json
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 
 RECORD = "record.jsonl"
 PUBLISHED = Path(__file__).parent / "published"
+SETBACKS = ("preempted", "out_of_memory", "failed")  # what an attempt can come to that says nothing of the values
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Sweep:
 
     trials: one row per trial; `value` is the objective at its last evaluated epoch, `hyper/<name>` its
         hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
-        it held a worker, over all attempts. A trial without an end has the state `running`.
+        it held a worker, over all attempts. `times_preempted`, `times_out_of_memory` and `times_failed` count the
+        attempts that came to that, the last one included. A trial without an end has the state `running`.
     curves: trial, epoch, stage, metric, value, one row per number reported.
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
@@ -166,6 +169,7 @@ class _Trial:
         self.about: dict = {}
         self.values: dict = {}
         self.state, self.reason = "running", ""
+        self.setbacks = Counter()  # how many attempts came to each of SETBACKS
         self.epochs: set[int] = set()
         self.metrics: dict[str, float] = {}
         self.first_start = math.nan
@@ -181,9 +185,15 @@ class _Trial:
         self.about, self.values = event, event.get("values", {})
         self.state, self.reason = "running", ""
 
+    def lose(self, event: dict) -> None:
+        """An attempt is over, but the trial goes on in another."""
+        self._stop(event["time"])
+        self.setbacks[event["state"]] += 1
+
     def end(self, event: dict) -> None:
         self._stop(event["time"])
         self.state, self.reason = event["state"], event.get("reason") or ""
+        self.setbacks[self.state] += 1
 
     def seconds(self) -> float:
         return self.held + (self.heard - self.began if self.began is not None else 0.0)
@@ -231,6 +241,9 @@ class _Fold:
                 self.trials.setdefault(event["trial"], _Trial()).start(event)
             case "report":
                 self._report(event)
+            case "lost":
+                if event["trial"] in self.trials:
+                    self.trials[event["trial"]].lose(event)
             case "end":
                 # A start may have been the line cut short; its trial is then not known and is left out.
                 if event["trial"] in self.trials:
@@ -321,6 +334,7 @@ class _Fold:
             "state": ([trial.state for _, trial in trials], text),
             "reason": ([trial.reason for _, trial in trials], text),
             "attempt": ([trial.about.get("attempt", 1) for _, trial in trials], whole),
+            **{f"times_{what}": ([trial.setbacks[what] for _, trial in trials], whole) for what in SETBACKS},
             "seed": ([trial.about.get("seed") for _, trial in trials], whole),
             "epochs": ([max(trial.epochs, default=0) for _, trial in trials], whole),
             "value": (

@@ -42,6 +42,7 @@ from analysis.tables import (
     leaderboard,
     outcome_words,
     replace,
+    spaced,
 )
 
 REPORT = "report.html"
@@ -271,7 +272,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     trials, meta = sweep.trials, sweep.meta
     counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
     facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
-    facts += [(str(count), outcome) for outcome, count in counts.items() if count]
+    facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
     facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
     facts.append((duration(trials["seconds"].sum()), "of trial time, all together"))
     return facts

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.labels import label_trials
-from analysis.load import Study, Sweep, read_sweep
+from analysis.load import SETBACKS, Study, Sweep, read_sweep
 from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
 from analysis.recipes import SEVERAL, recipe_words
 
@@ -46,7 +46,12 @@ LEADERBOARD_COLUMNS = (
     "pruned",
     "diverged",
     "failed",
+    "out_of_memory",
+    "preempted",
     "unfinished",
+    "times_preempted",
+    "times_out_of_memory",
+    "times_failed",
     "seconds",
     "recipe",
 )
@@ -54,8 +59,10 @@ OUTCOMES = {
     "complete": ("complete",),
     "pruned": ("pruned",),
     "diverged": ("diverged",),
-    "failed": ("failed", "out_of_memory"),
-    "unfinished": ("running", "preempted", "cancelled"),
+    "failed": ("failed",),
+    "out_of_memory": ("out_of_memory",),
+    "preempted": ("preempted",),
+    "unfinished": ("running", "cancelled"),
 }
 
 
@@ -91,7 +98,8 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     paper's point among them. `difference` is tuned minus hand-tuned, so negative is better, and
     `improvement_percent` the share of the hand-tuned distance that is gone; `tuned_origin` is `search`, or
     `paper` if one of the paper's points stayed the best. `seconds` is the time that all
-    trials of the study held a worker. `failed` counts those out of memory, `unfinished` those without an end.
+    trials of the study held a worker. `failed` are errors of the code, `unfinished` trials without an end;
+    `times_...` count attempts, also those after which the trial went on.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
     measured: rows of another recipe do not compare, and a study of several has no difference of its own.
     """
@@ -142,6 +150,7 @@ def _leaderboard_row(sweep: Sweep, study: Study, labels: pd.Series) -> dict:
     ):
         row[f"{column}_hand_tuned"] = hand.get(metric, float("nan")) if complete else float("nan")
         row[f"{column}_tuned"] = float("nan") if best is None else best.get(metric, float("nan"))
+    row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
 
 
@@ -198,7 +207,7 @@ def hand_tuned_words(row) -> str:
     """The hand-tuned value of a leaderboard row, or what became of that trial."""
     if row.hand_tuned == row.hand_tuned:
         return measured(row.hand_tuned)
-    return "no value" if row.hand_tuned_state == "complete" else row.hand_tuned_state.replace("_", " ")
+    return "no value" if row.hand_tuned_state == "complete" else spaced(row.hand_tuned_state)
 
 
 def change_words(row) -> str:
@@ -219,9 +228,18 @@ def changed_words(row) -> str:
 
 
 def outcome_words(row) -> str:
-    """How the trials of a leaderboard row ended: `8: 5 complete, 2 pruned, 1 diverged`."""
-    counts = [f"{getattr(row, outcome)} {outcome}" for outcome in OUTCOMES if getattr(row, outcome)]
-    return f"{row.trials}: {', '.join(counts)}" if counts else "0"
+    """How the trials of a leaderboard row ended, and attempts after which they went on:
+    `8: 5 complete, 2 pruned, 1 diverged (attempts: 3 preempted)`."""
+    counts = [f"{getattr(row, outcome)} {spaced(outcome)}" for outcome in OUTCOMES if getattr(row, outcome)]
+    went_on = {setback: getattr(row, f"times_{setback}") - getattr(row, setback) for setback in SETBACKS}
+    attempts = ", ".join(f"{count} {spaced(setback)}" for setback, count in went_on.items() if count)
+    words = f"{row.trials}: {', '.join(counts)}" if counts else "0"
+    return f"{words} (attempts: {attempts})" if attempts else words
+
+
+def spaced(state: str) -> str:
+    """A state of the record in words."""
+    return state.replace("_", " ")
 
 
 def headline(table: pd.DataFrame) -> str:

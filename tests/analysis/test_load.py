@@ -76,6 +76,9 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "state": "complete",
         "reason": "",
         "attempt": 1,
+        "times_preempted": 0,
+        "times_out_of_memory": 0,
+        "times_failed": 0,
         "seed": 7,
         "epochs": 2,
         "value": 20.0,
@@ -109,6 +112,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "machine": {"cpus": 2},
         "code": "abc",
         "unreadable_lines": 0,
+        "confirms": None,
     }
 
 
@@ -125,7 +129,7 @@ def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, writ
         start(20.0, attempt=2),
         report(21.0, 1, **{"valid/fcd": 31.0}),  # the same epoch again, after a checkpoint
         report(22.0, 2, **{"valid/fcd": 25.0}),
-        end(23.0, "preempted", reason="node lost"),  # 3 s
+        {"time": 23.0, "event": "lost", "trial": "vae-mnist-0000", "state": "preempted", "reason": "node lost"},  # 3 s
         start(30.0, attempt=3),
         end(31.0, "complete"),  # 1 s
     )
@@ -134,6 +138,7 @@ def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, writ
     assert sweep.curves["value"].tolist() == [30.0, 25.0]
     assert (row["state"], row["reason"], row["attempt"], row["value"]) == ("complete", "", 3, 25.0)
     assert row["seconds"] == 6.0
+    assert row["times_preempted"] == 1
     assert row["started"] == pd.Timestamp(10, unit="s", tz="UTC")
 
 

@@ -106,13 +106,31 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "complete": 2,
         "pruned": 1,
         "diverged": 1,
-        "failed": 1,
+        "failed": 0,
+        "out_of_memory": 1,
+        "preempted": 0,
         "unfinished": 1,
+        "times_preempted": 0,
+        "times_out_of_memory": 1,
+        "times_failed": 0,
         "seconds": 60.0,
         "recipe": "",
         "balance_hand_tuned": "",
         "balance_tuned": "",
     }
+
+
+def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_path, write_record):
+    told = Told(("vae", "mnist"))
+    told.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")
+    setbacks = [("vae-mnist-0000", "preempted")] * 2 + [("vae-mnist-0001", "out_of_memory")]
+    lost = [{"time": 5.0, "event": "lost", "trial": trial, "state": state} for trial, state in setbacks]
+    told.events.extend(lost)
+    board = board_of(told, tmp_path, write_record)
+    row = board.iloc[0]
+    assert (row["times_preempted"], row["times_out_of_memory"], row["times_failed"]) == (2, 2, 1)
+    words = "3: 1 complete, 1 failed, 1 out of memory (attempts: 2 preempted, 1 out of memory)"
+    assert words in leaderboard_text(board)
 
 
 def test_the_balance_of_both_points_stands_in_the_row(tmp_path, write_record):
