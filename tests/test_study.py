@@ -418,3 +418,33 @@ def test_a_narrowed_space_forgets_what_lies_outside():
     kept = [a.values["learning_rate"] <= 1e-2 for a in driver.asked.values()]
     assert len(study.history()) == sum(kept) < 20
     assert study.ask().values["learning_rate"] <= 1e-2
+
+
+def test_of_a_long_study_the_sampler_is_told_all_good_trials_and_the_latest_others(monkeypatch):
+    spec, chance = make(trials=1000), random.Random(0)
+    driver = Driver(Study(spec, seed=0))
+    for number in range(400):
+        values = {"latent_dim": 10, "learning_rate": 10 ** chance.uniform(-4, -1), "depth": 3, "network": "mlp"}
+        told = {"trial": f"t{number}", "study": spec.study}
+        driver.write("start", number=number, values=values, origin="search", **told)
+        state = chance.choice(["complete"] + 9 * ["pruned"] + ["diverged", "failed", "running"])
+        rows = [{"epoch": e, "metrics": {METRIC: chance.random()}} for e in (1, 3, 9)[: chance.randint(1, 3)]]
+        driver.write("report", rows=rows, **told)
+        if state != "running":
+            driver.write("end", state=state, **told)
+    study = Study(spec, seed=0).replay(driver.events)
+    shown = study.history()
+    monkeypatch.setattr("sweep.study.SHOWN", 1000)
+    everything = study.history()
+
+    def good(trials: list) -> set[int]:
+        seen = [t for t in trials if t.state != TrialState.FAIL]
+        return {t.number for t in _split_trials(optuna.create_study(), seen, 25)[0]}
+
+    def numbers(trials: list, finished: bool) -> list[int]:
+        return [t.number for t in trials if t.state.is_finished() == finished]
+
+    assert len(everything) == 400 and good(shown) == good(everything)
+    assert numbers(shown, finished=False) == numbers(everything, finished=False)
+    latest = numbers(everything, finished=True)[-275:]
+    assert set(numbers(shown, finished=True)) == good(everything) | set(latest)
