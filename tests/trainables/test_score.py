@@ -10,7 +10,8 @@ from test_contract import arguments
 
 from trainables import Config, find, save
 from trainables.datasets import load
-from trainables.evaluate.score import main, read_pictures
+from trainables.evaluate.pictures import read_pictures
+from trainables.evaluate.score import main
 from trainables.flags import run
 from trainables.metrics import Moments, extractor, frechet_distance
 
@@ -51,16 +52,22 @@ def test_two_folders_get_the_distance_of_their_images(digits, tmp_path, capsys):
     expected = frechet_distance(*(Moments.of(fcd(x)) for x in sides))
     assert told["values"]["fcd"] == pytest.approx(expected, rel=1e-6)
     assert set(told["values"]) == {"fcd", "fcd_kid"}
-    assert (told["recipe"]["n"], told["recipe"]["reference_n"]) == (90, 80)
+    assert {(recipe["n"], recipe["reference_n"]) for recipe in told["recipes"].values()} == {(90, 80)}
+    assert set(told["recipes"]) == set(told["values"])
     assert f"fcd {expected:.6g}" in capsys.readouterr().out
 
 
-def test_a_saved_model_is_drawn_from(tmp_path, capsys):
-    cls = find("vae")
+def saved(name: str, folder):
+    """A model that nobody trained."""
+    cls, given = find(name), arguments(name)["values"]
     torch.manual_seed(0)
-    given = arguments("vae")["values"]
     method = cls(cls.Hyper(**given), (1, 8, 8))
-    save(method, Config(method="vae", dataset="digits", values=given, epochs=1), tmp_path / "winner")
+    save(method, Config(method=name, dataset="digits", values=given, epochs=1), folder)
+    return folder
+
+
+def test_a_saved_model_is_drawn_from(tmp_path, capsys):
+    saved("vae", tmp_path / "winner")
     told = []
     for _ in range(2):
         main([str(tmp_path / "winner"), "--samples", "60"])
@@ -83,7 +90,7 @@ def test_a_model_that_draws_nan_is_refused(tmp_path, capsys):
 
 
 def test_what_is_wrong_with_a_folder_is_said_in_one_line(digits, tmp_path, capsys):
-    assert "there is no such folder" in says(capsys, tmp_path / "nowhere")
+    assert "there is no such file or folder" in says(capsys, tmp_path / "nowhere")
     assert "holds 1 pictures; at least 2" in says(capsys, write(digits.test.images[:1], tmp_path / "one"))
     mixed = write(digits.test.images[:3], tmp_path / "mixed")
     Image.new("L", (9, 8)).save(mixed / "zz.png")
@@ -99,6 +106,8 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(digits, tmp_path, capsy
     assert "002.png does not hold 8-bit values" in says(capsys, deep)
     bigger = write(np.zeros((3, 1, 16, 16), np.uint8), tmp_path / "bigger")
     assert "takes (1, 8, 8)" in says(capsys, bigger)
+    good = write(digits.test.images[:3], tmp_path / "good")
+    assert "takes (1, 8, 8)" in says(capsys, good, "--against", bigger)
 
 
 def test_wrong_flags_are_said_in_one_line(digits, tmp_path, capsys):
@@ -109,3 +118,128 @@ def test_wrong_flags_are_said_in_one_line(digits, tmp_path, capsys):
     noise.write_bytes(b"not weights")
     assert "does not hold the weights" in says(capsys, good, "--metric", "fid", "--fid-weights", noise)
     assert "cannot be written" in says(capsys, good, "--json-file", tmp_path / "no" / "told.json")
+    assert "does not hold the weights" in says(
+        capsys, good, "--metric", "fid", "--fid-weights", other_network(tmp_path)
+    )
+
+
+def other_network(folder):
+    """Weights that torch reads, of a network with some of Inception's names."""
+    torch.save({"fc.weight": torch.ones(1000, 512), "conv1.weight": torch.ones(3)}, folder / "resnet.pth")
+    return folder / "resnet.pth"
+
+
+# Arrays of images
+
+
+def test_an_array_of_floats_is_scored_as_the_pictures_it_would_make(digits, tmp_path, capsys):
+    np.save(tmp_path / "floats.npy", digits.test.images[:70].astype(np.float64) / 255)
+    pictures = write(digits.test.images[:70], tmp_path / "pictures")
+    told = []
+    for source in (tmp_path / "floats.npy", pictures):
+        main([str(source), "--split", "valid"])
+        told.append(capsys.readouterr().out.splitlines()[0])
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((3, 1, 8, 8), 1.5), "got values from 1.5 to 1.5"),
+        (np.full((3, 1, 8, 8), -0.5), "got values from -0.5 to -0.5"),
+        (np.full((3, 1, 8, 8), np.nan), "floats in [0, 1] without NaN"),
+        (np.zeros((3, 8, 8, 1), np.uint8), "of 1 or 3 channels, got uint8 (3, 8, 8, 1)"),
+        (np.zeros((3, 1, 8, 8), np.int64), "got int64"),
+        (np.zeros((1, 1, 8, 8), np.uint8), "holds 1 images; at least 2"),
+        (np.array([{}, {}]), "cannot be read as an array"),
+        (np.zeros((3, 3, 8, 8), np.uint8), "takes (1, 8, 8)"),
+    ],
+)
+def test_what_is_wrong_with_an_array_is_said_in_one_line(images, message, tmp_path, capsys):
+    np.save(tmp_path / "images.npy", images)
+    assert message in says(capsys, tmp_path / "images.npy")
+
+
+def test_a_file_that_only_looks_like_an_array_is_named(tmp_path, capsys):
+    (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY")
+    assert "torn.npy cannot be read as an array" in says(capsys, tmp_path / "torn.npy")
+
+
+# Files of statistics
+
+
+def test_statistics_stand_for_the_images_they_were_made_from(digits, tmp_path, capsys):
+    a, b = (tmp_path / f"{name}.npy" for name in "ab")
+    np.save(a, digits.train.images[:90])
+    np.save(b, digits.test.images[:80])
+    main([str(b), "--save-statistics", str(tmp_path / "b.npz")])
+    told = []
+    for against in (b, tmp_path / "b.npz"):
+        main([str(a), "--against", str(against), "--json-file", str(tmp_path / "told.json")])
+        told.append(json.loads((tmp_path / "told.json").read_text()))
+    assert told[0]["values"]["fcd"] == pytest.approx(told[1]["values"]["fcd"], rel=1e-9)
+    assert told[1]["recipes"]["fcd"]["reference_n"] == 80 and "unknown_recipe" not in told[1]["caveats"]
+    assert "holds no images, which ['kid', 'ndb'] need" in says(
+        capsys, a, "--against", tmp_path / "b.npz", "--scores", "distance", "kid", "ndb"
+    )
+
+
+def test_statistics_of_another_recipe_are_refused(digits, tmp_path, capsys):
+    good = tmp_path / "good.npy"
+    np.save(good, digits.test.images[:80])
+    ours = tmp_path / "ours.npz"
+    main([str(good), "--save-statistics", str(ours)])
+    with np.load(ours) as file:
+        arrays = dict(file)
+
+    def refused(**changes) -> str:
+        made = {name: value for name, value in {**arrays, **changes}.items() if value is not None}
+        np.savez(tmp_path / "other.npz", **made)
+        return says(capsys, good, "--against", tmp_path / "other.npz")
+
+    recipe = json.loads(str(arrays["recipe"]))
+    other = json.dumps(recipe | {"fingerprint": "0123", "resize": "bicubic"})
+    assert f"fingerprint 0123 instead of {recipe['fingerprint']}; resize bicubic" in refused(recipe=np.array(other))
+    assert "does not say what its features are" in refused(recipe=None)
+    assert "holds no statistics" in refused(mu=None)
+    assert "64 dimensions, got mu (3,)" in refused(mu=np.zeros(3))
+    assert "NaN or infinite" in refused(mu=np.full(64, np.nan))
+    assert "holds no statistics" in refused(recipe=np.array("no json"))
+    (tmp_path / "torn.npz").write_bytes(ours.read_bytes()[:200])
+    assert "torn.npz holds no statistics" in says(capsys, good, "--against", tmp_path / "torn.npz")
+    assert "holds no statistics" in says(capsys, good, "--against", tmp_path / "nowhere.npz")
+    assert "cannot be written" in says(capsys, good, "--save-statistics", tmp_path / "no" / "x.npz")
+
+
+# NDB and the likelihood
+
+
+def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
+    np.save(tmp_path / "ones.npy", digits.test.images[digits.test.labels == 1])
+    main([str(tmp_path / "ones.npy"), "--scores", "ndb", "--json-file", str(tmp_path / "told.json")])
+    told = json.loads((tmp_path / "told.json").read_text())
+    values, n = told["values"], int((digits.test.labels == 1).sum())
+    assert set(values) == {f"ndb{js}_{k}{real}" for js in ("", "_js") for k in (100, 200) for real in ("", "_real")}
+    assert values["ndb_100"] > 2 * values["ndb_100_real"] and values["ndb_js_100"] > values["ndb_js_100_real"]
+    assert told["recipes"]["ndb_100"]["n"] == n and "pixels of" in capsys.readouterr().out
+    few = write(digits.test.images[:5], tmp_path / "few")
+    assert "ndb needs 500 images" in says(capsys, few, "--against", few, "--scores", "ndb")
+
+
+def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):
+    winner = saved("vae", tmp_path / "winner")
+    told = []
+    for _ in range(2):
+        main([str(winner), "--samples", "50", "--scores", "nll", "--nll-images", "12"])
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    values = {line.split()[0]: float(line.split()[1]) for line in told[0].splitlines()[:3]}
+    assert values["nll_500"] < values["nll_bound"] and 0 < values["gamma"] < 1
+    assert "likelihood of 12 images" in told[0]
+
+
+def test_who_has_no_likelihood_is_told_why(digits, tmp_path, capsys):
+    nll = ("--samples", "20", "--scores", "nll")
+    assert "none is known of this model's gmm" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)
+    assert "this model's codes are points" in says(capsys, saved("wae", tmp_path / "wae"), *nll)
+    assert "nll is of a saved model" in says(capsys, write(digits.test.images[:5], tmp_path / "pictures"), *nll)

@@ -1,6 +1,6 @@
-"""Scores from the command line: of a saved model, or of a folder of pictures, whoever made them.
+"""Scores from the command line: of a saved model, or of images, whoever made them.
 
-N images, C H W image.
+N images, C H W image, K bins.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.datasets import Splits, load
 from trainables.evaluate.findings import finite
+from trainables.evaluate.likelihood import likelihood
+from trainables.evaluate.pictures import read_images
 from trainables.flags import read_flags
-from trainables.method import as_images
-from trainables.metrics import Recipe, Scores, caveats, extractor, reference
-from trainables.metrics.scores import SCORES
+from trainables.method import Method, as_images
+from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
+from trainables.metrics.ndb import Bins, bins, difference_of
+from trainables.metrics.scores import PAIRWISE, SCORES
+from trainables.metrics.statistics import load_statistics, save_statistics
 from trainables.saved import load as load_method
 
 PROG = "python -m trainables.evaluate"
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 BATCH = 250
+BINS = (100, 200, 300)  # REG's Table 4
+IMAGES_TO_A_BIN = 5  # of training: fewer make a bin's share a matter of chance
+Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
 
 
 class Settings(BaseModel):
@@ -34,118 +39,151 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    source: Path = Field(description="folder of a saved model (config.json, model.safetensors), or of pictures")
-    against: Path | None = Field(None, description="folder of pictures to compare with, instead of the data set's")
+    source: Path = Field(description="folder of a saved model (config.json, ...) or of pictures, or .npy of images")
+    against: Path | None = Field(
+        None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set's"
+    )
     metric: str = Field("fcd", description="fcd, fid or package.module:Name")
     dataset: str = Field("digits", description="what the model was trained on; fcd takes its classifier")
     split: Literal["valid", "test"] = Field("test", description="which part of it is the reference")
-    scores: list[str] = Field(["distance"], description=f"of {', '.join(sorted(SCORES))}")
+    scores: list[str] = Field(["distance"], description=f"of {', '.join(sorted(SCORES))}, ndb, nll")
     samples: Annotated[int, Field(ge=2)] = Field(10_000, description="images drawn from a model")
     sampler: str | None = Field(None, description="the model's density to draw from, by default its own")
+    nll_images: Annotated[int, Field(ge=1)] = Field(500, description="real images whose likelihood is bounded")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the draws")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
     image_size: Annotated[int, Field(ge=1)] | None = Field(None, description="square side to resize the data set to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
     fid_weights: Path | None = Field(None, description="the Inception weights of pytorch-fid")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    json_file: Path | None = Field(None, description="file for values, recipe and caveats")
+    json_file: Path | None = Field(None, description="file for values, recipes and caveats")
+    save_statistics: Path | None = Field(None, description=".npz for the statistics of what is scored")
 
 
-def read_pictures(folder: Path) -> np.ndarray:
-    """All pictures of a folder, in order of their names, uint8 (N, C, H, W), grey where all of them are.
+class _Generated:
+    """What is scored: its number, where it is from, and batches of it, (B, C, H, W) in [0, 1]."""
 
-    ValueError: fewer than 2, one that cannot be read (named), or sizes or colours that differ.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if len(files) < 2:
-        raise ValueError(f"{folder} holds {len(files)} pictures; at least 2 are needed ({' '.join(SUFFIXES)})")
-    pictures: list[np.ndarray] = []
-    for path in files:
-        picture = _read(path)
-        if pictures and picture.shape != pictures[0].shape:
-            raise ValueError(
-                f"{path} is of {_shape(picture)} and {files[0].name} of {_shape(pictures[0])}; make all alike"
-            )
-        pictures.append(picture)
-    return np.stack(pictures).transpose(0, 3, 1, 2).copy()
+    def __init__(self, settings: Settings) -> None:
+        self.settings, source = settings, settings.source
+        self.method: Method | None = None
+        if not source.exists():
+            raise ValueError(f"{source}: there is no such file or folder")
+        if not (source / "config.json").exists():
+            self.images = torch.from_numpy(read_images(source))
+            self.n, self.sampler = len(self.images), "pictures"
+            return
+        self.method = load_method(source, settings.device)
+        self.n, self.sampler = settings.samples, settings.sampler or next(iter(self.method.densities))
+        if self.sampler not in self.method.densities:
+            known = ", ".join(self.method.densities)
+            raise ValueError(f"--sampler {self.sampler}: this model can be drawn from by {known}")
 
-
-def _read(path: Path) -> np.ndarray:
-    """One picture as uint8 (H, W, C)."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"{path} does not hold 8-bit values (mode {image.mode}); save it with 8 bits")
-            return np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")).reshape(
-                image.height, image.width, -1
-            )
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error})") from error
+    def batches(self) -> Iterator[Tensor]:
+        if self.method is None:
+            yield from (as_images(batch) for batch in self.images.split(BATCH))
+            return
+        torch.manual_seed(self.settings.seed)
+        for first in range(0, self.n, BATCH):
+            try:
+                yield finite(self.method.sample(min(BATCH, self.n - first), self.sampler), "samples")
+            except FloatingPointError:
+                raise ValueError(f"{self.settings.source}: the model draws images that are not finite") from None
 
 
-def _shape(picture: np.ndarray) -> str:
-    height, width, channels = picture.shape
-    return f"{width} x {height} pixels of {channels} channel{'s' if channels > 1 else ''}"
+def _fitted_bins(images: np.ndarray) -> dict[int, Bins]:
+    numbers = [k for k in BINS if len(images) >= IMAGES_TO_A_BIN * k]
+    if not numbers:
+        raise ValueError(f"ndb needs {IMAGES_TO_A_BIN * BINS[0]} images to fit its bins to, got {len(images)}")
+    return {k: bins(images, k) for k in numbers}
 
 
-def _generated(settings: Settings) -> tuple[int, str, Callable[[], Iterator[Tensor]]]:
-    """How many images there are to score, where from, and batches of them, (B, C, H, W) in [0, 1]."""
-    if not settings.source.exists():
-        raise ValueError(f"{settings.source}: there is no such folder")
-    if (settings.source / "config.json").exists():
-        method = load_method(settings.source, settings.device)
-        sampler = settings.sampler or next(iter(method.densities))
-        if sampler not in method.densities:
-            known = ", ".join(method.densities)
-            raise ValueError(f"--sampler {sampler}: this model can be drawn from by {known}")
-
-        def draws() -> Iterator[Tensor]:
-            torch.manual_seed(settings.seed)
-            for first in range(0, settings.samples, BATCH):
-                try:
-                    yield finite(method.sample(min(BATCH, settings.samples - first), sampler), "samples")
-                except FloatingPointError:
-                    raise ValueError(f"{settings.source}: the model draws images that are not finite") from None
-
-        return settings.samples, sampler, draws
-    pictures = torch.from_numpy(read_pictures(settings.source))
-    return len(pictures), "pictures", lambda: (as_images(batch) for batch in pictures.split(BATCH))
-
-
-def _reference(settings: Settings, splits: Splits) -> np.ndarray:
-    if settings.against is not None:
-        return read_pictures(settings.against)
-    return getattr(splits, settings.split).images[:10_000]
-
-
-def score(settings: Settings, watch: Callable[[Iterator[Tensor], int], Iterator[Tensor]]) -> dict[str, Any]:
-    """Values, their recipe and caveats, JSON-able; `watch` sees each batch go by."""
+def score(settings: Settings, watch: Watch) -> dict[str, Any]:
+    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by."""
+    wanted = set(settings.scores)
+    if unknown := wanted - SCORES - {"ndb", "nll"}:
+        raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     net = extractor(settings.metric, splits, fid_weights=settings.fid_weights, device=settings.device)
-    gathered = Scores(net, settings.scores)
-    n, sampler, batches = _generated(settings)
-    real_images = _reference(settings, splits)
+    gathered = Scores(net, wanted & SCORES)
+    generated = _Generated(settings)
+    real, statistics = _real(settings, splits)
+    images_only = wanted & (PAIRWISE | {"ndb", "nll"})
+    if real is None and images_only:
+        raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
+    if "nll" in wanted and generated.method is None:
+        raise ValueError(f"nll is of a saved model, and {settings.source} is none; leave nll out")
+    if real is not None:
+        _fits(real.shape[1:], net.name, splits)
+    told: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
+
+    def tell(values: dict[str, float], recipe: Recipe) -> None:
+        told["values"] |= values
+        told["recipes"] |= dict.fromkeys(values, recipe.model_dump())
+
+    if statistics is None:
+        moments, real_n = reference(net, real), len(real)
+    else:
+        moments, real_n = load_statistics(statistics, net)
+        if real_n is None:
+            told["caveats"]["unknown_recipe"] = f"{statistics} says neither how nor of how many images it was made"
+    split = settings.split if settings.against is None else str(settings.against)
+    fitted = {}
+    if "ndb" in wanted:
+        fitted = _fitted_bins(splits.train.images if settings.against is None else real)
+    places: dict[int, list[Tensor]] = {k: [] for k in fitted}
     with torch.no_grad():
-        for batch in watch(batches(), -(-n // BATCH)):
-            if net.name.startswith("classifier-") and batch.shape[1:] != splits.shape:
-                raise ValueError(f"images of shape {tuple(batch.shape[1:])}; {net.name} takes {splits.shape}")
+        for batch in watch(generated.batches(), -(-generated.n // BATCH)):
+            _fits(batch.shape[1:], net.name, splits, real if fitted else None)
             gathered.update(batch)
-    real = reference(net, real_images)
-    recipe = Recipe.of(
-        net,
-        n=n,
-        split=settings.split if settings.against is None else str(settings.against),
-        reference_n=len(real_images),
-        sampler=sampler,
-    )
-    return {
-        "source": str(settings.source),
-        "values": gathered.against(real_images),
-        "recipe": recipe.model_dump(),
-        "caveats": caveats(gathered.moments, real),
-    }
+            for k, its_bins in fitted.items():
+                places[k].append(its_bins.of(batch.cpu()))
+    features = reference_features(net, real) if wanted & PAIRWISE else None
+    recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
+    tell(gathered.against_features(moments, features), recipe)
+    told["caveats"] |= caveats(gathered.moments, moments)
+    for k, its_bins in fitted.items():
+        tell(*_ndb(k, its_bins, torch.cat(places[k]), real if settings.against is None else None, recipe))
+    if "nll" in wanted:
+        some = torch.tensor(real[: settings.nll_images], device=settings.device)
+        values = likelihood(generated.method, some, settings.seed, watch)
+        tell(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
+    if settings.save_statistics is not None:
+        save_statistics(settings.save_statistics, gathered.moments, net)
+    return told
+
+
+def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None]:
+    """The images to compare with, uint8 (N, C, H, W), or the file of their statistics."""
+    if settings.against is None:
+        return getattr(splits, settings.split).images[:10_000], None
+    if settings.against.suffix == ".npz":
+        return None, settings.against
+    return read_images(settings.against), None
+
+
+def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | None = None) -> None:
+    """Some networks, and bins, take one size of image only, (C, H, W)."""
+    shape = tuple(shape)
+    if name.startswith("classifier-") and shape != splits.shape:
+        raise ValueError(f"images of shape {shape}; {name} takes {splits.shape}")
+    if binned is not None and shape != binned.shape[1:]:
+        raise ValueError(f"images of shape {shape}; ndb compares them with images of {binned.shape[1:]}")
+
+
+def _ndb(
+    k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None, recipe: Recipe
+) -> tuple[dict[str, float], Recipe]:
+    """The share of K bins that differ, beside that of as many held-out real images, which is what chance does.
+
+    More images make the test stricter, so both sides count the same number.
+    """
+    n = len(found) if held_out is None else min(len(found), len(held_out))
+    values = {f"ndb_{k}": difference_of(fitted, found[:n])}
+    if held_out is not None:
+        values[f"ndb_{k}_real"] = difference_of(fitted, fitted.of(as_images(torch.tensor(held_out[:n]))))
+    flat = {name: value.ndb for name, value in values.items()}
+    flat |= {name.replace("ndb", "ndb_js"): value.js for name, value in values.items()}
+    return flat, Recipe.without_extractor("pixels", n=n, split=recipe.split, sampler=recipe.sampler)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -160,13 +198,11 @@ def main(argv: Sequence[str]) -> None:
         return iter(track(batches, "scoring", n, console=screen, transient=True, disable=quiet))
 
     told = score(settings, watch)
+    shown: dict[str, list[str]] = {}
     for name, value in told["values"].items():
-        print(f"{name} {value:.6g}")
-    recipe = told["recipe"]
-    print(
-        f"{recipe['n']} images ({recipe['sampler']}) against {recipe['reference_n']} of {recipe['split']}, "
-        f"{recipe['extractor']} {recipe['fingerprint']}, resize {recipe['resize']}"
-    )
+        shown.setdefault(_words(told["recipes"][name]), []).append(f"{name} {value:.6g}")
+    for recipe, values in shown.items():
+        print("\n".join([*values, recipe]))
     for flag, words in told["caveats"].items():
         print(f"{flag}: {words}")
     if settings.json_file is not None:
@@ -174,3 +210,13 @@ def main(argv: Sequence[str]) -> None:
             settings.json_file.write_text(json.dumps(told, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"--json-file {settings.json_file}: cannot be written ({error.strerror})") from None
+
+
+def _words(recipe: dict[str, Any]) -> str:
+    if recipe["extractor"] == "none":
+        return f"  {recipe['metric']} of {recipe['n']} images ({recipe['sampler']}), {recipe['split']}"
+    real = "unknown many" if recipe["reference_n"] is None else recipe["reference_n"]
+    return (
+        f"  {recipe['n']} images ({recipe['sampler']}) against {real} of {recipe['split']}, "
+        f"{recipe['extractor']} {recipe['fingerprint']}, resize {recipe['resize']}"
+    )

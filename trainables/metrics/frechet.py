@@ -34,6 +34,17 @@ class Moments:
         moments.update(features)
         return moments
 
+    @classmethod
+    def stated(cls, mean: Tensor, covariance: Tensor, n: int | None = None) -> Moments:
+        """Moments that somebody else gathered: mean (F,), unbiased covariance (F, F).
+
+        n: of how many features; where that is unknown, as few as a covariance of full rank takes.
+        """
+        moments = cls(0)
+        moments.n = len(mean) + 1 if n is None else n
+        moments.mean, moments.scatter = mean.double(), covariance.double() * (moments.n - 1)
+        return moments
+
     @property
     def dims(self) -> int:
         return len(self.mean)

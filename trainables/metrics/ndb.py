@@ -92,7 +92,12 @@ def difference(bins: Bins, images: Tensor) -> Difference:
     """
     if len(images) == 0:
         raise ValueError("NDB needs images, got none")
-    theirs = torch.bincount(bins.of(images), minlength=len(bins.counts)).double()  # (K,)
+    return difference_of(bins, bins.of(images))
+
+
+def difference_of(bins: Bins, found: Tensor) -> Difference:
+    """The same of images whose bins, (N,), were found batch by batch."""
+    theirs = torch.bincount(found, minlength=len(bins.counts)).double()  # (K,)
     ours = bins.counts.double()
     n, m = ours.sum(), theirs.sum()
     p, q = ours / n, theirs / m

@@ -13,7 +13,8 @@ from trainables.metrics.extractors import Extractor
 class Recipe(BaseModel):
     """One value's recipe; `model_dump()` is JSON-able.
 
-    n: generated images; reference_n: real images, all of `split`; sampler: which density drew the latents.
+    n: generated images; reference_n: real images, all of `split`, None where a file of statistics does not say;
+    sampler: which density drew the latents.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,7 +24,7 @@ class Recipe(BaseModel):
     fingerprint: str
     n: int
     split: str
-    reference_n: int
+    reference_n: int | None
     resize: str
     dtype: str
     grey: str
@@ -31,7 +32,7 @@ class Recipe(BaseModel):
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int, sampler: str) -> Recipe:
+    def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int | None, sampler: str) -> Recipe:
         """The recipe of a value that `extractor` gives in this process."""
         return cls(
             metric=extractor.metric,
