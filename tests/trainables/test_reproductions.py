@@ -1,0 +1,42 @@
+"""The program behind the VG tables, on digits."""
+
+import csv
+
+import pytest
+import torch
+
+from trainables import find
+from trainables.reproductions.vg import COLUMNS, main
+from trainables.reproductions.vg import test_loss as loss_of_test_images
+
+SMALL = ["--set", "latent_dim=3", "batch_size=400", "network=mlp_vg_8"]
+
+
+def test_the_printed_units(tmp_path):
+    """A batch of 400 digits: at the start some 44 nats an image (64 pixels of log 2), times 400 for the batch's sum."""
+    out = tmp_path / "vg.csv"
+    main(["--dataset", "digits", "--out", str(out), "--epochs", "2", "--systems", "vg", "vg_denoise", *SMALL])
+    rows = list(csv.DictReader(out.open()))
+    assert tuple(rows[0]) == COLUMNS
+    told = {(row["table"], row["metric"], row["epoch"]): float(row["value"]) for row in rows}
+    assert len(told) == len(rows) == 2 * 2 + 2 * 3
+    assert 30 < told["1", "test set loss", "1"] < 60
+    assert 30 * 400 < told["2", "average training loss", "1"] < 60 * 400
+    assert told["4", "average training loss", "2"] < told["4", "average training loss", "1"]
+    assert told["3", "test set loss", "1"] != told["3", "test set loss, clean input", "1"]
+
+
+def test_a_second_run_adds_to_the_file(tmp_path):
+    out = tmp_path / "vg.csv"
+    for system in ("vg", "vg_bn"):
+        main(["--dataset", "digits", "--out", str(out), "--epochs", "1", "--systems", system, *SMALL])
+    assert [row["variant"] for row in csv.DictReader(out.open())] == 2 * ["without BatchNorm"] + 2 * ["with BatchNorm"]
+
+
+def test_the_loss_of_many_images_is_that_of_one_batch():
+    torch.manual_seed(0)
+    values = {"latent_dim": 3, "learning_rate": 1e-3, "batch_size": 8, "network": "mlp_vg_8"}
+    method = find("vg")(find("vg").Hyper(beta=1, adversarial_weight=1, **values), (1, 4, 4)).eval()
+    images = torch.randint(0, 256, (2300, 1, 4, 4), dtype=torch.uint8)
+    x = images / 255
+    assert loss_of_test_images(method, images, noisy=True) == pytest.approx(method.loss_at_mean(x, x).item(), rel=1e-5)

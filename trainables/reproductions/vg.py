@@ -1,0 +1,102 @@
+"""`python -m trainables.reproductions.vg`: Tables 1-4 of the VG paper, epoch by epoch, in the print's own units.
+
+The four systems run at the first point of their search space, on all 60,000 training images, as the print's 30
+batches of 2000 say. "Average training loss" is what the VAE descends, summed over a batch and averaged over batches;
+"test set loss" is BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.11). Where the
+denoising systems are tested on noisy images, a second figure has them clean.
+
+Writes the columns of `analysis/published`, a row as soon as it is measured; `analysis.vg` puts them beside the print.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from trainables.__main__ import hand_tuned
+from trainables.config import Config
+from trainables.datasets import Splits, load
+from trainables.fit import fit
+from trainables.flags import read_flags, run, scalar
+from trainables.method import as_images
+
+COLUMNS = ("paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std")
+ROWS = {  # method: table of the test loss, table of the training loss, method and variant as printed
+    "vg": (1, 2, "MLP VAE-GAN", "without BatchNorm"),
+    "vg_bn": (1, 2, "MLP VAE-GAN", "with BatchNorm"),
+    "vg_denoise": (3, 4, "denoising MLP VAE-GAN", "without BatchNorm"),
+    "vg_denoise_bn": (3, 4, "denoising MLP VAE-GAN", "with BatchNorm"),
+}
+TEST, TRAIN, TEST_CLEAN = "test set loss", "average training loss", "test set loss, clean input"
+System = Literal["vg", "vg_bn", "vg_denoise", "vg_denoise_bn"]
+
+
+class Settings(BaseModel):
+    """The flags of this program."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    out: Path = Field(description="CSV file to add to")
+    systems: list[System] = Field(list(ROWS), description="which of the four")
+    epochs: Annotated[int, Field(ge=1)] = Field(5, description="5 are in the tables, 10 in the paper's figures 11, 13")
+    dataset: str = Field("mnist", description="the print's is mnist")
+    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
+    device: str = Field("auto", description="auto, cpu, cuda, ...")
+
+
+@torch.no_grad()
+def test_loss(method: torch.nn.Module, images: Tensor, noisy: bool) -> float:
+    """Nats per image, BCE + KL at z = mean, of test images uint8 (N, C, H, W), with the method's noise or clean."""
+    total = 0.0
+    for batch in images.split(1000):
+        x = as_images(batch)  # (B, C, H, W)
+        total += method.loss_at_mean(method.seen(x) if noisy else x, x).item() * len(x)
+    return total / len(images)
+
+
+def rows(name: System, values: dict[str, Any], splits: Splits, settings: Settings, device: str) -> Iterator[dict]:
+    """One system's figures as they come, in the columns of `analysis/published`."""
+    test_table, train_table, method, variant = ROWS[name]
+    config = Config(method=name, dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed)
+    batch = config.hyper.batch_size
+    images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
+    test = torch.tensor(splits.test.images, device=device)
+    for report in fit(config, images):
+        found = [
+            (test_table, TEST, test_loss(report.method, test, noisy=True)),
+            (train_table, TRAIN, report.metrics["train/loss_vae"] * batch),
+        ]
+        if test_table == 3:
+            found.append((test_table, TEST_CLEAN, test_loss(report.method, test, noisy=False)))
+        for table, metric, value in found:
+            row = ("VAE-GAN", table, splits.name, method, variant, metric, report.epoch, f"{value:.4f}", "")
+            yield dict(zip(COLUMNS, row, strict=True))
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = read_flags(Settings, argv, "python -m trainables.reproductions.vg", __doc__)
+    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    splits = load(settings.dataset, settings.data_root)
+    fresh = not settings.out.exists()
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(settings.out, "a", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for name in settings.systems:
+            overrides = {key: scalar(value) for key, value in settings.set.items()}
+            for row in rows(name, hand_tuned(name, splits, None) | overrides, splits, settings, device):
+                writer.writerow(row)
+                stream.flush()
+                print(f"{row['variant']:<18} {row['metric']:<26} epoch {row['epoch']:2d}  {row['value']}", flush=True)
+
+
+if __name__ == "__main__":
+    run("python -m trainables.reproductions.vg", main)
