@@ -21,8 +21,8 @@ class SweepConfig(BaseModel):
         8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
     )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
-    metric: Literal["fcd", "fid"] = Field(
-        "fcd", description="what is minimised: fcd (small classifier) or fid (Inception)"
+    metric: Literal["fcd", "fid", "mse"] = Field(
+        "fcd", description="what is minimised: fcd (small classifier) or fid (Inception); mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
     searcher: Literal["tpe", "random", "none"] = Field(
@@ -33,7 +33,7 @@ class SweepConfig(BaseModel):
     )
     first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the search and of every training")
-    set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials")
+    set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials; METHOD.KEY for one method")
     spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")

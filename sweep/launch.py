@@ -166,13 +166,13 @@ def carry_out(
 def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
     """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
     begins, and workers find what they need in the cache. Raises ValueError."""
-    from trainables.evaluate import Evaluator
+    from trainables.evaluate import evaluator_for
 
     config = planned.config
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for splits in planned.splits.values():
         told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        Evaluator(splits, config.metric, split=planned.split, **told)
+        evaluator_for(splits, config.metric, split=planned.split, **told)
 
 
 def _write_setting(planned: Plan, folder: Path) -> None:

@@ -156,7 +156,9 @@ class Space:
             pins[name] = _cast(name, dimension if isinstance(dimension, Range) else Fixed(value), value)
         points: list[Point] = []
         for point in self.paper:
-            pinned = replace(point, values={**point.values, **pins})
+            changed = ", ".join(name for name, value in pins.items() if point.values.get(name) != value)
+            source = f"{point.source}; set here: {changed}" if changed else point.source
+            pinned = replace(point, source=source, values={**point.values, **pins})
             if not any((pinned.values, pinned.datasets) == (p.values, p.datasets) for p in points):
                 points.append(pinned)
         fixed = {name: Fixed(value) for name, value in pins.items()}

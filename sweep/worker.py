@@ -19,7 +19,7 @@ import ray
 import torch
 from ray import tune
 
-from trainables import Config, Diverged, Evaluator, Report, fit, save
+from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
 from trainables.saved import save_grid
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
@@ -133,7 +133,7 @@ class TrialWorker(tune.Trainable):
             while len(self.loaded) >= KEPT_DATASETS:
                 self.loaded.pop(next(iter(self.loaded)))
             images, splits = ray.get(self.refs[dataset])
-            evaluator = Evaluator(splits, device=self.device, **self.trial["evaluate"])
+            evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
             self.loaded[dataset] = shared(images).to(self.device), evaluator
         return self.loaded[dataset]
 

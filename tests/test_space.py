@@ -86,6 +86,12 @@ def test_pinned_values_win_in_points_and_space(read):
     assert type(space.dimensions["learning_rate"].value) is float
 
 
+def test_a_point_says_which_of_its_values_are_not_its_sources(read):
+    points, kept = read(GOOD).paper, read(GOOD).paper[0].values["latent_dim"]
+    changed = read(GOOD).with_fixed({"latent_dim": kept, "beta": 0.25}).paper
+    assert changed[0].source == f"{points[0].source}; set here: beta"
+
+
 def test_points_that_pins_make_alike_become_one(read):
     space = read(GOOD).on("mnist").with_fixed({"beta": 1.0})
     assert len(space.paper) == 2, "their data sets differ"

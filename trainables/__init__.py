@@ -5,10 +5,23 @@ This package runs alone on a GPU box; it knows nothing of Ray, Optuna or MLflow.
 
 from trainables.catalog import find, names
 from trainables.config import Config
-from trainables.evaluate import Evaluation, Evaluator
+from trainables.evaluate import Evaluation, Evaluator, evaluator_for
 from trainables.fit import Report, fit
 from trainables.method import Method
 from trainables.saved import load, save
 from trainables.training import Diverged
 
-__all__ = ["Config", "Diverged", "Evaluation", "Evaluator", "Method", "Report", "find", "fit", "load", "names", "save"]
+__all__ = [
+    "Config",
+    "Diverged",
+    "Evaluation",
+    "Evaluator",
+    "Method",
+    "Report",
+    "evaluator_for",
+    "find",
+    "fit",
+    "load",
+    "names",
+    "save",
+]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainables.catalog import find, names
 from trainables.config import Config
 from trainables.datasets import Splits, load
-from trainables.evaluate import Evaluator
+from trainables.evaluate import evaluator_for
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.saved import save, save_grid
@@ -34,8 +34,8 @@ class Settings(BaseModel):
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    metric: Literal["fcd", "fid"] = Field(
-        "fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception)"
+    metric: Literal["fcd", "fid", "mse"] = Field(
+        "fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception); mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}
     config = Config(dataset=splits.name, values=values, **shared)
     config.hyper  # noqa: B018 -- a wrong value stops here, before the metric's network is fetched
-    evaluator = Evaluator(
+    evaluator = evaluator_for(
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )
     images = torch.tensor(splits.train.images, device=device)

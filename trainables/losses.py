@@ -33,9 +33,23 @@ def absolute_error(x_hat: Tensor, x: Tensor) -> Tensor:
     return F.l1_loss(x_hat, x, reduction="sum") / len(x)
 
 
-def reconstruction(logits: Tensor, x: Tensor, likelihood: str) -> Tensor:
-    """`bce` from logits, or `sse` of the sigmoid; both (B, ...) -> ()."""
-    return bce(logits, x) if likelihood == "bce" else squared_error(logits.sigmoid(), x)
+def output(raw: Tensor) -> Tensor:
+    """What a decoder's last layer says: pixels (B, C, H, W) in [0, 1] by a sigmoid, points (B, P) as they are."""
+    return raw.sigmoid() if raw.ndim == 4 else raw
+
+
+def reconstruction(raw: Tensor, x: Tensor, likelihood: str) -> Tensor:
+    """How far the decoder's `output` is from x: `bce`, `sse`, or `gaussian`, which is SSE/2; both (B, ...) -> ().
+
+    gaussian is the negative log-likelihood of a Gaussian decoder of variance 1, without its constant.
+    ValueError: bce of points, which are no probabilities.
+    """
+    if likelihood == "bce":
+        if x.ndim == 2:
+            raise ValueError("likelihood = 'bce' is for pixels in [0, 1]; points take 'sse' or 'gaussian'")
+        return bce(raw, x)
+    sse = squared_error(output(raw), x)
+    return sse if likelihood == "sse" else 0.5 * sse
 
 
 def gaussian_nll(sse: Tensor, variance: Tensor | float, pixels: int) -> Tensor:

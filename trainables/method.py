@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.densities import Density, StandardNormal
-from trainables.losses import kl_to_standard_normal_per_dim
+from trainables.losses import kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-Likelihood = Literal["bce", "sse"]
+Likelihood = Literal["bce", "sse", "gaussian"]
 
 LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; an active clamp is logged, it is a finding
 ENCODE_BATCH = 500
@@ -161,8 +161,8 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, D) -> images (B, C, H, W) in [0, 1]."""
-        return self.decoder(z).sigmoid()
+        """(B, D) -> images (B, C, H, W) in [0, 1], or points (B, P)."""
+        return output(self.decoder(z))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """How the budget of epochs is spent; their sum must be `epochs`. Default: one stage, one player."""

@@ -46,11 +46,27 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     return method.eval()
 
 
+def scatter(points: torch.Tensor) -> torch.Tensor:
+    """Points (N, P), of which the first two coordinates are shown, as one picture (1, 1, 128, 128), black on white.
+
+    It shows the square from -1.5 to 1.5; what lies outside is drawn at its edge.
+    """
+    side, reach = 128, 1.5
+    shown = torch.nn.functional.pad(points, (0, 1))[:, :2].detach().cpu().clamp(-reach, reach)  # (N, 2)
+    column, row = ((shown * torch.tensor([1, -1]) + reach) / (2 * reach) * (side - 1)).round().long().T  # (N,) each
+    picture = torch.ones(1, 1, side, side)
+    picture[0, 0, row, column] = 0
+    return picture
+
+
 def save_grid(images: torch.Tensor, path: Path, columns: int = 8) -> None:
     """Images (N, C, H, W) in [0, 1], C of 1 or 3, as one PNG; small ones are enlarged without smoothing.
 
-    torchvision can do this, but importing it takes every process of a sweep two seconds.
+    Points (N, P) become one picture. torchvision can do this for images, but importing it takes every process of a
+    sweep two seconds.
     """
+    if images.ndim == 2:
+        images = scatter(images)
     scale = max(1, 64 // images.shape[-1])
     pixels = (255 * images.detach().cpu().clamp(0, 1)).round().byte()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)

@@ -87,7 +87,10 @@ WRONG = {
     "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
     # metric
-    "--metric fdi": "metric = 'fdi' 'fcd' 'fid'",
+    "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd or fid",
+    "--datasets cosine": "--metric fcd does not apply to cosine, which holds points; use mse",
+    "--set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
+    "--metric fdi": "metric = 'fdi' 'fcd', 'fid' or 'mse'",
     "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
     "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
     # flags and keys
@@ -101,7 +104,7 @@ WRONG = {
     "--set beta=much --methods beta_vae": "beta_vae beta = 'much' is not a finite number",
     "--set beta=nan --methods beta_vae": "beta_vae beta = nan is not a finite number",
     "--set network=mpl_3": "network = 'mpl_3' is not known; allowed: mlp_WIDTH",
-    "--set likelihood=gauss": "likelihood = 'gauss' 'bce' or 'sse'",
+    "--set likelihood=gauss": "likelihood = 'gauss' 'bce', 'sse' or 'gaussian'",
     "--searcher grid": "searcher = 'grid' 'tpe', 'random' or 'none'",
     # values out of range
     "--trials 0": "trials = '0': greater than or equal to 1",

@@ -8,6 +8,7 @@ import pytest
 from sweep.cli import sweep
 from sweep.config import SweepConfig
 from sweep.plan import Plan, expected_epochs, plan
+from sweep.space import Fixed
 from sweep.study import Study
 from trainables.flags import preset_names, read_flags
 
@@ -74,6 +75,32 @@ def test_runs_of_the_same_points_differ_by_their_seeds(make_plan):
     assert [study.ask().values["beta"] for _ in range(4)] == [4.0, 0.1, 4.0, 0.1]
     for number in range(4):
         assert study.report(number, 1, float(number))  # no rung stops a hand-tuned point
+
+
+def test_the_toy_is_the_papers(tmp_path):
+    toy = planned("--preset", "gae-toy", "--data-root", tmp_path)
+    vae, gae = toy.studies
+    assert (vae.spec.trials, gae.spec.trials, toy.metric) == (5, 5, "valid/mse")
+    assert [toy.seed_of(gae.name, number) for number in range(5)] == [0, 1, 2, 3, 4]
+    for study in toy.studies:
+        assert study.hand_tuned["likelihood"] == "gaussian" and study.hand_tuned["network"] == "mlp_256"
+        assert study.hand_tuned["batch_size"] == len(toy.splits["cosine"].train) == 50
+    assert gae.hand_tuned["components"] == 1 and "components" not in vae.hand_tuned
+
+
+def test_the_walk_of_the_kl_weight_stops_no_trial_and_draws_it_on_a_log_scale(tmp_path):
+    walk = planned("--preset", "gae-toy-kl", "--data-root", tmp_path)
+    (study,) = walk.studies
+    assert walk.rungs == [] and study.spec.sampler == "random"
+    searched = {name for name, d in study.spec.space.dimensions.items() if not isinstance(d, Fixed)}
+    assert searched == {"beta"} and study.spec.space.dimensions["beta"].log
+
+
+def test_one_method_can_be_set_alone(make_plan):
+    mixed = make_plan(methods=["beta_vae", "wae"], set={"latent_dim": 4, "wae.latent_dim": 8, "beta_vae.beta": "0.5"})
+    beta, wae = mixed.studies
+    assert (beta.hand_tuned["latent_dim"], beta.hand_tuned["beta"]) == (4, 0.5)
+    assert wae.hand_tuned["latent_dim"] == 8
 
 
 def test_a_search_has_one_seed(make_plan):

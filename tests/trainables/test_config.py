@@ -54,7 +54,7 @@ MISTAKES = [
     (BETA | {"beta": float("inf")}, "^beta_vae: beta = inf: input should be a finite number$"),
     (BETA | {"latent_dim": 2.5}, "^beta_vae: latent_dim = 2.5: input should be a valid integer"),
     (BETA | {"latent_dim": 0}, "^beta_vae: latent_dim = 0: input should be greater than or equal to 1$"),
-    (BETA | {"likelihood": "mse"}, "^beta_vae: likelihood = 'mse': input should be 'bce' or 'sse'$"),
+    (BETA | {"likelihood": "mse"}, "^beta_vae: likelihood = 'mse': input should be 'bce', 'sse' or 'gaussian'$"),
     (BETA | {"learning_rate": 0}, "^beta_vae: learning_rate = 0: input should be greater than 0$"),
 ]
 

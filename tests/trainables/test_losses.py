@@ -143,6 +143,17 @@ def test_reconstruction_terms_are_sums_per_image_and_means_over_the_batch():
     assert reconstruction(logits, x, "sse") == squared_error(logits.sigmoid(), x)
 
 
+def test_the_gaussian_likelihood_is_that_of_unit_variance_up_to_its_constant():
+    raw, pixels, points = torch.randn(5, 3, 4, 4), torch.rand(5, 3, 4, 4), torch.randn(5, 2)
+    for mean, x in ((raw.sigmoid(), pixels), (raw[:, 0, 0, :2], points)):  # points have no bounds and no sigmoid
+        p = Independent(Normal(mean, 1.0), x.ndim - 1)
+        constant = 0.5 * x[0].numel() * math.log(2 * math.pi)
+        given = raw if x.ndim == 4 else mean
+        torch.testing.assert_close(reconstruction(given, x, "gaussian"), -p.log_prob(x).mean() - constant)
+    with pytest.raises(ValueError, match=r"'bce' is for pixels in .*; points take 'sse' or 'gaussian'"):
+        reconstruction(points, points, "bce")
+
+
 def test_bce_stays_finite_where_the_sigmoid_is_saturated():
     logits = torch.tensor([[1e4, -1e4]], requires_grad=True)
     loss = bce(logits, torch.tensor([[0.0, 1.0]]))

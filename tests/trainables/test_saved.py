@@ -133,6 +133,14 @@ def test_small_pictures_are_enlarged_pixel_by_pixel(tmp_path):
     assert [grid.getpixel(at) for at in ((2, 2), (33, 33), (34, 33), (34, 34))] == [0, 0, 255, 0]
 
 
+def test_points_become_one_picture_of_where_they_lie(tmp_path):
+    save_grid(torch.tensor([[-1.5, 1.5], [0.0, -9.0]]), tmp_path / "points.png")
+    picture = Image.open(tmp_path / "points.png")
+    assert picture.size == (132, 132)
+    black = {at for at in ((x, y) for x in range(132) for y in range(132)) if picture.getpixel(at) == 0}
+    assert black == {(2, 2), (2 + 64, 2 + 127)}  # top left; the middle of the lower edge, to which it is cut
+
+
 def test_values_beyond_black_and_white_are_cut(tmp_path):
     save_grid(torch.tensor([-3.0, 3.0])[:, None, None, None].expand(2, 1, 64, 64), tmp_path / "grid.png")
     grid = Image.open(tmp_path / "grid.png")

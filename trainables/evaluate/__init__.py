@@ -2,11 +2,42 @@
 
     python -m trainables.evaluate sweeps/NAME/winners/gae-mnist --dataset mnist --split test
 
-scores a saved model or a folder of pictures.
+scores a saved model, a folder of pictures or an array of images, against the data set, other images or a file of
+statistics, by the distances, NDB and the likelihood.
 """
 
+from pathlib import Path
+from typing import Any
+
+from trainables.datasets import Splits
 from trainables.evaluate.evaluator import GRID, Evaluation, Evaluator
 from trainables.evaluate.findings import NotFinite, finite
+from trainables.evaluate.points import PointsEvaluator
 from trainables.evaluate.samplers import fit_densities
 
-__all__ = ["GRID", "Evaluation", "Evaluator", "NotFinite", "finite", "fit_densities"]
+__all__ = [
+    "GRID",
+    "Evaluation",
+    "Evaluator",
+    "NotFinite",
+    "PointsEvaluator",
+    "evaluator_for",
+    "finite",
+    "fit_densities",
+]
+
+
+def evaluator_for(
+    splits: Splits, metric: str, *, fid_weights: Path | None = None, **settings: Any
+) -> Evaluator | PointsEvaluator:
+    """What scores methods on a data set by `metric`: mse for points, a distance for images.
+
+    settings: split, samples, seed, device. Raises ValueError for a metric that does not apply.
+    """
+    points = len(splits.shape) == 1
+    if points != (metric == "mse"):
+        kind, allowed = ("points", "mse") if points else ("images", "fcd or fid")
+        raise ValueError(f"--metric {metric} does not apply to {splits.name}, which holds {kind}; use {allowed}")
+    if points:
+        return PointsEvaluator(splits, **settings)
+    return Evaluator(splits, metric, fid_weights=fid_weights, **settings)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.densities import GaussianMixture
-from trainables.losses import reconstruction, squared_error
+from trainables.losses import output, reconstruction, squared_error
 from trainables.method import Likelihood, Loss, Method, Positive, PositiveInt, Posterior
 from trainables.networks import Networks
 
@@ -45,7 +45,7 @@ class GAE(Method):
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         logits = self.decoder(self.encoder(x))  # (B, C, H, W)
         rec = reconstruction(logits, x, self.hyper.likelihood)  # ()
-        sse = squared_error(logits.detach().sigmoid(), x)  # ()
+        sse = squared_error(output(logits.detach()), x)  # ()
         return Loss(rec, {"reconstruction": rec, "sse": sse})
 
     def after_epoch(self, terms: Mapping[str, float]) -> Mapping[str, float]:

@@ -1,0 +1,65 @@
+"""The evaluator of data sets of points: no network knows features of them, so error and codes are what is measured.
+
+N points, P coordinates, D latent.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+
+from trainables.datasets import Splits
+from trainables.evaluate import latent
+from trainables.evaluate.evaluator import Evaluation
+from trainables.evaluate.findings import Findings, finite
+from trainables.evaluate.samplers import fit_densities
+from trainables.method import Method
+from trainables.metrics import Recipe
+
+
+class PointsEvaluator:
+    """Scores methods on one split of a data set of points; called as an `Evaluator` is.
+
+    samples: how many points are drawn for the picture. seed: of the evaluation's own random numbers.
+    """
+
+    def __init__(
+        self, splits: Splits, *, split: str = "valid", samples: int = 5000, seed: int = 0, device: str = "cpu"
+    ):
+        self.split, self.samples, self.seed = split, samples, seed
+        self.points = torch.tensor(getattr(splits, split).images, device=device)  # (N, P)
+
+    @torch.no_grad()
+    def __call__(self, method: Method, train_points: Tensor, final: bool = False) -> Evaluation:
+        """The mean squared error of reconstructions, over all coordinates and of each; and the figures of the codes.
+
+        train_points (N, P) are what ex-post densities are fitted to. final: adds the vectors `point_<i>`,
+        `reconstruction_<i>` and `sample_<i>` of each coordinate i, for a picture.
+        """
+        start = time.perf_counter()
+        method.eval()
+        torch.manual_seed(self.seed)
+        found = Findings(self.split)
+        try:
+            fit_seconds = fit_densities(method, train_points, self.seed)
+            q = method.encode(self.points)
+            mean = finite(q.mean, "codes")  # (N, D)
+            reconstruction = finite(method.decode(q.draw()), "reconstructions")  # (N, P)
+            samples = finite(method.sample(self.samples), "samples")  # (n, P)
+            squared = (reconstruction - self.points).double().square().mean(0)  # (P,)
+            errors = {f"mse_{i}": error for i, error in enumerate(squared.tolist())}
+            found.add({"mse": squared.mean().item()} | errors, self._recipe("coordinates", "reconstruction"))
+            metrics, found.vectors = latent.at_a_glance(mean, q.log_var)
+            found.add(metrics, self._recipe("codes", "posterior"))
+        except FloatingPointError as error:
+            return Evaluation(broken=str(error))
+        if final:
+            drawn = {"point": self.points, "reconstruction": reconstruction, "sample": samples[: len(self.points)]}
+            for name, points in drawn.items():
+                found.vectors |= {f"{name}_{i}": column.tolist() for i, column in enumerate(points.T)}
+        pictures = {"samples": samples.cpu(), "reconstructions": reconstruction.cpu()}
+        seconds = time.perf_counter() - start - fit_seconds
+        return Evaluation(found.metrics, found.vectors, pictures, found.recipes, seconds, fit_seconds)
+
+    def _recipe(self, metric: str, sampler: str) -> Recipe:
+        return Recipe.without_extractor(metric, n=len(self.points), split=self.split, sampler=sampler)
