@@ -25,11 +25,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.asha import Rungs
 from sweep.record import SETBACKS, STATES, Event
-from sweep.space import Choice, Dimension, Fixed, Space
+from sweep.space import Choice, Dimension, Fixed, Point, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
 RETRIABLE = (*SETBACKS, "cancelled")  # what says nothing final about the values
+
+Origin = Literal["paper", "warm", "search"]
 
 GOOD = 25  # Optuna's TPE takes a tenth of what it is told for good, but never more
 SHOWN = 300  # enough for a tenth to be more
@@ -41,7 +43,8 @@ class Spec:
 
     `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise.
     Trials are judged at `first_rung` epochs and at each `factor` times more. The sampler "none" suggests nothing:
-    the points run in turn, again and again.
+    the points run in turn, again and again. `warm` are points of an earlier sweep, that run after the hand-tuned ones
+    and are stopped like any other.
     """
 
     study: str
@@ -54,6 +57,7 @@ class Spec:
     first_rung: int
     factor: int = 3
     sampler: Literal["tpe", "random", "none"] = "tpe"
+    warm: tuple[Point, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -78,6 +82,7 @@ class Spec:
             "hand_tuned": dict(first.values),
             "hand_tuned_source": first.source,
             "points": [point.to_record() for point in self.space.paper],
+            "warm": [point.to_record() for point in self.warm],
             "space": self.space.to_record(),
         }
 
@@ -96,7 +101,8 @@ class Spec:
             "sampler",
         )
         space = Space.from_record(entry["space"], entry["points"])
-        return cls(**{name: entry[name] for name in names}, space=space)
+        warm = tuple(Point.from_record(point) for point in entry.get("warm", ()))
+        return cls(**{name: entry[name] for name in names}, space=space, warm=warm)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Asked:
     trial: str
     number: int
     values: dict[str, Any]
-    origin: Literal["paper", "search"]
+    origin: Origin
 
 
 @dataclass
@@ -131,7 +137,7 @@ class Study:
         self._exempt: set[int] = set()  # the hand-tuned points have to run to the end to be compared with
         self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt)
         self._distributions = {
-            name: _distribution(dimension)
+            name: distribution(dimension)
             for name, dimension in spec.space.dimensions.items()
             if not isinstance(dimension, Fixed)
         }
@@ -141,7 +147,7 @@ class Study:
         """How many trials there will be; with nothing to search only the points, for more would repeat."""
         if self.spec.sampler == "none":
             return self.spec.trials
-        if all(distribution.single() for distribution in self._distributions.values()):
+        if all(found.single() for found in self._distributions.values()):
             return min(self.spec.trials, len(self.spec.space.paper))
         return self.spec.trials
 
@@ -154,10 +160,12 @@ class Study:
         number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
         if number >= self.budget:
             return None
-        points = self.spec.space.paper
-        is_paper = number < len(points) or self.spec.sampler == "none"
-        values = dict(points[number % len(points)].values) if is_paper else self._suggest(number)
-        return self._open(number, values, "paper" if is_paper else "search")
+        points, warm = self.spec.space.paper, self.spec.warm
+        if number < len(points) or self.spec.sampler == "none":
+            return self._open(number, dict(points[number % len(points)].values), "paper")
+        if number < len(points) + len(warm):
+            return self._open(number, dict(warm[number - len(points)].values), "warm")
+        return self._open(number, self._suggest(number), "search")
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tells the metric of a trial after `epoch`, True if it goes on.
@@ -289,7 +297,7 @@ class Study:
             for name, dimension in self.spec.space.dimensions.items()
         }
 
-    def _open(self, number: int, values: dict[str, Any], origin: Literal["paper", "search"]) -> Asked:
+    def _open(self, number: int, values: dict[str, Any], origin: Origin) -> Asked:
         if origin == "paper":
             self._exempt.add(number)
         asked = Asked(f"{self.spec.study}-{number:04d}", number, values, origin)
@@ -323,7 +331,8 @@ class _Shown(optuna.storages.InMemoryStorage):
         return shown + super().get_all_trials(study_id, deepcopy, states)
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """The dimension as Optuna has it."""
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.choices)
     kind = IntDistribution if dimension.integer else FloatDistribution

@@ -1,0 +1,62 @@
+"""Several objectives at once: which points no other beats in everything."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.confirm import HAND_TUNED, confirmed
+from analysis.load import Sweep
+
+OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # all the lower the better
+WORDS = {"distance": "distance", "mse": "mse", "train_seconds": "training s", "active_dims": "active dims"}
+
+
+def undominated(values: np.ndarray) -> np.ndarray:
+    """Which rows of (N, M) no other row beats: at least as low in every column and lower in one.  -> bool (N,)
+
+    A row with a missing value is compared with nobody, and is not on the front.
+    """
+    values = np.asarray(values, float)
+    whole = ~np.isnan(values).any(1)
+    front = whole.copy()
+    for i in np.flatnonzero(whole):
+        others = values[whole]
+        front[i] = not ((others <= values[i]).all(1) & (others < values[i]).any(1)).any()
+    return front
+
+
+def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFrame:
+    """The hand-tuned and the tuned points of a data set in OBJECTIVES, and whether each is on the Pareto front.
+
+    From the confirmation where there is one: means over its seeds on the test split, `low` and `high` the interval
+    of the distance.  Else from the search's own trials on the validation split, without intervals.
+    """
+    rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
+    table = pd.DataFrame(rows, columns=["study", "method", "point", *OBJECTIVES, "low", "high"])
+    return table.assign(on_front=undominated(table[list(OBJECTIVES)]))
+
+
+def _confirmed(confirmation: Sweep, dataset: str) -> list[dict]:
+    table = confirmed(confirmation)
+    table = table[table["dataset"] == dataset] if len(table) else table
+    table = table.rename(columns={"mean": "distance"})
+    return table[["study", "method", "point", *OBJECTIVES, "low", "high"]].to_dict("records")
+
+
+def _searched(sweep: Sweep, dataset: str) -> list[dict]:
+    rows = []
+    for study in sweep.studies_of(dataset):
+        hand, best = sweep.hand_tuned(study.name), sweep.best(study.name)
+        found = {HAND_TUNED: hand if hand is not None and hand["state"] == "complete" else None, "tuned 1": best}
+        if best is not None and hand is not None and best["trial"] == hand["trial"]:
+            del found["tuned 1"]
+        for point, trial in found.items():
+            if trial is not None:
+                rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
+    return rows
+
+
+def _objectives(trial: pd.Series) -> dict[str, float]:
+    columns: Sequence[str] = ("value", "valid/mse", "time/train_seconds", "valid/active_dims")
+    return {name: trial.get(column, np.nan) for name, column in zip(OBJECTIVES, columns, strict=True)}

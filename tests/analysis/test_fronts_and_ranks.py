@@ -1,0 +1,62 @@
+"""Pareto fronts and average ranks, against what is known by hand and by Demšar's table."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.fronts import front, undominated
+from analysis.load import read_sweep
+from analysis.ranks import ranks
+
+
+def test_the_front_is_what_no_other_beats():
+    values = [[1, 9], [2, 5], [3, 6], [5, 1], [2, 5], [math.nan, 0]]
+    assert list(undominated(np.array(values))) == [True, True, False, True, True, False]
+
+
+def test_the_front_of_a_search(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=8))
+    table = front(sweep, None, "digits")
+    kept = [s for s in sweep.studies if sweep.best(s)["trial"] == sweep.hand_tuned(s)["trial"]]  # one point is both
+    assert len(kept) == 1 and len(table) == 3
+    assert table.loc[table["distance"].idxmin(), "on_front"]
+    worse = table[~table["on_front"]]
+    for row in worse.itertuples():
+        beaten = table[(table["distance"] <= row.distance) & (table["mse"] <= row.mse)]
+        assert len(beaten) > 1
+
+
+def table(*columns) -> pd.DataFrame:
+    names = ["gae", "vae", "wae", "rae_l2", "beta_vae"][: len(columns[0])]
+    return pd.DataFrame(dict(enumerate(columns)), index=names, dtype=float)
+
+
+@pytest.mark.parametrize("methods, q", [(2, 1.960), (5, 2.728), (10, 3.164)])  # Demšar, 2006, Table 5 (a)
+def test_the_critical_difference_is_that_of_the_book(methods, q):
+    values = pd.DataFrame(np.arange(methods * 7.0).reshape(methods, 7), index=[f"m{i}" for i in range(methods)])
+    assert ranks(values).critical_difference == pytest.approx(q * math.sqrt(methods * (methods + 1) / 42), abs=2e-3)
+
+
+def test_ties_share_a_rank_and_the_missing_come_last():
+    found = ranks(table([1, 1, 5], [2, math.nan, 1])).average
+    assert found.to_dict() == {"gae": (1.5 + 2) / 2, "vae": (1.5 + 3) / 2, "wae": (3 + 1) / 2}
+
+
+def test_two_data_sets_tell_nothing_apart():
+    found = ranks(table([1, 2, 3], [1, 2, 3]))
+    assert found.average.index[0] == "gae"
+    assert "cannot be told apart from any other method" in found.sentence
+
+
+def test_many_data_sets_tell_some_apart():
+    found = ranks(table(*[[1, 2, 3]] * 8))
+    assert found.sentence == (
+        "Over 8 data sets GAE has the best average rank (1.0) and is ahead of WAE-MMD; "
+        "it cannot be told apart from VAE."
+    )
+
+
+def test_one_data_set_has_no_average():
+    assert ranks(table([1, 2, 3])) is None
