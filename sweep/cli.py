@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -204,6 +205,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     )
 }
 
+# About a sweep that is not there yet: they take the flags of sweep/run.py, and are modules of their own.
+BEFOREHAND = {
+    "doctor": "look for what would break a sweep, here and on every node of a cluster",
+    "prefetch": "bring data sets and the metric's weights, for nodes without network",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m sweep COMMAND`."""
@@ -230,8 +237,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             sub.add_argument("--density", help="the method's own sampler unless given")
             sub.add_argument("--seed", type=int, default=0)
             sub.add_argument("--out", type=Path, default=Path("samples.png"))
+    for name, about in BEFOREHAND.items():
+        commands.add_parser(name, help=about)
 
     def dispatch(argv: Sequence[str]) -> None:
+        if argv and argv[0] in BEFOREHAND:
+            import_module(f"sweep.{argv[0]}").main(argv[1:])
+            return
         flags, unknown = parser.parse_known_args(argv)
         if unknown:
             options = [word for action in commands.choices[flags.command]._actions for word in action.option_strings]
