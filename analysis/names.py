@@ -19,6 +19,15 @@ METHODS = {
     "geco": "GECO",
     "aae": "AAE",
     "ae": "AE",
+    "iaae_mapping": "latent-mapping-IAAE",
+    "iaae_niter": "n-iter-IAAE",
+    "iaae_kld": "KLD-loss-IAAE",
+    "iaae_feature": "feature-IAAE",
+    "iaae_equal": "equal-linear-IAAE",
+    "vg": "VG",
+    "vg_bn": "VG, BatchNorm",
+    "vg_denoise": "denoising VG",
+    "vg_denoise_bn": "denoising VG, BatchNorm",
 }
 DATASETS = {
     "digits": "digits",
