@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from trainables.losses import bce
@@ -19,7 +20,7 @@ MOMENT = 5  # the epoch in which it happens
 
 class Mischief(Method):
     class Hyper(Method.Hyper):
-        mischief: str  # none, raises, dies_once or dies_always
+        mischief: str  # none, raises, dies_once, dies_always, hungry_once or hungry_always
 
     hyper: Hyper
 
@@ -49,5 +50,7 @@ class Mischief(Method):
         if kind == "raises":
             raise RuntimeError("the moon is in the wrong quarter")
         died = any(line.startswith(f"{kind} ") and line.endswith(f" {MOMENT}") for line in before)
+        if kind == "hungry_always" or (kind == "hungry_once" and not died):
+            torch.empty(2**60, dtype=torch.uint8)  # as much as no machine has
         if kind == "dies_always" or (kind == "dies_once" and not died):
             os.kill(os.getpid(), signal.SIGKILL)

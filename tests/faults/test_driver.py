@@ -183,27 +183,33 @@ def test_ctrl_c_before_the_first_trial_has_ended(programs, eventually, moment):
 
 
 def test_a_killed_process_of_a_trial(programs):
-    """A trial goes on from its checkpoint in a new process; one whose process dies each time is given up."""
+    """A trial goes on from its checkpoint in a new process; one whose process dies each time is given up. One that
+    runs out of memory is given room, once."""
     diary = programs.folder / "diary.txt"
     surroundings = {"PYTHONPATH": str(Path(__file__).parent), "MISCHIEF_DIARY": str(diary)}
-    flags = ["--methods", "mischief:Mischief", "--trials", 5, "--concurrent", 1, "--retries", 1]
+    flags = ["--methods", "mischief:Mischief", "--trials", 7, "--concurrent", 1, "--retries", 1]
     output = programs.sweep(*flags, **surroundings).ends_well()
     folder = programs.folder / "sweeps" / "quick"
     told = Told.by(folder)
     ends = {event["trial"]: event for event in told.events if event["event"] == "end"}
-    good, once, raises, always, searched = (f"mischief-digits-000{number}" for number in range(5))
+    good, once, raises, always, hungry, starved, searched = (f"mischief-digits-000{number}" for number in range(7))
 
-    assert told.attempts() == {good: 1, once: 2, raises: 1, always: 2, searched: 1}
-    assert [ends[name]["state"] for name in (good, once, raises, always)] == [
-        "complete", "complete", "failed", "failed",
+    assert told.attempts() == {good: 1, once: 2, raises: 1, always: 2, hungry: 2, starved: 2, searched: 1}
+    assert [ends[name]["state"] for name in (good, once, raises, always, hungry, starved)] == [
+        "complete", "complete", "failed", "failed", "complete", "out_of_memory",
     ]  # fmt: skip
+    trials = Trials.from_events(told.events).trials
+    assert {name: dict(trial.setbacks) for name, trial in trials.items() if trial.setbacks} == {
+        once: {"preempted": 1}, raises: {"failed": 1}, always: {"preempted": 1, "failed": 1},
+        hungry: {"out_of_memory": 1}, starved: {"out_of_memory": 2},
+    }  # fmt: skip
     assert ends[searched]["state"] in ("complete", "pruned")
     assert ends[raises]["reason"].startswith("RuntimeError: the moon is in the wrong quarter (mischief.py:")
     assert ends[always]["reason"] == "its process was lost 2 times" and ends[always]["epoch"] == 3
     assert ends[raises]["reason"] in output
 
-    # dies_once trained alike, so it must end with the same digits as the one that was left in peace
-    assert told.trials[once]["rows"] == told.trials[good]["rows"]
+    # these trained alike, so they must end with the same digits as the one that was left in peace
+    assert told.trials[once]["rows"] == told.trials[good]["rows"] == told.trials[hungry]["rows"]
     assert sorted(told.rows) == sorted(set(told.rows))
     trained = [line.split() for line in diary.read_text().splitlines()]
     first, second = dict.fromkeys(process for kind, process, _ in trained if kind == "dies_once")
@@ -213,3 +219,4 @@ def test_a_killed_process_of_a_trial(programs):
     outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(told.events[0]["sweep"])}
     assert outcomes[once] == ("FINISHED", "complete")
     assert outcomes[raises] == outcomes[always] == ("FAILED", "failed")
+    assert outcomes[hungry] == ("FINISHED", "complete") and outcomes[starved] == ("FAILED", "out_of_memory")
