@@ -150,6 +150,16 @@ def read_published(paper: str, table: int | str) -> pd.DataFrame:
     return printed
 
 
+def read_vectors(folder: str | Path) -> dict[str, dict[str, list[float]]]:
+    """The vectors (variances of the codes, ...) that each trial of a sweep told last, by trial and name."""
+    told: dict[str, dict[str, list[float]]] = {}
+    for event in _events(Path(folder) / RECORD):
+        if event is not None and event["event"] == "report":
+            for row in event["rows"]:
+                told.setdefault(event["trial"], {}).update(row.get("vectors", {}))
+    return told
+
+
 def _events(path: Path) -> Iterator[dict | None]:
     """Each line of the record as a dict, None where a line was cut short."""
     with path.open("rb") as lines:
