@@ -52,14 +52,16 @@ def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]
     """The values of the [[paper]] point that fits the data set: its own, its family's, or the first."""
     source = path or files("search_spaces") / f"{method}.toml"
     try:
-        points = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        paper = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]
+        points = [(point["datasets"], point["values"]) for point in paper]
+        _, first = points[0]
+    except (OSError, KeyError, TypeError, IndexError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{source}: no [[paper]] point to start from ({error}); name a file with --values") from None
     for name in (splits.name, splits.like):
-        for point in points:
-            if name in point["datasets"]:
-                return point["values"]
-    return points[0]["values"]
+        for datasets, values in points:
+            if name in datasets:
+                return values
+    return first
 
 
 def main(argv: Sequence[str]) -> None:

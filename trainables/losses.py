@@ -110,8 +110,11 @@ def mmd(z: Tensor, e: Tensor, kernel: str = "imq") -> Tensor:
 
     "imq" leaves the diagonal out (unbiased within-terms, can be slightly negative); "rbf" keeps it, as the
     InfoVAE authors' code does (methods.md 1.3).
+    ValueError: one code alone, which "imq" has nothing to compare with.
     """
     n, dim = z.shape
+    if n < 2 and kernel == "imq":
+        raise ValueError("the MMD by imq compares codes with each other, got one; batch_size must be 2 or more")
     points = torch.cat([z, e])  # (2n, D)
     norms = points.square().sum(1)  # (2n,)
     squared_distance = (norms[:, None] + norms[None] - 2 * points @ points.T).clamp_min(0)  # (2n, 2n)

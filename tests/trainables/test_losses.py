@@ -242,6 +242,12 @@ def test_mmd_tells_a_shifted_sample_from_the_prior(kernel):
     assert shifted.min() > 10 * null.abs().mean()
 
 
+def test_one_code_has_no_mmd_without_its_diagonal():
+    with pytest.raises(ValueError, match="batch_size must be 2 or more"):
+        mmd(torch.zeros(1, 8), torch.ones(1, 8))
+    assert mmd(torch.zeros(1, 8), torch.ones(1, 8), "rbf").isfinite()
+
+
 def test_mmd_is_bounded():
     for scale in (1e-3, 1.0, 1e3):
         assert -1 <= mmd(scale * torch.randn(50, 8), torch.randn(50, 8)) <= 14

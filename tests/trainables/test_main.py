@@ -44,6 +44,24 @@ def test_values_may_come_from_a_file_of_ones_own(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "written, word",
+    [
+        ("[[paper]]\nvalues = { latent_dim = 2 }", "'datasets'"),
+        ('[[paper]]\ndatasets = ["mnist"]\nvalues = { latent_dim = 2 }\n[[paper]]\ndatasets = ["digits"]', "'values'"),
+        ("paper = []", "list index out of range"),
+        ("paper = 3", "'int' object is not iterable"),
+    ],
+)
+def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text(written)
+    with pytest.raises(SystemExit) as caught:
+        run("python -m trainables", main, ["vae", *QUICK, "--values", str(tmp_path / "mine.toml")])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and told.count("\n") == 1
+    assert f"mine.toml: no [[paper]] point to start from ({word})" in told
+
+
+@pytest.mark.parametrize(
     "argv, words",
     [
         (["vea"], "method 'vea' is not known; did you mean 'vae'?"),
