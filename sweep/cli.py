@@ -20,6 +20,8 @@ from sweep.config import SweepConfig
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
 from sweep.resources import of_this_machine
 from sweep.screen import duration
+from sweep.simulate import foresee
+from sweep.warm import warmed
 from sweep.winners import load_winner
 from trainables import find, names
 from trainables.config import did_you_mean
@@ -31,6 +33,8 @@ class RunFlags(SweepConfig):
     """What `sweep/run.py` understands besides the configuration itself."""
 
     dry_run: bool = Field(False, description="show studies, points and the estimated cost, and run nothing")
+    simulate: bool = Field(False, description="foresee wall time, use of slots and trials per rung, and run nothing")
+    curves: Path | None = Field(None, description="folder of a sweep whose curves --simulate replays")
     resume: Path | None = Field(None, description="folder of an interrupted sweep to go on with")
 
 
@@ -42,6 +46,10 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
         config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
         if flags.resume is not None:
             resume(flags, config)
+        elif flags.simulate:
+            foresee(warmed(plan(config)), flags.curves, say)
+        elif flags.curves is not None:
+            raise ValueError(f"--curves {flags.curves}: means something only with --simulate; add it")
         elif flags.dry_run:
             show_plan(config)
         else:
@@ -67,7 +75,7 @@ def say(text: str) -> None:
 
 def show_plan(config: SweepConfig) -> None:
     """Studies, points, ranges and an estimate of the cost, measured by a few steps of each hand-tuned point."""
-    planned = plan(config)
+    planned = warmed(plan(config))
     resources = of_this_machine(config) if config.address is None else None
     device = "cuda" if resources and resources.gpus else "cpu"
     seconds = epoch_seconds(planned, device)
@@ -77,6 +85,8 @@ def show_plan(config: SweepConfig) -> None:
         for i, point in enumerate(spec.space.paper[: spec.trials]):
             values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
             say(f"  trial {i}: {values}\n           {point.source}")
+        if warm := ", ".join(point.source for point in spec.warm):
+            say(f"  then: {warm}")
         searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
         for name, dimension in searched.items():
             say(f"  searched: {name} in {dimension}")
@@ -134,6 +144,16 @@ def command_resume(flags: argparse.Namespace) -> None:
         conclude_confirmation(confirmation.confirm(home, say, **changes))
         return
     conclude(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+
+
+def command_retry(flags: argparse.Namespace) -> None:
+    """run again what failed, ran out of memory or was preempted"""
+    conclude(launch.retry(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+
+
+def command_extend(flags: argparse.Namespace) -> None:
+    """add trials to each study of a sweep, and go on with its search"""
+    conclude(launch.extend(flags.sweep, flags.trials, say, tracking_uri=flags.tracking_uri, address=flags.address))
 
 
 def command_confirm(flags: argparse.Namespace) -> None:
@@ -196,6 +216,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     function.__name__.removeprefix("command_"): function
     for function in (
         command_resume,
+        command_retry,
+        command_extend,
         command_confirm,
         command_sample,
         command_report,
@@ -221,9 +243,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         if name != "list":
             sub.add_argument("sweep", type=Path, help="folder of the sweep")
-        if name in ("resume", "track", "confirm"):
+        if name in ("resume", "retry", "extend", "track", "confirm"):
             sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
-        if name in ("resume", "confirm"):
+        if name == "extend":
+            sub.add_argument("--trials", type=int, required=True, help="how many more for each study")
+        if name in ("resume", "retry", "extend", "confirm"):
             sub.add_argument("--address", help="a running Ray cluster, e.g. auto")
         if name == "confirm":
             sub.add_argument("--top", type=int, help=f"how many of each study's best points ({confirmation.TOP})")

@@ -36,6 +36,10 @@ class SweepConfig(BaseModel):
     set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials; METHOD.KEY for one method")
     spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
+    warm_start: Path | None = Field(
+        None, description="folder of an earlier sweep, whose best points are tried after the hand-tuned ones"
+    )
+
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
     present_only: bool = Field(False, description="leave out data sets that are not under data_root, and download none")
     image_size: PositiveInt | None = Field(None, description="square side in pixels that images are brought to")

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +14,13 @@ import yaml
 
 from analysis.report import write_report
 from analysis.tables import write_tables
-from sweep import provenance, tracking
+from sweep import changes, provenance, tracking
 from sweep.config import SweepConfig
 from sweep.plan import Plan, plan
-from sweep.record import Record, Trials, read
+from sweep.record import SETBACKS, Record, Trials, read
 from sweep.resources import Resources, of_this_machine
 from sweep.study import Study
+from sweep.warm import warmed
 from sweep.winners import collect
 from trainables.config import checked
 from trainables.flags import read_yaml
@@ -57,20 +58,67 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     Raises ValueError, before anything is written, for whatever can be known to be wrong.
     """
     config = anywhere(config)
-    planned = plan(config)
+    planned = warmed(plan(config))
     folder = folder_for(planned.config)
     named = planned.config.model_copy(update={"name": folder.name})
     return carry_out(replace(planned, config=named), folder, announce, resumed=False)
 
 
-def resume(folder: Path, announce: Callable[[str], None] = print, **changes: object) -> Path:
+def resume(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
     """Goes on with a sweep: ended trials stay, running ones continue from their checkpoints, the rest runs.
 
-    `changes` replace fields of its configuration that do not touch results (tracking_uri, address, ...).
+    `other` are fields of its configuration that do not touch results (tracking_uri, address, ...). What has changed
+    since the sweep began is announced, or refused by a ValueError; see `sweep.changes`.
     """
-    config = config_of(folder).model_copy(update={k: v for k, v in changes.items() if v is not None})
+    planned, _ = _recorded(folder, announce, other)
+    return carry_out(planned, folder, announce, resumed=True)
+
+
+def retry(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
+    """As `resume`, and runs again, from their beginning, the trials that failed, ran out of memory or were preempted.
+
+    Divergence is a result and stays. Raises ValueError if there is no such trial.
+    """
+    planned, trials = _recorded(folder, announce, other)
+    again = [trial.name for trial in trials.trials.values() if trial.state in SETBACKS]
+    if not again:
+        raise ValueError(f"{folder}: no trial has failed, run out of memory or been preempted; there is none to retry")
+    announce(f"again: {', '.join(again)}")
+    return carry_out(planned, folder, announce, resumed=True, again=again)
+
+
+def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **other: object) -> Path:
+    """As `resume`, with `more` trials for each study; the search goes on from all it knows, the rungs stay as they are.
+
+    There is no such thing for epochs: trials that have ended at another budget could not be compared with what comes.
+    Raises ValueError if nothing would be added.
+    """
+    if more < 1:
+        raise ValueError(f"--trials {more}: add at least 1")
+    config = config_of(folder)
+    longer = config.model_copy(update={"trials": config.trials + more})
+    planned, trials = _recorded(folder, announce, other | {"trials": longer.trials})
+    if not any(Study(s.spec, longer.seed).budget > len(trials.of(s.name)) for s in planned.studies):
+        raise ValueError(
+            f"{folder}: nothing is searched in it, and more trials would only repeat the hand-tuned points"
+        )
+    _write_config(longer, folder)  # now: an extension that is interrupted is resumed as what it is
+    return carry_out(planned, folder, announce, resumed=True)
+
+
+def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, object]) -> tuple[Plan, Trials]:
+    """The plan of a sweep that has begun, and its trials so far."""
+    config = config_of(folder).model_copy(update={k: v for k, v in other.items() if v is not None})
     Record(folder / RECORD).close()  # raises if it cannot be written, or a sweep is doing so
-    return carry_out(plan(config), folder, announce, resumed=True)
+    events = read(folder / RECORD)
+    if not events:  # its driver died before the first line
+        return warmed(plan(config)), Trials()
+    changes.refuse(config, events[0])
+    trials = Trials.from_events(events)
+    planned, lines = changes.as_recorded(plan(config), trials.studies)
+    for line in lines:
+        announce(line)
+    return planned, trials
 
 
 def config_of(folder: Path) -> SweepConfig:
@@ -93,6 +141,7 @@ def anywhere(config: SweepConfig) -> SweepConfig:
         "out": config.out.absolute(),
         "spaces": {method: file.absolute() for method, file in config.spaces.items()},
         "fid_weights": config.fid_weights and config.fid_weights.absolute(),
+        "warm_start": config.warm_start and config.warm_start.absolute(),
     }
     return config.model_copy(update=paths)
 
@@ -110,9 +159,10 @@ def carry_out(
     *,
     begin: Callable[[Plan, Path], None] | None = None,
     finish: Callable[[Path, Trials], None] | None = None,
+    again: Iterable[str] = (),
     **told: Any,
 ) -> Path:
-    """Runs the trials of a plan that `folder` does not hold yet, and returns it.
+    """Runs the trials of a plan that `folder` does not hold yet, and those named in `again`, and returns it.
 
     `begin` writes what has to be there before the first trial, `finish` makes of the trials what people look at;
     they are those of a search unless given. `told` goes into the record's sweep event.
@@ -136,6 +186,8 @@ def carry_out(
                 raise ValueError(f"{folder} holds another sweep by now; choose another --name")
             if not history:
                 (begin or _write_setting)(planned, folder)
+            for line in changes.since(history[0]) if history else ():
+                announce(line)
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
             sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
             opening = record.append(
@@ -145,6 +197,7 @@ def carry_out(
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus}, **told,
             )  # fmt: skip
             conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, shown.hear)
+            conductor.retry(again)
             tracker = tracking.Tracker(folder, uri, config.experiment)
             try:
                 listen()  # not sooner: from here on the record gets its end
@@ -179,8 +232,12 @@ def _write_setting(planned: Plan, folder: Path) -> None:
     for splits in planned.splits.values():
         few = torch.tensor(splits.valid.images[:64])
         save_grid(as_images(few), folder / "real" / f"{splits.name}.png")
+    _write_config(planned.config, folder)
+
+
+def _write_config(config: SweepConfig, folder: Path) -> None:
     part = folder / f".{CONFIG}.part"
-    part.write_text(yaml.safe_dump(_public(planned.config), sort_keys=False))
+    part.write_text(yaml.safe_dump(_public(config), sort_keys=False))
     part.rename(folder / CONFIG)  # whole or absent
 
 

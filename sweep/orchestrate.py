@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,23 @@ class Conductor:
         """True once every trial of the plan has ended."""
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
+    def retry(self, names: Iterable[str]) -> None:
+        """Trials that have ended are to run once more, from their beginning."""
+        self.waiting.extend(self.trials.trials[name] for name in names)
+
     def settle(self) -> None:
         """What a driver that died had left between two lines of the record: trials that had reached their end get
         it now, and are not run again; checkpoints that know more epochs than the record are dropped, or those
         epochs would never be told."""
-        for trial in list(self.waiting):
+        for trial in [trial for trial in self.waiting if trial.state == "running"]:
             if trial.epoch >= self.plan.config.epochs:
                 self._end(trial, "complete", "", trial.epoch, None)
             elif not self.studies[trial.study].goes_on(trial.number):
                 self._end(trial, "pruned", self._behind(trial.epoch), trial.epoch, None)
             elif epochs_saved(self._checkpoint(trial)) > trial.epoch:
                 self._checkpoint(trial).unlink()
-        self.waiting = deque(trial for trial in self.waiting if trial.state == "running")
+            if trial.state != "running":
+                self.waiting.remove(trial)
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """The next trial for Ray to run, or None while enough are under way."""

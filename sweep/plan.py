@@ -109,7 +109,7 @@ def plan(config: SweepConfig) -> Plan:
                 factor=config.factor, sampler=config.searcher,
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
-            _check(studies[-1], data)
+            check(studies[-1], data)
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; sweep them apart")
     return Plan(config, splits, tuple(studies))
@@ -155,7 +155,7 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
         raise ValueError(f"set: {method}: {error}") from None
 
 
-def _check(study: Planned, data: Splits) -> None:
+def check(study: Planned, data: Splits) -> None:
     """Every corner of the space must be a method that can be built and trained on these images."""
     cls, space = find(study.method), study.spec.space
     try:

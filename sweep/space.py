@@ -116,6 +116,10 @@ class Point:
             "values": dict(self.values),
         }
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Point":
+        return cls(record["source"], tuple(record["datasets"]), record["values"], record["name"])
+
 
 @dataclass(frozen=True)
 class Space:
@@ -183,7 +187,7 @@ class Space:
                 dimensions[name] = Range(entry["low"], entry["high"], entry.get("log", False), entry.get("int", False))
             else:
                 dimensions[name] = Fixed(entry["value"])
-        paper = tuple(Point(p["source"], tuple(p["datasets"]), p["values"], p["name"]) for p in points)
+        paper = tuple(Point.from_record(point) for point in points)
         return cls(paper, dimensions, dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False))
 
 

@@ -14,6 +14,7 @@ from sweep import orchestrate
 from sweep.orchestrate import Conductor
 from sweep.record import Trials, read
 from sweep.resources import Resources
+from sweep.study import Study
 from sweep.worker import CHECKPOINT
 
 METRIC = "valid/fcd"
@@ -448,3 +449,54 @@ def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, 
         torch.save({"position": {"epoch": saved}, "weights": torch.zeros(3)}, checkpoint)
     begin(methods=["vae"]).settle()
     assert checkpoint.exists() == kept
+
+
+# More of an ended sweep
+
+
+def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(begin):
+    conductor = begin(methods=["vae"], trials=3)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id, end in (("a", "complete"), ("b", "failed"), ("c", "diverged")):
+        conductor.next(ray_id)
+        rows = [row(e, 50.0 - e) for e in range(1, 4 if end == "failed" else EPOCHS + 1)]
+        assert not conductor.hear(ray_id, told(rows, end, None if end == "failed" else 41.0))
+    before = fates(conductor)
+
+    retried = begin(methods=["vae"], trials=3)
+    assert retried.done
+    retried.retry(["vae-digits-0001"])
+    assert not retried.done
+    retried.settle()
+    Tune(retried).run()
+    assert retried.done
+    after = fates(retried)
+    assert {name for name in after if after[name] != before[name]} == {"vae-digits-0001"}
+    trial = retried.trials.trials["vae-digits-0001"]
+    assert (trial.state, trial.attempt, trial.setbacks) == ("complete", 2, {"failed": 1})
+    reported = [(e["trial"], r["epoch"]) for e in events(retried, "report") for r in e["rows"]]
+    assert len(reported) == len(set(reported))
+    assert [t.state.name for t in retried.studies["vae-digits"].history()] == ["COMPLETE", "COMPLETE", "PRUNED"]
+
+
+def test_an_extended_sweep_searches_on_with_all_it_knows(begin):
+    conductor = begin(trials=4)
+    Tune(conductor).run()
+    before, judged, history = fates(conductor), rungs(conductor), events(conductor)
+
+    extended = begin(trials=7)
+    assert not extended.done
+    fresh = Study(extended.studies["vae-digits"].spec, 0).replay(history)
+    extended.settle()
+    Tune(extended).run()
+    assert extended.done
+    after = fates(extended)
+    assert len(after) == 14 and {name: after[name] for name in before} == before
+    assert all(trial.attempt == 1 for trial in extended.trials.trials.values())
+    for study, levels in judged.items():
+        for level, trials in levels.items():
+            assert trials.items() <= rungs(extended)[study][level].items()
+        assert len(rungs(extended)[study][RUNGS[0]]) == 7
+    first = extended.trials.trials["vae-digits-0004"]
+    assert (first.origin, first.values) == ("search", fresh.ask().values)
+    assert first.values != Study(fresh.spec, 0)._suggest(4)  # as it would be without what was found before
