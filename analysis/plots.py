@@ -290,6 +290,40 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     return figure
 
 
+def over_time(sweep: Sweep) -> Figure:
+    """How many trials ran at any time of a sweep, and the lowest distance found by then, a panel per data set."""
+    trials = sweep.trials
+    began = (trials["started"] - trials["started"].min()).dt.total_seconds()
+    ended = began + trials["seconds"]
+    unit, name = (3600, "hours") if ended.max() > 2 * 3600 else (60, "minutes")
+    changes = pd.concat([pd.Series(1, began / unit), pd.Series(-1, ended / unit)])
+    running = changes.groupby(level=0).sum().cumsum()
+    height, gap = 120, 56
+    figure, top = _with_legend(sweep, list(sweep.methods), height + (height + gap) * len(sweep.datasets))
+    panels = [_framed(figure, 44, top + (height + gap) * i, WIDTH - 56, height) for i in range(1 + len(sweep.datasets))]
+    panels[0].fill_between(running.index, running, step="post", color=GREY, alpha=0.5, lw=0)
+    _scale(panels[0].yaxis, [0, running.max()], log=False, whole=True, most=5)
+    _title(panels[0], "trials running")
+    for ax, dataset in zip(panels[1:], sweep.datasets, strict=True):
+        drawn = []
+        for study in sweep.studies_of(dataset):
+            rows = trials[(trials["study"] == study.name) & (trials["state"] == "complete")]
+            rows = rows.loc[ended[rows.index].sort_values(kind="stable").index]
+            best = rows["value"].cummin()
+            colour, marker = method_style(study.method, sweep.methods)
+            ax.step(ended[best.index] / unit, best, where="post", color=colour, lw=2)
+            if len(best):
+                at = ended[best.index[-1]] / unit
+                ax.plot(at, best.iloc[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+            drawn.append(best)
+        _scale(ax.yaxis, pd.concat(drawn), most=5)
+        _title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
+    for ax in panels:
+        _scale(ax.xaxis, [0, ended.max() / unit], log=False)
+    panels[-1].set_xlabel(name, **_plain())
+    return figure
+
+
 def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
     """A metric (the objective if None) against each searched hyperparameter, a panel each.
 
