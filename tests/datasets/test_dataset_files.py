@@ -190,6 +190,35 @@ def test_celeba_is_cut_to_its_centre_and_keeps_its_splits(side, tmp_path, random
         assert (images.std(axis=(2, 3)) < 8).all()
 
 
+def write_striped_celeba(root, random):
+    """CelebA whose pictures are all the same: columns of 0 and 200 in turn, black outside 140x140."""
+    write_celeba(root, random)
+    picture = np.zeros((218, 178, 3), np.uint8)
+    picture[39:179, 19:159] = np.where(np.arange(140) // 3 % 2, 200, 0)[:, None]
+    for file in (root / "celeba" / "img_align_celeba").glob("*.jpg"):
+        Image.fromarray(picture).save(file, quality=100, subsampling=0)
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns", "resample"),
+    [
+        ("celeba64", (45, 173), (25, 153), Image.Resampling.BILINEAR),
+        ("celeba64_nn", (45, 173), (25, 153), Image.Resampling.NEAREST),
+        ("celeba64_140", (39, 179), (19, 159), Image.Resampling.BILINEAR),
+        ("celeba128", (45, 173), (25, 153), None),
+    ],
+)
+def test_crops_and_filters_of_celeba(name, rows, columns, resample, tmp_path, random):
+    picture = Image.fromarray(write_striped_celeba(tmp_path, random)[slice(*rows), slice(*columns)])
+    expected = np.asarray(picture if resample is None else picture.resize((64, 64), resample)).transpose(2, 0, 1)
+    splits = load(name, tmp_path, download=False)
+    assert (splits.name, splits.like) == (name, "cifar10")
+    assert [len(split) for split in (splits.train, splits.valid, splits.test)] == [12, 3, 4]
+    for images in (splits.train.images, splits.test.images):
+        np.testing.assert_allclose(images[0].astype(int), expected, atol=4)  # JPEG of the best quality
+
+
 def test_a_missing_celeba_picture_is_named(tmp_path, random):
     write_celeba(tmp_path, random)
     (tmp_path / "celeba" / "img_align_celeba" / "000005.jpg").unlink()

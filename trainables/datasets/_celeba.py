@@ -1,6 +1,7 @@
 """CelebA, faces in colour (Liu et al., 2015), three official splits; torchvision's layout: `<root>/celeba`.
 
-The central 128x128 of each aligned picture of 178x218 is used: rows 45 to 173, columns 25 to 153.
+Of each aligned picture of 178x218 the two-stage codes use the central 128x128, rows 45 to 173 and columns 25 to 153;
+WAE and RAE use 140x140, rows 39 to 179 and columns 19 to 159.
 """
 
 from pathlib import Path
@@ -13,10 +14,20 @@ from ._source import Part, Source
 
 ALIGNED = (178, 218)  # width, height
 CENTRE = (25, 45, 153, 173)  # left, upper, right, lower
+WIDE_CENTRE = (19, 39, 159, 179)
+BILINEAR = Image.Resampling.BILINEAR  # antialiased on the way down
 
 
-def read(name: str, side: int, root: Path, download: bool) -> Source:
-    """162 770 training, 19 867 validation and 19 962 test pictures, `side` pixels square (bilinear).
+def read(
+    name: str,
+    side: int,
+    root: Path,
+    download: bool,
+    *,
+    box: tuple[int, int, int, int] = CENTRE,
+    resample: Image.Resampling = BILINEAR,
+) -> Source:
+    """162 770 training, 19 867 validation and 19 962 test pictures, `side` pixels square, cut out and resized.
 
     Raises a `ValueError` where files are missing.
     """
@@ -37,10 +48,11 @@ def read(name: str, side: int, root: Path, download: bool) -> Source:
     def cut(image: Image.Image) -> Image.Image:
         if image.size != ALIGNED:
             raise ValueError(f"{image.width}x{image.height} is not the size of CelebA's aligned pictures")
-        return image.crop(CENTRE).resize((side, side), Image.Resampling.BILINEAR)
+        return image.crop(box).resize((side, side), resample)
 
+    called = f"centre {side}" + (f" {box} {resample.name}" if (box, resample) != (CENTRE, BILINEAR) else "")
     train, valid, test = (
-        Part(read_files(folder, chosen).then(cut, f"centre {side}", (3, side, side))) for chosen in parts.values()
+        Part(read_files(folder, chosen).then(cut, called, (3, side, side))) for chosen in parts.values()
     )
     return Source(name, train, test, valid, like="cifar10")
 
