@@ -1,5 +1,7 @@
-"""The cluster files: what Ray would refuse, and what nobody should find out from a bill or an intruder."""
+"""The cluster files and recipes: what Ray would refuse, and what nobody should find out from a bill or an intruder."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,8 +40,11 @@ def test_both_files_start_ray_and_mlflow_alike():
     aws, local = (yaml.safe_load(path.read_text()) for path in (AWS, LOCAL))
     assert aws["file_mounts"] == local["file_mounts"]
     assert aws["worker_start_ray_commands"] == local["worker_start_ray_commands"]
-    own = [command.replace("--num-cpus=0 --num-gpus=0 ", "") for command in local["head_start_ray_commands"]]
-    assert aws["head_start_ray_commands"] == own
+    own = "\n".join(local["head_start_ray_commands"])
+    for alone in ("--num-cpus=0 --num-gpus=0 ", "export RAY_enable_autoscaler_v2=0; "):
+        assert alone in own
+        own = own.replace(alone, "")
+    assert aws["head_start_ray_commands"] == own.split("\n")
     (environment,) = (command for command in local["setup_commands"] if ".bashrc" in command)
     assert environment in aws["setup_commands"]
 
@@ -91,3 +96,35 @@ def test_workers_are_spot_and_the_head_is_not_and_disks_are_encrypted():
     assert types["gpu_worker"]["min_workers"] == 0
     for node in types.values():
         assert all(disk["Ebs"]["Encrypted"] for disk in node["node_config"]["BlockDeviceMappings"])
+
+
+RECIPES = (REPOSITORY / "sweep" / "clusters.md").read_text()
+
+
+def recipe(language):
+    (found,) = re.findall(rf"```{language}\n(.*?)```", RECIPES, re.DOTALL)
+    return found
+
+
+def test_the_slurm_script_is_one_and_has_a_token_of_its_own():
+    subprocess.run(["bash", "-n"], input=recipe("bash"), text=True, check=True)
+    assert "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$(" in recipe("bash")
+
+
+def test_the_ray_job_asks_for_the_token_and_shares_one_folder():
+    cluster = yaml.safe_load(recipe("yaml"))["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    assert [pod["volumes"] for pod in pods] == [pods[0]["volumes"]] * 2
+    assert all(pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/shared" for pod in pods)
+
+
+@pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml", "README.md"])
+def test_flags_that_we_advise_are_flags_of_the_sweep(place):
+    from sweep.cli import RunFlags
+
+    known = {f"--{name.replace('_', '-')}" for name in RunFlags.model_fields}
+    text = re.sub(r"\\?\n *#? *", " ", (REPOSITORY / place).read_text())
+    calls = re.findall(r"--address \S+((?: +(?:--[a-z-]+|[\w./:]+))+)", text)
+    flags = {word for call in calls for word in call.split() if word.startswith("--")}
+    assert flags and flags <= known, flags - known
