@@ -14,10 +14,11 @@ from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
 from analysis.report import write_report
 from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
+from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
-from sweep import launch, tracking
 from sweep.config import SweepConfig
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
+from sweep.record import SETBACKS
 from sweep.resources import of_this_machine
 from sweep.screen import duration
 from sweep.simulate import foresee
@@ -132,6 +133,8 @@ def show_end(folder: Path) -> str:
     if (first := board.iloc[0]).complete:
         of = f"{first.method} --dataset {first.dataset}"
         ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
+    if board[list(SETBACKS)].to_numpy().any():
+        ways["again"] = f"python -m sweep retry {folder}"
     for what, how in ways.items():
         say(f"{what:<8} {how}")
     return outcome
@@ -206,6 +209,24 @@ def command_track(flags: argparse.Namespace) -> None:
     say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")
 
 
+def command_export(flags: argparse.Namespace) -> None:
+    """pack a sweep into one file, to be carried to another machine"""
+    size = archive.pack(flags.sweep, flags.file)
+    say(f"{size / 1e6:.1f} MB in {flags.file}; bring it in elsewhere with:  python -m sweep import {flags.file.name}")
+
+
+def command_import(flags: argparse.Namespace) -> None:
+    """unpack what export has written, and tell MLflow if asked to"""
+    folder = archive.unpack(flags.file, flags.out)
+    say(f"{folder}: look with `python -m sweep board {folder}`, go on with `python -m sweep resume {folder}`")
+    config = launch.config_of(folder)
+    if not config.data_root.exists():
+        say(f"to go on it wants its data in {config.data_root}; change data_root in {folder}/config.yaml")
+    if flags.tracking_uri:
+        done = tracking.track(folder, flags.tracking_uri, config.experiment)
+        say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(flags.tracking_uri)}")
+
+
 def command_list(flags: argparse.Namespace) -> None:
     """list the methods of the house"""
     for name in names():
@@ -223,6 +244,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
         command_report,
         command_board,
         command_track,
+        command_export,
+        command_import,
         command_list,
     )
 }
@@ -241,9 +264,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, function in COMMANDS.items():
         about = function.__doc__
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        if name != "list":
+        if name not in ("import", "list"):
             sub.add_argument("sweep", type=Path, help="folder of the sweep")
-        if name in ("resume", "retry", "extend", "track", "confirm"):
+        if name in ("export", "import"):
+            sub.add_argument("file", type=Path, help="a .tar.gz")
+        if name == "import":
+            sub.add_argument("--out", type=Path, default=Path("sweeps"), help="folder that holds the sweeps")
+        if name in ("resume", "retry", "extend", "track", "import", "confirm"):
             sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
         if name == "extend":
             sub.add_argument("--trials", type=int, required=True, help="how many more for each study")
