@@ -76,7 +76,7 @@ def drawn(mean: Tensor, log_var: Tensor | None, seed: int) -> Tensor:
 def kl_weight(hyper: BaseModel) -> float:
     """The weight that a method's loss gives the KL, by the name it has there; 1 where it has none."""
     given = hyper.model_dump()
-    for name in ("beta", "beta_h"):
+    for name in ("beta", "beta_h", "kl_weight"):
         if name in given:
             return float(given[name])
     return 1.0 - given.get("alpha", 0.0)
@@ -86,16 +86,15 @@ def equivalents(method: Method, mse: float, stochastic: bool) -> dict[str, float
     """What makes weights and learned variances comparable (methods.md 1.2).
 
     gamma: the decoder's variance, or else the one that a Gaussian decoder of this error would learn, which is the
-    mse.  beta_equiv: the weight of the KL beside SSE/2: gamma itself where it is the decoder's own, half the weight
-    of methods that descend SSE + weight KL; there is none beside a cross-entropy, whose implied variance differs
-    from pixel to pixel.
+    mse.  beta_equiv: the weight of the KL beside SSE/2: its own weight times gamma where that is the decoder's own,
+    half of it where SSE is descended and not SSE/2.  There is none beside a cross-entropy, whose implied variance
+    differs from pixel to pixel.
     """
     own = method.decoder_variance()
     values = {"gamma": mse if own is None else own}
-    if own is not None:
-        values["beta_equiv"] = own
-    elif stochastic and getattr(method.hyper, "likelihood", None) == "sse":
-        values["beta_equiv"] = kl_weight(method.hyper) / 2
+    scale = {"sse": 0.5, "gaussian": 1.0}.get(getattr(method.hyper, "likelihood", None)) if own is None else own
+    if stochastic and scale is not None:
+        values["beta_equiv"] = scale * kl_weight(method.hyper)
     return values
 
 
