@@ -57,7 +57,9 @@ class SweepConfig(BaseModel):
     address: str | None = Field(
         None, description="a running Ray cluster, e.g. auto; a local one is started unless given"
     )
-    retries: Annotated[int, Field(ge=0)] = Field(3, description="restarts of a trial whose process or node dies")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        3, description="restarts of a trial whose process or node dies again and again before it gets any further"
+    )
 
     @field_validator("methods", "datasets")
     @classmethod

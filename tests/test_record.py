@@ -240,6 +240,29 @@ def test_a_new_attempt_runs_again_and_keeps_its_rows():
     assert (trial.started, trial.epoch, trial.value) == (1.0, 1, 5.0)
 
 
+def lost(number: int, state: str) -> dict:
+    return {"time": 2.0, "event": "lost", "trial": f"vae-mnist-{number:04d}", "state": state}
+
+
+def test_setbacks_are_counted_apart_and_getting_further_ends_a_stall():
+    row = {"valid/fcd": 5.0}
+    story = [SWEEP, start(0), lost(0, "preempted"), start(0, attempt=2), lost(0, "preempted"), start(0, attempt=3)]
+    trials = Trials.from_events([*story, lost(0, "out_of_memory"), start(0, attempt=4)])
+    (trial,) = trials.trials.values()
+    assert trial.state == "running" and trial.stalled == 2
+    assert trial.setbacks == {"preempted": 2, "out_of_memory": 1}
+    trials.tell(report(0, (1, row)))
+    assert trial.stalled == 0
+    trials.tell(lost(0, "preempted"))
+    trials.tell(report(0, (1, row)))  # an epoch that was known
+    assert trial.stalled == 1
+    trials.tell(end(0, "failed"))
+    assert trial.stalled == 0 and trial.setbacks == {"preempted": 3, "out_of_memory": 1, "failed": 1}
+    trials.tell(start(0, attempt=5))
+    trials.tell(end(0, "complete"))
+    assert trial.setbacks["failed"] == 1 and "complete" not in trial.setbacks
+
+
 def test_the_best_is_the_lowest_complete_one():
     events = [SWEEP]
     for number, (value, state) in enumerate(
