@@ -16,9 +16,25 @@ GENTLE = {
     "beta_vae": {"beta": 1.0},
     "info_vae": {"lambda_": 10.0},
     "vae_gan": {"layer": 2, "feature_weight": 0.5, "pixel_weight": 1.0},
+    "rae_sn": {"network": "conv_rae_2", "code_weight": 1e-3},  # a decoder of slope one learns nothing by heart
+    "two_stage_vae": {"gamma": 0.02, "second_width": 16, "second_share": 0.5},
+    "ae_wae": {"code_dim": 6, "latent_network": "mlp_16", "weight": 1.0},
+    "ae_vae": {"code_dim": 6, "latent_network": "mlp_16"},
+    "vae_plus": {"code_dim": 6, "latent_network": "mlp_16", "second_width": 16},
 }
-CHANGES: dict[str, dict] = {}
+CHANGES: dict[str, dict] = {
+    "vae_plus": {"latent_network": "mlp_12"},
+    "ae_vae": {"latent_network": "mlp_12"},
+    "ae_wae": {"latent_network": "mlp_12"},
+}
 WHERE: dict[str, dict] = {
+    "two_stage_vae": {
+        "gamma_rate": {"gamma_rule": "learned"},
+        "gamma_decay": {"gamma": 1.0},
+        "gamma_ratchet": {"gamma": 0.01},
+        "l2_weight": {"l2": "on"},
+        "l2_of": {"l2": "on", "l2_weight": 0.1},
+    },
     "gaussian_vae": {
         "gamma_decay": {"gamma_rule": "computed"},
         "gamma_ratchet": {"gamma_rule": "computed", "gamma": 0.01},

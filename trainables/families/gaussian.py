@@ -27,7 +27,6 @@ from trainables.networks import Networks
 
 Rule = Literal["learned", "computed", "fixed"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 FLOOR = 1e-7  # methods.md 1.5
 
 

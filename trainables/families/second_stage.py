@@ -1,0 +1,110 @@
+"""The second VAE of the two-stage VAE: a density over z, whose codes it may be (Dai and Wipf, 2019; methods.md 3.1).
+
+    |z - z_hat(u)|^2 / (2 gamma_z) + D/2 log(2 pi gamma_z) + kl_weight KL(q(u|z) || N(0, I)),    u as long as z
+
+It learns the latents that q(z|x) draws, where they leave the prior, and samples them in place of the prior.
+
+B batch, D latent, N codes.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from trainables.densities import Density
+from trainables.families.gaussian import DecoderVariance
+from trainables.losses import kl_to_standard_normal, squared_error
+from trainables.method import ENCODE_BATCH, Loss, Method, Optimiser, Player, Posterior, Stage, as_images
+
+LAYERS = 3
+SCALED_BY = 10_000  # latents whose spread is measured for a normalisation, as many as a table's distance takes
+
+
+class Beside(nn.Module):
+    """A linear head on [input, hidden layers of it], as the two-stage code has it; (B, D) -> (B, out)."""
+
+    def __init__(self, dim: int, width: int, out: int):
+        super().__init__()
+        sizes = [dim, *[width] * LAYERS]
+        self.hidden = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())))
+        self.head = nn.Linear(dim + width, out)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(torch.cat([z, self.hidden(z)], 1))
+
+
+class LatentVAE(Density):
+    """A VAE over z, learned with a stage of its own, or ex post by `fit`.
+
+    width: of its three hidden layers each way. noise: whether a sample gets the decoder's noise, of variance
+    gamma_z: the original code adds it, that of the Balancing paper does not.
+    """
+
+    def __init__(self, dim: int, width: int, variance: DecoderVariance, noise: bool = True, kl_weight: float = 1.0):
+        super().__init__()
+        self.dim, self.noise, self.kl_weight = dim, noise, kl_weight
+        self.encoder, self.decoder, self.variance = Beside(dim, width, 2 * dim), Beside(dim, width, dim), variance
+
+    def loss(self, z: Tensor) -> Loss:  # (B, D)
+        q = Posterior.from_head(self.encoder(z))
+        sse = squared_error(self.decoder(q.draw()), z)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        terms = {"second_reconstruction": sse, "second_kl": kl, "second_gamma": self.variance.value}
+        return Loss(self.variance.nll(sse) + self.kl_weight * kl, terms)
+
+    def sample(self, n: int) -> Tensor:
+        z = self.decoder(torch.randn(n, self.dim, device=self.encoder.head.weight.device))  # (n, D)
+        return z + self.variance.value.sqrt() * torch.randn_like(z) if self.noise else z
+
+    def stage(self, epochs: int, loss: Callable[[Tensor], Loss], optimiser: Optimiser, **more) -> Stage:
+        """The stage that trains it; `loss` sees what the stage's inputs are."""
+        network = Player((self.encoder, self.decoder), loss, optimiser, "network")
+        return self.variance.stage("second", epochs, (network,), loss, "second_reconstruction", **more)
+
+
+class Rescaled(Density):
+    """Another density's latents times one number (Balancing, Table 4 "with latent space norm."; methods.md 3.3).
+
+    What a second stage generates varies too little. By the variance law the latents of a good encoder have
+    variance 1, Var_x mu + E_x sigma^2 on average over the dimensions; the number restores what `law`, (), says of
+    the encoder at hand, over the whole generated set. A `scale` above 0 is that number itself.
+    """
+
+    ex_post = True
+
+    def __init__(self, draw: Callable[[int], Tensor], scale: float = 0.0):
+        super().__init__()
+        self.draw, self.fixed = draw, scale
+        self.register_buffer("law", torch.ones(()))
+        self.register_buffer("scale", torch.tensor(scale or 1.0))
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor, seed: int) -> None:
+        if not self.fixed:
+            spread = self.draw(SCALED_BY).std(0).mean()  # ()
+            self.scale.copy_(self.law.sqrt() / spread)
+
+    def sample(self, n: int) -> Tensor:
+        return self.scale * self.draw(n)
+
+    def flags(self) -> dict[str, float]:
+        return {"scale": self.scale.item(), "law": self.law.item()}
+
+
+@torch.no_grad()
+def posteriors(method: Method, images: Tensor) -> Tensor:
+    """Means and log-variances of q(z|x) of a whole data set, uint8 (N, C, H, W) -> (N, 2, D)."""
+    found = (method.encode(as_images(batch)) for batch in images.split(ENCODE_BATCH))
+    return torch.cat([torch.stack([q.mean, q.log_var], 1) for q in found])
+
+
+def drawn(moments: Tensor) -> Tensor:
+    """A fresh z from each posterior: (B, 2, D) -> (B, D)."""
+    return Posterior(moments[:, 0], moments[:, 1]).draw()
+
+
+def law_of(moments: Tensor) -> Tensor:
+    """Var_x mu_j + E_x sigma_j^2, averaged over j: (N, 2, D) -> ()."""
+    return (moments[:, 0].var(0, correction=0) + moments[:, 1].exp().mean(0)).mean()

@@ -1,0 +1,91 @@
+"""Two-stage VAE, gamma learned (Dai and Wipf, 2019) or computed (Asperti and Trentin, 2020; methods.md 3.1 to 3.5).
+
+    stage 1:  SSE / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|x) || N(0, I))  [+ l2_weight |kernels|^2]
+    stage 2:  the same for z in place of x, another VAE with u in place of z, gamma_z of its own; z ~ q(z|x) drawn
+              anew for every batch, stage 1 standing still
+
+GEN-1 decodes z ~ N(0, I), density "prior"; GEN-2 decodes what the second VAE makes of u ~ N(0, I), density "second",
+the method's own; "second_normalised" is GEN-2 with its latents rescaled by the variance law, and the method's own
+where `normalised` says so.
+
+The penalty that the paper describes is never added to the loss in its released code. So there are three variants:
+`l2` off as released, on as written, decoupled (AdamW's decay, of biases as well). It covers the kernels of encoder,
+decoder or both; the paper has the convolutions that change the size, of one or the other.
+
+B batch, C H W image, P pixels, D latent.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from trainables.families.gaussian import GaussianDecoderVAE, halving
+from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
+from trainables.losses import squared_norm
+from trainables.method import Loss, NonNegative, Optimiser, Player, PositiveInt, Stage
+from trainables.networks import Networks
+
+
+class TwoStageVAE(GaussianDecoderVAE):
+    class Hyper(GaussianDecoderVAE.Hyper):
+        second_width: PositiveInt  # of the three hidden layers of the second VAE, each way
+        second_share: Annotated[float, Field(gt=0, lt=1)]  # of the epochs
+        second_halve_every: NonNegative = 0.0  # share of the second stage's epochs
+        noise: bool  # whether GEN-2 adds the noise of the second decoder
+        normalised: bool = False
+        latent_scale: NonNegative = 0.0  # what the normalised latents are multiplied with; 0: by the variance law
+        l2: Literal["off", "on", "decoupled"] = "off"
+        l2_weight: NonNegative = 0.0
+        l2_of: Literal["both", "encoder", "decoder"] = "both"
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        super().build(nets)
+        h = self.hyper
+        second = LatentVAE(h.latent_dim, h.second_width, self.variance_of(h.latent_dim), h.noise)
+        rescaled = Rescaled(second.sample, h.latent_scale)
+        own = {"second_normalised": rescaled} if h.normalised else {}
+        others = {"second": second, "prior": self.densities["prior"], "second_normalised": rescaled}
+        self.densities = nn.ModuleDict(own | others)
+
+    @property
+    def penalised(self) -> dict[str, nn.Module]:
+        of = self.hyper.l2_of
+        return {name: getattr(self, name) for name in ("encoder", "decoder") if of in ("both", name)}
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        loss = super().loss(x)
+        if self.hyper.l2 != "on":
+            return loss
+        kernels = squared_norm(*(p for m in self.penalised.values() for p in m.parameters() if p.ndim > 1))  # ()
+        return Loss(loss.total + self.hyper.l2_weight * kernels, {**loss.terms, "kernels": kernels})
+
+    def second_loss(self, moments: Tensor) -> Loss:  # (B, 2, D)
+        return self.densities["second"].loss(drawn(moments))
+
+    def moments(self, images: Tensor) -> Tensor:
+        """What the second stage learns from, (N, 2, D); tells the normalisation what it shall restore."""
+        moments = posteriors(self, images)
+        self.densities["second_normalised"].law.copy_(law_of(moments))
+        return moments
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        h = self.hyper
+        second = min(round(h.second_share * epochs), epochs - 1)
+        first = epochs - second
+        own = self.optimiser(first)
+        decayed = Optimiser(h.learning_rate, "adamw", weight_decay=h.l2_weight, schedule=own.schedule)
+        kinds = {
+            name: decayed if h.l2 == "decoupled" and name in self.penalised else own for name in ("encoder", "decoder")
+        }
+        if kinds["encoder"] == kinds["decoder"]:
+            networks = (Player((self.encoder, self.decoder), self.loss, kinds["encoder"], "network"),)
+        else:
+            networks = tuple(Player((getattr(self, name),), self.loss, kind, name) for name, kind in kinds.items())
+        rate = Optimiser(h.learning_rate, schedule=halving(h.second_halve_every, second))
+        return (
+            self.variance.stage("first", first, networks, self.loss, "reconstruction", judged=second == 0),
+            self.densities["second"].stage(second, self.second_loss, rate, inputs=self.moments),
+        )
