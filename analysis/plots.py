@@ -27,6 +27,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from PIL import Image  # comes with matplotlib
 
+from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
+from analysis.confirm import HAND_TUNED, mean_words
 from analysis.load import Study, Sweep
 from analysis.names import (
     METHODS,
@@ -399,6 +401,149 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     _scale(ax.yaxis, curves["value"])
     _title(ax, f"{short_metric(metric)} by epoch")
     ax.set_xlabel("epoch", **_plain())
+    return figure
+
+
+def best_against_seconds(sweep: Sweep, dataset: str) -> Figure | None:
+    """The lowest distance found after so many seconds on a device, a step line per method.
+
+    The seconds of all trials count, whatever their end: a method that trains slowly or diverges pays for it here.
+    """
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        curve = best_by_seconds(sweep, study.name)
+        if len(curve):
+            lines[study.method] = curve.to_numpy(float)
+    return _step_lines(sweep, dataset, lines, "best {} so far ↓", "seconds on a device, all trials of the method")
+
+
+def expected_best_by_trials(sweep: Sweep, dataset: str) -> Figure | None:
+    """The expected lowest distance of k random trials, for each k; None unless the sweep drew its points at random."""
+    if not drawn_at_random(sweep):
+        return None
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        curve = expected_best(random_draws(sweep, study.name))
+        if len(curve):
+            lines[study.method] = np.column_stack([np.arange(1, len(curve) + 1), curve])
+    return _step_lines(sweep, dataset, lines, "expected best {} of k trials ↓", "k random trials", whole=True)
+
+
+def _step_lines(
+    sweep: Sweep, dataset: str, lines: dict[str, np.ndarray], title: str, x_label: str, *, whole: bool = False
+) -> Figure | None:
+    """A line per method through (x, distance), arrays of (N, 2)."""
+    if not lines:
+        return None
+    figure, top = _with_legend(sweep, list(lines), 200)
+    ax = _framed(figure, 44, top, WIDTH - 56, 200)
+    for method, line in lines.items():
+        colour, marker = method_style(method, sweep.methods)
+        ax.step(line[:, 0], line[:, 1], where="post", color=colour, lw=2)
+        ax.plot(*line[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+    everything = np.concatenate(list(lines.values()))
+    _scale(ax.xaxis, np.append(everything[:, 0], 0 if not whole else 1), log=False, whole=whole)
+    _scale(ax.yaxis, everything[:, 1])
+    _title(ax, title.format(short_metric(sweep.studies_of(dataset)[0].metric)))
+    ax.set_xlabel(x_label, **_plain())
+    return figure
+
+
+def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str] = ()) -> Figure | None:
+    """Each knob's share of what made a trial good, a bar each, the largest on top.
+
+    importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials.
+    """
+    rows = importances[importances["study"] == study.name].sort_values("importance", ascending=False)
+    if rows.empty:
+        return None
+    height = 34 * len(rows)
+    figure = _figure(28 + height + 8)
+    ax = _axes(figure, 12, 28, WIDTH - 24, height)
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
+    colour, _ = method_style(study.method, methods)
+    for y, row in enumerate(rows.itertuples()):
+        ax.text(0, y + 0.38, row.knob, **_plain(INK))
+        ax.text(1, y + 0.38, f"{100 * row.importance:.0f} %", ha="right", **_plain())
+        ax.barh([y + 0.66], [1], height=0.22, color=FAINT, lw=0)
+        ax.barh([y + 0.66], [row.importance], height=0.22, color=colour, lw=0)
+    first = rows.iloc[0]
+    _title(ax, f"importance at epoch {first['epoch']}, {first['trials']} trials")
+    return figure
+
+
+def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) -> Figure | None:
+    """Confirmed distances on the test split, a row per point: every seed a dot, mean and interval, × what the
+    search had said. Hollow is hand-tuned, filled is tuned.
+
+    points, table: what `confirm.points` and `confirm.confirmed` return.
+    """
+    rows = table[table["dataset"] == dataset]
+    rows = rows[rows["mean"].notna()]
+    if rows.empty:
+        return None
+    row_height, top, bottom = 40, 6, 40
+    height = top + row_height * len(rows) + bottom
+    figure = _figure(height)
+    ax = _axes(figure, 12, top, WIDTH - 24, height - top - bottom)
+    ax.set_ylim(len(rows), 0)
+    shown = points[(points["dataset"] == dataset) & points["value"].notna()]
+    _scale(ax.xaxis, [*shown["value"], *rows["searched"], *rows["low"], *rows["high"]], pad=0.05)
+    ax.spines[:].set_visible(False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0, pad=6)
+    low, high = ax.get_xlim()
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = method_style(row.method, table["method"])
+        line = y + 0.72
+        ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
+        name = f"{method_name(row.method)}, {'hand-tuned, kept' if row.role == 'both' else row.point}"
+        ax.text(
+            0,
+            y + 0.42,
+            name,
+            transform=ax.get_yaxis_transform(),
+            **(_bold() if row.role != HAND_TUNED else _plain(INK)),
+        )
+        ax.text(1, y + 0.42, mean_words(row), transform=ax.get_yaxis_transform(), ha="right", **_plain())
+        if math.isfinite(row.low):
+            ax.plot([row.low, row.high], [line, line], color=colour, lw=5, alpha=0.45, solid_capstyle="butt", zorder=2)
+        seeds = shown[(shown["study"] == row.study) & (shown["point"] == row.point)]["value"]
+        ax.plot(seeds, [line] * len(seeds), "o", ms=4, mfc=colour, mec="none", alpha=0.7, zorder=3, clip_on=False)
+        if math.isfinite(row.searched):
+            ax.plot(row.searched, line, "x", ms=6, mew=1.6, color=MUTED, zorder=3, clip_on=False)
+        hollow = row.role == HAND_TUNED
+        face, edge = (PAPER, INK) if hollow else (colour, PAPER)
+        ax.plot(row.mean, line, "o" if hollow else marker, ms=8.5, mfc=face, mec=edge, mew=1.4, zorder=4, clip_on=False)
+    note = ", log scale" if ax.get_xscale() == "log" else ""
+    metric = short_metric(rows["metric"].iloc[0])
+    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search said", **_plain(), labelpad=5)
+    return figure
+
+
+def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | None:
+    """Distance against reconstruction error and against training seconds; what is on the front in all four
+    objectives is solid, the rest pale. Hollow is hand-tuned.
+
+    front: what `fronts.front` returns.
+    """
+    rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
+    if rows.empty:
+        return None
+    figure, panels = _panels(2)
+    for ax, column, title in zip(panels, ("mse", "train_seconds"), ("mse", "training seconds"), strict=True):
+        for row in rows.itertuples():
+            colour, marker = method_style(row.method, sweep.methods)
+            x, strength = getattr(row, column), 1.0 if row.on_front else 0.3
+            hollow = row.point == HAND_TUNED
+            if math.isfinite(row.low):
+                ax.plot([x, x], [row.low, row.high], color=colour, lw=2, alpha=0.6 * strength, zorder=2)
+            face = {"mfc": PAPER if hollow else colour, "mec": colour, "mew": 1.6}
+            ax.plot(x, row.distance, marker, ms=7, alpha=strength, zorder=3, **face)
+        _scale(ax.xaxis, rows[column], most=4)
+        _title(ax, title)
+    _scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
     return figure
 
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,18 @@ from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
 from analysis import plots
+from analysis.budget import budgets, space_words
+from analysis.confirm import (
+    HAND_TUNED,
+    confirmation_of,
+    confirmed,
+    gap_words,
+    looks_words,
+    mean_words,
+    points,
+    verdict,
+)
+from analysis.fronts import front
 from analysis.load import Study, Sweep, read_sweep
 from analysis.names import (
     dataset_name,
@@ -45,7 +58,7 @@ from analysis.tables import (
     spaced,
 )
 
-REPORT = "report.html"
+REPORT, IMPORTANCES = "report.html", "importances.csv"
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
 LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
@@ -89,7 +102,8 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
     )
     board = leaderboard(sweep)
     broken: list[str] = []
-    datasets = [_dataset(sweep, board, dataset, broken) for dataset in sweep.datasets]
+    more = _More.of(sweep)
+    datasets = [_dataset(sweep, more, board, dataset, broken) for dataset in sweep.datasets]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -99,17 +113,39 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         script=Markup(script),
         script_digest=digest,
         headline=headline(board),
+        confirmed=_confirmed_words(more),
         facts=_facts(sweep),
-        warnings=_warnings(sweep) + broken,
+        warnings=_warnings(sweep) + _warnings_of_confirmation(more) + broken,
         datasets=datasets,
         metrics=[WHAT_A_METRIC_IS[m] for m in _metrics(sweep) if m in WHAT_A_METRIC_IS],
         trials=_trials(sweep, board),
         trial_count=len(sweep.trials),
-        recipe=_recipe(sweep),
+        recipe=_recipe(sweep, more),
         config=_flat(sweep.config),
         commands=_commands(sweep, board) if commands is None else commands,
         date=_date(sweep.meta["started"]),
     )
+
+
+@dataclass(frozen=True)
+class _More:
+    """What a sweep's folder holds besides its record, as far as it is there: a confirmation with its points and its
+    table, the importances of knobs, and the budgets."""
+
+    confirmation: Sweep | None
+    points: pd.DataFrame
+    confirmed: pd.DataFrame
+    importances: pd.DataFrame
+    budgets: pd.DataFrame
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> "_More":
+        confirmation = confirmation_of(sweep.folder)
+        trained = pd.DataFrame() if confirmation is None else points(confirmation)
+        table = pd.DataFrame(columns=["dataset", "mean"]) if trained.empty else confirmed(confirmation)
+        file = sweep.folder / IMPORTANCES
+        importances = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["study", "importance"])
+        return cls(None if trained.empty else confirmation, trained, table, importances, budgets(sweep))
 
 
 def data_uri(path: Path) -> str:
@@ -132,7 +168,7 @@ def data_uri(path: Path) -> str:
     return plots.png_uri(picture)
 
 
-def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str, broken: list[str]) -> dict:
+def _dataset(sweep: Sweep, more: _More, board: pd.DataFrame, dataset: str, broken: list[str]) -> dict:
     """All that the page shows of a data set; pictures that cannot be read are added to `broken`."""
     studies = sweep.studies_of(dataset)
     rows = [_row(sweep, row, broken) for row in board[board["dataset"] == dataset].itertuples()]
@@ -144,6 +180,19 @@ def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str, broken: list[str])
         (
             plots.best_so_far(sweep, dataset),
             "What each further trial brought; a flat line had nothing left to find.",
+        ),
+        (
+            plots.best_against_seconds(sweep, dataset),
+            "The same against seconds on a device: slow and diverging trials are paid for.",
+        ),
+        (
+            plots.expected_best_by_trials(sweep, dataset),
+            "What a random search of k trials may expect to find: the mean over all subsets of k, unbiased.",
+        ),
+        (
+            plots.pareto_front(front(sweep, more.confirmation, dataset), sweep, dataset),
+            "Solid: no other point is as good in distance, mse, training seconds and active dimensions at once. "
+            "Hollow is hand-tuned.",
         ),
         (
             plots.rate_distortion(sweep, dataset),
@@ -162,8 +211,10 @@ def _dataset(sweep: Sweep, board: pd.DataFrame, dataset: str, broken: list[str])
         "arrows": _svg(plots.arrows(board, dataset), f"Hand-tuned to tuned on {dataset_name(dataset)}"),
         "real": _grid(sweep.folder / "real" / f"{dataset}.png", broken),
         "rows": rows,
+        "confirmed": _confirmed(sweep, more, dataset),
+        "budgets": [_budget(sweep, row) for row in more.budgets[more.budgets["dataset"] == dataset].itertuples()],
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
-        "studies": [_study(sweep, sweep.studies[row["study"]], row) for row in rows],
+        "studies": [_study(sweep, more, sweep.studies[row["study"]], row) for row in rows],
     }
 
 
@@ -208,7 +259,47 @@ def _grid(path: Path, broken: list[str]) -> str:
         return ""
 
 
-def _study(sweep: Sweep, study: Study, row: dict) -> dict:
+def _confirmed(sweep: Sweep, more: _More, dataset: str) -> dict | None:
+    """The confirmation of a data set in words, with its picture; None if nothing of it came to its end."""
+    figure = None
+    if more.confirmation is not None:
+        figure = plots.confirmed_points(more.points, more.confirmed, dataset)
+    if figure is None:
+        return None
+    rows = [
+        {
+            "method": method_name(row.method),
+            "colour": plots.method_style(row.method, sweep.methods)[0],
+            "point": "hand-tuned, kept" if row.role == "both" else row.point,
+            "tuned": row.role != HAND_TUNED,
+            "mean": mean_words(row),
+            "seeds": f"{row.seeds}" + (f", {row.failed} failed" if row.failed else ""),
+            "searched": measured(row.searched),
+            "gap": gap_words(row),
+            "mse": measured(row.mse),
+            "active": measured(row.active_dims),
+            "seconds": measured(row.train_seconds),
+            "verdict": verdict(row),
+            "won": verdict(row) == "tuned is better",
+        }
+        for row in more.confirmed[more.confirmed["dataset"] == dataset].itertuples()
+    ]
+    return {"rows": rows, "picture": _svg(figure, f"Confirmed distances on {dataset_name(dataset)}")}
+
+
+def _budget(sweep: Sweep, row) -> dict:
+    return {
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "trials": row.trials,
+        "epochs": row.epochs,
+        "seconds": duration(row.device_seconds),
+        "diverged": "–" if math.isnan(row.divergence_rate) else f"{100 * row.divergence_rate:.0f} %",
+        "space": space_words(row),
+    }
+
+
+def _study(sweep: Sweep, more: _More, study: Study, row: dict) -> dict:
     best = sweep.best(study.name)
     pictures = [
         (
@@ -216,6 +307,10 @@ def _study(sweep: Sweep, study: Study, row: dict) -> dict:
             "A curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
         ),
         (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
+        (
+            plots.knob_importances(more.importances, study, sweep.methods),
+            "Which knobs set the best trials apart from the rest (PED-ANOVA), all judged at the same epoch.",
+        ),
         (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
     ]
     knobs = [
@@ -301,6 +396,28 @@ def _warnings(sweep: Sweep) -> list[str]:
     return warnings
 
 
+def _confirmed_words(more: _More) -> str:
+    """The result of a confirmation in a plain sentence or two, "" where there is none."""
+    if more.confirmation is None:
+        return ""
+    tuned = more.confirmed[more.confirmed["role"] == "tuned"]
+    said = [verdict(row) for row in tuned.itertuples()]
+    seeds = len(more.confirmation.meta["confirms"]["seeds"])
+    parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
+    kept = int((more.confirmed["role"] == "both").sum())
+    parts += [f"{kept} kept the hand-tuned point"] if kept else []
+    looks = looks_words(more.confirmation.folder.parent)
+    return f"On {seeds} fresh seeds and the test split, of tuned against hand-tuned: {', '.join(parts)}. {looks}."
+
+
+def _warnings_of_confirmation(more: _More) -> list[str]:
+    if more.confirmation is not None and more.confirmation.meta["outcome"] != "done":
+        return [
+            f"The confirmation is not finished ({more.confirmation.meta['outcome']}); it shows what came to an end."
+        ]
+    return []
+
+
 def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
     """Every trial in codes and numbers, for the script of the page; studies in the leaderboard's order."""
     studies = [sweep.studies[name] for name in board["study"]]
@@ -342,7 +459,7 @@ def _short(value):
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
+def _recipe(sweep: Sweep, more: _More) -> list[tuple[str, str]]:
     """What it takes to repeat the sweep, or to doubt it."""
     studies, meta = list(sweep.studies.values()), sweep.meta
     sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
@@ -357,7 +474,16 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
             for way in yardsticks(sweep, dataset, metric)
         ),
         ("selection", "lowest objective on the validation split among trials that used their whole budget"),
-        ("repeats", "one training run per point: small differences can be chance"),
+        ("repeats of the search", "one training run per point: small differences can be chance"),
+        *_confirmation_recipe(more),
+        (
+            "search space",
+            "; ".join(
+                f"{method_name(r.method)} on {dataset_name(r.dataset)}: {space_words(r)}"
+                for r in more.budgets.itertuples()
+            )
+            + "; bounds of every knob stand with its study",
+        ),
         (
             "budget",
             "; ".join(dict.fromkeys(f"{s.trials} trials of {s.epochs} epochs per study" for s in studies)),
@@ -378,6 +504,24 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ("code", str(meta["code"]) or "–"),
         ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
         ("started", _date(meta["started"])),
+    ]
+
+
+def _confirmation_recipe(more: _More) -> list[tuple[str, str]]:
+    if more.confirmation is None:
+        return [("test split", "not looked at")]
+    told = more.confirmation.meta["confirms"]
+    kinds = dict.fromkeys((study.dataset, study.metric) for study in more.confirmation.studies.values())
+    ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(more.confirmation, *kind)]
+    return [
+        ("test split", looks_words(more.confirmation.folder.parent)),
+        (
+            "confirmation",
+            f"hand-tuned point and best {told['top']} of each study, chosen on validation, trained with seeds "
+            f"{', '.join(map(str, told['seeds']))} (initialisation, order, drawn images) on train + validation images",
+        ),
+        ("intervals", "95 % percentile bootstrap of the mean over seeds; of few seeds they are too narrow"),
+        *((f"confirmed on {where}", way) for where, way in ways),
     ]
 
 

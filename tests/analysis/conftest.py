@@ -228,6 +228,47 @@ def _draw_pictures(folder: Path, studies: list[dict]) -> None:
             grid(folder / kind / told["study"] / "reconstructions.png", noise / 2, pairs=True)
 
 
+CONFIRMED = {  # study -> point -> the distance of each seed, None where the training diverged
+    "wae-digits": {"hand-tuned": [300.0, 310.0, 320.0], "tuned 1": [100.0, 110.0, 120.0]},
+    "vae-digits": {"hand-tuned": [150.0, 160.0, 140.0]},
+    "gae-digits": {"hand-tuned": [15.0, 14.0, 16.0], "tuned 1": [16.0, 13.0, None]},
+}
+SEARCH_SAID = {"wae-digits": [290.0, 80.0], "vae-digits": [148.0], "gae-digits": [13.5, 11.7]}
+
+
+def confirm_events(look: int = 1, finished: bool = True) -> list[dict]:
+    """The record of a confirmation of three studies with three seeds each."""
+    claims, studies, ran = {}, [], []
+    for study, told in CONFIRMED.items():
+        method = study.partition("-")[0]
+        claims[study] = [
+            {"point": point, "trial": f"{study}-000{i}", "value": SEARCH_SAID[study][i], "rank": rank}
+            for i, (point, rank) in enumerate(zip(told, [None, 1] if len(told) > 1 else [1], strict=True))
+        ]
+        studies.append({"study": study, "method": method, "dataset": "digits", "metric": "test/fcd", "trials": 6})
+        studies[-1] |= {"epochs": 9, "rungs": [], "hand_tuned": {}, "space": {}}
+        for seed in range(3):
+            for place, point in enumerate(told):
+                ran.append((study, seed * len(told) + place, seed + 1, told[point][seed]))
+    confirms = {"sweep": "s", "top": 1, "seeds": [1, 2, 3], "points": claims, "look": look}
+    events = [{"time": 0.0, "event": "sweep", "sweep": "c", "studies": studies, "confirms": confirms}]
+    for study, number, seed, value in ran:
+        name = f"{study}-{number:04d}"
+        events.append({"time": 1.0, "event": "start", "trial": name, "study": study, "number": number, "seed": seed})
+        events[-1] |= {"values": {}, "origin": "paper", "attempt": 1}
+        if value is not None:
+            metrics = {"test/fcd": value, "test/mse": 0.01, "time/train_seconds": 2.0}
+            events.append({"time": 2.0, "event": "report", "trial": name, "rows": [{"epoch": 9, "metrics": metrics}]})
+        state = "diverged" if value is None else "complete"
+        events.append({"time": 3.0, "event": "end", "trial": name, "state": state, "epoch": 9})
+    return events + [{"time": 4.0, "event": "finish", "outcome": "done"}] * finished
+
+
+@pytest.fixture(name="confirm_events", scope="session")
+def _confirm_events():
+    return confirm_events
+
+
 @pytest.fixture(name="write_sweep", scope="session")
 def _write_sweep():
     return write_sweep

@@ -17,43 +17,9 @@ from analysis.confirm import (
 )
 from analysis.load import read_sweep
 
-VALUES = {  # study -> point -> the distance of each seed, None where the training diverged
-    "wae-digits": {"hand-tuned": [300.0, 310.0, 320.0], "tuned 1": [100.0, 110.0, 120.0]},
-    "vae-digits": {"hand-tuned": [150.0, 160.0, 140.0]},
-    "gae-digits": {"hand-tuned": [15.0, 14.0, 16.0], "tuned 1": [16.0, 13.0, None]},
-}
-SEARCHED = {"wae-digits": [290.0, 80.0], "vae-digits": [148.0], "gae-digits": [13.5, 11.7]}
-
-
-def confirm_events(look: int = 1, finished: bool = True) -> list[dict]:
-    claims, studies, ran = {}, [], []
-    for study, told in VALUES.items():
-        method = study.partition("-")[0]
-        claims[study] = [
-            {"point": point, "trial": f"{study}-000{i}", "value": SEARCHED[study][i], "rank": rank}
-            for i, (point, rank) in enumerate(zip(told, [None, 1] if len(told) > 1 else [1], strict=True))
-        ]
-        studies.append({"study": study, "method": method, "dataset": "digits", "metric": "test/fcd", "trials": 6})
-        studies[-1] |= {"epochs": 9, "rungs": [], "hand_tuned": {}, "space": {}}
-        for seed in range(3):
-            for place, point in enumerate(told):
-                ran.append((study, seed * len(told) + place, seed + 1, told[point][seed]))
-    confirms = {"sweep": "s", "top": 1, "seeds": [1, 2, 3], "points": claims, "look": look}
-    events = [{"time": 0.0, "event": "sweep", "sweep": "c", "studies": studies, "confirms": confirms}]
-    for study, number, seed, value in ran:
-        name = f"{study}-{number:04d}"
-        events.append({"time": 1.0, "event": "start", "trial": name, "study": study, "number": number, "seed": seed})
-        events[-1] |= {"values": {}, "origin": "paper", "attempt": 1}
-        if value is not None:
-            metrics = {"test/fcd": value, "test/mse": 0.01, "time/train_seconds": 2.0}
-            events.append({"time": 2.0, "event": "report", "trial": name, "rows": [{"epoch": 9, "metrics": metrics}]})
-        state = "diverged" if value is None else "complete"
-        events.append({"time": 3.0, "event": "end", "trial": name, "state": state, "epoch": 9})
-    return events + [{"time": 4.0, "event": "finish", "outcome": "done"}] * finished
-
 
 @pytest.fixture
-def home(tmp_path, write_record):
+def home(tmp_path, write_record, confirm_events):
     write_record(tmp_path / "s" / "confirm", confirm_events())
     return tmp_path / "s"
 
@@ -110,7 +76,7 @@ def test_an_interval_is_that_of_many_means():
     assert interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
 
 
-def test_the_latest_look_is_shown_and_all_are_counted(home, write_record):
+def test_the_latest_look_is_shown_and_all_are_counted(home, write_record, confirm_events):
     assert looks_words(home) == "14 trained models were scored on the test split, once"
     write_record(home / "confirm-2", confirm_events(look=2))
     assert confirmation_of(home).name == "confirm-2"

@@ -9,6 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import plots
+from analysis.confirm import confirmed, points
+from analysis.fronts import front
 from analysis.load import read_sweep
 from analysis.names import METHODS
 from analysis.tables import leaderboard
@@ -210,3 +212,36 @@ def test_scales_survive_odd_values(values):
     plots._scale(ax.yaxis, values)
     low, high = ax.get_ylim()
     assert low < high
+
+
+def test_best_against_seconds_ends_where_all_seconds_are_spent(sweep):
+    ax = plots.best_against_seconds(sweep, "digits").axes[-1]
+    ends = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 7)
+    assert ends == pytest.approx(sorted(sweep.trials.groupby("study")["seconds"].sum()))
+
+
+def test_only_random_searches_have_an_expected_best(sweep):
+    assert plots.expected_best_by_trials(sweep, "digits") is None
+    drawn = replace(sweep, config=dict(sweep.config) | {"searcher": "random"})
+    assert "expected best fcd of k trials ↓" in texts(plots.expected_best_by_trials(drawn, "digits"))
+
+
+def test_what_is_dominated_is_pale(sweep):
+    table = front(sweep, None, "digits")
+    left = plots.pareto_front(table, sweep, "digits").axes[0]
+    strong = [line.get_alpha() for line in left.get_lines() if line.get_markersize() == 7]
+    assert strong == [1.0 if on else 0.3 for on in table["on_front"]]
+
+
+def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_events):
+    confirmation = read_sweep(write_record(tmp_path / "s" / "confirm", confirm_events()))
+    table = confirmed(confirmation)
+    figure = plots.confirmed_points(points(confirmation), table, "digits")
+    ax = figure.axes[0]
+    drawn = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 8.5)
+    assert drawn == pytest.approx(sorted(table["mean"]))
+    seeds = [line for line in ax.get_lines() if line.get_markersize() == 4]
+    assert sum(len(line.get_xdata()) for line in seeds) == 14
+    assert "WAE-MMD, tuned 1" in texts(figure) and "110 [100, 120]" in texts(figure)
+    nothing = table.assign(mean=np.nan)
+    assert plots.confirmed_points(points(confirmation), nothing, "digits") is None

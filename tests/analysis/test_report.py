@@ -181,3 +181,37 @@ def test_ten_thousand_trials_take_seconds(tmp_path, write_sweep):
     print(f"report of 10,000 trials: {seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
     assert seconds < 40
     assert path.stat().st_size < 10e6
+
+
+def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_sweep, write_record, confirm_events):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "wae", "gae"), datasets=("digits",), trials=3)
+    assert "Confirmed on fresh seeds" not in write_report(folder).read_text()
+    assert "not looked at" in write_report(folder).read_text()
+    write_record(folder / "confirm", confirm_events())
+    page = re.sub(r"\s+", " ", write_report(folder).read_text())
+    for words in (
+        "Confirmed on fresh seeds",
+        "On 3 fresh seeds and the test split, of tuned against hand-tuned: 1 too few seeds, 1 tuned is better, "
+        "1 kept the hand-tuned point. 14 trained models were scored on the test split, once.",
+        "110 [100, 120]",
+        "−30.0 (−27 %)",
+        "95 % percentile bootstrap",
+        "seeds 1, 2, 3",
+    ):
+        assert words in page, words
+    write_record(folder / "confirm", confirm_events(finished=False)[:-4])
+    assert "The confirmation is not finished (running)" in write_report(folder).read_text()
+
+
+def test_budgets_stand_beside_the_results(page):
+    words = re.sub(r"<[^>]*>|\s+", " ", page.split("Equal budgets")[1].split("Inside each study")[0])
+    assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
+
+
+def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
+    (folder / "importances.csv").write_text(
+        "study,knob,importance,epoch,trials\nvae-digits,latent_dim,0.75,3,24\nvae-digits,learning_rate,0.25,3,24\n"
+    )
+    page = write_report(folder).read_text()
+    assert "importance at epoch 3, 24 trials" in page and "75 %" in page
