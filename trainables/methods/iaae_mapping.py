@@ -1,8 +1,9 @@
 """latent-mapping-IAAE: AAE whose decoder begins with `depth` more layers, linear and LeakyReLU(0.2) (AAE paper;
 methods.md 4.2).
 
-    x_hat = f(m(z)): the mapping m belongs to the decoder, in training and in sampling; the critic judges z before it.
-    depth = 0 is AAE.
+    x_hat = f(m(z))
+
+The mapping m belongs to the decoder, in training and in sampling; the critic judges z before it. depth = 0 is AAE.
 """
 
 from itertools import pairwise

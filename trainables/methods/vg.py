@@ -1,7 +1,7 @@
 """VG: an MLP VAE with a critic of its reconstructions, without BatchNorm (VG paper, Tables 1, 2; methods.md 5.1).
 
-vae:     BCE(x, x_hat) + beta KL(q(z|x) || N(0, I)) - a log D(x_hat)
-critic:  -log D(x) - log(1 - D(x_hat))
+    vae:     BCE(x, x_hat) + beta KL(q(z|x) || N(0, I)) - a log D(x_hat)
+    critic:  -log D(x) - log(1 - D(x_hat))
 """
 
 from trainables.families.vg import MLPVAEGAN

@@ -1,6 +1,9 @@
 """VG with BatchNorm in front of every ReLU and, as printed, on mean and log-variance (VG paper, Tables 1, 2;
 methods.md 5.1).
 
+    vae:     BCE(x, x_hat) + beta KL(q(z|x) || N(0, I)) - a log D(x_hat)
+    critic:  -log D(x) - log(1 - D(x_hat))
+
 BatchNorm on the encoder's 2d outputs makes E[mean] and E[log sigma^2] over the data learned constants.
 """
 

@@ -1,5 +1,8 @@
 """Denoising VG with BatchNorm: the noise of `vg_denoise`, the layers of `vg_bn` (VG paper, Tables 3, 4;
 methods.md 5.2).
+
+    vae:     BCE(x, x_hat) + beta KL(q(z|x') || N(0, I)) - a log D(x_hat),   z ~ q(z|x')
+    critic:  -log D(x) - log(1 - D(x_hat))
 """
 
 from typing import Literal
