@@ -177,6 +177,9 @@ class Trials:
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> its entry in that event
     trials: dict[str, Trial] = field(default_factory=dict)
     outcome: str | None = None  # of the latest finish, None while the sweep runs
+    ended: int = 0  # how many trials do not run
+    _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
+    _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
 
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> "Trials":
@@ -205,23 +208,28 @@ class Trials:
             trial.stalled += event["state"] == "preempted"
         elif kind == "end":
             trial = self._of(event)
+            self.ended += trial.state == "running"
             trial.state, trial.ended = event["state"], event["time"]
             trial.reason, trial.worker = event.get("reason"), event.get("worker")
             trial.end_epoch = event.get("epoch") or 0
             trial.stalled = 0
             if trial.state in SETBACKS:
                 trial.setbacks[trial.state] += 1
+            self._leaders |= _lead([self._leaders.get(trial.study), trial])
         elif kind == "finish":
             self.outcome = event["outcome"]
 
     def of(self, study: str) -> list[Trial]:
         """The trials of one study, by number."""
-        return sorted((t for t in self.trials.values() if t.study == study), key=lambda trial: trial.number)
+        return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
+
+    def first(self, study: str) -> Trial | None:
+        """The trial of a study's hand-tuned point, None before its start."""
+        return self._numbered.get(study, {}).get(0)
 
     def best(self, study: str) -> Trial | None:
         """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
-        complete = [t for t in self.of(study) if t.state == "complete" and t.value is not None]
-        return min(complete, key=lambda trial: trial.value, default=None)
+        return self._leaders.get(study)
 
     def _start(self, event: Event) -> None:
         name, study = event["trial"], event["study"]
@@ -229,9 +237,13 @@ class Trials:
             raise ValueError(f"{name}: starts in {study!r}, which no sweep event lists; repair the record")
         if name in self.trials:
             trial = self.trials[name]
+            self.ended -= trial.state != "running"
             trial.attempt, trial.state = event["attempt"], "running"
             trial.ended = trial.reason = trial.worker = None
             trial.end_epoch = 0
+            if self._leaders.get(study) is trial:
+                del self._leaders[study]
+                self._leaders |= _lead(self.of(study))
             return
         self.trials[name] = Trial(
             name,
@@ -244,8 +256,16 @@ class Trials:
             event["attempt"],
             started=event["time"],
         )
+        self._numbered.setdefault(study, {})[event["number"]] = self.trials[name]
 
     def _of(self, event: Event) -> Trial:
         if event["trial"] not in self.trials:
             raise ValueError(f"{event['trial']}: {event['event']} event before its start; repair the record")
         return self.trials[event["trial"]]
+
+
+def _lead(trials: Iterable[Trial | None]) -> dict[str, Trial]:
+    """The best of some trials of one study, under its name; empty if none of them is complete with a value."""
+    complete = [trial for trial in trials if trial and trial.state == "complete" and trial.value is not None]
+    best = min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+    return {best.study: best} if best else {}

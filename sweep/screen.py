@@ -72,7 +72,7 @@ class Screen:
         return (_number(best.value) if best else ""), shown
 
     def _headline(self) -> str:
-        ended = sum(trial.state != "running" for trial in self.trials.trials.values())
+        ended = self.trials.ended
         total = sum(study.spec.trials for study in self.plan.studies)
         passed = duration(time.monotonic() - self.started)
         return f"{self.folder.name}: {ended} of {total} trials, {passed}, {self._left()}"
@@ -94,7 +94,7 @@ class Screen:
         return sum(trial.epoch for trial in self.trials.trials.values())
 
     def _line(self, trial: Trial) -> str:
-        ended = sum(other.state != "running" for other in self.trials.trials.values())
+        ended = self.trials.ended
         total = sum(study.spec.trials for study in self.plan.studies)
         value = f"{self.plan.config.metric} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)

@@ -49,4 +49,4 @@ def load_winner(folder: str | Path, method: str, dataset: str | None = None, dev
 
 def hand_tuned(trials: Trials, study: str) -> Trial | None:
     """The trial of the paper's own setting."""
-    return next((trial for trial in trials.of(study) if trial.number == 0), None)
+    return trials.first(study)

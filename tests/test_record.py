@@ -263,6 +263,18 @@ def test_setbacks_are_counted_apart_and_getting_further_ends_a_stall():
     assert trial.setbacks["failed"] == 1 and "complete" not in trial.setbacks
 
 
+def test_what_runs_again_neither_counts_as_ended_nor_leads():
+    events = [SWEEP]
+    for number, value in ((0, 5.0), (1, 4.0)):
+        events += [start(number), report(number, (9, {"valid/fcd": value})), end(number)]
+    trials = Trials.from_events(events)
+    assert (trials.ended, trials.best("vae-mnist").number) == (2, 1)
+    trials.tell(start(1, attempt=2))
+    assert (trials.ended, trials.best("vae-mnist").number) == (1, 0)
+    trials.tell(end(1))
+    assert (trials.ended, trials.best("vae-mnist").number) == (2, 1)
+
+
 def test_the_best_is_the_lowest_complete_one():
     events = [SWEEP]
     for number, (value, state) in enumerate(
