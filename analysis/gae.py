@@ -11,8 +11,10 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from analysis.load import Study, Sweep, read_published, read_vectors
+from analysis.names import measured, readable, short_knob
 
 METHODS = {
     "VAE": "vae",
@@ -196,6 +198,35 @@ def figure4(toy: Sweep) -> Figure:
             ax.tick_params(labelsize=7)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
+
+
+def sample_grids(sweep: Sweep, dataset: str) -> Figure:
+    """The samples of each hand-tuned point on a data set, its first seed, whatever became of it; a panel each."""
+    shown = []
+    for study in sweep.studies_of(dataset):
+        trials = sweep.trials_of(study.name).sort_values("number")
+        trials = trials[(trials["origin"] == "paper") & (trials["seed"] == trials["seed"].min())]
+        shown += [(study, trial) for _, trial in trials.iterrows()]
+    columns = 5
+    rows = math.ceil(len(shown) / columns)
+    figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in panels:
+        ax.axis("off")
+    for ax, (study, trial) in zip(panels, shown, strict=False):
+        told = measured(trial["value"]) if trial["state"] == "complete" else trial["state"]
+        ax.set_title(f"{_printed_name(study.method)} · {told}\n{_departs(study, trial)}", fontsize=8)
+        picture = sweep.folder / "trials" / trial["trial"] / "samples.png"
+        if picture.exists():
+            ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
+    return figure
+
+
+def _departs(study: Study, trial: pd.Series) -> str:
+    """In what a further hand-tuned point differs from the first: `beta = 0.1`."""
+    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
+    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
+    return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
 
 
 def kl_walk(walk: Sweep) -> Figure:

@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 from scipy.stats import spearmanr
 
 from analysis import gae
@@ -30,13 +31,14 @@ def grid(tmp_path, write_record):
             space = {knob: {"value": value} for knob, value in values.items()}
             studies.setdefault(study, about | {"hand_tuned": values, "space": space})
             studies[study]["trials"] = sum(f"{t[0]}-{t[1]}" == study for t in trials)
-        for method, dataset, values, origin, state, metrics in trials:
+        for place, (method, dataset, values, origin, state, metrics) in enumerate(trials):
+            seed = sum(earlier[:3] == (method, dataset, values) for earlier in trials[:place])
             study = f"{method}-{dataset}"
             number = numbers[study] = numbers.get(study, -1) + 1
             trial = f"{study}-{number:04d}"
             row = {"epoch": 30, "stage": "train", "metrics": metrics, "vectors": vectors or {}}
             events += [
-                {"event": "start", "trial": trial, "study": study, "number": number, "values": values, "seed": number}
+                {"event": "start", "trial": trial, "study": study, "number": number, "values": values, "seed": seed}
                 | {"origin": origin, "attempt": 1},
                 {"event": "report", "trial": trial, "rows": [row]},
                 {"event": "end", "trial": trial, "state": state, "epoch": 30, "reason": ""},
@@ -158,6 +160,24 @@ def test_figure_4_has_a_panel_for_each_trial_with_what_it_drew(toy):
         ("point", "sample", "reconstruction")
     }
     assert panels[3].get_title() == "GAE, seed 0\nerror 0.010"
+
+
+def test_samples_have_a_panel_for_each_hand_tuned_point_also_where_it_failed(grid):
+    sweep = grid(
+        [
+            point("info_vae", "mnist", 90.0, kernel="imq"),
+            point("info_vae", "mnist", 30.0, kernel="rbf", state="diverged"),
+            point("gae", "mnist", 20.0),
+            point("gae", "mnist", 5.0, origin="search"),
+        ]
+    )
+    for trial, grey in (("info_vae-mnist-0000", 0), ("gae-mnist-0000", 255)):
+        (sweep.folder / "trials" / trial).mkdir(parents=True)
+        Image.new("L", (4, 4), grey).save(sweep.folder / "trials" / trial / "samples.png")
+    panels = gae.sample_grids(sweep, "mnist").axes
+    titles = ["InfoVAE · 90.0\n", "InfoVAE · diverged\nkernel = rbf", "GAE · 20.0\n", "", ""]
+    assert [panel.get_title() for panel in panels] == titles
+    assert [len(panel.images) for panel in panels] == [1, 0, 1, 0, 0]
 
 
 def walked(grid, *pairs: tuple[float, float]) -> Sweep:
