@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,3 +20,11 @@ def one_thread():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """Where the real data is laid out."""
+    if not (root := os.environ.get("SWEEP_TEST_DATA")):
+        pytest.skip("needs the real data: set SWEEP_TEST_DATA to a data root")
+    return Path(root)

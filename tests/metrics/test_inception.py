@@ -4,10 +4,10 @@ from unittest.mock import patch
 from urllib.error import URLError
 
 import pytest
+import seeded_inception
 import torch
 from pytorch_fid import fid_score
 from pytorch_fid import inception as library
-from torchvision.models import Inception3
 from torchvision.utils import save_image
 
 from trainables.metrics import Moments, frechet_distance
@@ -16,19 +16,7 @@ from trainables.metrics.inception import WEIGHTS, inception
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file with the network's names and shapes, and random values that keep its activations alive."""
-    with (
-        patch.object(library, "load_state_dict_from_url", lambda *_, **__: {}),
-        patch.object(Inception3, "load_state_dict", lambda *_: None),
-    ):
-        network = library.fid_inception_v3()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            torch.nn.init.kaiming_normal_(parameter, generator=generator)
-    path = tmp_path_factory.mktemp("weights") / WEIGHTS
-    torch.save(network.state_dict(), path)
-    return path
+    return seeded_inception.write(tmp_path_factory.mktemp("weights") / WEIGHTS)
 
 
 def blobs(n, channels, generator, sharpness):
