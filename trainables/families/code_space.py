@@ -1,0 +1,143 @@
+"""VAEs over the codes of a plain autoencoder, judged in pixels: the Regularization paper's Tables 3 and 4.
+
+    stage 1:  |x - g'(g(x))|^2                          an autoencoder of no penalty, frozen from then on
+    stage 2:  SSE(x, g'(f(z))) / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|g(x)) || N(0, I))
+
+The small VAE of stage 2 sees codes, standardised per dimension, and is measured in pixels through the frozen decoder
+g' (methods.md 6.5); with `error_in` = "codes", a much cheaper variant and not the paper's, by its error there.
+
+B batch, C H W image, P pixels, D latent, E code (d~ in the paper).
+"""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from trainables.families.gaussian import DecoderVariance
+from trainables.losses import kl_to_standard_normal, squared_error
+from trainables.method import (
+    ENCODE_BATCH,
+    Loss,
+    Method,
+    NonNegative,
+    Optimiser,
+    Player,
+    Positive,
+    PositiveInt,
+    Posterior,
+    Stage,
+    as_images,
+)
+from trainables.networks import Networks
+
+
+class PixelAutoencoder(nn.Module):
+    """Images to standardised codes and back: (B, C, H, W) -> (B, E) -> (B, C, H, W) in [0, 1]."""
+
+    def __init__(self, nets: Networks, code_dim: int):
+        super().__init__()
+        self.encoder, self.decoder = nets.encoder(code_dim), nets.decoder(code_dim)
+        self.register_buffer("mean", torch.zeros(code_dim))  # (E,) of the encoder's output, once it is trained
+        self.register_buffer("std", torch.ones(code_dim))  # (E,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (self.encoder(x) - self.mean) / self.std
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.decoder(code * self.std + self.mean).sigmoid()
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Measures the codes of a whole data set, uint8 (N, C, H, W); a dimension that is dead keeps its scale."""
+        raw = torch.cat([self.encoder(as_images(batch)) for batch in images.split(ENCODE_BATCH)])  # (N, E)
+        if not raw.isfinite().all():
+            raise FloatingPointError("codes are not finite")
+        self.mean.copy_(raw.mean(0))
+        self.std.copy_(raw.std(0).where(raw.std(0) > 1e-6, 1.0))
+
+
+class CodeSpaceMethod(Method):
+    """The first stage, and the way from images to latents and back that all systems of this structure share."""
+
+    class Hyper(Method.Hyper):
+        code_dim: PositiveInt  # d~
+        latent_network: str  # of the small network on codes, a kind for points
+        pretrain_share: Annotated[float, Field(gt=0, lt=1)]  # of the epochs, for the autoencoder
+
+    hyper: Hyper
+    head = 1  # numbers that the small encoder gives for each latent
+
+    def build(self, nets: Networks) -> None:
+        h = self.hyper
+        self.autoencoder = PixelAutoencoder(nets, h.code_dim)
+        small = Networks((h.code_dim,), h.latent_network)
+        self.encoder, self.decoder = small.encoder(self.head * h.latent_dim), small.decoder(h.latent_dim)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.decoder(z))
+
+    def frozen_code(self, x: Tensor) -> Tensor:
+        """g(x) in eval mode, whatever the mode of the rest, without gradients: (B, C, H, W) -> (B, E)."""
+        self.autoencoder.eval()
+        with torch.no_grad():
+            return self.autoencoder.encode(x)
+
+    def autoencoding_loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        sse = squared_error(self.autoencoder.decode(self.autoencoder.encode(x)), x)  # ()
+        return Loss(sse, {"reconstruction": sse})
+
+    def pretraining(self, epochs: int) -> Stage:
+        networks = (self.autoencoder.encoder, self.autoencoder.decoder)
+        player = Player(networks, self.autoencoding_loss, Optimiser(self.hyper.learning_rate), "autoencoder")
+        return Stage("autoencoder", epochs, (player,), judged=False)
+
+    def shares(self, epochs: int, later: float = 0.0) -> tuple[int, int, int]:
+        """Epochs of the autoencoder, of the small network (one at least), and of a stage that takes `later`."""
+        first = min(round(self.hyper.pretrain_share * epochs), epochs - 1)
+        third = min(round(later * epochs), epochs - first - 1)
+        return first, epochs - first - third, third
+
+
+class CodeSpaceVAE(CodeSpaceMethod):
+    """Stages 1 and 2."""
+
+    class Hyper(CodeSpaceMethod.Hyper):
+        kl_weight: NonNegative = 1.0
+        gamma: Positive = 1.0  # at first; it is learned
+        gamma_rate: Positive = 1.0  # learning rate of gamma over that of the networks
+        error_in: Literal["pixels", "codes"] = "pixels"
+
+    hyper: Hyper
+    head = 2
+
+    def build(self, nets: Networks) -> None:
+        super().build(nets)
+        h = self.hyper
+        measured = math.prod(self.shape) if h.error_in == "pixels" else h.code_dim
+        self.variance = DecoderVariance(measured, "learned", h.gamma, h.gamma_rate)
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(self.autoencoder.encode(x)))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        code = self.frozen_code(x)  # (B, E)
+        q = Posterior.from_head(self.encoder(code))
+        z = q.draw()  # (B, D)
+        in_pixels = self.hyper.error_in == "pixels"
+        sse = squared_error(self.decode(z), x) if in_pixels else squared_error(self.decoder(z), code)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        total = self.variance.nll(sse) + self.hyper.kl_weight * kl
+        return Loss(total, {"reconstruction": sse, "kl": kl, "gamma": self.variance.value, "clamped": q.clamped})
+
+    def small_stage(self, epochs: int, judged: bool = True) -> Stage:
+        network = Player((self.encoder, self.decoder), self.loss, Optimiser(self.hyper.learning_rate), "network")
+        prepare = self.autoencoder.standardise
+        return self.variance.stage(
+            "vae", epochs, (network,), self.loss, "reconstruction", prepare=prepare, judged=judged
+        )
+
+    def decoder_variance(self) -> float | None:
+        return self.variance.value.item() if self.hyper.error_in == "pixels" else None

@@ -1,0 +1,53 @@
+"""VAE+: an autoencoder, a small VAE over its codes, and a second VAE over the latents of that (Regularization, row
+"VAE+" of Tables 3 and 4; methods.md 6.6). The first two stages: `families.code_space`; the third:
+`families.second_stage`.
+
+Sampling: u ~ N(0, I) -> z -> g'(f(z)), density "second", the method's own; "prior" is the row "VAE". Reconstruction
+does not pass through the second VAE.
+
+B batch, D latent, N images.
+"""
+
+from torch import Tensor, nn
+
+from trainables.families.code_space import CodeSpaceVAE
+from trainables.families.gaussian import DecoderVariance
+from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
+from trainables.method import Loss, NonNegative, Optimiser, PositiveInt, Stage
+from trainables.networks import Networks
+
+
+class VAEPlus(CodeSpaceVAE):
+    class Hyper(CodeSpaceVAE.Hyper):
+        second_width: PositiveInt  # of the three hidden layers of the second VAE, each way
+        second_share: NonNegative  # of the epochs
+        noise: bool = True  # whether a sample gets the noise of the second decoder
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        super().build(nets)
+        h = self.hyper
+        variance = DecoderVariance(h.latent_dim, "learned", h.gamma, h.gamma_rate)
+        second = LatentVAE(h.latent_dim, h.second_width, variance, h.noise)
+        self.densities = nn.ModuleDict(
+            {"second": second, "prior": self.densities["prior"], "second_normalised": Rescaled(second.sample)}
+        )
+
+    def second_loss(self, moments: Tensor) -> Loss:  # (B, 2, D)
+        return self.densities["second"].loss(drawn(moments))
+
+    def moments(self, images: Tensor) -> Tensor:
+        """What the third stage learns from, (N, 2, D); tells the normalisation what it shall restore."""
+        moments = posteriors(self, images)
+        self.densities["second_normalised"].law.copy_(law_of(moments))
+        return moments
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        first, small, third = self.shares(epochs, self.hyper.second_share)
+        rate = Optimiser(self.hyper.learning_rate)
+        return (
+            self.pretraining(first),
+            self.small_stage(small, judged=third == 0),
+            self.densities["second"].stage(third, self.second_loss, rate, inputs=self.moments),
+        )
