@@ -19,6 +19,7 @@ from trainables.losses import kl_to_standard_normal, squared_error
 from trainables.method import ENCODE_BATCH, Loss, Method, Optimiser, Player, Posterior, Stage, as_images
 
 LAYERS = 3
+STEPS, BATCH, RATE = 3000, 100, 1e-3  # of a fit ex post: ours
 SCALED_BY = 10_000  # latents whose spread is measured for a normalisation, as many as a table's distance takes
 
 
@@ -36,7 +37,7 @@ class Beside(nn.Module):
 
 
 class LatentVAE(Density):
-    """A VAE over z, learned with a stage of its own, or ex post by `fit`.
+    """A VAE over z, learned in a stage of its own; or, by `fit`, behind any encoder whose codes are at hand.
 
     width: of its three hidden layers each way. noise: whether a sample gets the decoder's noise, of variance
     gamma_z: the original code adds it, that of the Balancing paper does not.
@@ -53,6 +54,22 @@ class LatentVAE(Density):
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         terms = {"second_reconstruction": sse, "second_kl": kl, "second_gamma": self.variance.value}
         return Loss(self.variance.nll(sse) + self.kl_weight * kl, terms)
+
+    @torch.enable_grad()
+    def fit(self, codes: Tensor, seed: int) -> None:
+        """Goes on learning from codes (N, D), by steps of Adam; raises FloatingPointError where they are not finite."""
+        if not codes.isfinite().all():
+            raise FloatingPointError("codes are not finite")
+        chance = torch.Generator(codes.device).manual_seed(seed)
+        optimiser = torch.optim.Adam(self.parameters(), RATE)
+        for _ in range(STEPS):
+            some = torch.randint(len(codes), (BATCH,), generator=chance, device=codes.device)
+            loss = self.loss(codes[some])
+            optimiser.zero_grad()
+            loss.total.backward()
+            optimiser.step()
+            if self.variance.rule == "computed":
+                self.variance.follow(loss.terms["second_reconstruction"].detach())
 
     def sample(self, n: int) -> Tensor:
         z = self.decoder(torch.randn(n, self.dim, device=self.encoder.head.weight.device))  # (n, D)

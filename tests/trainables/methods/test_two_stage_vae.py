@@ -106,6 +106,22 @@ def test_noise_of_the_second_decoder():
     assert noisy.sample(5000).std().item() == pytest.approx(2.0, rel=0.05)
 
 
+def test_it_can_be_fitted_to_the_codes_of_any_encoder(monkeypatch):
+    """A ring, which neither a Gaussian nor its own prior resembles."""
+    monkeypatch.setattr("trainables.families.second_stage.STEPS", 400)
+    angle = 2 * math.pi * torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    ring = 2 * torch.stack([angle.cos(), angle.sin()], 1)
+    torch.manual_seed(0)
+    second = LatentVAE(2, 32, DecoderVariance(2, "learned", 0.1))
+    with torch.no_grad():  # as an evaluation calls it
+        before = (second.sample(1000).norm(dim=1) - 2).abs().mean()
+        second.fit(ring, seed=0)
+        after = (second.sample(1000).norm(dim=1) - 2).abs().mean()
+    assert after < 0.5 * before and after < 0.6
+    with pytest.raises(FloatingPointError, match="codes are not finite"):
+        second.fit(ring.log(), seed=0)
+
+
 def test_own_samplers():
     assert next(iter(training().method.densities)) == "second"
     assert next(iter(training(normalised=True).method.densities)) == "second_normalised"
