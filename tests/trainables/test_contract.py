@@ -48,7 +48,7 @@ def no_inception(monkeypatch):
     """Early features of the FID's network, as the weights are not always at hand: a few random ones in their place."""
     filters = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     made_up = lambda x: conv2d(x.expand(-1, 3, -1, -1), filters.to(x.device)).relu().mean((2, 3))  # noqa: E731
-    monkeypatch.setattr("trainables.methods.iaae_feature.early_features", lambda device: made_up)
+    monkeypatch.setattr("trainables.methods.iaae_feature.early", lambda device: made_up)
 
 
 def arguments(name: str) -> dict:

@@ -1,0 +1,69 @@
+"""GECO: the smallest KL that a tolerated error allows (Rezende and Viola, 2018; methods.md 3.7).
+
+    min KL(q(z|x) || N(0, I))  subject to  E[C] <= 0,   C = SSE - tau^2 P
+    loss:  KL + lambda C;  after each step  C_ma <- a C_ma + (1 - a) C,  lambda <- lambda exp(eta C_ma / P)
+
+lambda is held in [1e-4, 1e6]; the gradient takes the batch's C. tau is a root-mean-square error per pixel on [0, 1].
+At a fixed lambda this is a Gaussian decoder of variance 1 / (2 lambda), which is reported as its gamma.
+
+B batch, C H W image, P pixels.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainables.families.gaussian import Decay, halving
+from trainables.losses import kl_to_standard_normal, squared_error
+from trainables.method import Loss, Method, NonNegative, Optimiser, Player, Positive, Posterior, Stage
+from trainables.networks import Networks
+
+LEAST, MOST = 1e-4, 1e6
+
+
+class GECO(Method):
+    class Hyper(Method.Hyper):
+        tau: Positive
+        eta: Positive  # how fast the multiplier answers
+        decay: Decay = 0.99  # a
+        halve_every: NonNegative = 0.0  # share of the epochs after which the rate halves; 0 is never
+
+    hyper: Hyper
+
+    def build(self, nets: Networks) -> None:
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+        self.pixels = math.prod(self.shape)
+        self.register_buffer("multiplier", torch.ones(()))
+        self.register_buffer("constraint", torch.zeros(()))  # C_ma
+        self.register_buffer("begun", torch.zeros(()))  # C_ma starts from the first C
+
+    def encode(self, x: Tensor) -> Posterior:
+        return Posterior.from_head(self.encoder(x))
+
+    def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
+        q = self.encode(x)
+        sse = squared_error(self.decode(q.draw()), x)  # ()
+        kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
+        constraint = sse - self.hyper.tau**2 * self.pixels  # ()
+        multiplier = self.multiplier.clone()  # () as it is now: `follow` moves it in place before it is logged
+        terms = {"reconstruction": sse, "kl": kl, "multiplier": multiplier, "clamped": q.clamped}
+        return Loss(kl + multiplier * constraint, terms)
+
+    def follow(self, loss: Loss) -> None:
+        """Moves the multiplier by the step just done, unless its error was no number."""
+        now = loss.terms["reconstruction"] - self.hyper.tau**2 * self.pixels  # ()
+        a = self.hyper.decay * self.begun  # 0 at the first step
+        mean = torch.where(now.isfinite(), a * self.constraint + (1 - a) * now, self.constraint)
+        self.begun.copy_(torch.where(now.isfinite(), 1.0, self.begun))
+        self.constraint.copy_(mean)
+        self.multiplier.mul_((self.hyper.eta * mean / self.pixels).exp()).clamp_(LEAST, MOST)
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        optimiser = Optimiser(self.hyper.learning_rate, schedule=halving(self.hyper.halve_every, epochs))
+        player = Player((self.encoder, self.decoder), self.loss, optimiser, after=self.follow)
+        return (Stage(epochs=epochs, players=(player,)),)
+
+    def decoder_variance(self) -> float:
+        return 0.5 / self.multiplier.item()
