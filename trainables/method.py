@@ -2,7 +2,7 @@
 
 A method only describes; `trainables.fit` is the one loop that trains every method, so that in a comparison the
 loop is never what differs. There is no inheritance between methods: shared maths lives in `losses`, `networks`
-and `densities`.
+and `densities`, and what the systems of one paper have in common in `families`.
 
 B batch, C H W image, D latent, N images.
 """
