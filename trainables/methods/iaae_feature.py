@@ -16,14 +16,20 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables.families.aae import AdversarialAutoencoder
 from trainables.losses import absolute_error
 from trainables.method import Loss
-from trainables.metrics.inception import early_features
 from trainables.networks import Networks
+
+
+def early(device: torch.device | str) -> nn.Module:
+    """The FID's network up to its third convolution. Raises ValueError where its weights cannot be had."""
+    from trainables.metrics.inception import early_features  # takes seconds to import, and this reading alone needs it
+
+    return early_features(device)
 
 
 class FeatureIAAE(AdversarialAutoencoder):
@@ -36,12 +42,12 @@ class FeatureIAAE(AdversarialAutoencoder):
     def build(self, nets: Networks) -> None:
         super().build(nets)
         if self.hyper.features == "inception":
-            early_features("cpu")  # missing weights are told before anything is trained
+            early("cpu")  # missing weights are told before anything is trained
 
     def phi(self, images: Tensor) -> Tensor:
         """Features of images, (B, C, H, W) -> (B, F)."""
         if self.hyper.features == "inception":
-            return early_features(images.device)(images)
+            return early(images.device)(images)
         buffers = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}  # these may move
         return functional_call(self.encoder, buffers, (2 * images - 1,)).chunk(2, dim=1)[0]
 

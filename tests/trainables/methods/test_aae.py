@@ -234,7 +234,7 @@ def test_features_of_reconstructions_leave_the_running_statistics_alone(x):
 
 def test_inception_features_pair_an_image_with_its_own(x, monkeypatch):
     chosen = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)).double()
-    monkeypatch.setattr("trainables.methods.iaae_feature.early_features", lambda _: lambda a: a.flatten(1) @ chosen)
+    monkeypatch.setattr("trainables.methods.iaae_feature.early", lambda _: lambda a: a.flatten(1) @ chosen)
     method = made("iaae_feature", features="inception", feature_weight=0.25)
     got = seeded(method.autoencoder_loss, x)
     torch.manual_seed(2)
