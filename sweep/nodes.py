@@ -10,7 +10,7 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-SECONDS_TO_ANSWER = 90  # a node may have to start a Python process and import torch first
+SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch first
 
 
 @dataclass(frozen=True)

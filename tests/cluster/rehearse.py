@@ -1,0 +1,173 @@
+"""A sweep on a cluster, for real: `ray up`, `ray submit`, a worker lost on the way, `ray down`.
+
+    sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable]
+
+A laptop, a head and two workers, each with its own address, processes and disk, made of namespaces on this machine
+(Linux; Debian's iproute2, openssh-server, rsync and curl); cluster.local.yaml as it stands but for addresses and pip.
+Some minutes. Nothing listens outside the namespaces, and nothing stays behind.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from machines import REPOSITORY, SSHD, USER, Machine, switch_on
+
+TRIALS = 6
+CPUS = 2  # that a worker says it has
+FLAGS = [
+    "--address", "auto", "--out", "/shared/sweeps", "--data-root", "/shared/data", "--name", "rehearsal",
+    "--tracking-uri", "http://127.0.0.1:5000", "--methods", "vae", "--trials", TRIALS, "--epochs", 300,
+    "--first-rung", 100, "--set", "network=mlp_8", "latent_dim=2", "--samples", 100, "--concurrent", 2 * CPUS,
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lose", choices=["nobody", "power", "cable"], default="power", help="of a worker, midway")
+    flags = parser.parse_args()
+    if os.environ.get("REHEARSAL") != "inside":
+        missing = [
+            tool for tool in ("unshare", "nsenter", "ip", "ssh", "rsync", SSHD.split()[0]) if not shutil.which(tool)
+        ]
+        if os.geteuid() != 0 or missing:
+            sys.exit(f"needs root (for namespaces){', and ' + ', '.join(missing) if missing else ''}")
+        own = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        os.execvpe(own[0], [*own, sys.executable, *sys.argv], os.environ | {"REHEARSAL": "inside"})
+    with folder() as work:
+        rehearse(work, flags.lose)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """What the machines share, and the points where their disks are mounted."""
+    work = Path(tempfile.mkdtemp(prefix="rehearsal-"))
+    subprocess.run(["mount", "-t", "tmpfs", "rehearsal", work], check=True)  # seen in our namespace only
+    try:
+        yield work
+    finally:
+        os.chdir("/")
+        subprocess.run(["umount", "--lazy", work], check=True)
+        work.rmdir()
+
+
+def rehearse(work: Path, lose: str) -> None:
+    (work / "shared").mkdir()
+    (work / "ssh").mkdir()
+    key = work / "ssh" / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    shutil.copy(f"{key}.pub", work / "ssh" / "authorized_keys")
+    switch_on()
+    laptop = Machine("laptop", 1, work, ":")
+    head, *workers = (Machine(name, 10 + i, work, SSHD) for i, name in enumerate(["head", "worker-1", "worker-2"]))
+
+    cluster = work / "shared" / "cluster.yaml"
+    cluster.write_text(yaml.safe_dump(for_these(head, workers)))
+    step("ray get-auth-token --generate")
+    laptop.run("ray", "get-auth-token", "--generate", stdout=subprocess.DEVNULL)
+    step("ray up")
+    laptop.run("ray", "up", "-y", "--no-config-cache", "/shared/cluster.yaml")
+    step("ray submit")
+    submit = ["ray", "submit", "--no-config-cache", "/shared/cluster.yaml", "sweep/run.py", "--", *map(str, FLAGS)]
+    sweep = laptop.start(*submit)
+    record = work / "shared" / "sweeps" / "rehearsal" / "record.jsonl"
+    try:
+        if lose != "nobody":
+            wait_until(lambda: all_at_work(record), 1800, sweep)
+            step(f"worker-1 loses its {lose}")
+            workers[0].lose_power() if lose == "power" else workers[0].cut_off()
+        if code := sweep.wait(3600):
+            sys.exit(f"the sweep ended with exit code {code}")
+    finally:
+        sweep.kill()
+    told = verify(record, head, lose)
+    step("ray down")
+    laptop.run("ray", "down", "-y", "/shared/cluster.yaml")
+    for machine in (head, workers[1]):
+        wait_until(lambda machine=machine: not rays_on(machine), 600)
+    step(f"done: {told}")
+
+
+def for_these(head: Machine, workers: list[Machine]) -> dict:
+    """cluster.local.yaml for these machines. They have the packages already, and cannot reach a registry."""
+    cluster = yaml.safe_load((REPOSITORY / "cluster.local.yaml").read_text())
+    cluster["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address for worker in workers]}
+    cluster["auth"]["ssh_user"] = USER
+    cluster["worker_start_ray_commands"][-1] += f" --num-cpus={CPUS}"
+    (pip,) = (command for command in cluster["setup_commands"] if "pip install" in command)
+    code = "echo 'export PYTHONPATH=$HOME/autoencoder-sweep' >> ~/.bashrc"
+    cluster["setup_commands"] = [code if command == pip else command for command in cluster["setup_commands"]]
+    return cluster
+
+
+def verify(record: Path, head: Machine, lose: str) -> str:
+    """What must be true after the sweep, with or without a loss. Returns it in words."""
+    starts, ends, finishes = of(record, "start"), of(record, "end"), of(record, "finish")
+    assert [finish["outcome"] for finish in finishes] == ["done"]
+    assert sorted(end["trial"] for end in ends) == [f"vae-digits-{i:04d}" for i in range(TRIALS)]
+    states = Counter(end["state"] for end in ends)
+    assert set(states) <= {"complete", "pruned"}, states
+    hosts = Counter(end["worker"]["host"] for end in ends)
+    assert set(hosts) <= {"worker-1", "worker-2"}, hosts  # never on the head
+    again = Counter(start["trial"] for start in starts if start["attempt"] > 1)
+    assert len(again) == (0 if lose == "nobody" else CPUS), again
+    told = [(report["trial"], row["epoch"]) for report in of(record, "report") for row in report["rows"]]
+    assert len(told) == len(set(told)) == sum(end["epoch"] for end in ends)
+
+    ask = """
+import json
+from mlflow import MlflowClient
+client = MlflowClient("http://127.0.0.1:5000")
+(experiment,) = [e for e in client.search_experiments() if e.name == "autoencoder-sweep"]
+runs = client.search_runs([experiment.experiment_id])
+rows = {r.data.tags["trial_id"]: len(client.get_metric_history(r.info.run_id, "train/loss"))
+        for r in runs if "trial_id" in r.data.tags}
+print(json.dumps([[r.info.status for r in runs], rows]))
+"""
+    answer = head.run("python", "-c", ask, stdout=subprocess.PIPE)
+    statuses, rows = json.loads(answer.splitlines()[-1])
+    assert len(statuses) == TRIALS + 1 and "RUNNING" not in statuses, statuses
+    assert rows == {end["trial"]: end["epoch"] for end in ends}, rows
+    return f"trials {dict(states)} on {dict(hosts)}, started again: {sorted(again)}; every epoch once in MLflow"
+
+
+def of(record: Path, kind: str) -> list[dict]:
+    lines = record.read_text().splitlines(keepends=True) if record.exists() else []
+    events = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event for event in events if event["event"] == kind]
+
+
+def all_at_work(record: Path) -> bool:
+    """True while all places of both workers are taken by trials that have got somewhere."""
+    running = {report["trial"] for report in of(record, "report")} - {end["trial"] for end in of(record, "end")}
+    return len(running) == 2 * CPUS
+
+
+def rays_on(machine: Machine) -> bool:
+    return machine.start("pgrep", "raylet|gcs_server").wait() == 0
+
+
+def wait_until(holds, seconds: float, program: subprocess.Popen | None = None) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until or (program and program.poll() is not None):
+            sys.exit("it did not come to that")
+        time.sleep(0.2)
+
+
+def step(text: str) -> None:
+    print(f"\n=== {time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
