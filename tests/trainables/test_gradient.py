@@ -71,11 +71,15 @@ def test_images_that_are_decoded_beside_others_are_counted_alone(method):
     assert told == pytest.approx(expected(method, x).norm(dim=1).mean().item(), rel=1e-5)
 
 
-def test_the_first_judged_stage_on_images_says_whose_loss_it_is(method):
+def test_the_last_stage_on_images_says_whose_loss_it_is(method):
     def stages(epochs: int) -> tuple[Stage, ...]:
         far = lambda x: Loss(100 * method.loss(x).total, {})  # noqa: E731
-        first, second = (Player((method,), loss, None) for loss in (far, method.loss))
-        return (Stage("pretrain", 1, (first,), judged=False), Stage("train", epochs - 1, (second,)))
+        pretrain, train, on_codes = (Player((method,), loss, None) for loss in (far, method.loss, far))
+        return (
+            Stage("pretrain", 1, (pretrain,), judged=False),
+            Stage("train", 1, (train,), judged=False),
+            Stage("codes", epochs - 2, (on_codes,), inputs=method.codes),
+        )
 
     method.stages = stages
     x = torch.rand(5, 1, 2, 2)

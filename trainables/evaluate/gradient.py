@@ -16,7 +16,7 @@ def gradient_at_codes(method: Method, x: Tensor) -> dict[str, float]:
     """The mean of |dL_i/dz_i| over images x (B, C, H, W), and the norm of dL/dz as one tensor (B, D).
 
     L_i is an image's own loss, summed as in training, and z_i what its decoder was given; the loss is that of the
-    first player of the first judged stage that trains on images. Paths around z, such as a KL in closed form, do
+    first player of the last stage that trains on images. Paths around z, such as a KL in closed form, do
     not count. Empty where that loss decodes no code that it could move.
     """
     loss, decoder = _loss_of(method), getattr(method, "decoder", None)
@@ -34,9 +34,8 @@ def gradient_at_codes(method: Method, x: Tensor) -> dict[str, float]:
 
 
 def _loss_of(method: Method) -> Callable[[Tensor], Loss] | None:
-    stages = method.stages(100)
-    losses = (s.players[0].loss for s in stages if s.judged and s.inputs is None and s.players)
-    return next(losses, None)
+    losses = [s.players[0].loss for s in method.stages(100) if s.inputs is None and s.players]
+    return losses[-1] if losses else None
 
 
 @contextmanager
