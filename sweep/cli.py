@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from analysis.confirm import confirmed, confirmed_text, looks_words
+from analysis.confirm import confirmed, confirmed_text, looks_words, write_confirmed
 from analysis.load import read_sweep
 from analysis.report import write_report
 from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
 from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
 from sweep.config import SweepConfig
+from sweep.importance import write_importances
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
 from sweep.record import SETBACKS
 from sweep.resources import of_this_machine
@@ -193,6 +194,9 @@ def command_report(flags: argparse.Namespace) -> None:
     """write tables and report.html of a sweep anew"""
     read_sweep(flags.sweep)
     write_tables(flags.sweep)
+    write_importances(flags.sweep)
+    for look in confirmation.looks_at_test(flags.sweep):
+        write_confirmed(look)
     say(str(write_report(flags.sweep)))
 
 

@@ -16,6 +16,7 @@ from analysis.report import write_report
 from analysis.tables import write_tables
 from sweep import changes, provenance, tracking
 from sweep.config import SweepConfig
+from sweep.importance import write_importances
 from sweep.plan import Plan, plan
 from sweep.record import SETBACKS, Record, Trials, read
 from sweep.resources import Resources, of_this_machine
@@ -244,6 +245,7 @@ def _write_config(config: SweepConfig, folder: Path) -> None:
 def _finish(folder: Path, trials: Trials) -> None:
     collect(folder, trials)
     write_tables(folder)
+    write_importances(folder)
     write_report(folder)
 
 
