@@ -2,10 +2,12 @@
 
     vae:     BCE(x, x_hat) + beta KL(q(z|x) || N(0, I)) - a log D(x_hat)
     critic:  -log D(x) - log(1 - D(x_hat))
+
+The turns of the players and the test loss are those of `families.vg`.
 """
 
 from trainables.families.vg import MLPVAEGAN
 
 
 class VG(MLPVAEGAN):
-    """The family as it is (`families/vg.py`)."""
+    """Nothing beyond what all four systems do."""
