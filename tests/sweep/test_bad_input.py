@@ -88,8 +88,8 @@ WRONG = {
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
     # metric
     "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd or fid",
-    "--datasets cosine": "--metric fcd does not apply to cosine, which holds points; use mse",
-    "--set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
+    "--datasets cosine --set batch_size=10": "--metric fcd does not apply to cosine, which holds points; use mse",
+    "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
     "--metric fdi": "metric = 'fdi' 'fcd', 'fid' or 'mse'",
     "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
     "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
