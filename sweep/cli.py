@@ -16,10 +16,11 @@ from analysis.report import write_report
 from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
 from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
+from sweep.checkpoints import superfluous
 from sweep.config import SweepConfig
 from sweep.importance import write_importances
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
-from sweep.record import SETBACKS
+from sweep.record import SETBACKS, Trials, read
 from sweep.resources import of_this_machine
 from sweep.screen import duration
 from sweep.simulate import foresee
@@ -205,6 +206,23 @@ def command_board(flags: argparse.Namespace) -> None:
     show_end(flags.sweep)
 
 
+def command_gc(flags: argparse.Namespace) -> None:
+    """delete models and checkpoints that nobody needs, also while it runs"""
+    config = launch.config_of(flags.sweep)
+    keep = config.keep if flags.keep is None else flags.keep
+    if keep < 1:
+        raise ValueError(f"--keep {keep}: a study keeps at least its best model; allowed are 1, 2, ...")
+    trials = Trials.from_events(read(flags.sweep / launch.RECORD))
+    files = list(superfluous(flags.sweep, trials, keep, config.keep_bytes))
+    size = sum(path.stat().st_size for path in files)
+    for path in files:
+        say(str(path))
+        if not flags.dry_run:
+            path.unlink(missing_ok=True)
+    did = "would free" if flags.dry_run else "freed"
+    say(f"{did} {size / 1e6:.1f} MB in {len(files)} files" if files else "nothing to delete")
+
+
 def command_track(flags: argparse.Namespace) -> None:
     """bring MLflow up to date, or a sweep into another server"""
     config = launch.config_of(flags.sweep)
@@ -247,6 +265,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
         command_sample,
         command_report,
         command_board,
+        command_gc,
         command_track,
         command_export,
         command_import,
@@ -276,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             sub.add_argument("--out", type=Path, default=Path("sweeps"), help="folder that holds the sweeps")
         if name in ("resume", "retry", "extend", "track", "import", "confirm"):
             sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
+        if name == "gc":
+            sub.add_argument("--keep", type=int, help="models per study; as the sweep was configured unless given")
+            sub.add_argument("--dry-run", action="store_true", help="show what would go, and delete nothing")
         if name == "extend":
             sub.add_argument("--trials", type=int, required=True, help="how many more for each study")
         if name in ("resume", "retry", "extend", "confirm"):

@@ -61,6 +61,11 @@ class SweepConfig(BaseModel):
         3, description="restarts of a trial whose process or node dies again and again before it gets any further"
     )
 
+    keep: PositiveInt = Field(3, description="trained models kept per study, besides that of the hand-tuned point")
+    keep_gb: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="GB that all models of a sweep may take; a study's best and its hand-tuned one always stay"
+    )
+
     @field_validator("methods", "datasets")
     @classmethod
     def distinct(cls, names: list[str]) -> list[str]:
@@ -83,6 +88,11 @@ class SweepConfig(BaseModel):
                 f"first_rung = {self.first_rung} is beyond epochs = {self.epochs}; choose one of 1..{self.epochs}"
             )
         return self
+
+    @property
+    def keep_bytes(self) -> float:
+        """The budget of all models together."""
+        return self.keep_gb * 1e9
 
     @property
     def rung_epoch(self) -> int:

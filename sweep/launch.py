@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import yaml
 from analysis.report import write_report
 from analysis.tables import write_tables
 from sweep import changes, provenance, tracking
+from sweep.checkpoints import Keeper
 from sweep.config import SweepConfig
 from sweep.importance import write_importances
 from sweep.plan import Plan, plan
-from sweep.record import SETBACKS, Record, Trials, read
+from sweep.record import SETBACKS, Event, Record, Trials, read
 from sweep.resources import Resources, of_this_machine
 from sweep.study import Study
 from sweep.warm import warmed
@@ -197,7 +199,14 @@ def carry_out(
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus}, **told,
             )  # fmt: skip
-            conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, shown.hear)
+            keeper = Keeper(folder, config.keep, config.keep_bytes)
+
+            def hear(event: Event, trials: Trials) -> None:
+                shown.hear(event, trials)
+                if finish is None:  # whoever has an end of his own looks after its models himself
+                    keeper.hear(event, trials)
+
+            conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, hear)
             conductor.retry(again)
             tracker = tracking.Tracker(folder, uri, config.experiment)
             try:
@@ -209,7 +218,7 @@ def carry_out(
                 record.append("finish", outcome="done" if conductor.done else "interrupted")
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
                 try:
-                    (finish or _finish)(folder, conductor.trials)
+                    (finish or partial(_finish, config))(folder, conductor.trials)
                 finally:
                     missing = tracker.close(DRAIN_SECONDS)
     if missing:
@@ -242,8 +251,8 @@ def _write_config(config: SweepConfig, folder: Path) -> None:
     part.rename(folder / CONFIG)  # whole or absent
 
 
-def _finish(folder: Path, trials: Trials) -> None:
-    collect(folder, trials)
+def _finish(config: SweepConfig, folder: Path, trials: Trials) -> None:
+    collect(folder, trials, config.keep, config.keep_bytes)
     write_tables(folder)
     write_importances(folder)
     write_report(folder)

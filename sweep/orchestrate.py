@@ -23,11 +23,12 @@ from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweep.checkpoints import CHECKPOINT
 from sweep.plan import Plan, Planned
 from sweep.record import Event, Record, Trial, Trials
 from sweep.resources import Resources
 from sweep.study import Study
-from sweep.worker import CHECKPOINT, TrialWorker, epochs_saved
+from sweep.worker import TrialWorker, epochs_saved
 
 SECONDS_TO_ANSWER = 5
 

@@ -1,26 +1,22 @@
 """The trained models worth keeping: each study's best and its hand-tuned point."""
 
+import math
 import shutil
 from pathlib import Path
 
+from sweep.checkpoints import WEIGHTS, clear
 from sweep.record import Trial, Trials
 from trainables import Method, load
 
-WEIGHTS = "model.safetensors"
 
-
-def collect(folder: Path, trials: Trials) -> None:
+def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.inf) -> None:
     """Copies models and grids of the best and the hand-tuned trial of each study to where people look for them,
-    and drops the weights of all other ended trials."""
-    kept = set()
+    and deletes what is superfluous beside the best `keep` within `budget` bytes."""
     for study in trials.studies:
         for place, trial in (("winners", trials.best(study)), ("hand_tuned", hand_tuned(trials, study))):
             if trial is not None and (folder / "trials" / trial.name / WEIGHTS).exists():
-                kept.add(trial.name)
                 _copy(folder / "trials" / trial.name, folder / place / study)
-    for trial in trials.trials.values():
-        if trial.state != "running" and trial.name not in kept:
-            (folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
+    clear(folder, trials, keep, budget)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -19,13 +19,13 @@ import ray
 import torch
 from ray import tune
 
+from sweep.checkpoints import CHECKPOINT
 from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
 from trainables.saved import save_grid
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
 SAVE_SECONDS = 60.0
 KEPT_DATASETS = 2  # on a device, per process
-CHECKPOINT = "checkpoint.pt"  # in the folder of a trial
 OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
     "can't allocate memory",
     "CUDA error: out of memory",
