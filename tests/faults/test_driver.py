@@ -220,3 +220,30 @@ def test_a_killed_process_of_a_trial(programs):
     assert outcomes[once] == ("FINISHED", "complete")
     assert outcomes[raises] == outcomes[always] == ("FAILED", "failed")
     assert outcomes[hungry] == ("FINISHED", "complete") and outcomes[starved] == ("FAILED", "out_of_memory")
+
+
+def test_what_failed_runs_again_and_a_sweep_grows(programs):
+    """Retried once its fault is mended, then extended: nothing else runs again, and each trial stays one run."""
+    surroundings = {"PYTHONPATH": str(Path(__file__).parent)}
+    flags = ["--methods", "mischief:Mischief", "--trials", 3, "--concurrent", 1]
+    programs.sweep(*flags, MISCHIEF_DIARY=str(programs.folder / "diary.txt"), **surroundings).ends_well()
+    folder = programs.folder / "sweeps" / "quick"
+    good, once, raises, added = (f"mischief-digits-000{number}" for number in range(4))
+    before = Told.by(folder)
+    assert before.trials[raises]["state"] == "failed"
+
+    mended = programs.start("-m", "sweep", "retry", folder, **surroundings).ends_well()  # without a diary all behave
+    assert f"again: {raises}\n" in mended
+    retried = Told.by(folder)
+    assert retried.attempts() == {good: 1, once: 2, raises: 2}
+    assert retried.trials[raises]["rows"] == retried.trials[good]["rows"]
+    assert {name: retried.trials[name] for name in (good, once)} == {n: before.trials[n] for n in (good, once)}
+
+    programs.start("-m", "sweep", "extend", folder, "--trials", 1, **surroundings).ends_well()
+    extended = Told.by(folder)
+    assert extended.attempts() == retried.attempts() | {added: 1}
+    assert {name: extended.trials[name] for name in retried.trials} == retried.trials
+    assert sorted(extended.rows) == sorted(set(extended.rows))
+    runs = {trial: outcome for trial, _, outcome in programs.runs(extended.events[0]["sweep"])}
+    assert runs == {None: "done", **dict.fromkeys((good, once, raises, added), "complete")}
+    assert len(programs.runs(extended.events[0]["sweep"])) == 5
