@@ -45,6 +45,7 @@ from analysis.names import (
     short_knob,
     short_metric,
 )
+from analysis.ranks import ranks
 from analysis.recipes import require_one_recipe, yardsticks
 from analysis.tables import (
     OUTCOMES,
@@ -114,6 +115,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         script_digest=digest,
         headline=headline(board),
         confirmed=_confirmed_words(more),
+        ranked=_ranked_words(board),
         facts=_facts(sweep),
         warnings=_warnings(sweep) + _warnings_of_confirmation(more) + broken,
         datasets=datasets,
@@ -408,6 +410,12 @@ def _confirmed_words(more: _More) -> str:
     parts += [f"{kept} kept the hand-tuned point"] if kept else []
     looks = looks_words(more.confirmation.folder.parent)
     return f"On {seeds} fresh seeds and the test split, of tuned against hand-tuned: {', '.join(parts)}. {looks}."
+
+
+def _ranked_words(board: pd.DataFrame) -> str:
+    """What the average ranks of the tuned values over several data sets say, "" for one data set."""
+    found = ranks(board.pivot(index="method", columns="dataset", values="tuned"))
+    return "" if found is None else found.sentence
 
 
 def _warnings_of_confirmation(more: _More) -> list[str]:

@@ -217,3 +217,9 @@ def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
     )
     page = write_report(folder).read_text()
     assert "importance at epoch 3, 24 trials" in page and "75 %" in page
+
+
+def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
+    assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))
+    assert "average rank" not in page
