@@ -355,9 +355,8 @@ def _pair(before: float, after: float, said: Callable[[float], str]) -> str:
 
 
 def _label_pair(before: str, after: str) -> str:
-    """Two balance labels of analysis/labels.py in words, one where they are equal; a dash for none."""
-    words = [label if label in ("", "balanced") else f"{label}-regularised" for label in (before, after)]
-    return " → ".join(dict.fromkeys(word or "–" for word in words))
+    """Two balance labels of analysis/labels.py, one where they are equal; a dash for none."""
+    return " → ".join(dict.fromkeys(label or "–" for label in (before, after)))
 
 
 def _metrics(sweep: Sweep) -> list[str]:
