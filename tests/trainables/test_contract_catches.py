@@ -321,7 +321,7 @@ def test_the_caller_may_know_better_values():
 
 def test_guesses_are_legal_and_new():
     it = subject(VAE, changes={})
-    assert list(testing.others(it, "likelihood")) == ["sse"]
+    assert list(testing.others(it, "likelihood")) == ["sse", "gaussian"]
     assert list(testing.others(it, "batch_size")) == [9, 1, 16, 4, 7]
     assert list(testing.others(it, "clip")) == [1.0, 0.5]
     assert list(testing.others(it, "network")) == ["mlp_24", "mlp_24_12"]
