@@ -70,8 +70,9 @@ def torch_fidelity(fake: str, real: str, weights: Path) -> Values:
 
     n = len(list(Path(fake).iterdir()))
     told = calculate_metrics(
-        input1=fake, input2=real, feature_extractor_weights_path=str(weights), cuda=False, cache=False, verbose=False,
-        batch_size=50, isc=True, fid=True, kid=True, prc=True, isc_splits=1, kid_subsets=1, kid_subset_size=n,
+        input1=fake, input2=real, feature_extractor="inception-v3-compat",  # its precision and recall want VGG-16
+        feature_extractor_weights_path=str(weights), cuda=False, cache=False, verbose=False, batch_size=50,
+        isc=True, fid=True, kid=True, prc=True, isc_splits=1, kid_subsets=1, kid_subset_size=n,
         prc_neighborhood=5,
     )  # fmt: skip
     return {
