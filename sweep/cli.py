@@ -130,8 +130,9 @@ def show_end(folder: Path) -> str:
     ways = {
         "report": folder / "report.html",
         "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",
-        "compare": f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri,
     }
+    if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():  # not after an import
+        ways["compare"] = f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri
     if (first := board.iloc[0]).complete:
         of = f"{first.method} --dataset {first.dataset}"
         ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
@@ -243,7 +244,7 @@ def command_import(flags: argparse.Namespace) -> None:
     say(f"{folder}: look with `python -m sweep board {folder}`, go on with `python -m sweep resume {folder}`")
     config = launch.config_of(folder)
     if not config.data_root.exists():
-        say(f"to go on it wants its data in {config.data_root}; change data_root in {folder}/config.yaml")
+        say(f"there is no {config.data_root}; if its data sets lie elsewhere, change data_root in {folder}/config.yaml")
     if flags.tracking_uri:
         done = tracking.track(folder, flags.tracking_uri, config.experiment)
         say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(flags.tracking_uri)}")
