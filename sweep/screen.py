@@ -32,9 +32,15 @@ class Screen:
         self.trials = trials
         if self.epochs_before is None:
             self.epochs_before = self._spent()
-        if self.live is None and event["event"] == "end":
-            line = self._line(trials.trials[event["trial"]])
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if event["event"] == "lost":
+            why = f"{event['state']} at epoch {event['epoch']} ({event['reason']}), runs again"
+            self._print(f"{'':>{len(self._count())}}  {event['trial']:<28} {why}")
+        elif self.live is None and event["event"] == "end":
+            self._print(self._line(trials.trials[event["trial"]]))
+
+    def _print(self, line: str) -> None:
+        """One line; above the table where there is one."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich__(self) -> Group:
         metric = self.plan.config.metric
@@ -93,14 +99,15 @@ class Screen:
     def _spent(self) -> int:
         return sum(trial.epoch for trial in self.trials.trials.values())
 
+    def _count(self) -> str:
+        return f"{self.trials.ended:>4}/{sum(study.spec.trials for study in self.plan.studies)}"
+
     def _line(self, trial: Trial) -> str:
-        ended = self.trials.ended
-        total = sum(study.spec.trials for study in self.plan.studies)
         value = f"{self.plan.config.metric} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)
         reason = f" ({trial.reason})" if trial.state in BAD else ""
         return (
-            f"{ended:>4}/{total}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
+            f"{self._count()}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
             f"best {best or '-'}, hand-tuned {hand or '-'}{reason}"
         )
 

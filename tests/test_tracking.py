@@ -280,6 +280,21 @@ def test_a_second_attempt_adopts_the_run(uri, folder, record):
     assert rows(uri, "select count(*) from runs") == [(2,)]
 
 
+def test_what_came_in_the_way_of_a_trial_is_counted_apart(uri, folder, record):
+    begin(record)
+    trial = start(record)
+    for state in ("preempted", "preempted", "out_of_memory"):
+        record.append("lost", trial=trial, state=state, epoch=1, reason="its node was lost", worker=None)
+        start(record, attempt=2)
+    end(record, trial)
+    track(folder, uri)
+    tags = of_run(uri, "tags", "beta_vae / mnist / hand-tuned")
+    assert {name: tags[name] for name in tags if name.startswith("times_")} == {
+        "times_preempted": "2",
+        "times_out_of_memory": "1",
+    }
+
+
 def test_a_run_created_twice_is_kept_once(uri, folder, record):
     """The creation arrived, the answer did not, and the second one came before the first was found."""
     whole_sweep(record, ["complete"])

@@ -167,6 +167,7 @@ class Story:
             "outcome": self._last_word(trial.state),
             "reason": trial.reason or "",
         }
+        tags |= {f"times_{state}": _text(count) for state, count in sorted(trial.setbacks.items())}
         number = "hand-tuned" if trial.origin == "paper" else trial.number
         if self._first.get("confirms"):
             point = study["points"][trial.number]["name"]

@@ -74,6 +74,15 @@ def test_elsewhere_a_line_for_every_end(stage):
     ]
 
 
+def test_a_trial_that_must_run_again_says_why_and_from_where(stage):
+    trial = stage.start("vae-digits", 0)
+    stage.report(trial, 3)
+    stage.tell("lost", trial=trial, state="preempted", epoch=3, reason="its node was lost", worker=None)
+    assert [" ".join(line.split()) for line in stage.lines] == [
+        "vae-digits-0000 preempted at epoch 3 (its node was lost), runs again"
+    ]
+
+
 def test_a_long_reason_stays_one_line(stage):
     stage.run("vae-digits", 0, "failed", 1, reason="RuntimeError: [bold]shapes[/] " + "do not match " * 40)
     assert len(stage.lines) == 1 and "[bold]shapes[/]" in stage.lines[0]  # what a program says is no markup
