@@ -8,11 +8,11 @@ gae-toy-kl for the walk of its KL weight.
 
 import math
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from analysis.beside import FEWEST, our_recipe, printed_recipe, rank_correlation, same_recipe
 from analysis.load import Study, Sweep, read_published, read_vectors
 from analysis.names import measured, readable, short_knob
 
@@ -44,17 +44,17 @@ def table3(sweep: Sweep) -> pd.DataFrame:
 
     hand_tuned: the first hand-tuned point. best_reading: the best of the hand-tuned points, where the paper leaves
     room for several. tuned: the best of all points. Each is the mean over the point's complete trials (seeds), and
-    missing if it has none. runs: the complete trials of the cell.
+    missing if it has none. runs: the complete trials of the cell. same_recipe: whether ours was measured as theirs.
     """
-    printed = _printed(3)
+    printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
     for study in sweep.studies.values():
         complete = _complete(sweep, study)
         values = {way: _value(complete, study, way) for way in WAYS}
         cell = {"dataset": study.dataset, "method": study.method}
         rows.append(cell | {"printed": printed.get((study.dataset, study.method), math.nan)} | values)
-        rows[-1]["runs"] = len(complete)
-    return pd.DataFrame(rows, columns=["dataset", "method", "printed", *WAYS, "runs"])
+        rows[-1] |= {"runs": len(complete), "same_recipe": same_recipe(theirs, our_recipe(sweep, study.name))}
+    return pd.DataFrame(rows, columns=["dataset", "method", "printed", *WAYS, "runs", "same_recipe"])
 
 
 def rank_correlations(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -66,33 +66,10 @@ def rank_correlations(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> 
     rows = []
     for dataset, cells in table.groupby("dataset", sort=False):
         for way in WAYS:
-            both = cells[["printed", way]].dropna().to_numpy()
-            if len(both) < 3:
-                continue
-            low, high = _bootstrap(both, draws, seed)
-            found = {"methods": len(both), "correlation": float(spearman(*both.T)), "low": low, "high": high}
-            rows.append({"dataset": dataset, "ours": way} | found)
+            found = rank_correlation(cells["printed"], cells[way], draws, seed)
+            if found["cells"] >= FEWEST:
+                rows.append({"dataset": dataset, "ours": way, "methods": found.pop("cells")} | found)
     return pd.DataFrame(rows, columns=["dataset", "ours", "methods", "correlation", "low", "high"])
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of samples (..., n) -> (...), ties sharing their rank; NaN where one is constant."""
-    a, b = (_ranks(values) - (values.shape[-1] + 1) / 2 for values in (a, b))  # (..., n) around 0
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """The rank of each value within its sample, from 1, (..., n) -> (..., n)."""
-    below = (values[..., :, None] > values[..., None, :]).sum(-1)
-    return below + ((values[..., :, None] == values[..., None, :]).sum(-1) + 1) / 2
-
-
-def _bootstrap(both: np.ndarray, draws: int, seed: int) -> tuple[float, float]:
-    chance = np.random.default_rng(seed)
-    chosen = both[chance.integers(len(both), size=(draws, len(both)))]  # (draws, n, 2)
-    low, high = np.nanquantile(spearman(chosen[..., 0], chosen[..., 1]), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def beta_sides(sweep: Sweep) -> pd.DataFrame:
