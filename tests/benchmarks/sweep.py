@@ -1,8 +1,9 @@
 """What a sweep costs beside its trials: wall time x slots / sum of trial seconds, with tracking on.
 
-Then no-op trials, beside bare Ray Tune with re-used actors that report as often. Prints ratios; asserts nothing.
+Then no-op trials, few and many, beside bare Ray Tune with re-used actors that report as often. Prints ratios;
+asserts nothing.
 
-    python tests/benchmarks/sweep.py --slots 2 --trials 20 --seconds 5
+    python tests/benchmarks/sweep.py --slots 2 --trials 20 --seconds 5 --noop-trials 200 2000
 """
 
 import argparse
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=5.0, help="of one trial")
-    parser.add_argument("--noop-trials", type=int, default=100)
+    parser.add_argument("--noop-trials", type=int, nargs="+", default=[100])
     flags = parser.parse_args()
     os.environ["PYTHONPATH"] = sys.path[0]  # for the workers
     cost = ours(flags.slots, flags.trials, flags.seconds, epochs=5)
@@ -103,14 +104,16 @@ def main() -> None:
         f"{cost.inside:.1f} s in trials, overhead {cost.wall * flags.slots / cost.inside:.3f} x; "
         f"processes being up {cost.later_wall * flags.slots / cost.later_inside:.3f} x"
     )
-    cost = ours(flags.slots, flags.noop_trials, 0.0, epochs=1)
-    bare = bare_ray(flags.slots, flags.noop_trials)
-    per_trial = cost.later_wall / cost.later
-    own = per_trial - cost.later_inside / cost.later / flags.slots
-    print(
-        f"{flags.noop_trials} trials without epochs to speak of, per trial: ours {1000 * per_trial:.0f} ms, of which "
-        f"{1000 * own:.0f} ms are not evaluation; bare Ray {1000 * bare:.0f} ms; ratio {own / bare:.2f}"
-    )
+    for trials in flags.noop_trials:
+        cost = ours(flags.slots, trials, 0.0, epochs=1)
+        bare = bare_ray(flags.slots, trials)
+        per_trial = cost.later_wall / cost.later
+        own = per_trial - cost.later_inside / cost.later / flags.slots
+        print(
+            f"{trials} trials without epochs to speak of, per trial: ours {1000 * per_trial:.1f} ms, of which "
+            f"{1000 * own:.1f} ms are not evaluation; bare Ray {1000 * bare:.1f} ms; ratio {own / bare:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
