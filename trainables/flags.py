@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -130,6 +130,8 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, positiona
         options |= {"nargs": "+", "metavar": name.upper().rstrip("S")}
     else:
         options["metavar"] = name.upper()
+    if kind is Literal:  # of numbers, as pydantic matches 1 to the literal 1 alone, never to "1"
+        options["type"] = scalar
     if positional:
         parser.add_argument(name, **options)
     else:

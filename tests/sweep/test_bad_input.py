@@ -120,7 +120,7 @@ WRONG = {
     "--seed -1": "seed = '-1': greater than or equal to 0",
     "--retries -1": "retries = '-1': greater than or equal to 0",
     "--image-size 0 --datasets digits": "image_size = '0': greater than or equal to 1",
-    "--channels 2": "channels = '2': 1 or 3",
+    "--channels 2": "channels = 2: 1 or 3",
     "--set latent_dim=0": "vae-digits latent_dim = 0: greater than or equal to 1",
     "--set latent_dim=2.5": "vae-digits latent_dim = 2.5: integer",
     "--set learning_rate=0": "vae-digits learning_rate = 0.0: greater than 0",

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -185,6 +185,7 @@ class Flags(BaseModel):
     fast: bool = False
     datasets: list[str] = Field(["mnist"], description="which")
     values: dict = {}
+    channels: Literal[1, 3] | None = None
 
 
 def flags(*argv: str) -> Flags:
@@ -200,6 +201,10 @@ def test_flags_are_the_fields_of_the_model():
         datasets=["a", "b"],
         values={"beta": 1e-3, "k": "rbf"},
     )
+
+
+def test_a_flag_may_be_one_of_some_numbers():
+    assert flags("vae", "--channels", "3").channels == 3
 
 
 def test_flags_win_over_the_file(tmp_path):
