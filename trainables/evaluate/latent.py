@@ -57,7 +57,7 @@ def between_pairs(mean: Tensor, log_var: Tensor | None, seed: int) -> dict[str, 
 
     z is one draw from each posterior.
     """
-    metrics = prior_discrepancy(drawn(mean, log_var, seed), seed)
+    metrics = prior_discrepancy(drawn(mean, log_var, seed), seed + 1)  # not the very draws that made z
     if log_var is not None:
         metrics["aggregate_entropy"] = aggregate_posterior_entropy(mean, log_var, seed)
     return metrics
