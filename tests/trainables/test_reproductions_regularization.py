@@ -1,0 +1,64 @@
+"""The program behind Regularization's Tables 1 and 2, on digits."""
+
+import csv
+
+import pytest
+import torch
+
+from trainables import find
+from trainables.method import as_images
+from trainables.reproductions.regularization import ACTIVE, BOUND, ERROR, main, measured
+
+SMALL = ["--dataset", "digits", "--epochs", "2", "--set", "batch_size=300"]
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_sweep_over_kappa_with_and_without_shortcuts(tmp_path):
+    out, latents = tmp_path / "table1.csv", tmp_path / "latents.csv"
+    nets = ["residual_mlp_16_1", "plain_mlp_16_1_affine"]
+    main([*SMALL, "--out", str(out), "--latents", str(latents), "--networks", *nets, "--kappas", "3", "5"])
+    told = {(r["method"], r["variant"], r["metric"], int(r["epoch"])): float(r["value"]) for r in rows(out)}
+    assert len(told) == len(rows(out))
+    assert {key[:2] for key in told} == {
+        (f"VAE, {form} decoder{skip}, learnable gamma", f"kappa={kappa}")
+        for form, skip in (("residual", ""), ("plain", ", affine skip"))
+        for kappa in (3, 5)
+    }
+    assert {key[3] for key in told if key[2] == ACTIVE} == {1, 2}
+    assert {key[3] for key in told if key[2] == "MMD"} == {2}  # too costly for every look
+    seen = [row for row in rows(latents) if (row["variant"], row["epoch"]) == ("kappa=5", "2")]
+    assert [row["latent"] for row in seen] == 2 * list("01234")
+
+
+def test_the_fixed_gamma_is_the_one_that_was_learned(tmp_path):
+    out = tmp_path / "table2.csv"
+    main([*SMALL, "--out", str(out), "--table", "2", "--every", "2"])
+    gamma = {(r["variant"], r["epoch"]): float(r["value"]) for r in rows(out) if r["metric"] == "gamma"}
+    assert set(gamma) == {("learnable gamma", "2"), ("fixed gamma = gamma*", "2")}
+    assert len(set(gamma.values())) == 1 and gamma["learnable gamma", "2"] < 1
+    assert {"Rec. Err.", "MMD"} < {r["metric"] for r in rows(out)}
+
+
+def test_a_collapsed_model_is_told_as_the_mean_image():
+    """A decoder that gives the mean image whatever its code: its error is the variance of the pixels, none active."""
+    values = {"latent_dim": 4, "learning_rate": 1e-3, "batch_size": 8, "network": "plain_mlp_8_1"}
+    cls = find("gaussian_vae")
+    method = cls(cls.Hyper(**values, gamma_rule="fixed", gamma=0.5, output="linear"), (1, 4, 4)).eval()
+    images = torch.randint(0, 256, (600, 1, 4, 4), dtype=torch.uint8)
+    with torch.no_grad():
+        for parameter in (*method.encoder.parameters(), *method.decoder.parameters()):
+            parameter.zero_()
+        *_, last = (m for m in method.decoder.modules() if isinstance(m, torch.nn.Linear))
+        last.bias.copy_(as_images(images).flatten(1).mean(0))
+    told, vectors = measured(method, images, seed=0, last=True)
+    variance = as_images(images).flatten(1).double().var(0, correction=0).sum().item()
+    assert told[ERROR] == pytest.approx(variance, rel=1e-5)
+    assert told[BOUND] == pytest.approx(variance / (2 * 0.5) + 16 / 2 * torch.tensor(torch.pi).log().item(), rel=1e-5)
+    assert (told[ACTIVE], told["inactive variables"], told["variance law"]) == (0, 4, 1)
+    assert told["KL"] == pytest.approx(0, abs=1e-9) and told["|dL/dz|"] == 0
+    assert vectors == {"code_variance": [0] * 4, "posterior_variance": [1] * 4, "kl_per_dim": [0] * 4}
+    assert abs(told["MMD"]) < 3 * told["MMD, noise floor"]  # its codes are draws of the prior, but not the prior's

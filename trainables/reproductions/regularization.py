@@ -1,0 +1,162 @@
+"""`python -m trainables.reproductions.regularization`: Tables 1 and 2 of the Regularization paper and their curves.
+
+Table 1 sweeps the latent size kappa of a VAE with learned gamma on MNIST, each time on every network named: residual
+decoders as in print, plain ones as the text's negative control. Table 2 learns gamma, then trains again from the same
+start with gamma fixed at the value gamma* that was learned. Both run at the first [[paper]] point of the data set.
+
+Training is on training and validation images together, and looked at on the 10,000 test images: the squared error per
+image of one draw z ~ q(z|x), the likelihood bound with the gamma at hand, active dimensions, variance law and inactive
+variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch MMD(q(z), N(0, I))
+of 2000 codes, IMQ (7.6).
+
+Writes the columns of `analysis/published`, rows as soon as they are measured; `analysis.regularization` puts the last
+ones beside the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each look.
+
+N images, C H W image, D latent.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from trainables.__main__ import hand_tuned
+from trainables.config import Config
+from trainables.datasets import load
+from trainables.evaluate import latent
+from trainables.evaluate.findings import finite
+from trainables.evaluate.gradient import gradient_at_codes
+from trainables.fit import fit
+from trainables.flags import read_flags, run, scalar
+from trainables.method import Method, as_images
+from trainables.reproductions.vg import COLUMNS
+
+KAPPAS = [50, 100, 200, 400, 784]
+BATCH, GRADIENTS_OF = 500, 200
+PositiveInt = Annotated[int, Field(ge=1)]
+ERROR, BOUND, ACTIVE, MMD = "Rec. Err. (test)", "NLL (test)", "# Active", "MMD"
+PRINTED = {(2, ERROR): "Rec. Err."}  # where a table calls a figure otherwise
+LATENTS = ("table", "dataset", "method", "variant", "epoch", "latent", "posterior_variance", "code_variance")
+
+
+class Settings(BaseModel):
+    """The flags of this program."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    out: Path = Field(description="CSV file to add to")
+    table: Annotated[int, Field(ge=1, le=2)] = Field(1, description="1: kappa sweep; 2: learned against fixed gamma")
+    networks: list[str] = Field(
+        ["residual_mlp_512_3", "plain_mlp_512_3"], min_length=1, description="of Table 1; Table 2 has its point's"
+    )
+    kappas: list[PositiveInt] = Field(KAPPAS, min_length=1, description="latent sizes of Table 1")
+    dataset: str = Field("mnist", description="Table 1 is on mnist, Table 2 on celeba64 and celeba128")
+    epochs: PositiveInt = Field(400, description="the print gives none; 400 are the two-stage code's default")
+    every: PositiveInt = Field(1, description="epochs from one look at the test images to the next")
+    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
+    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: PositiveInt | None = Field(None, description="square side in pixels to resize to")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
+    device: str = Field("auto", description="auto, cpu, cuda, ...")
+    latents: Path | None = Field(None, description="CSV file for the variances of each latent at each look")
+
+
+@torch.no_grad()
+def measured(method: Method, images: Tensor, seed: int, last: bool) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """What both tables tell of test images uint8 (N, C, H, W), by its printed name, and D numbers for each latent.
+
+    Raises FloatingPointError where codes or reconstructions are not finite.
+    """
+    torch.manual_seed(seed)
+    squared, posteriors = 0.0, []
+    for batch in images.split(BATCH):
+        x = as_images(batch)  # (B, C, H, W)
+        q = method.encode(x)
+        squared += (finite(method.decode(q.draw()), "reconstructions") - x).double().square().sum().item()
+        posteriors.append(q)
+    mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
+    log_var = torch.cat([q.log_var for q in posteriors])  # (N, D)
+    glance, vectors = latent.at_a_glance(mean, log_var)
+    full = latent.in_full(mean, log_var)
+    gamma = method.decoder_variance()
+    told = {ERROR: squared / len(images), ACTIVE: glance["active_dims"], "KL": glance["kl"], "gamma": gamma}
+    told |= {"variance law": full["var_law"], "variance law, as coded": full["var_law_sd"]}
+    told |= {"inactive variables": full["inactive"], "inactive variables, as coded": full["inactive_sd"]}
+    mse = squared / images.numel()
+    bound = latent.likelihood_bound(method, mean, log_var, gamma, mse, seed)["nll_bound"]
+    pull = gradient_at_codes(method, as_images(images[:GRADIENTS_OF]))["gradient_at_codes"]
+    told |= {BOUND: bound, "|dL/dz|": pull}
+    if last:
+        pairs = latent.between_pairs(mean[: latent.PAIRS_OF], log_var[: latent.PAIRS_OF], seed)
+        told |= {MMD: pairs["mmd_imq"], "MMD, noise floor": pairs["mmd_imq_floor"], "MMD, RBF": pairs["mmd_rbf"]}
+    return told, vectors
+
+
+def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method and variant as printed, and the hyperparameters; Table 2's second case lacks its gamma."""
+    if settings.table == 2:
+        yield "VAE", "learnable gamma", {**values, "gamma_rule": "learned"}
+        yield "VAE", "fixed gamma = gamma*", {**values, "gamma_rule": "fixed"}
+        return
+    for network in settings.networks:
+        form = "residual" if network.startswith("residual") else "plain" if network.startswith("plain") else network
+        skip = ", affine skip" if network.endswith("_affine") else ""
+        for kappa in settings.kappas:
+            method = f"VAE, {form} decoder{skip}, learnable gamma"
+            yield method, f"kappa={kappa}", {**values, "network": network, "latent_dim": kappa}
+
+
+def looks(config: Config, images: Tensor, test: Tensor, every: int) -> Iterator[tuple[int, dict, dict]]:
+    """One training, looked at every so many epochs and after the last: the epoch, its figures, its latents'."""
+    for report in fit(config, images):
+        last = report.epoch == config.epochs
+        if last or report.epoch % every == 0:
+            told, vectors = measured(report.method, test, config.seed, last)
+            yield report.epoch, {**told, "Rec. Err. (train)": report.metrics["train/reconstruction"]}, vectors
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = read_flags(Settings, argv, "python -m trainables.reproductions.regularization", __doc__)
+    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    splits = load(settings.dataset, settings.data_root, size=settings.image_size)
+    images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
+    test = torch.tensor(splits.test.images[:10_000], device=device)
+    point = hand_tuned("gaussian_vae", splits, None) | {key: scalar(value) for key, value in settings.set.items()}
+    learned = None  # the gamma that the case before ended with
+    for method, variant, values in cases(settings, point):
+        if values["gamma_rule"] == "fixed" and learned is not None:
+            values = {**values, "gamma": learned}
+        config = Config(
+            method="gaussian_vae", dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed
+        )
+        for epoch, told, vectors in looks(config, images, test, settings.every):
+            where = ("Regularization", settings.table, splits.name, method, variant)
+            named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in told.items()}
+            rows = [(*where, name, epoch, value, "") for name, value in named.items()]
+            add(settings.out, COLUMNS, rows)
+            if settings.latents is not None:
+                pairs = zip(vectors["posterior_variance"], vectors["code_variance"], strict=True)
+                which = (settings.table, splits.name, method, variant, epoch)
+                rows = [(*which, j, f"{noise:.4g}", f"{spread:.4g}") for j, (noise, spread) in enumerate(pairs)]
+                add(settings.latents, LATENTS, rows)
+            line = f"SSE {told[ERROR]:.2f}  active {told[ACTIVE]:.0f}  KL {told['KL']:.2f}  gamma {told['gamma']:.4f}"
+            print(f"{method}, {variant}  epoch {epoch:3d}  {line}", flush=True)
+        learned = told["gamma"]
+
+
+def add(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows at the end of a CSV file, which gets its header with the first ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with open(path, "a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerows([columns] * fresh + list(rows))
+
+
+if __name__ == "__main__":
+    run("python -m trainables.reproductions.regularization", main)
