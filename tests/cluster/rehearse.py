@@ -1,4 +1,4 @@
-"""A sweep on a cluster, for real: `ray up`, `ray submit`, a worker lost on the way, `ray down`.
+"""A sweep on a cluster, for real: `doctor`, `ray up`, `ray submit`, a worker lost on the way, `ray down`.
 
     sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable]
 
@@ -25,9 +25,12 @@ from machines import REPOSITORY, SSHD, USER, Machine, switch_on
 
 TRIALS = 6
 CPUS = 2  # that a worker says it has
+ABOUT = [
+    "--address", "auto", "--out", "/shared/sweeps", "--data-root", "/shared/data",
+    "--tracking-uri", "http://127.0.0.1:5000",
+]  # fmt: skip
 FLAGS = [
-    "--address", "auto", "--out", "/shared/sweeps", "--data-root", "/shared/data", "--name", "rehearsal",
-    "--tracking-uri", "http://127.0.0.1:5000", "--methods", "vae", "--trials", TRIALS, "--epochs", 300,
+    *ABOUT, "--name", "rehearsal", "--methods", "vae", "--trials", TRIALS, "--epochs", 300,
     "--first-rung", 100, "--set", "network=mlp_8", "latent_dim=2", "--samples", 100, "--concurrent", 2 * CPUS,
 ]  # fmt: skip
 
@@ -75,8 +78,19 @@ def rehearse(work: Path, lose: str) -> None:
     cluster.write_text(yaml.safe_dump(for_these(head, workers)))
     step("ray get-auth-token --generate")
     laptop.run("ray", "get-auth-token", "--generate", stdout=subprocess.DEVNULL)
+    step("doctor, before")
+    examine(laptop, "/shared/cluster.yaml")
     step("ray up")
     laptop.run("ray", "up", "-y", "--no-config-cache", "/shared/cluster.yaml")
+    step("doctor, of every node")
+    wait_until(lambda: "3 nodes" in doctor(head, *ABOUT)[1], 600)
+    examine(head, *ABOUT)
+    forgotten = f"/home/{USER}/autoencoder-sweep/sweep/plan.py"
+    workers[1].run("sed", "-i", "$ a # an older version", forgotten)
+    code, words = doctor(head, *ABOUT)
+    (bad,) = (line for line in words.splitlines() if line.startswith("bad"))
+    assert code == 2 and bad.split()[1] == "worker-2" and "call ray up again" in bad, words
+    workers[1].run("sed", "-i", "$ d", forgotten)
     step("ray submit")
     submit = ["ray", "submit", "--no-config-cache", "/shared/cluster.yaml", "sweep/run.py", "--", *map(str, FLAGS)]
     sweep = laptop.start(*submit)
@@ -108,6 +122,22 @@ def for_these(head: Machine, workers: list[Machine]) -> dict:
     code = "echo 'export PYTHONPATH=$HOME/autoencoder-sweep' >> ~/.bashrc"
     cluster["setup_commands"] = [code if command == pip else command for command in cluster["setup_commands"]]
     return cluster
+
+
+def examine(machine: Machine, *about: str) -> None:
+    """Nothing may be found that would break the sweep."""
+    code, words = doctor(machine, *about)
+    print(words)
+    assert code == 0 and "bad" not in words, words
+
+
+def doctor(machine: Machine, *about: str) -> tuple[int, str]:
+    """Its exit code and words, from the code that is on the machine; the laptop's is the repository's."""
+    prepare = "source ~/.bashrc && cd ~/autoencoder-sweep && " if "--address" in about else ""
+    ask = f'{prepare}exec python -m sweep doctor "$@"'
+    program = machine.start("bash", "-c", ask, "doctor", *about, stdout=subprocess.PIPE, text=True)
+    words, _ = program.communicate(timeout=600)
+    return program.returncode, words
 
 
 def verify(record: Path, head: Machine, lose: str) -> str:
