@@ -183,6 +183,8 @@ def carry_out(
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
     with cluster(config.address, resources) as found, stopped_by_signals() as listen:
         resources = resources or Resources.of(config, *found)
+        if waiting := resources.waiting(*found):
+            announce(waiting)
         with Record(folder / RECORD) as record, screen(planned, resources, folder) as shown:
             history = read(record.path)  # with the lock: nobody adds to it any more
             if history and not resumed:

@@ -53,6 +53,15 @@ class Resources:
         # One more than there is room for, so that no process idles between two trials.
         return cls(cpus, gpus, slots, slots + 1, total_gpus)
 
+    def waiting(self, total_cpus: int, total_gpus: int) -> str | None:
+        """Why a cluster of so many cannot run a single trial yet; Ray would wait for nodes without a word."""
+        if total_cpus >= self.cpus and total_gpus >= self.gpus:
+            return None
+        return (
+            f"waiting for nodes: a trial takes {self.cpus} CPUs and {self.gpus:g} GPUs, the cluster has {total_cpus} and "
+            f"{total_gpus} so far (`ray status` on its head says why)"
+        )
+
 
 def of_this_machine(config: SweepConfig) -> Resources:
     """The resources of a sweep on the machine at hand, as far as this process may use it."""

@@ -54,5 +54,11 @@ def test_a_cluster_that_grows_with_demand():
         of(0, 0, address="head:6379")
 
 
+def test_waiting_for_nodes_is_said():
+    found = of(0, 0, address="head:6379", concurrent=6, gpus_per_trial=0.5)
+    assert "a trial takes 1 CPUs and 0.5 GPUs, the cluster has 8 and 0 so far" in found.waiting(8, 0)
+    assert found.waiting(8, 1) is None
+
+
 def test_this_machine_holds_something():
     assert of_this_machine(SweepConfig(concurrent=1)).slots == 1
