@@ -58,8 +58,8 @@ class Resources:
         if total_cpus >= self.cpus and total_gpus >= self.gpus:
             return None
         return (
-            f"waiting for nodes: a trial takes {self.cpus} CPUs and {self.gpus:g} GPUs, the cluster has {total_cpus} and "
-            f"{total_gpus} so far (`ray status` on its head says why)"
+            f"waiting for nodes: a trial takes {self.cpus} CPUs and {self.gpus:g} GPUs, the cluster has {total_cpus} "
+            f"and {total_gpus} so far (`ray status` on its head says why)"
         )
 
 
