@@ -78,6 +78,7 @@ def rehearse(work: Path, lose: str) -> None:
     cluster.write_text(yaml.safe_dump(for_these(head, workers)))
     step("ray get-auth-token --generate")
     laptop.run("ray", "get-auth-token", "--generate", stdout=subprocess.DEVNULL)
+    laptop.run("bash", "-c", "chmod 600 ~/.ray/auth_token")
     step("doctor, before")
     examine(laptop, "/shared/cluster.yaml")
     step("ray up")
