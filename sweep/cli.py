@@ -1,7 +1,10 @@
 """The command lines: `sweep/run.py` is the sweep, `python -m sweep COMMAND` holds everything else."""
 
 import argparse
+import os
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.resources import files
@@ -17,6 +20,7 @@ from analysis.tables import headline, leaderboard, leaderboard_text, write_table
 from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
 from sweep.checkpoints import superfluous
+from sweep.compare import View, compare
 from sweep.config import SweepConfig
 from sweep.importance import write_importances
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
@@ -132,7 +136,7 @@ def show_end(folder: Path) -> str:
         "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",
     }
     if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():  # not after an import
-        ways["compare"] = f"mlflow ui --backend-store-uri {uri}" if "://" in uri and not uri.startswith("http") else uri
+        ways["compare"] = f"python -m sweep compare {folder}"
     if (first := board.iloc[0]).complete:
         of = f"{first.method} --dataset {first.dataset}"
         ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
@@ -207,6 +211,30 @@ def command_board(flags: argparse.Namespace) -> None:
     show_end(flags.sweep)
 
 
+def command_compare(flags: argparse.Namespace) -> None:
+    """open the winners, and hand-tuned against tuned, in MLflow's comparison view"""
+    config = launch.config_of(flags.sweep)
+    uri = flags.tracking_uri or launch.default_tracking(config)
+    tracking.check(uri)
+
+    def show(views: list[View], base: str, ours: bool) -> None:
+        for view in views:
+            say(f"{view.dataset}, {view.what}\n  side by side  {view.side_by_side}\n  curves        {view.curves}")
+        if not flags.no_open and has_display():
+            for view in views:
+                webbrowser.open(view.side_by_side)
+        if ours:
+            say(f"MLflow listens at {base} until Ctrl-C")
+            threading.Event().wait()
+
+    compare(flags.sweep, uri, config.experiment, show)
+
+
+def has_display() -> bool:
+    """Whether a browser could show itself; one of text would take over the terminal."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def command_gc(flags: argparse.Namespace) -> None:
     """delete models and checkpoints that nobody needs, also while it runs"""
     config = launch.config_of(flags.sweep)
@@ -266,6 +294,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
         command_sample,
         command_report,
         command_board,
+        command_compare,
         command_gc,
         command_track,
         command_export,
@@ -294,8 +323,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             sub.add_argument("file", type=Path, help="a .tar.gz")
         if name == "import":
             sub.add_argument("--out", type=Path, default=Path("sweeps"), help="folder that holds the sweeps")
-        if name in ("resume", "retry", "extend", "track", "import", "confirm"):
+        if name in ("resume", "retry", "extend", "track", "compare", "import", "confirm"):
             sub.add_argument("--tracking-uri", help="MLflow; the sweep's own unless given")
+        if name == "compare":
+            sub.add_argument("--no-open", action="store_true", help="print the addresses, and open no browser")
         if name == "gc":
             sub.add_argument("--keep", type=int, help="models per study; as the sweep was configured unless given")
             sub.add_argument("--dry-run", action="store_true", help="show what would go, and delete nothing")

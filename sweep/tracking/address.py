@@ -88,7 +88,7 @@ def _http_problem(uri: str) -> str | None:
     # Not /health: that one also answers those whom the server refuses (wrong password, host not allowed).
     question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **_authentication())
+        answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **authentication())
     except requests.RequestException as error:
         return f"does not answer ({type(error).__name__}); start the server"
     if answer.status_code in (401, 403):
@@ -101,7 +101,7 @@ def _http_problem(uri: str) -> str | None:
     return None
 
 
-def _authentication() -> dict:
+def authentication() -> dict:
     """What MLflow's own client would send, from the same variables; else what stands in the address."""
     name, password = (os.environ.get(f"MLFLOW_TRACKING_{part}") for part in ("USERNAME", "PASSWORD"))
     if name and password:

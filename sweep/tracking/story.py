@@ -118,15 +118,19 @@ class Story:
             trial.rows = dict.fromkeys(trial.rows, _TOLD)
 
     def rows(self, name: str | None) -> list[Measurement]:
-        """The finite metrics of the epochs not yet told, at the time when they were recorded."""
+        """The finite metrics of the epochs not yet told, at the time when they were recorded.
+
+        The metric of the study comes first: MLflow's comparison of runs begins with the metric it heard of first.
+        """
         trial = self._trials.trials.get(name)
         rows = [] if trial is None else [row for row in trial.rows.values() if row is not _TOLD]
-        return [
+        told = [
             Measurement(_key(key), float(value), _milliseconds(row["time"]), row["epoch"])
             for row in rows
             for key, value in row["metrics"].items()
             if math.isfinite(value)
         ]
+        return sorted(told, key=lambda measurement: measurement.key != _key(trial.metric))
 
     def documents(self, name: str | None) -> dict[str, dict]:
         """What does not fit into rows: the vectors of the last evaluation, by file name."""
@@ -168,7 +172,7 @@ class Story:
             "reason": trial.reason or "",
         }
         tags |= {f"times_{state}": _text(count) for state, count in sorted(trial.setbacks.items())}
-        number = "hand-tuned" if trial.origin == "paper" else trial.number
+        number = _hand_tuned(trial, len(study.get("points", ()))) if trial.origin == "paper" else trial.number
         if self._first.get("confirms"):
             point = study["points"][trial.number]["name"]
             tags |= {"point": point}
@@ -187,6 +191,13 @@ class Story:
         for row in report["rows"]:
             if row.get("vectors"):
                 self._vectors[report["trial"]] = {"epoch": row["epoch"], **row["vectors"]}
+
+
+def _hand_tuned(trial: Trial, points: int) -> str:
+    """Which of a study's hand-tuned points a trial is, and with which seed once they run again."""
+    point = trial.number % points if points else 0
+    again = f" / seed {trial.seed}" if points and trial.number >= points else ""
+    return f"hand-tuned {point + 1}{again}" if point else f"hand-tuned{again}"
 
 
 def _portrait(

@@ -53,10 +53,10 @@ def test_a_sweep_arrives_as_it_left_without_what_belongs_to_its_machine(folder, 
 
 def test_the_way_to_mlflow_is_shown_only_where_it_was_told(folder, capsys):
     cli.main(["board", str(folder)])
-    assert "mlflow ui" not in capsys.readouterr().out
+    assert "sweep compare" not in capsys.readouterr().out
     (folder.parent / "mlflow.db").touch()
     cli.main(["board", str(folder)])
-    assert f"mlflow ui --backend-store-uri sqlite:///{folder.parent}/mlflow.db" in capsys.readouterr().out
+    assert f"python -m sweep compare {folder}" in capsys.readouterr().out
 
 
 def test_importing_can_tell_a_server_at_once(folder, tmp_path, monkeypatch):

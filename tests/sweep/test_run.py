@@ -37,7 +37,7 @@ def run(tmp_path_factory) -> tuple[Path, str]:
 
 def test_it_ends_with_the_leaderboard_and_where_to_look(run):
     folder, screen = run
-    assert "BetaVAE" in screen and "report.html" in screen and "mlflow ui" in screen
+    assert "BetaVAE" in screen and "report.html" in screen and "python -m sweep compare" in screen
     for name in ("record.jsonl", "config.yaml", "trials.parquet", "curves.parquet", "leaderboard.csv", "report.html"):
         assert (folder / name).stat().st_size > 0, name
     winner = folder / "winners" / "beta_vae-digits"
