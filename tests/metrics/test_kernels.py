@@ -1,11 +1,21 @@
-"""Discrepancies against scikit-learn's kernels, and methods.md 12.4."""
+"""Discrepancies against scikit-learn's kernels; of methods.md 12 the check 4, by noise floor, shift and bounds."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
-from trainables.metrics.kernels import imq, kid, kid_of_subsets, mmd, polynomial, prior_discrepancy, rbf
+from trainables.metrics import kernels
+from trainables.metrics.kernels import (
+    imq,
+    kid,
+    kid_of_subsets,
+    mmd,
+    noise_floor,
+    polynomial,
+    prior_discrepancy,
+    rbf,
+)
 
 
 def unbiased(kxx, kyy, kxy):
@@ -55,6 +65,20 @@ def test_the_prior_is_at_the_noise_floor_and_a_shift_is_far_above(name, generato
     assert abs(same[name]) < 4 * floor
     assert shifted[name] > 10 * max(abs(same[name]), floor)
     assert -1 <= shifted[name] <= 14
+
+
+def test_the_noise_floor_is_computed_once_for_all_processes(monkeypatch):
+    first = noise_floor(rbf, 30, 3)
+    noise_floor.cache_clear()  # as in another process
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "mmd", lambda *_: pytest.fail("computed again"))
+        assert noise_floor(rbf, 30, 3) == first > 0
+
+    def changed(x, y):
+        return 2 * rbf(x, y)
+
+    changed.__name__ = "rbf"
+    assert noise_floor(changed, 30, 3) == pytest.approx(2 * first)
 
 
 def test_subsets_estimate_the_kid_of_everything(pair):

@@ -11,9 +11,11 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainables.losses import imq_kernel
+from trainables.metrics.cache import cached, digest
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, D), (m, D) -> (n, m)
 
@@ -107,12 +109,26 @@ def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
 def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: int = 5) -> float:
     """The root mean square of the discrepancy between two samples (n, D) of N(0, I): its error, for its mean is 0.
 
-    Of one pair it could be near 0 by chance.  Computed once per process, as it depends on no model.
+    Of one pair it could be near 0 by chance.  It depends on no model and costs more than a rung, so it is computed
+    once for all processes and kept on disk.
     """
-    like = torch.empty(n, dims, device=device)
-    draws = [_prior(like, seed) for seed in range(1, 2 * pairs + 1)]
-    values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
-    return math.sqrt(sum(value**2 for value in values) / pairs)
+
+    def make() -> Tensor:
+        like = torch.empty(n, dims, device=device)
+        draws = [_prior(like, seed) for seed in range(1, 2 * pairs + 1)]
+        values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
+        return torch.tensor(math.sqrt(sum(value**2 for value in values) / pairs), dtype=torch.float64)
+
+    origin, corner = torch.zeros(1, dims), torch.ones(1, dims)
+    is_now = f"{kernel(origin, corner).item():.6g}"  # a kernel that was changed is another one
+    key = digest({"kernel": kernel.__name__, "is now": is_now, "n": n, "dims": dims, "pairs": pairs})
+    floor = cached(
+        f"floor-{key}.safetensors",
+        make,
+        lambda path: load_file(path)["floor"],
+        lambda value, path: save_file({"floor": value}, path),
+    )
+    return floor.item()
 
 
 def _prior(like: Tensor, seed: int) -> Tensor:
