@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainables.densities import Density, StandardNormal
 from trainables.losses import kl_to_standard_normal_per_dim, output
-from trainables.networks import Networks
+from trainables.networks import Networks, train_in_bfloat16
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -135,6 +135,7 @@ class Method(nn.Module):
         batch_size: PositiveInt
         network: str
         clip: NonNegative = 0.0  # gradient-norm clip; 0 is off (methods.md 1.5)
+        precision: Literal["float32", "bfloat16"] = "float32"  # of the networks' products in training
 
     hyper: Hyper
     densities: nn.ModuleDict  # the first one is the method's own sampler
@@ -147,6 +148,9 @@ class Method(nn.Module):
         self.densities = nn.ModuleDict({"prior": StandardNormal(hyper.latent_dim)})
         self.register_buffer("epoch", torch.zeros(()))
         self.build(Networks(shape, hyper.network))
+        for network in self.children() if hyper.precision == "bfloat16" else ():
+            if network is not self.densities:
+                train_in_bfloat16(network)
 
     def build(self, nets: Networks) -> None:
         """Creates the networks; may replace `self.densities`."""

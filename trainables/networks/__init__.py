@@ -5,7 +5,8 @@ A kind is a name such as "mlp_500_500_2000"; each family is one file of this pac
 B batch, C H W image.
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainables.networks import conv_rae, mlp, mlp_aae, mlp_vg, residual_mlp, resnet
 
@@ -44,3 +45,20 @@ class Networks:
         """Images (B, C, H, W) -> logits (B, out): the family's own critic, or its encoder with other weights."""
         make = getattr(self._family, "critic", self._family.encoder)
         return make(self.shape, self.kind, out)
+
+
+def train_in_bfloat16(network: nn.Module) -> None:
+    """Has a network multiply in bfloat16 whenever it is in training mode.
+
+    Weights, gradients and what comes out, and so every loss, stay float32, as does all of evaluation: a metric speaks
+    of the weights, whatever they were trained with.
+    """
+    forward = network.forward
+
+    def mixed(x: Tensor) -> Tensor:
+        if not network.training:
+            return forward(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return forward(x).float()
+
+    network.forward = mixed
