@@ -24,8 +24,8 @@ HEAD = """# The methods
 
 Written by `python -m sweep.methods_page` from the methods' files and search spaces; do not edit. Sections are those of
 [methods.md](methods.md), which says where every value is from. A knob stands with its hand-tuned value and, where it
-is searched, its range; knobs that all methods have (latent size, learning rate, batch, network, clipping, precision) are left
-out. The last column is about the tables in which the papers print a method.
+is searched, its range; knobs that all methods have (latent size, learning rate, batch, network, clipping, precision)
+are left out. The last column is about the tables in which the papers print a method.
 
 | method | paper | equation | networks | knobs | further points | printed in |
 |---|---|---|---|---|---|---|
