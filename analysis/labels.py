@@ -1,14 +1,16 @@
 """Over-regularised, balanced or under-regularised: a label for every trial, with the numbers it rests on.
 
 The rule is an operational one for dashboards.  What a trial is held against, the error of an unregularised
-autoencoder and the fewest active dimensions that reach it, comes from all trials of the same data set and
-network, so a label belongs to one sweep.
+autoencoder and the fewest active dimensions that reach it, comes from all trials of the same data set, network and
+number of epochs, so a label belongs to one sweep, or to the ones that were joined.
 """
 
 import math
 from collections.abc import Mapping
 
 import pandas as pd
+
+from analysis.names import bare_method
 
 OVER, BALANCED, UNDER, UNKNOWN = "over", "balanced", "under", ""
 UNREGULARISED = ("ae", "gae")  # GAE trains a plain autoencoder and fits a density afterwards
@@ -37,7 +39,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
     balance_error: mse over that of the autoencoder, the lowest of UNREGULARISED trials of equal latent_dim; where
     the sweep has none, the lowest of all trials of equal latent_dim, which can only make the rule stricter.
-    balance_active: active dimensions over the smallest number among trials of the same data set and network
+    balance_active: active dimensions over the smallest number among trials of the same data set, network and epochs
     whose error is tolerated.  balance_mmd: MMD over its noise floor.  Only complete trials count and are labelled.
     """
     table = pd.DataFrame(
@@ -45,7 +47,8 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
             "dataset": trials["dataset"].astype(str),
             "network": _column(trials, "hyper/network", str),
             "latent_dim": _column(trials, "hyper/latent_dim", float),
-            "method": trials["method"].astype(str),
+            "method": trials["method"].astype(str).map(bare_method),
+            "epochs": _column(trials, "epochs", float),
             "error": _column(trials, "valid/mse", float),
             "active": _column(trials, "valid/active_dims", float),
             "mmd": _column(trials, "valid/mmd_imq", float),
@@ -54,7 +57,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
         index=trials.index,
     )
     table = table[trials["state"] == "complete"]
-    parts = [_label(group) for _, group in table.groupby(["dataset", "network"], dropna=False)]
+    parts = [_label(group) for _, group in table.groupby(["dataset", "network", "epochs"], dropna=False)]
     found = pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS), dtype="float64")
     found = found.reindex(trials.index)
     return found.assign(balance=found["balance"].astype("str").where(found["balance"].notna(), UNKNOWN))

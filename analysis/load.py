@@ -11,7 +11,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,14 @@ class Sweep:
         hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
         it held a worker, over all attempts. `times_preempted`, `times_out_of_memory` and `times_failed` count the
         attempts that came to that, the last one included. A trial without an end has the state `running`.
+        `recipe` says which of its study's `recipes` measured the value, from 0.
     curves: trial, epoch, stage, metric, value, one row per number reported.
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
         unreadable_lines and, of a confirmation, what it `confirms`.
+    parts: the sweeps that `analysis.join` made this one of, by the names that tell them apart; else empty.
+    cast: the methods of the whole that this is a share of, which keep their colours; else empty.
     """
 
     folder: Path
@@ -69,10 +72,12 @@ class Sweep:
     config: Mapping[str, object]
     recipes: Mapping[str, tuple[Mapping, ...]]
     meta: Mapping[str, object]
+    parts: Mapping[str, "Sweep"] = field(default_factory=dict)
+    cast: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return " + ".join(self.parts) or self.folder.name
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -82,13 +87,22 @@ class Sweep:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods in the order in which the sweep named them."""
-        return tuple(dict.fromkeys(study.method for study in self.studies.values()))
+        return self.cast or tuple(dict.fromkeys(study.method for study in self.studies.values()))
 
     def studies_of(self, dataset: str) -> tuple[Study, ...]:
         return tuple(study for study in self.studies.values() if study.dataset == dataset)
 
     def trials_of(self, study: str) -> pd.DataFrame:
         return self.trials[self.trials["study"] == study]
+
+    def home(self, study: str) -> tuple[Path, str]:
+        """The folder of the sweep that ran a study, and the study's name in there."""
+        label, _, name = study.rpartition("/")
+        return (self.parts[label].folder, name) if self.parts else (self.folder, study)
+
+    def share(self, trials: pd.DataFrame, studies: Mapping[str, Study], recipes: Mapping) -> "Sweep":
+        """The same sweep with fewer trials and studies."""
+        return replace(self, trials=trials, studies=studies, recipes=recipes, cast=self.methods)
 
     def hand_tuned(self, study: str) -> pd.Series | None:
         """The trial of the paper's own values, the first if there are several; None before it has started."""
@@ -104,7 +118,7 @@ class Sweep:
 
 
 def read_sweep(folder: str | Path) -> Sweep:
-    """Fold the record in a sweep's folder into tables.
+    """Fold the record in a sweep's folder into tables; `analysis.join.read_sweeps` makes one of several.
 
     Raises ValueError if the folder holds no record, or a record that never says which sweep it belongs to.
     """
@@ -182,6 +196,7 @@ class _Trial:
         self.setbacks = Counter()  # how many attempts came to each of SETBACKS
         self.epochs: set[int] = set()
         self.metrics: dict[str, float] = {}
+        self.recipe: int | None = None  # which of its study's recipes measured the objective last
         self.first_start = math.nan
         self.held = 0.0  # seconds of attempts that are over
         self.began: float | None = None  # of the attempt under way
@@ -301,6 +316,7 @@ class _Fold:
                 told = self.recipes.setdefault(trial.about["study"], [])
                 if recipe not in told:
                     told.append(recipe)
+                trial.recipe = told.index(recipe)
             for metric, value in row["metrics"].items():
                 if value is None or not math.isfinite(value):
                     continue
@@ -347,6 +363,7 @@ class _Fold:
             **{f"times_{what}": ([trial.setbacks[what] for _, trial in trials], whole) for what in SETBACKS},
             "seed": ([trial.about.get("seed") for _, trial in trials], whole),
             "epochs": ([max(trial.epochs, default=0) for _, trial in trials], whole),
+            "recipe": ([trial.recipe for _, trial in trials], whole),
             "value": (
                 [trial.metrics.get(study.metric) for (_, trial), study in zip(trials, studies, strict=True)],
                 real,
@@ -355,7 +372,7 @@ class _Fold:
         table = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
         knobs = dict.fromkeys(knob for study in self.studies.values() for knob in study.space)
         knobs |= dict.fromkeys(knob for _, trial in trials for knob in trial.values)
-        more = {f"hyper/{knob}": _column([trial.values.get(knob) for _, trial in trials]) for knob in knobs}
+        more = {f"hyper/{knob}": column([trial.values.get(knob) for _, trial in trials]) for knob in knobs}
         for metric in self.metrics:
             more[metric] = pd.Series([trial.metrics.get(metric) for _, trial in trials], dtype=real)
         started = pd.Series([trial.first_start for _, trial in trials], dtype=real)
@@ -364,7 +381,7 @@ class _Fold:
         return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
 
 
-def _column(values: list) -> pd.Series:
+def column(values: list) -> pd.Series:
     """Values of one hyperparameter over all trials, None where a method has no such knob.
 
     Two methods may give one name different types; a column of a parquet file cannot, so text is the last

@@ -55,8 +55,15 @@ SHORT_KNOBS = {"learning_rate": "lr"}
 
 
 def method_name(method: str) -> str:
-    """The paper's name of a method; `my_lab.ladder:LadderVAE` is `LadderVAE`."""
-    return METHODS.get(method, method.rpartition(":")[2])
+    """The paper's name of a method; `my_lab.ladder:LadderVAE` is `LadderVAE`, `vae@long` of sweep long `VAE (long)`."""
+    bare, _, sweep = method.partition("@")
+    name = METHODS.get(bare, bare.rpartition(":")[2])
+    return f"{name} ({sweep})" if sweep else name
+
+
+def bare_method(method: str) -> str:
+    """A method as its sweep calls it, without the sweep that `analysis.join` tells it apart by."""
+    return method.partition("@")[0]
 
 
 def dataset_name(dataset: str) -> str:
@@ -120,3 +127,8 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
     minutes = round(whole / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

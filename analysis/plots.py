@@ -3,32 +3,25 @@
 Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and
 three of them stand side by side on a desk; one without anything to draw returns None. A method has the same
 colour and the same marker in every picture; the colours are those of Okabe and Ito that can be seen on white
-and on black, and the marker says the same to who cannot tell them apart. `themed_svg` turns a Figure into SVG
-text that takes its ink from the page.
-
-Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
+and on black, and the marker says the same to who cannot tell them apart. `drawing.themed_svg` turns a Figure into
+SVG text that takes its ink from the page.
 """
 
-import base64
-import io
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.path import Path as Outline
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
-from PIL import Image  # comes with matplotlib
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from analysis import drawing
 from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
 from analysis.confirm import HAND_TUNED, mean_words
+from analysis.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
 from analysis.load import Study, Sweep
 from analysis.names import (
     METHODS,
@@ -41,21 +34,8 @@ from analysis.names import (
 )
 from analysis.tables import change_words, hand_tuned_words
 
-WIDTH = 360  # units
-TEXT, SMALL = 11, 10
-# Each ink is an unusual shade, so that themed_svg can find it again and let the page decide.
-INK, MUTED, FAINT, PAPER = "#1b1f27", "#69707f", "#dde1e8", "#fefefd"
-THEME = {
-    INK: "currentColor",
-    MUTED: f"var(--plot-muted, {MUTED})",
-    FAINT: f"var(--plot-faint, {FAINT})",
-    PAPER: f"var(--plot-paper, {PAPER})",
-}
-GREY = "#8b909a"  # of trials that did not finish; seen on white and on black
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
 MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
-RASTER_DPI = 144  # two pixels per unit
-RASTER_FROM = 300  # marks; beyond, a picture embeds an image of them and stays small
 # Knobs that every training has; what else a method searches balances its terms.
 COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
 
@@ -74,54 +54,6 @@ def balance_knobs(study: Study) -> tuple[str, ...]:
     return tuple(k for k in study.searched if k not in COMMON_KNOBS and "choices" not in study.space[k])
 
 
-def themed_svg(figure: Figure) -> str:
-    """SVG text that fills the width it is given and draws in the page's own colours and type.
-
-    Ink becomes currentColor, the greys and the paper the CSS variables --plot-muted, --plot-faint and
-    --plot-paper, text the font --plot-font; each has a fallback, so that the picture also stands alone.
-    """
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "analysis"}):
-        figure.savefig(text, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
-    svg = re.sub(rf'<g id="{_TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
-    # Names of groups would repeat in a page with several pictures; nothing refers to them.
-    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
-    svg = re.sub(r"((?:\d|\.)+px) '[^;\"]*", r"\1 var(--plot-font, sans-serif)", svg)
-    svg = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: _slim(found[1]), svg)
-    for shade, ink in THEME.items():
-        svg = svg.replace(shade, ink)
-    return svg
-
-
-_TITLES = "trials:"  # an element with this in its id is a group of marks, and the rest of the id names them
-
-
-def _with_titles(group: re.Match) -> str:
-    """A group of marks, each of which says which trial it is to who points at it."""
-    titles = iter(group[1].split("|"))
-    return "<g>" + re.sub(r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2])
-
-
-def _slim(encoded: str) -> str:
-    """A PNG with at most 256 colours, a third of its size, as a data URI."""
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        return png_uri(picture.convert("RGBA").quantize(256, Image.Quantize.FASTOCTREE))
-
-
-def png_uri(picture: Image.Image) -> str:
-    """A picture as the address of itself, for a page that may ask for nothing."""
-    held = io.BytesIO()
-    picture.save(held, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
-
-
-_SVG_ATTRIBUTES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
-
-
 def arrows(board: pd.DataFrame, dataset: str) -> Figure:
     """From hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
 
@@ -130,11 +62,11 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
     rows = board[board["dataset"] == dataset]
     row_height, top, bottom = 44, 6, 40
     height = top + row_height * len(rows) + bottom
-    figure = _figure(height)
-    ax = _axes(figure, 12, top, WIDTH - 24, height - top - bottom)
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 12, top, WIDTH - 24, height - top - bottom)
     ax.set_ylim(len(rows), 0)
     values = rows[["hand_tuned", "tuned"]].to_numpy(float).ravel()
-    _scale(ax.xaxis, values, pad=0.05)
+    drawing.scale(ax.xaxis, values, pad=0.05)
     ax.spines[:].set_visible(False)
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0, pad=6)
@@ -143,11 +75,13 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
         colour, marker = method_style(row.method, board["method"])
         line = y + 0.72
         ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
-        ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **_bold())
+        ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **drawing.bold())
         said = f"{hand_tuned_words(row)} → {measured(row.tuned) if row.complete else 'none complete'}"
         change = change_words(row) if math.isfinite(row.improvement_percent) else ""
-        ax.text(0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **_plain())
-        ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **_bold())
+        ax.text(
+            0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **drawing.plain()
+        )
+        ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **drawing.bold())
         hand, tuned = row.hand_tuned, row.tuned
         if math.isfinite(tuned) and math.isfinite(hand):
             ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
@@ -163,7 +97,9 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
             ax.plot(tuned, line, marker, ms=size, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
     metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
     note = ", log scale" if ax.get_xscale() == "log" else ""
-    ax.set_xlabel(f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **_plain(), labelpad=5)
+    ax.set_xlabel(
+        f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **drawing.plain(), labelpad=5
+    )
     return figure
 
 
@@ -178,8 +114,8 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     complete = trials[(trials["state"] == "complete") & trials["value"].notna()]
     knobs, row_height, top, bottom = about.searched, 58, 24, 26
     height = top + row_height * len(knobs) + bottom
-    figure = _figure(height)
-    ax = _axes(figure, 16, 0, WIDTH - 32, height)
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 16, 0, WIDTH - 32, height)
     ax.axis("off")
     ax.set_xlim(0, 1)
     ax.set_ylim(height, 0)
@@ -188,27 +124,27 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     for knob, level in zip(knobs, levels, strict=False):
         place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"])
         courses[level] = [place(value) for value in trials[f"hyper/{knob}"]]
-        _lying_axis(ax, level, f"{knob}{' (log)' if about.is_log(knob) else ''}", ticks)
-    place, ticks = _value_scale(complete["value"])
+        drawing.lying_axis(ax, level, f"{knob}{' (log)' if about.is_log(knob) else ''}", ticks)
+    place, ticks = drawing.value_scale(complete["value"])
     courses[levels[-1]] = pd.Series([place(value) for value in complete["value"]], complete.index, float)
-    _lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
+    drawing.lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
 
     colour, marker = method_style(about.method, sweep.methods)
     others = courses.drop(complete.index)[levels[:-1]]
-    _curves(ax, others, [(*to_rgb(GREY), _thin(len(others), 0.25))], 0.8, zorder=1)
+    drawing.curves(ax, others, [(*to_rgb(GREY), drawing.thin(len(others), 0.25))], 0.8, zorder=1)
     ordered = courses.loc[complete.sort_values("value", ascending=False).index]
     share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # of the colour; half for the sixth best
-    shades = [(*_blend(GREY, colour, s), _thin(len(ordered), 0.3) + 0.5 * s) for s in share]
-    _curves(ax, ordered, shades, 1.2, zorder=2)
+    shades = [(*drawing.blend(GREY, colour, s), drawing.thin(len(ordered), 0.3) + 0.5 * s) for s in share]
+    drawing.curves(ax, ordered, shades, 1.2, zorder=2)
     best, hand = sweep.best(study), sweep.hand_tuned(study)
     if hand is not None:
         course = courses.loc[[hand.name]].dropna(axis=1)
-        _curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
+        drawing.curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
         ax.plot(course.iloc[0], course.columns, "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False)
     if best is not None:
         course = courses.loc[[best.name]]
-        _curves(ax, course, [PAPER], 5, zorder=2.5)
-        _curves(ax, course, [colour], 2.6, zorder=3)
+        drawing.curves(ax, course, [PAPER], 5, zorder=2.5)
+        drawing.curves(ax, course, [colour], 2.6, zorder=3)
         ax.plot(
             course.iloc[0],
             course.columns,
@@ -248,16 +184,16 @@ def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, l
         return None
     present = [study for study in studies if (trials["study"] == study.name).any()]
     figure, top = _with_legend(sweep, [study.method for study in present], 230)
-    ax = _framed(figure, 44, top, WIDTH - 56, 230)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 230)
     for study in present:
         rows = trials[trials["study"] == study.name]
         _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.methods), size=40)
         hand = rows[rows["origin"] == "paper"]
-        _rings(ax, hand[x], hand[y_column])
-    _scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
-    _scale(ax.yaxis, trials[y_column])
-    _title(ax, f"{y_name} ↓")
-    ax.set_xlabel(x_label, **_plain())
+        drawing.rings(ax, hand[x], hand[y_column])
+    drawing.scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
+    drawing.scale(ax.yaxis, trials[y_column])
+    drawing.title(ax, f"{y_name} ↓")
+    ax.set_xlabel(x_label, **drawing.plain())
     return figure
 
 
@@ -278,17 +214,17 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     if not lines:
         return None
     figure, top = _with_legend(sweep, list(lines), 200)
-    ax = _framed(figure, 44, top, WIDTH - 56, 200)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
     for method, best in lines.items():
         colour, marker = method_style(method, sweep.methods)
         count = np.arange(1, len(best) + 1)
         ax.step(count, best, where="post", color=colour, lw=2)
         ax.plot(count[-1], best[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
-    _scale(ax.xaxis, np.arange(1, max(map(len, lines.values())) + 1), log=False, whole=True)
-    _scale(ax.yaxis, np.concatenate(list(lines.values())))
+    drawing.scale(ax.xaxis, np.arange(1, max(map(len, lines.values())) + 1), log=False, whole=True)
+    drawing.scale(ax.yaxis, np.concatenate(list(lines.values())))
     metric = sweep.studies_of(dataset)[0].metric
-    _title(ax, f"best {short_metric(metric)} so far ↓")
-    ax.set_xlabel("finished trials", **_plain())
+    drawing.title(ax, f"best {short_metric(metric)} so far ↓")
+    ax.set_xlabel("finished trials", **drawing.plain())
     return figure
 
 
@@ -302,10 +238,12 @@ def over_time(sweep: Sweep) -> Figure:
     running = changes.groupby(level=0).sum().cumsum()
     height, gap = 120, 56
     figure, top = _with_legend(sweep, list(sweep.methods), height + (height + gap) * len(sweep.datasets))
-    panels = [_framed(figure, 44, top + (height + gap) * i, WIDTH - 56, height) for i in range(1 + len(sweep.datasets))]
+    panels = [
+        drawing.frame(figure, 44, top + (height + gap) * i, WIDTH - 56, height) for i in range(1 + len(sweep.datasets))
+    ]
     panels[0].fill_between(running.index, running, step="post", color=GREY, alpha=0.5, lw=0)
-    _scale(panels[0].yaxis, [0, running.max()], log=False, whole=True, most=5)
-    _title(panels[0], "trials running")
+    drawing.scale(panels[0].yaxis, [0, running.max()], log=False, whole=True, most=5)
+    drawing.title(panels[0], "trials running")
     for ax, dataset in zip(panels[1:], sweep.datasets, strict=True):
         drawn = []
         for study in sweep.studies_of(dataset):
@@ -318,11 +256,11 @@ def over_time(sweep: Sweep) -> Figure:
                 at = ended[best.index[-1]] / unit
                 ax.plot(at, best.iloc[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
             drawn.append(best)
-        _scale(ax.yaxis, pd.concat(drawn), most=5)
-        _title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
+        drawing.scale(ax.yaxis, pd.concat(drawn), most=5)
+        drawing.title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
     for ax in panels:
-        _scale(ax.xaxis, [0, ended.max() / unit], log=False)
-    panels[-1].set_xlabel(name, **_plain())
+        drawing.scale(ax.xaxis, [0, ended.max() / unit], log=False)
+    panels[-1].set_xlabel(name, **drawing.plain())
     return figure
 
 
@@ -338,11 +276,11 @@ def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[
     if column not in trials or not knobs or trials[column].notna().sum() == 0:
         return None
     trials = trials[trials[column].notna()]
-    figure, panels = _panels(len(knobs))
+    figure, panels = drawing.panels(len(knobs))
     for ax, knob in zip(panels, knobs, strict=True):
         _slice(ax, sweep, about, trials, column, knob)
-        _title(ax, f"{short_knob(knob)}{' (log)' if about.is_log(knob) else ''}")
-    _scale_together(panels, trials[column], log=None if metric is None else False)
+        drawing.title(ax, f"{short_knob(knob)}{' (log)' if about.is_log(knob) else ''}")
+    drawing.scale_together(panels, trials[column], log=None if metric is None else False)
     return figure
 
 
@@ -358,12 +296,12 @@ def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
             drawn += [(study, trials, knob) for knob in balance_knobs(study)]
     if not drawn:
         return None
-    figure, panels = _panels(len(drawn))
+    figure, panels = drawing.panels(len(drawn))
     for ax, (study, trials, knob) in zip(panels, drawn, strict=True):
         _slice(ax, sweep, study, trials[trials["valid/active_dims"].notna()], "valid/active_dims", knob)
-        _title(ax, f"{method_name(study.method)}: {knob}")
+        drawing.title(ax, f"{method_name(study.method)}: {knob}")
     everything = pd.concat([trials["valid/active_dims"] for _, trials, _ in drawn])
-    _scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
+    drawing.scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
     return figure
 
 
@@ -374,8 +312,8 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     curves = sweep.curves[(sweep.curves["metric"] == metric) & sweep.curves["trial"].isin(trials["trial"])]
     if curves.empty:
         return None
-    figure = _figure(200 + 62)
-    ax = _framed(figure, 44, 24, WIDTH - 56, 200)
+    figure = drawing.sheet(200 + 62)
+    ax = drawing.frame(figure, 44, 24, WIDTH - 56, 200)
     colour, marker = method_style(about.method, sweep.methods)
     complete = set(trials.loc[trials["state"] == "complete", "trial"])
     best, hand = sweep.best(study), sweep.hand_tuned(study)
@@ -385,22 +323,22 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     lines = dict(zip(curves["trial"].iloc[starts], np.split(points, starts[1:]), strict=True))
     for finished, ink, width in ((False, GREY, 0.9), (True, colour, 1.2)):
         chosen = [line for trial, line in lines.items() if (trial in complete) == finished]
-        shade = (*to_rgb(ink), _thin(len(chosen), 0.45))
+        shade = (*to_rgb(ink), drawing.thin(len(chosen), 0.45))
         ax.add_collection(
-            LineCollection(chosen, colors=[shade], linewidths=width, rasterized=len(chosen) > RASTER_FROM)
+            LineCollection(chosen, colors=[shade], linewidths=width, rasterized=len(chosen) > drawing.RASTER_FROM)
         )
         lone = np.array([line[0] for line in chosen if len(line) == 1]).reshape(-1, 2)
-        ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > RASTER_FROM)
+        ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > drawing.RASTER_FROM)
     if hand is not None and hand["trial"] in lines:
         line = lines[hand["trial"]]
         ax.plot(line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3)
     if best is not None and best["trial"] in lines:
         line = lines[best["trial"]]
         ax.plot(line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4)
-    _scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
-    _scale(ax.yaxis, curves["value"])
-    _title(ax, f"{short_metric(metric)} by epoch")
-    ax.set_xlabel("epoch", **_plain())
+    drawing.scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
+    drawing.scale(ax.yaxis, curves["value"])
+    drawing.title(ax, f"{short_metric(metric)} by epoch")
+    ax.set_xlabel("epoch", **drawing.plain())
     return figure
 
 
@@ -436,16 +374,16 @@ def _step_lines(
     if not lines:
         return None
     figure, top = _with_legend(sweep, list(lines), 200)
-    ax = _framed(figure, 44, top, WIDTH - 56, 200)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
     for method, line in lines.items():
         colour, marker = method_style(method, sweep.methods)
         ax.step(line[:, 0], line[:, 1], where="post", color=colour, lw=2)
         ax.plot(*line[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
     everything = np.concatenate(list(lines.values()))
-    _scale(ax.xaxis, np.append(everything[:, 0], 0 if not whole else 1), log=False, whole=whole)
-    _scale(ax.yaxis, everything[:, 1])
-    _title(ax, title.format(short_metric(sweep.studies_of(dataset)[0].metric)))
-    ax.set_xlabel(x_label, **_plain())
+    drawing.scale(ax.xaxis, np.append(everything[:, 0], 0 if not whole else 1), log=False, whole=whole)
+    drawing.scale(ax.yaxis, everything[:, 1])
+    drawing.title(ax, title.format(short_metric(sweep.studies_of(dataset)[0].metric)))
+    ax.set_xlabel(x_label, **drawing.plain())
     return figure
 
 
@@ -458,18 +396,18 @@ def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[
     if rows.empty:
         return None
     height = 34 * len(rows)
-    figure = _figure(28 + height + 8)
-    ax = _axes(figure, 12, 28, WIDTH - 24, height)
+    figure = drawing.sheet(28 + height + 8)
+    ax = drawing.box(figure, 12, 28, WIDTH - 24, height)
     ax.spines[:].set_visible(False)
     ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
     colour, _ = method_style(study.method, methods)
     for y, row in enumerate(rows.itertuples()):
-        ax.text(0, y + 0.38, row.knob, **_plain(INK))
-        ax.text(1, y + 0.38, f"{100 * row.importance:.0f} %", ha="right", **_plain())
+        ax.text(0, y + 0.38, row.knob, **drawing.plain(INK))
+        ax.text(1, y + 0.38, f"{100 * row.importance:.0f} %", ha="right", **drawing.plain())
         ax.barh([y + 0.66], [1], height=0.22, color=FAINT, lw=0)
         ax.barh([y + 0.66], [row.importance], height=0.22, color=colour, lw=0)
     first = rows.iloc[0]
-    _title(ax, f"importance at epoch {first['epoch']}, {first['trials']} trials")
+    drawing.title(ax, f"importance at epoch {first['epoch']}, {first['trials']} trials")
     return figure
 
 
@@ -485,11 +423,11 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
         return None
     row_height, top, bottom = 40, 6, 40
     height = top + row_height * len(rows) + bottom
-    figure = _figure(height)
-    ax = _axes(figure, 12, top, WIDTH - 24, height - top - bottom)
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 12, top, WIDTH - 24, height - top - bottom)
     ax.set_ylim(len(rows), 0)
     shown = points[(points["dataset"] == dataset) & points["value"].notna()]
-    _scale(ax.xaxis, [*shown["value"], *rows["searched"], *rows["low"], *rows["high"]], pad=0.05)
+    drawing.scale(ax.xaxis, [*shown["value"], *rows["searched"], *rows["low"], *rows["high"]], pad=0.05)
     ax.spines[:].set_visible(False)
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0, pad=6)
@@ -504,9 +442,9 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
             y + 0.42,
             name,
             transform=ax.get_yaxis_transform(),
-            **(_bold() if row.role != HAND_TUNED else _plain(INK)),
+            **(drawing.bold() if row.role != HAND_TUNED else drawing.plain(INK)),
         )
-        ax.text(1, y + 0.42, mean_words(row), transform=ax.get_yaxis_transform(), ha="right", **_plain())
+        ax.text(1, y + 0.42, mean_words(row), transform=ax.get_yaxis_transform(), ha="right", **drawing.plain())
         if math.isfinite(row.low):
             ax.plot([row.low, row.high], [line, line], color=colour, lw=5, alpha=0.45, solid_capstyle="butt", zorder=2)
         seeds = shown[(shown["study"] == row.study) & (shown["point"] == row.point)]["value"]
@@ -518,7 +456,7 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
         ax.plot(row.mean, line, "o" if hollow else marker, ms=8.5, mfc=face, mec=edge, mew=1.4, zorder=4, clip_on=False)
     note = ", log scale" if ax.get_xscale() == "log" else ""
     metric = short_metric(rows["metric"].iloc[0])
-    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search said", **_plain(), labelpad=5)
+    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search said", **drawing.plain(), labelpad=5)
     return figure
 
 
@@ -531,7 +469,7 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
     rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
     if rows.empty:
         return None
-    figure, panels = _panels(2)
+    figure, panels = drawing.panels(2)
     for ax, column, title in zip(panels, ("mse", "train_seconds"), ("mse", "training seconds"), strict=True):
         for row in rows.itertuples():
             colour, marker = method_style(row.method, sweep.methods)
@@ -541,54 +479,20 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
                 ax.plot([x, x], [row.low, row.high], color=colour, lw=2, alpha=0.6 * strength, zorder=2)
             face = {"mfc": PAPER if hollow else colour, "mec": colour, "mew": 1.6}
             ax.plot(x, row.distance, marker, ms=7, alpha=strength, zorder=3, **face)
-        _scale(ax.xaxis, rows[column], most=4)
-        _title(ax, title)
-    _scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
+        drawing.scale(ax.xaxis, rows[column], most=4)
+        drawing.title(ax, title)
+    drawing.scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
     return figure
-
-
-# Drawing, from here on in units and without knowing what a study is.
-
-
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor=PAPER)
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes by their inner box, in units from the upper left corner."""
-    whole = figure.get_figheight() * 72
-    ax = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
-    ax.patch.set_visible(False)
-    ax.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED, pad=4)
-    return ax
-
-
-def _framed(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    ax = _axes(figure, left, top, width, height)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(MUTED)
-    ax.grid(True, color=FAINT, lw=0.8)
-    ax.set_axisbelow(True)
-    return ax
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Small plots in two columns that share their vertical axis."""
-    left, right, across, height, gap = 36, 12, 22, 104, 52
-    columns = min(2, count)
-    width = (WIDTH - left - right - across * (columns - 1)) / columns
-    figure = _figure(24 + math.ceil(count / 2) * (height + gap) - gap + 28)
-    boxes = [(left + (width + across) * (i % 2), 24 + (height + gap) * (i // 2)) for i in range(count)]
-    return figure, [_framed(figure, x, y, width, height) for x, y in boxes]
 
 
 def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
     """A figure with a legend of methods on top, and where the axes may begin."""
-    columns, line = 3, 17
+    longest = max((len(method_name(method)) for method in methods), default=0)
+    columns, line = max(1, min(3, 48 // (longest + 3))), 17
     rows = math.ceil(len(methods) / columns)
     top = 6 + rows * line + 24
-    figure = _figure(top + height + 38)
-    ax = _axes(figure, 10, 0, WIDTH - 20, 6 + rows * line)
+    figure = drawing.sheet(top + height + 38)
+    ax = drawing.box(figure, 10, 0, WIDTH - 20, 6 + rows * line)
     ax.axis("off")
     ax.set_xlim(0, columns)
     ax.set_ylim(6 + rows * line, 0)
@@ -596,119 +500,30 @@ def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figur
         colour, marker = method_style(method, sweep.methods)
         x, y = i % columns, 12 + line * (i // columns)
         ax.plot(x + 0.04, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
-        ax.text(x + 0.11, y, method_name(method), va="center_baseline", **_plain(INK))
+        ax.text(x + 0.11, y, method_name(method), va="center_baseline", **drawing.plain(INK))
     return figure, top
-
-
-def _plain(colour: str = MUTED) -> dict:
-    return {"fontsize": TEXT, "color": colour}
-
-
-def _bold() -> dict:
-    return {"fontsize": TEXT + 1, "color": INK, "fontweight": "bold"}
-
-
-def _title(ax: Axes, text: str) -> None:
-    ax.set_title(text, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=7)
-
-
-def _wide(values: np.ndarray) -> bool:
-    """Whether positive values span so much that only a logarithmic axis shows them all."""
-    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > 5
-
-
-def _ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = False) -> list[float]:
-    """A few round numbers between two bounds."""
-    if not log:
-        ticks = MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
-        return [float(t) for t in ticks if low <= t <= high]
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for mantissas in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        ticks = [
-            m * 10.0**p
-            for p in powers
-            for m in mantissas
-            if low <= m * 10.0**p * 1.0001 and m * 10.0**p <= high * 1.0001
-        ]
-        if len(ticks) <= most:
-            break
-    if len(ticks) > most:
-        ticks = ticks[:: math.ceil(len(ticks) / most)]
-    return ticks if len(ticks) > 1 else _ticks(low, high, log=False, most=most)
-
-
-def _bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, float]:
-    finite = np.asarray(list(values), float)
-    finite = finite[np.isfinite(finite)]
-    if finite.size == 0:
-        return (1.0, 10.0) if log else (0.0, 1.0)
-    low, high = float(finite.min()), float(finite.max())
-    if log:
-        span = (math.log(high) - math.log(low)) or 1.0
-        return low * math.exp(-pad * span), high * math.exp(pad * span)
-    span = (high - low) or abs(high) or 1.0
-    return low - pad * span, high + pad * span
-
-
-def _scale(
-    axis: Axis,
-    values: Iterable[float],
-    *,
-    log: bool | None = None,
-    pad: float = 0.06,
-    whole: bool = False,
-    most: int = 6,
-) -> None:
-    """Give an axis its scale, bounds and a few round ticks; log None lets the values decide."""
-    values = np.asarray(list(values), float)
-    values = values[np.isfinite(values)]
-    log = _wide(values) if log is None else log
-    low, high = _bounds(values, log, pad)
-    side = axis.axis_name
-    axis.axes.set(**{f"{side}scale": "log" if log else "linear", f"{side}lim": (low, high)})
-    ticks = _ticks(low, high, log, most=most, whole=whole)
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter([readable(tick) for tick in ticks]))
-    axis.set_minor_locator(NullLocator())
-
-
-def _scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> None:
-    """One vertical scale for all panels, its numbers at the left ones only."""
-    for i, ax in enumerate(panels):
-        _scale(ax.yaxis, values, log=log, most=5)
-        if i % 2:
-            ax.tick_params(labelleft=False)
 
 
 def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
     """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
     trials, x = trials[x.notna()], x[x.notna()]
-    many = len(trials) > RASTER_FROM
+    many = len(trials) > drawing.RASTER_FROM
     ax.scatter(
         x,
         trials[column],
         s=size,
         marker=style[1],
         c=style[0],
-        alpha=0.3 + _thin(len(trials), 0.45),
+        alpha=0.3 + drawing.thin(len(trials), 0.45),
         linewidths=0,
         zorder=3,
         rasterized=many,
-        gid=None if many else _TITLES + "|".join(_said(trial, column) for trial in trials.to_dict("records")),
+        gid=None if many else drawing.TITLES + "|".join(_said(trial, column) for trial in trials.to_dict("records")),
     )
 
 
 def _said(trial: dict, column: str) -> str:
     return f"{trial['trial']}, {trial['state']}: {measured(trial[column])}".replace("|", "¦")
-
-
-def _thin(count: int, alpha: float) -> float:
-    """The opacity at which many marks still let each other through."""
-    return alpha * min(1.0, math.sqrt(80 / max(count, 1)))
-
-
-def _rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
-    ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
 
 
 def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: str, knob: str) -> None:
@@ -722,12 +537,12 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
         x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
         at = labels.index(str(hand)) if str(hand) in labels else None
         ax.set_xlim(-0.6, len(labels) - 0.4)
-        shown = _roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)
+        shown = drawing.roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)
         ax.xaxis.set_major_locator(FixedLocator([i for i, _ in shown]))
         ax.xaxis.set_major_formatter(FixedFormatter([text for _, text in shown]))
     else:
         x, at = values.astype(float), hand
-        _scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
+        drawing.scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
     complete = trials["state"] == "complete"
     _points(ax, trials[~complete], x[~complete], column, (GREY, "o"), size=12)
     style = method_style(study.method, sweep.methods)
@@ -735,7 +550,7 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
     if at is not None:
         ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
     paper = complete & (trials["origin"] == "paper")
-    _rings(ax, x[paper], trials.loc[paper, column])
+    drawing.rings(ax, x[paper], trials.loc[paper, column])
 
 
 def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
@@ -745,74 +560,6 @@ def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, l
         labels = [str(choice) for choice in spec["choices"]]
         step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
         ticks = [(step[str(choice)], readable(choice)) for choice in spec["choices"]]
-        return lambda v: step.get(str(v), 0.0), _roomy(ticks, letters=60)
+        return lambda v: step.get(str(v), 0.0), drawing.roomy(ticks, letters=60)
     ends = [spec["low"], spec["high"], *([hand] if hand is not None else []), *values.dropna()]
-    return _number_scale(min(ends), max(ends), study.is_log(knob))
-
-
-def _value_scale(values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
-    finite = values.dropna().to_numpy(float)
-    log = _wide(finite)
-    return _number_scale(*_bounds(finite, log, 0.02), log)
-
-
-def _roomy(ticks: list[tuple[float, str]], letters: int) -> list[tuple[float, str]]:
-    """As many of the ticks, evenly, as an axis with room for so many letters can show."""
-    step = math.ceil(sum(len(text) + 1 for _, text in ticks) / letters)
-    return ticks[:: max(1, step)]
-
-
-def _number_scale(low: float, high: float, log: bool) -> tuple[Callable, list[tuple[float, str]]]:
-    bend = math.log if log else float
-    start, span = bend(low), (bend(high) - bend(low)) or 1.0
-
-    def place(value: float) -> float:
-        return (bend(value) - start) / span
-
-    return place, [(place(tick), readable(tick)) for tick in _ticks(low, high, log)]
-
-
-def _lying_axis(ax: Axes, level: float, name: str, ticks: list[tuple[float, str]]) -> None:
-    ax.plot([0, 1], [level, level], color=MUTED, lw=1, zorder=3, clip_on=False)
-    ax.text(0, level - 8, name, zorder=7, **(_plain(INK) | {"fontweight": "bold"}), bbox=_halo())
-    for x, text in ticks:
-        ax.plot([x, x], [level, level + 3], color=MUTED, lw=1, zorder=3, clip_on=False)
-        ax.text(x, level + 13, text, ha="center", fontsize=SMALL, color=MUTED, zorder=7, bbox=_halo())
-
-
-def _halo() -> dict:
-    return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-
-
-def _curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder: int, **style) -> None:
-    """Smooth curves, a row each, through horizontal axes at the levels that the columns name.
-
-    A curve leaves each axis at a right angle, so that the eye can follow it through a crossing.
-    """
-    levels, outlines = list(courses.columns), []
-    if not levels:
-        return  # nothing was searched, and the trials have no value yet
-    codes = [Outline.MOVETO, *[Outline.CURVE4] * 3 * (len(levels) - 1)]
-    for places in courses.to_numpy(float):
-        vertices = [(places[0], levels[0])]
-        for x0, y0, x1, y1 in zip(places, levels, places[1:], levels[1:], strict=False):
-            vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
-        outlines.append(Outline(vertices, codes))
-    ax.add_collection(
-        PathCollection(
-            outlines,
-            facecolors="none",
-            edgecolors=colours,
-            linewidths=width,
-            zorder=zorder,
-            rasterized=len(outlines) > RASTER_FROM,
-            transform=ax.transData,
-            **style,
-        ),
-        autolim=False,
-    )
-
-
-def _blend(first: str, second: str, share: float) -> tuple[float, float, float]:
-    a, b = np.array(to_rgb(first)), np.array(to_rgb(second))
-    return tuple((1 - share) * a + share * b)
+    return drawing.number_scale(min(ends), max(ends), study.is_log(knob))

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis.labels import label_trials
 from analysis.load import SETBACKS, Study, Sweep, read_sweep
-from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
-from analysis.recipes import SEVERAL, recipe_words
+from analysis.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
+from analysis.recipes import Comparison, comparisons
 
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 LEADERBOARD_COLUMNS = (
@@ -101,27 +101,25 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     that all trials of the study held a worker. `failed` are errors of the code, `unfinished` trials without an end;
     `times_...` count attempts, also those after which the trial went on.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
-    measured: rows of another recipe do not compare, and a study of several has no difference of its own.
+    measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
     """
     labels = label_trials(sweep.trials)["balance"]
-    rows = [_leaderboard_row(sweep, study, labels) for study in sweep.studies.values()]
-    table = pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
-    order = {dataset: position for position, dataset in enumerate(sweep.datasets)}
-    return (
-        table.assign(_dataset=table["dataset"].map(order))
-        .sort_values(["_dataset", "tuned"], na_position="last", kind="stable")
-        .drop(columns="_dataset")
-        .reset_index(drop=True)
-    )
+    rows = []
+    for comparison in comparisons(sweep):
+        block = [_leaderboard_row(sweep, comparison, study, labels) for study in comparison.studies]
+        rows += sorted(block, key=lambda row: (row["tuned"] != row["tuned"], row["tuned"]))
+    return pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
 
 
-def _leaderboard_row(sweep: Sweep, study: Study, labels: pd.Series) -> dict:
-    trials, hand, best = sweep.trials_of(study.name), sweep.hand_tuned(study.name), sweep.best(study.name)
-    recipe = recipe_words(sweep, study)
+def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels: pd.Series) -> dict:
+    sweep, hand = comparison.sweep, whole.hand_tuned(study.name)
+    trials, best = sweep.trials_of(study.name), sweep.best(study.name)
+    state = "not started" if hand is None else hand["state"]
+    if hand is not None and hand.name not in trials.index:
+        state, hand = "by another recipe", None
     complete = hand is not None and hand["state"] == "complete"
     hand_tuned = hand["value"] if complete else float("nan")
     tuned = float("nan") if best is None else best["value"]
-    comparable = hand_tuned if recipe != SEVERAL else float("nan")
     row = {
         "study": study.name,
         "method": study.method,
@@ -129,17 +127,17 @@ def _leaderboard_row(sweep: Sweep, study: Study, labels: pd.Series) -> dict:
         "metric": study.metric,
         "hand_tuned": hand_tuned,
         "tuned": tuned,
-        "difference": tuned - comparable,
-        "improvement_percent": 100 * (comparable - tuned) / comparable if comparable else float("nan"),
+        "difference": tuned - hand_tuned,
+        "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned else float("nan"),
         "changed": "" if best is None else changed(study, best),
         "tuned_origin": None if best is None else best["origin"],
-        "hand_tuned_state": "not started" if hand is None else hand["state"],
+        "hand_tuned_state": state,
         "hand_tuned_trial": None if hand is None else hand["trial"],
         "tuned_trial": None if best is None else best["trial"],
         "knobs_searched": len(study.searched),
         "trials": len(trials),
         "seconds": trials["seconds"].sum(),
-        "recipe": recipe,
+        "recipe": comparison.recipe,
         "balance_hand_tuned": "" if hand is None else labels[hand.name],
         "balance_tuned": "" if best is None else labels[best.name],
     }
@@ -198,9 +196,10 @@ def leaderboard_text(table: pd.DataFrame) -> str:
 
 
 def mixed_datasets(table: pd.DataFrame) -> set[str]:
-    """The data sets of a leaderboard whose values are not all of one recipe."""
-    recipes = table.groupby("dataset")["recipe"].agg(set)
-    return {dataset for dataset, told in recipes.items() if len(told - {""}) > 1 or SEVERAL in told}
+    """The data sets of a leaderboard whose values are not all of one metric and recipe."""
+    return {
+        dataset for dataset, rows in table.groupby("dataset") if len(rows[["metric", "recipe"]].drop_duplicates()) > 1
+    }
 
 
 def hand_tuned_words(row) -> str:
@@ -255,7 +254,7 @@ def headline(table: pd.DataFrame) -> str:
     for row in best.itertuples():
         words = f"{dataset_name(row.dataset)} ({short_metric(row.metric)} {measured(row.tuned)})"
         closest.setdefault(method_name(row.method), []).append(words)
-    first, *others = [f"{method} comes closest to real {_listed(words)}" for method, words in closest.items()]
+    first, *others = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     first = ", ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
     compared = found[found["improvement_percent"].notna()]
     if compared.empty:
@@ -270,7 +269,3 @@ def headline(table: pd.DataFrame) -> str:
         f"{first} The search beat the hand-tuned point in {len(gains)} of {len(compared)} studies, most for "
         f"{method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}."
     )
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from analysis.drawing import RASTER_DPI
 from analysis.load import read_sweep
-from analysis.plots import RASTER_DPI, over_time
+from analysis.plots import over_time
 from sweep.curves import Curves, Evaluated, Recorded, Synthetic
 from sweep.plan import Plan, epoch_seconds
 from sweep.record import Record, Trials

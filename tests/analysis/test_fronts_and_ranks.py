@@ -8,7 +8,7 @@ import pytest
 
 from analysis.fronts import front, undominated
 from analysis.load import read_sweep
-from analysis.ranks import ranks
+from analysis.ranks import among, best_points, ranks
 
 
 def test_the_front_is_what_no_other_beats():
@@ -60,3 +60,42 @@ def test_many_data_sets_tell_some_apart():
 
 def test_one_data_set_has_no_average():
     assert ranks(table([1, 2, 3])) is None
+
+
+def seeds(values: dict[str, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Points and table of a confirmation in which each method's tuned point came to these values, seed by seed."""
+    rows = [
+        {"study": f"{m}-mnist", "method": m, "dataset": "mnist", "point": "tuned 1", "seed": i, "value": v}
+        for m, told in values.items()
+        for i, v in enumerate(told)
+    ]
+    points = pd.DataFrame(rows)
+    table = points.groupby(["study", "method", "dataset", "point"], as_index=False)["value"].mean()
+    return points, table.rename(columns={"value": "mean"}).assign(role="tuned")
+
+
+def test_methods_are_told_apart_seed_by_seed():
+    hard = [0.0, 40.0, 80.0, 120.0, 160.0]  # seeds differ more than methods do
+    found = {
+        "gae": [10 + s for s in hard],
+        "vae": [13 + s for s in hard],
+        "wae": [s + 10 + e for s, e in zip(hard, (3, -2, 1, -1, 2), strict=True)],
+    }
+    said = among(*seeds(found | {"rae_l2": [500.0, 510.0]}))
+    assert said == (
+        "GAE has the lowest mean (90.0); it is ahead of VAE, cannot be told apart from WAE-MMD and has too few seeds "
+        "in common with RAE-L2."
+    )
+    assert among(*seeds({"gae": found["gae"]})) == ""
+
+
+def test_the_point_of_a_study_is_its_best_tuned_one_or_the_kept_hand_tuned():
+    rows = [
+        ("a", "hand-tuned", 1.0),
+        ("a", "tuned", 3.0),
+        ("a", "tuned", 2.0),
+        ("b", "both", 5.0),
+        ("c", "tuned", math.nan),
+    ]
+    table = pd.DataFrame(rows, columns=["study", "role", "mean"])
+    assert best_points(table)[["study", "mean"]].fillna(-1).to_numpy().tolist() == [["a", 2.0], ["b", 5.0], ["c", -1.0]]

@@ -81,6 +81,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "times_failed": 0,
         "seed": 7,
         "epochs": 2,
+        "recipe": None,
         "value": 20.0,
         "hyper/lr": 0.1,
         "hyper/act": "relu",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import plots
+from analysis import drawing, plots
 from analysis.confirm import confirmed, points
 from analysis.fronts import front
 from analysis.load import read_sweep
@@ -154,31 +154,31 @@ def test_learning_curves_show_every_trial_with_a_value(sweep):
 def test_nothing_to_draw_is_no_error(tmp_path, write_sweep, name):
     sweep = read_sweep(write_sweep(tmp_path / "s", methods=("beta_vae",), datasets=("digits",), trials=0))
     figure = getattr(plots, name)(sweep, "digits" if name in PER_DATASET else "beta_vae-digits")
-    assert figure is None or plots.themed_svg(figure)
+    assert figure is None or drawing.themed_svg(figure)
 
 
 @pytest.mark.parametrize("name", PER_DATASET + PER_STUDY)
 def test_every_picture_is_svg_that_the_page_can_theme(sweep, name):
     figure = getattr(plots, name)(sweep, "digits" if name in PER_DATASET else "rae_l2-digits")
-    svg = plots.themed_svg(figure)
+    svg = drawing.themed_svg(figure)
     root = ElementTree.fromstring(svg)
-    assert root.get("viewBox").split()[2] == str(plots.WIDTH)
+    assert root.get("viewBox").split()[2] == str(drawing.WIDTH)
     assert root.get("width") is None
     assert "currentColor" in svg
     rest = re.sub(r"var\(--[a-z-]+, #\w+\)", "", svg)
-    for ink in plots.THEME:
+    for ink in drawing.THEME:
         assert ink not in rest
     for address in re.findall(r'(?:href|src)="([^"]*)"|url\(([^)]*)\)', svg):
         assert "".join(address).startswith(("#", "data:image/png"))
 
 
 def test_pictures_of_the_same_sweep_are_the_same(sweep):
-    drawn = [plots.themed_svg(plots.slices(sweep, "vae-digits")) for _ in range(2)]
+    drawn = [drawing.themed_svg(plots.slices(sweep, "vae-digits")) for _ in range(2)]
     assert drawn[0] == drawn[1]
 
 
 def test_every_mark_says_which_trial_it_is(sweep):
-    svg = plots.themed_svg(plots.distance_against_time(sweep, "digits"))
+    svg = drawing.themed_svg(plots.distance_against_time(sweep, "digits"))
     marks = re.findall(r'<use [^>]*y="([^"]*)"[^>]*><title>([^,]*), complete: [^<]*</title>', svg)
     complete = sweep.trials[sweep.trials["state"] == "complete"].set_index("trial")["value"]
     assert sorted(name for _, name in marks) == sorted(complete.index)
@@ -187,8 +187,8 @@ def test_every_mark_says_which_trial_it_is(sweep):
 
 
 def test_many_marks_become_an_image(sweep, monkeypatch):
-    monkeypatch.setattr(plots, "RASTER_FROM", 2)
-    assert "data:image/png" in plots.themed_svg(plots.learning_curves(sweep, "vae-digits"))
+    monkeypatch.setattr(drawing, "RASTER_FROM", 2)
+    assert "data:image/png" in drawing.themed_svg(plots.learning_curves(sweep, "vae-digits"))
 
 
 @pytest.mark.parametrize(
@@ -203,13 +203,13 @@ def test_many_marks_become_an_image(sweep, monkeypatch):
     ],
 )
 def test_ticks_are_few_and_round(low, high, log, expected):
-    assert plots._ticks(low, high, log) == pytest.approx(expected)
+    assert drawing.round_ticks(low, high, log) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [np.nan], [-1.0, 5.0], [1e-30, 1e30]])
 def test_scales_survive_odd_values(values):
     ax = Figure().subplots()
-    plots._scale(ax.yaxis, values)
+    drawing.scale(ax.yaxis, values)
     low, high = ax.get_ylim()
     assert low < high
 

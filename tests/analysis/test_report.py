@@ -107,8 +107,8 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
 
 def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
-    assert "Do not compare" not in render(read_sweep(folder))
-    record = (folder / "record.jsonl").read_text().replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 1)
+    assert "stand apart" not in render(read_sweep(folder))
+    record = (folder / "record.jsonl").read_text().replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 3)
     (folder / "record.jsonl").write_text(record)
     page = render(read_sweep(folder))
     assert "valid/fcd on digits was measured in 2 ways" in page and "fingerprint: 0ther, c55509d9" in page
@@ -132,7 +132,7 @@ def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
 
 def test_commands_can_be_given(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
-    page = write_report(folder, {"look further": "mlflow ui --port 5000"}).read_text()
+    page = write_report(folder, commands={"look further": "mlflow ui --port 5000"}).read_text()
     assert "mlflow ui --port 5000" in page
     assert "python -m sweep sample" not in page
 
@@ -206,7 +206,7 @@ def test_a_search_alone_has_not_looked_at_the_test_split(page):
 
 
 def test_budgets_stand_beside_the_results(page):
-    words = re.sub(r"<[^>]*>|\s+", " ", page.split("Equal budgets")[1].split("Inside each study")[0])
+    words = re.sub(r"<[^>]*>|\s+", " ", page.split("Budgets</h3>")[1].split("Inside each study")[0])
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
 
 

@@ -1,0 +1,181 @@
+"""Several sweeps as one, so that what was run apart can be compared: `sweep = read_sweeps(["sweeps/a", "sweeps/b"])`.
+
+The joined sweep has every study of its parts, and every table and picture of the analysis takes it.  A method that
+two of them ran on the same data set is told apart by the name of its sweep, `vae@a` and `vae@b`.  Joining does not
+make things comparable: `differences` says in what the parts were not given the same, and values measured by different
+recipes stay apart as they do within one sweep (analysis/recipes.py).
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pandas as pd
+from pandas.api.types import union_categoricals
+
+from analysis.confirm import confirmation_of
+from analysis.load import Sweep, column, read_sweep
+from analysis.names import dataset_name, listed, method_name
+
+PIXELS = ("image_size", "channels")  # settings under which a data set is another one
+
+
+def read_sweeps(folders: Iterable[str | Path]) -> Sweep:
+    """The sweeps in several folders as one; a single one as `read_sweep` reads it.
+
+    Raises ValueError if a folder holds no sweep, or is given twice.
+    """
+    folders = [Path(folder).resolve() for folder in folders]
+    for folder, times in Counter(folders).items():
+        if times > 1:
+            raise ValueError(f"{folder} is given {times} times; name each sweep once")
+    sweeps = [read_sweep(folder) for folder in folders]
+    return sweeps[0] if len(sweeps) == 1 else join(dict(zip(_labels(folders), sweeps, strict=True)))
+
+
+def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
+    """Sweeps as one, by the names that tell them apart.
+
+    Studies and trials are called `part/study` and `part/trial`, and trials have the column `sweep`.  Of configuration
+    and meta stays what all parts share.  doubled: the methods that get their sweep's name; None finds them.
+    """
+    if doubled is None:
+        doubled = _doubled(parts.values())
+    pixels = [key for key in PIXELS if len({part.config.get(key) for part in parts.values()}) > 1]
+    trials, curves, studies, recipes = [], [], {}, {}
+    for label, part in parts.items():
+        named = {method: f"{method}@{label}" if method in doubled else method for method in part.methods}
+        for study in part.studies.values():
+            name = f"{label}/{study.name}"
+            studies[name] = replace(study, name=name, method=named[study.method])
+        # The same images in another size are another data set, which no recipe says.
+        told = {key: part.config.get(key) for key in pixels}
+        recipes |= {f"{label}/{study}": tuple(way | told for way in ways) for study, ways in part.recipes.items()}
+        table = part.trials.assign(sweep=label, method=part.trials["method"].map(named).astype("str"))
+        trials.append(table.assign(**{name: label + "/" + table[name] for name in ("trial", "study")}))
+        curves.append(
+            part.curves.assign(trial=part.curves["trial"].cat.rename_categories(lambda t, p=label: f"{p}/{t}"))
+        )
+    return Sweep(
+        folder=Path(os.path.commonpath([part.folder for part in parts.values()])),
+        trials=_one_table(trials),
+        curves=_one_course(curves),
+        studies=studies,
+        config=_shared([part.config for part in parts.values()]),
+        recipes=recipes,
+        meta=_meta(parts),
+        parts=dict(parts),
+    )
+
+
+def confirmation(sweep: Sweep) -> Sweep | None:
+    """The latest confirmation of a sweep, of a joined one those of its parts as one; None if there is none."""
+    if not sweep.parts:
+        return confirmation_of(sweep.folder)
+    found = {label: confirmation_of(part.folder) for label, part in sweep.parts.items()}
+    found = {label: confirmed for label, confirmed in found.items() if confirmed is not None}
+    return join(found, _doubled(sweep.parts.values())) if found else None
+
+
+def differences(sweep: Sweep) -> list[str]:
+    """In what the studies of a data set were not given the same, a sentence each; none if all were."""
+    said: dict[str, list[str]] = {}
+    for dataset in sweep.datasets:
+        given: dict[str, list[str]] = {}
+        for study in sweep.studies_of(dataset):
+            budget = f"{study.trials} trials of up to {study.epochs} epochs"
+            given.setdefault(budget, []).append(_of(sweep, study.name, study.method))
+        if len(given) > 1:
+            words = "; ".join(f"{budget}: {', '.join(dict.fromkeys(who))}" for budget, who in given.items())
+            said.setdefault(words, []).append(dataset_name(dataset))
+    told = [
+        f"Budgets on {listed(datasets)} are not equal ({words}): more trials find lower values and more epochs train "
+        "longer, so a method with less of either may look worse than it is."
+        for words, datasets in said.items()
+    ]
+    return told + [
+        f"{what} ({'; '.join(f'{label}: {value}' for label, value in values.items())})."
+        for what, values in (
+            ("Trials were proposed in different ways", _each(sweep, lambda part: part.config.get("searcher"))),
+            ("Seconds of training come from different machines", _each(sweep, _machine)),
+        )
+        if len(set(values.values())) > 1
+    ]
+
+
+def _of(sweep: Sweep, study: str, method: str) -> str:
+    """What had a budget: the sweep, of a joined one, else the method."""
+    return study.rpartition("/")[0] if sweep.parts else method_name(method)
+
+
+def _each(sweep: Sweep, tell) -> dict[str, str]:
+    return {label: str(value) for label, part in sweep.parts.items() if (value := tell(part))}
+
+
+def _machine(part: Sweep) -> str:
+    machine = part.meta["machine"]
+    return ", ".join(f"{key} {value}" for key, value in machine.items()) if isinstance(machine, Mapping) else machine
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell folders apart, mostly their names."""
+    for depth in count(1):
+        names = ["/".join(folder.parts[-depth:]).lstrip("/") for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+
+
+def _doubled(parts: Iterable[Sweep]) -> Set[str]:
+    """The methods that several sweeps ran on the same data set."""
+    ran = Counter((study.method, study.dataset) for part in parts for study in part.studies.values())
+    return {method for (method, _), times in ran.items() if times > 1}
+
+
+def _one_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The trials of all parts; hyperparameters get the type that holds the values of all of them."""
+    knobs = list(dict.fromkeys(name for table in tables for name in table if name.startswith("hyper/")))
+    joined = pd.concat([table.drop(columns=knobs, errors="ignore") for table in tables], ignore_index=True)
+    values = {knob: [value for table in tables for value in _values(table, knob)] for knob in knobs}
+    return joined.assign(**{knob: column(found) for knob, found in values.items()})
+
+
+def _values(table: pd.DataFrame, knob: str) -> list:
+    """A column as plain values, None for missing ones."""
+    if knob not in table:
+        return [None] * len(table)
+    return [None if pd.isna(value) else value for value in table[knob].tolist()]
+
+
+def _one_course(curves: list[pd.DataFrame]) -> pd.DataFrame:
+    names = {name: union_categoricals([part[name] for part in curves]) for name in ("trial", "stage", "metric")}
+    numbers = {name: pd.concat([part[name] for part in curves], ignore_index=True) for name in ("epoch", "value")}
+    return pd.DataFrame(names | numbers)[["trial", "epoch", "stage", "metric", "value"]]
+
+
+def _shared(mappings: list[Mapping]) -> dict:
+    """The entries that all mappings have alike."""
+    first, *others = mappings
+    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
+
+
+def _meta(parts: Mapping[str, Sweep]) -> dict:
+    metas = [part.meta for part in parts.values()]
+    outcomes = {meta["outcome"] for meta in metas}
+    unfinished = next((outcome for outcome in ("running", "interrupted") if outcome in outcomes), "done")
+    claims = {}
+    for label, part in parts.items():
+        for study, points in ((part.meta.get("confirms") or {}).get("points") or {}).items():
+            claims[f"{label}/{study}"] = [point | {"trial": f"{label}/{point['trial']}"} for point in points]
+    return _shared(metas) | {
+        "id": " + ".join(str(meta["id"]) for meta in metas),
+        "started": min((meta["started"] for meta in metas), default=math.nan),
+        "finished": max((meta["finished"] for meta in metas), default=math.nan),
+        "outcome": unfinished,
+        "resumed": sum(meta["resumed"] for meta in metas),
+        "unreadable_lines": sum(meta["unreadable_lines"] for meta in metas),
+        "confirms": {"points": claims} if claims else None,
+    }
