@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trainables.config import Metric
+
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -21,7 +23,7 @@ class SweepConfig(BaseModel):
         8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
     )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
-    metric: Literal["fcd", "fid", "mse"] = Field(
+    metric: Metric = Field(
         "fcd", description="what is minimised: fcd (small classifier) or fid (Inception); mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")

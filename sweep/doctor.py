@@ -28,6 +28,7 @@ from sweep.config import SweepConfig
 from sweep.launch import anywhere, default_tracking
 from trainables.datasets import Absent, load
 from trainables.flags import read_flags
+from trainables.metrics import FID
 from trainables.metrics.inception import WEIGHTS
 
 ENOUGH_BYTES = 10e9
@@ -220,7 +221,7 @@ def weights_here(config: SweepConfig) -> Path | None:
 
 
 def weights(where: str, config: SweepConfig, file: Path | None) -> Iterator[Finding]:
-    if config.metric == "fid":
+    if config.metric in FID:
         if file is None:
             yield Finding("bad", where, "no Inception weights; python -m sweep prefetch --metric fid brings them")
         else:

@@ -15,7 +15,7 @@ from sweep.launch import anywhere
 from sweep.plan import load_splits
 from trainables.evaluate import Evaluator
 from trainables.flags import read_flags
-from trainables.metrics import cache
+from trainables.metrics import FID, cache
 
 
 def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
@@ -28,5 +28,5 @@ def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
         say(f"{name}: {sizes} images of {' x '.join(map(str, splits.shape))} under {config.data_root}")
         Evaluator(splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device)
         say(f"{name}: {config.metric} is ready, its references in {cache.folder()}")
-    if config.metric == "fid" and config.fid_weights is None:
+    if config.metric in FID and config.fid_weights is None:
         say(f"Inception weights in {Path(torch.hub.get_dir(), 'checkpoints')}")

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainables.catalog import find, names
-from trainables.config import Config
+from trainables.config import Config, Metric
 from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
 from trainables.fit import fit
@@ -34,7 +34,7 @@ class Settings(BaseModel):
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    metric: Literal["fcd", "fid", "mse"] = Field(
+    metric: Metric = Field(
         "fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception); mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")

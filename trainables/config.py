@@ -3,14 +3,14 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.catalog import find
 from trainables.method import Method
 
-METRICS = ("fcd", "fid")
+Metric = Literal["fcd", "fid", "fid_tensorflow1", "fid_clean", "mse"]  # what a model can be judged by
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -3,15 +3,18 @@
 from unittest.mock import patch
 from urllib.error import URLError
 
+import numpy as np
+import other_programs
 import pytest
 import seeded_inception
 import torch
+from PIL import Image
 from pytorch_fid import fid_score
 from pytorch_fid import inception as library
 from torchvision.utils import save_image
 
-from trainables.metrics import Moments, frechet_distance
-from trainables.metrics.inception import WEIGHTS, inception
+from trainables.metrics import FID, Moments, Scores, extractor, frechet_distance
+from trainables.metrics.inception import WAYS, WEIGHTS, bicubic, inception, like_tensorflow1
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,61 @@ def test_distance_is_that_of_pytorch_fid_on_two_folders(weights, tmp_path, gener
         expected = fid_score.calculate_fid_given_paths(folders, 12, "cpu", 2048, num_workers=0)
     distance = frechet_distance(*(Moments.of(ours(x)) for x in images))
     assert distance == pytest.approx(expected, rel=1e-3) and distance > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("program", ["cleanfid", "torch_fidelity"])
+def test_scores_are_those_of_other_programs_on_two_folders(program, weights, tmp_path, generator):
+    pytest.importorskip(program)
+    images = [blobs(12, 1, generator, sharpness) for sharpness in (3, 9)]
+    folders = [str(save(x, tmp_path / name)) for x, name in zip(images, "ab", strict=True)]
+    expected = other_programs.values_of(program, *folders, weights)
+    metric = next(iter(expected))
+    more = {"kid", "neighbourhoods", "inception_score"} if len(expected) > 1 else set()
+    scores = Scores(inception(weights, metric=metric), {"distance", *more}, split_size=None)
+    scores.update(images[0])
+    found = scores.against((images[1] * 255).round().byte().numpy())
+    # KID is a small difference of numbers of about 1
+    tolerances = {name: {"abs": 1e-5} if name.endswith("_kid") else {"rel": 1e-3} for name in expected}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, **tolerances[name]), name
+    assert found[metric] > 1e-3
+
+
+def test_tensorflow_1_took_values_between_the_corners_of_pixels():
+    ramp = torch.arange(5.0).expand(1, 1, 4, 5)  # a picture whose values are its columns
+    places = (np.arange(299) * 5 / 299).clip(max=4)  # the last pixel has no neighbour
+    found = like_tensorflow1(ramp)
+    assert found.shape == (1, 1, 299, 299)
+    np.testing.assert_allclose(found[0, 0], np.broadcast_to(places, (299, 299)), atol=1e-5)
+    torch.testing.assert_close(like_tensorflow1(ramp.mT), found.mT)
+    picture = torch.rand(1, 3, 299, 299)
+    assert torch.equal(like_tensorflow1(picture), picture)
+
+
+@pytest.mark.parametrize("side", [8, 28, 400])
+def test_the_clean_way_is_pillows_bicubic_of_floats(side, generator):
+    picture = (torch.rand(side, side, generator=generator) > 0.5).float()  # so that it overshoots
+    theirs = Image.fromarray(picture.numpy()).resize((299, 299), Image.Resampling.BICUBIC)
+    ours = bicubic(picture[None, None])[0, 0]
+    np.testing.assert_allclose(ours, np.asarray(theirs).clip(0, 1), atol=1e-4)
+    assert ours.min() == 0 and ours.max() == 1
+
+
+@pytest.mark.slow
+def test_at_the_networks_own_size_only_the_scaling_differs(weights):
+    house, graph, clean = (extractor(metric, None, fid_weights=weights) for metric in FID)
+    assert [net.metric for net in (house, graph, clean)] == list(FID)
+    picture = torch.rand(1, 3, 299, 299)
+    theirs = graph(picture)
+    assert torch.equal(clean(picture), theirs)
+    assert not torch.allclose(house(picture), theirs, rtol=1e-3)
+    torch.testing.assert_close(house.network(graph.network.resize(picture) * (255 / 256)), graph.network(picture))
+
+
+def test_every_way_has_its_name_and_words():
+    assert tuple(WAYS) == FID and len({words for words, _ in WAYS.values()}) == 3
 
 
 @pytest.mark.slow

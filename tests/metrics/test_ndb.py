@@ -1,4 +1,4 @@
-"""NDB against SciPy's contingency test and methods.md 12.13, on the real digits."""
+"""NDB against SciPy's contingency test; of methods.md 12 the check 13, on the digits and on MNIST itself."""
 
 import numpy as np
 import pytest
@@ -29,6 +29,20 @@ def test_same_images_fill_the_bins_and_missing_classes_empty_them(digits):
     assert chance.ndb <= 0.15
     fewer = other_half[torch.tensor(digits.labels[half:]) < 6]
     assert difference(fitted, fewer).ndb > 0.4 and difference(fitted, fewer).js > 3 * chance.js
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_mnist_without_a_class_is_found_out(data_root):
+    train = load("mnist", data_root, download=False).train
+    half, k = 10_000, 100
+    fitted = bins(train.images[:half], k)
+    other_half, labels = floats(train.images[half : 2 * half]), torch.tensor(train.labels[half : 2 * half])
+    chance = difference(fitted, other_half)
+    assert chance.ndb <= 0.12  # .05 is expected, and 12 of 100 bins have a chance of 1 in 600
+    for missing in (0, 4, 6):
+        found = difference(fitted, other_half[labels != missing])
+        assert found.ndb > max(0.12, 2 * chance.ndb) and found.js > 4 * chance.js, missing
 
 
 def test_a_bins_verdict_is_that_of_a_two_proportion_test(digits):

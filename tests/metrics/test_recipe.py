@@ -21,6 +21,23 @@ def test_recipe_is_json_and_names_the_weights():
     assert told["grey"] == "as it is"
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "std"),
+        ({"n": 5000, "split": "valid", "reference_n": 6000}, "std-5k-val"),
+        ({"n": 5000}, ""),
+        ({"reference_n": 300}, ""),
+        ({"split": "valid"}, ""),
+        ({"metric": "fid_clean"}, ""),
+    ],
+)
+def test_a_protocol_is_named_only_where_it_was_kept(changes, name):
+    fcd = extractor("fcd", load("digits", "unused"))
+    told = Recipe.of(fcd, n=10_000, split="test", reference_n=10_000, sampler="prior").model_dump()
+    assert Recipe(**(told | {"metric": "fid"} | changes)).protocol == name
+
+
 def test_a_misspelt_recipe_is_refused():
     fcd = extractor("fcd", load("digits", "unused"))
     told = Recipe.of(fcd, n=100, split="valid", reference_n=300, sampler="prior").model_dump()
@@ -29,5 +46,5 @@ def test_a_misspelt_recipe_is_refused():
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="unknown metric 'fdi'; choose fid, fcd or package"):
+    with pytest.raises(ValueError, match="'fdi'; choose fid, fid_tensorflow1, fid_clean, fcd or package"):
         extractor("fdi", load("digits", "unused"))

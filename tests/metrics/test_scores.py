@@ -1,10 +1,11 @@
 """All scores from one pass, and golden values: a change of them is a change of every published number."""
 
+import numpy as np
 import pytest
 import torch
 
 from trainables.datasets import load
-from trainables.metrics import Moments, Scores, caveats, extractor, frechet_distance, reference
+from trainables.metrics import Moments, Scores, caveats, extractor, frechet_distance, reference, some_of
 from trainables.metrics.scores import SCORES
 
 # The first 600 training digits against the test digits, by the shipped classifier.
@@ -64,6 +65,15 @@ def test_one_image_is_refused(digits):
     gathered = gather(digits, {"distance"}, floats(digits.train.images[:1]))
     with pytest.raises(ValueError, match="at least 2 features, got 1; draw more samples"):
         gathered.against(digits.test.images)
+
+
+def test_a_large_split_is_judged_by_the_same_random_part(digits):
+    images = digits.test.images
+    assert some_of(images, 300) is images  # all of them, in their order
+    part = some_of(images, 40)
+    places = [next(i for i, image in enumerate(images) if np.array_equal(image, one)) for one in part]
+    assert places == sorted(set(places)) and len(places) == 40 and max(places) > 200
+    assert np.array_equal(part, some_of(images, 40))
 
 
 def test_caveats_name_few_images_and_collapse(digits):

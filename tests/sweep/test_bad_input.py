@@ -90,7 +90,7 @@ WRONG = {
     "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd or fid",
     "--datasets cosine --set batch_size=10": "--metric fcd does not apply to cosine, which holds points; use mse",
     "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
-    "--metric fdi": "metric = 'fdi' 'fcd', 'fid' or 'mse'",
+    "--metric fdi": "metric = 'fdi' 'fcd', 'fid', 'fid_tensorflow1', 'fid_clean' or 'mse'",
     "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
     "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
     # flags and keys

@@ -1,6 +1,8 @@
 """Scores from the command line: right values, and one line for whatever is wrong."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +82,20 @@ def test_a_saved_model_is_drawn_from(tmp_path, capsys):
     assert "holds no saved method" in says(capsys, tmp_path / "winner")
 
 
+@pytest.mark.parametrize("name", ["vae", "gae"])  # a posterior, and codes that are points
+@pytest.mark.parametrize("sampler", ["gaussian", "second_stage"])
+def test_a_density_is_fitted_behind_any_encoder(name, sampler, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trainables.families.second_stage.STEPS", 20)
+    folder = str(saved(name, tmp_path / "model"))
+    told = []
+    for _ in range(2):
+        main([folder, "--samples", "60", "--sampler", sampler])
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] and f"60 images ({sampler}) against" in told[0]
+    main([folder, "--samples", "60"])
+    assert capsys.readouterr().out.splitlines()[0] != told[0].splitlines()[0]
+
+
 def test_a_model_that_draws_nan_is_refused(tmp_path, capsys):
     cls, given = find("vae"), arguments("vae")["values"]
     method = cls(cls.Hyper(**given), (1, 8, 8))
@@ -89,38 +105,113 @@ def test_a_model_that_draws_nan_is_refused(tmp_path, capsys):
     assert "draws images that are not finite" in says(capsys, tmp_path / "winner", "--samples", "5")
 
 
-def test_what_is_wrong_with_a_folder_is_said_in_one_line(digits, tmp_path, capsys):
-    assert "there is no such file or folder" in says(capsys, tmp_path / "nowhere")
-    assert "holds 1 pictures; at least 2" in says(capsys, write(digits.test.images[:1], tmp_path / "one"))
-    mixed = write(digits.test.images[:3], tmp_path / "mixed")
+def nowhere(digits, here):
+    return [here / "nowhere"]
+
+
+def one_picture(digits, here):
+    return [write(digits.test.images[:1], here / "one")]
+
+
+def one_picture_beside(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--against", write(digits.test.images[:1], here / "one")]
+
+
+def mixed_sizes(digits, here):
+    mixed = write(digits.test.images[:3], here / "mixed")
     Image.new("L", (9, 8)).save(mixed / "zz.png")
-    assert "zz.png is of 9 x 8 pixels" in says(capsys, mixed)
-    colour = write(digits.test.images[:3], tmp_path / "colour")
+    return [mixed]
+
+
+def mixed_colours(digits, here):
+    colour = write(digits.test.images[:3], here / "colour")
     Image.new("RGB", (8, 8)).save(colour / "zz.png")
-    assert "zz.png is of 8 x 8 pixels of 3 channels" in says(capsys, colour)
-    torn = write(digits.test.images[:3], tmp_path / "torn")
+    return [colour]
+
+
+def wrong_channels(digits, here):
+    colour = here / "colour"
+    colour.mkdir()
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(colour / f"{name}.png")
+    return [colour]
+
+
+def torn_picture(digits, here):
+    torn = write(digits.test.images[:3], here / "torn")
     (torn / "001.png").write_bytes((torn / "001.png").read_bytes()[:60])
-    assert "001.png cannot be read as a picture" in says(capsys, torn)
-    deep = write(digits.test.images[:3], tmp_path / "deep")
+    return [torn]
+
+
+def deep_picture(digits, here):
+    deep = write(digits.test.images[:3], here / "deep")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(deep / "002.png")
-    assert "002.png does not hold 8-bit values" in says(capsys, deep)
-    bigger = write(np.zeros((3, 1, 16, 16), np.uint8), tmp_path / "bigger")
-    assert "takes (1, 8, 8)" in says(capsys, bigger)
-    good = write(digits.test.images[:3], tmp_path / "good")
-    assert "takes (1, 8, 8)" in says(capsys, good, "--against", bigger)
+    return [deep]
 
 
-def test_wrong_flags_are_said_in_one_line(digits, tmp_path, capsys):
-    good = write(digits.test.images[:5], tmp_path / "good")
-    assert "unknown scores ['kidd']" in says(capsys, good, "--scores", "kidd")
-    assert "unknown metric 'fdi'" in says(capsys, good, "--metric", "fdi")
-    noise = tmp_path / "noise.pth"
-    noise.write_bytes(b"not weights")
-    assert "does not hold the weights" in says(capsys, good, "--metric", "fid", "--fid-weights", noise)
-    assert "cannot be written" in says(capsys, good, "--json-file", tmp_path / "no" / "told.json")
-    assert "does not hold the weights" in says(
-        capsys, good, "--metric", "fid", "--fid-weights", other_network(tmp_path)
-    )
+def other_size(digits, here):
+    return [write(np.zeros((3, 1, 16, 16), np.uint8), here / "bigger")]
+
+
+def other_size_beside(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--against", *other_size(digits, here)]
+
+
+def unknown_score(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--scores", "kidd"]
+
+
+def unknown_metric(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--metric", "fdi"]
+
+
+def no_weights(digits, here):
+    (here / "noise.pth").write_bytes(b"not weights")
+    return [
+        write(digits.test.images[:3], here / "good"), "--metric", "fid", "--fid-weights", here / "noise.pth"
+    ]  # fmt: skip
+
+
+def weights_of_another_network(digits, here):
+    return [
+        write(digits.test.images[:3], here / "good"), "--metric", "fid", "--fid-weights", other_network(here)
+    ]  # fmt: skip
+
+
+def a_file_in_no_folder(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--json-file", here / "no" / "told.json"]
+
+
+WRONG = {
+    nowhere: "nowhere: there is no such file or folder",
+    one_picture: "one holds 1 pictures; at least 2",
+    one_picture_beside: "one holds 1 pictures; at least 2",
+    mixed_sizes: "zz.png is of 9 x 8 pixels",
+    mixed_colours: "zz.png is of 8 x 8 pixels of 3 channels",
+    wrong_channels: "images of shape (3, 8, 8); classifier-digits takes (1, 8, 8)",
+    torn_picture: "001.png cannot be read as a picture",
+    deep_picture: "002.png does not hold 8-bit values",
+    other_size: "takes (1, 8, 8)",
+    other_size_beside: "takes (1, 8, 8)",
+    unknown_score: "unknown scores ['kidd']",
+    unknown_metric: "unknown metric 'fdi'",
+    no_weights: "does not hold the weights",
+    weights_of_another_network: "does not hold the weights",
+    a_file_in_no_folder: "cannot be written",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
+def test_what_is_wrong_with_pictures_and_flags_is_said_in_one_line(wrong, digits, tmp_path, capsys):
+    assert WRONG[wrong] in says(capsys, *wrong(digits, tmp_path))
+
+
+@pytest.mark.slow
+def test_the_program_itself_ends_with_that_line(digits, tmp_path):
+    command = [sys.executable, "-m", "trainables.evaluate", *map(str, mixed_sizes(digits, tmp_path))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("python -m trainables.evaluate: error: ") and ended.stderr.count("\n") == 1
 
 
 def other_network(folder):

@@ -17,7 +17,7 @@ from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.gradient import gradient_at_codes
 from trainables.evaluate.samplers import common_densities, fit_densities
 from trainables.method import Method, as_images
-from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
+from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.scores import PAIRWISE
 
@@ -70,7 +70,7 @@ class Evaluator:
         self.split, self.samples, self.seed, self.pairs = split, samples, seed, pairs
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         self.metric = self.extractor.metric
-        held_out = getattr(splits, split).images[:10_000]
+        held_out = some_of(getattr(splits, split).images)
         self.reference = reference(self.extractor, held_out)
         self.images = torch.tensor(held_out, device=device)  # uint8 (N, C, H, W)
         self.scores = frozenset({"distance", *(self._affordable() if scores is None else scores)})
@@ -82,7 +82,7 @@ class Evaluator:
             scores |= PAIRWISE
         if self.samples // 10 > self.extractor.dims:  # or the line to infinity does not hold
             scores.add("infinity")
-        if self.metric == "fid":  # its classes are everybody's; those of an fcd belong to one data set
+        if self.metric in FID:  # its classes are everybody's; those of an fcd belong to one data set
             scores.add("inception_score")
         return scores
 

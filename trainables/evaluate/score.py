@@ -21,7 +21,7 @@ from trainables.evaluate.likelihood import likelihood
 from trainables.evaluate.pictures import read_images
 from trainables.flags import read_flags
 from trainables.method import Method, as_images
-from trainables.metrics import Recipe, Scores, caveats, extractor, reference, reference_features
+from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
 from trainables.metrics.ndb import Bins, bins, difference_of
 from trainables.metrics.scores import PAIRWISE, SCORES
 from trainables.metrics.statistics import load_statistics, save_statistics
@@ -43,7 +43,7 @@ class Settings(BaseModel):
     against: Path | None = Field(
         None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set's"
     )
-    metric: str = Field("fcd", description="fcd, fid or package.module:Name")
+    metric: str = Field("fcd", description=f"fcd, {', '.join(FID)} or package.module:Name")
     dataset: str = Field("digits", description="what the model was trained on; fcd takes its classifier")
     split: Literal["valid", "test"] = Field("test", description="which part of it is the reference")
     scores: list[str] = Field(["distance"], description=f"of {', '.join(sorted(SCORES))}, ndb, nll")
@@ -155,7 +155,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
 def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None]:
     """The images to compare with, uint8 (N, C, H, W), or the file of their statistics."""
     if settings.against is None:
-        return getattr(splits, settings.split).images[:10_000], None
+        return some_of(getattr(splits, settings.split).images), None
     if settings.against.suffix == ".npz":
         return None, settings.against
     return read_images(settings.against), None
@@ -216,7 +216,8 @@ def _words(recipe: dict[str, Any]) -> str:
     if recipe["extractor"] == "none":
         return f"  {recipe['metric']} of {recipe['n']} images ({recipe['sampler']}), {recipe['split']}"
     real = "unknown many" if recipe["reference_n"] is None else recipe["reference_n"]
+    protocol = Recipe(**recipe).protocol
     return (
-        f"  {recipe['n']} images ({recipe['sampler']}) against {real} of {recipe['split']}, "
-        f"{recipe['extractor']} {recipe['fingerprint']}, resize {recipe['resize']}"
+        f"  {protocol and f'{protocol}: '}{recipe['n']} images ({recipe['sampler']}) against {real} of "
+        f"{recipe['split']}, {recipe['extractor']} {recipe['fingerprint']}, resize {recipe['resize']}"
     )

@@ -20,10 +20,13 @@ from trainables.datasets import Splits
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments, caveats, frechet_distance
 from trainables.metrics.recipe import Recipe
-from trainables.metrics.references import reference, reference_features
+from trainables.metrics.references import reference, reference_features, some_of
 from trainables.metrics.scores import Scores
 
+FID = ("fid", "fid_tensorflow1", "fid_clean")  # by the way to the network's size, inception.WAYS
+
 __all__ = [
+    "FID",
     "Extractor",
     "Moments",
     "Recipe",
@@ -33,6 +36,7 @@ __all__ = [
     "frechet_distance",
     "reference",
     "reference_features",
+    "some_of",
 ]
 
 
@@ -43,16 +47,17 @@ def extractor(
     fid_weights: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The feature extractor of a metric: "fid" (Inception of 2015), "fcd" (a classifier of the data set), or
-    the dotted path `package.module:Name` of a torch module of one's own, whose metric is called fd_<name>.
+    """The feature extractor of a metric: "fid" (Inception of 2015; "fid_tensorflow1" and "fid_clean" resize
+    otherwise), "fcd" (a classifier of the data set), or the dotted path `package.module:Name` of a torch module of
+    one's own, whose metric is called fd_<name>.
 
     ValueError: another metric, no weights to be had, or a data set without what the metric needs.
     """
     # Each is imported when asked for: torchvision's Inception takes seconds, and the classifier is a program.
-    if metric == "fid":
+    if metric in FID:
         from trainables.metrics.inception import inception
 
-        return inception(fid_weights, device)
+        return inception(fid_weights, device, metric)
     if metric == "fcd":
         from trainables.metrics.classifier import classifier
 
@@ -61,4 +66,4 @@ def extractor(
         from trainables.metrics.custom import custom
 
         return custom(metric, splits, device)
-    raise ValueError(f"unknown metric {metric!r}; choose fid, fcd or package.module:Name")
+    raise ValueError(f"unknown metric {metric!r}; choose {', '.join(FID)}, fcd or package.module:Name")

@@ -1,13 +1,18 @@
 """The network of the FID: pytorch_fid's port of TensorFlow's Inception of 2015-12-05, and no other.
 
-House protocol `std`: 8-bit images, bilinear to 299 x 299 without antialias, scaled to [-1, 1], grey
-replicated to 3 channels; pytorch_fid's network does the resize and the scaling itself.
+Images of 8 bits, grey replicated to 3 channels, reach its 299 x 299 pixels in one of three ways, and a distance is
+called by its way: the same images differ by several per cent between them.
+
+    fid              bilinear without antialias, v -> 2 v / 255 - 1, by pytorch_fid's own network: the house's
+    fid_tensorflow1  bilinear as TensorFlow 1 resized, v -> (v - 128) / 128: the graph of 2015, torch-fidelity
+    fid_clean        bicubic with antialias, cut to [0, 255], v -> (v - 128) / 128: clean-fid (Parmar et al., 2022)
 
 B batch, C H W image, F = 2048 features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
@@ -20,22 +25,61 @@ from torch.nn.functional import interpolate
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
 WEIGHTS = pytorch_fid.FID_WEIGHTS_URL.rsplit("/", 1)[1]
+SIDE = 299  # pixels
+
+
+def like_tensorflow1(images: Tensor) -> Tensor:
+    """Bilinear to SIDE x SIDE as TensorFlow 1 did it: output i takes its value at i * size / SIDE, (B, C, H, W).
+
+    Corners of pixels meet instead of their centres, so pictures move by up to half a pixel of theirs.
+    """
+    down, right = (_between_corners(size).to(images) for size in images.shape[2:])  # (SIDE, H), (SIDE, W)
+    return down @ images @ right.T
+
+
+def _between_corners(size: int) -> Tensor:
+    """What each of SIDE outputs takes of `size` inputs, (SIDE, size)."""
+    place = torch.arange(SIDE, dtype=torch.float64) * size / SIDE
+    low = place.long()
+    share = place - low
+    rows, weights = torch.arange(SIDE), torch.zeros(SIDE, size, dtype=torch.float64)
+    weights[rows, low] = 1 - share
+    weights[rows, (low + 1).clamp_max(size - 1)] += share
+    return weights
+
+
+def bicubic(images: Tensor) -> Tensor:
+    """Bicubic with antialias to SIDE x SIDE, as Pillow resizes floats, cut to [0, 1]: (B, C, H, W)."""
+    return interpolate(images, size=(SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+WAYS: dict[str, tuple[str, Callable[[Tensor], Tensor] | None]] = {  # by metric: in words, None as pytorch_fid does
+    "fid": ("bilinear 299, no antialias", None),
+    "fid_tensorflow1": ("bilinear 299 of TensorFlow 1, (v - 128) / 128", like_tensorflow1),
+    "fid_clean": ("bicubic 299, antialias, (v - 128) / 128", bicubic),
+}
 
 
 class Inception(nn.Module):
-    """pytorch_fid's InceptionV3 up to its last pooling, (B, 3, H, W) in [0, 1] -> (B, 2048)."""
+    """pytorch_fid's InceptionV3 up to its last pooling, (B, 3, H, W) in [0, 1] -> (B, 2048).
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    resize: what leads to 299 x 299 pixels in [0, 1], which are then scaled by (v - 128) / 128; None: as pytorch_fid.
+    """
+
+    def __init__(self, state: dict[str, Tensor], resize: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
+        self.resize = resize
         # The library fetches its weights inside the constructor; this is the one place to hand it ours.
         with patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
-            self.network = pytorch_fid.InceptionV3()
+            self.network = pytorch_fid.InceptionV3(resize_input=resize is None)
         # The library drops the classes' layer.  The Inception Score is defined on its logits without bias.
         classes, dims = state["fc.weight"].shape  # (1008, 2048)
         self.head = nn.Linear(dims, classes, bias=False)
         self.head.weight.data.copy_(state["fc.weight"])
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.resize is not None:
+            images = self.resize(images) * (255 / 256)  # the network doubles and takes 1 away
         return self.network(images)[0].flatten(1)
 
 
@@ -50,7 +94,7 @@ class EarlyFeatures(nn.Module):
         self.layers = Inception(state).network.blocks[0][:3]
 
     def forward(self, images: Tensor) -> Tensor:
-        x = interpolate(images.expand(-1, 3, -1, -1), size=(299, 299), mode="bilinear", align_corners=False)
+        x = interpolate(images.expand(-1, 3, -1, -1), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         return self.layers(2 * x - 1).mean((2, 3))
 
 
@@ -63,24 +107,25 @@ def early_features(device: torch.device | str) -> nn.Module:
     return frozen(EarlyFeatures(_from_hub()), device)
 
 
-def inception(weights: str | Path | None = None, device: torch.device | str = "cpu") -> Extractor:
+def inception(weights: str | Path | None = None, device: torch.device | str = "cpu", metric: str = "fid") -> Extractor:
     """The extractor of the FID, with the weights of a file or else those that torch hub holds or downloads.
 
-    ValueError: no such file, not the network's weights, or no weights to be had.
+    metric: one of WAYS. ValueError: no such file, not the network's weights, or no weights to be had.
     """
     state = _read(Path(weights)) if weights is not None else _from_hub()
     source = weights if weights is not None else WEIGHTS
+    words, resize = WAYS[metric]
     try:
-        network = Inception(state)
+        network = Inception(state, resize)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(_not_the_weights(source)) from error
     network = frozen(network, device)
     return Extractor(
         name="inception-2015",
-        metric="fid",
+        metric=metric,
         dims=2048,
         channels=3,
-        resize="bilinear 299, no antialias",
+        resize=words,
         fingerprint=fingerprint(state),
         network=network,
         device=torch.device(device),

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from trainables.metrics.extractors import Extractor
 
+# The house's protocols for the FID (methods.md 7.1): generated images, split, real images where that is fixed.
+PROTOCOLS = {"std": (10_000, "test", 10_000), "std-5k-val": (5000, "valid", None)}
+
 
 class Recipe(BaseModel):
     """One value's recipe; `model_dump()` is JSON-able.
@@ -30,6 +33,14 @@ class Recipe(BaseModel):
     grey: str
     sampler: str
     versions: dict[str, str]
+
+    @property
+    def protocol(self) -> str:
+        """The name of the house's protocol that was kept, "" where it was none: printed FIDs follow `std`."""
+        for name, (n, split, reference_n) in PROTOCOLS.items():
+            if (self.metric, self.n, self.split) == ("fid", n, split) and reference_n in (None, self.reference_n):
+                return name
+        return ""
 
     @classmethod
     def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int | None, sampler: str) -> Recipe:

@@ -42,6 +42,13 @@ def reference_features(extractor: Extractor, images: np.ndarray, batch_size: int
     return features.to(extractor.device)
 
 
+def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
+    """The real images that a split is judged by: all, or as many of a larger split, always the same random ones."""
+    if len(images) <= most:
+        return images
+    return images[np.sort(np.random.default_rng(0).choice(len(images), most, replace=False))]
+
+
 def _key(extractor: Extractor, images: np.ndarray) -> str:
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < 2:
         got = f"{images.dtype} {images.shape}"
