@@ -15,7 +15,7 @@ from pydantic import Field
 
 from analysis.confirm import confirmed, confirmed_text, looks_words, write_confirmed
 from analysis.load import read_sweep
-from analysis.report import write_report
+from analysis.report import COMPARISON, write_report
 from analysis.tables import headline, leaderboard, leaderboard_text, write_tables
 from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
@@ -197,13 +197,15 @@ def command_sample(flags: argparse.Namespace) -> None:
 
 
 def command_report(flags: argparse.Namespace) -> None:
-    """write tables and report.html of a sweep anew"""
-    read_sweep(flags.sweep)
-    write_tables(flags.sweep)
-    write_importances(flags.sweep)
-    for look in confirmation.looks_at_test(flags.sweep):
-        write_confirmed(look)
-    say(str(write_report(flags.sweep)))
+    """write tables and report.html of a sweep anew, or one page that compares several sweeps"""
+    if len(flags.sweep) == 1:
+        (folder,) = flags.sweep
+        read_sweep(folder)
+        write_tables(folder)
+        write_importances(folder)
+        for look in confirmation.looks_at_test(folder):
+            write_confirmed(look)
+    say(str(write_report(*flags.sweep, out=flags.out)))
 
 
 def command_board(flags: argparse.Namespace) -> None:
@@ -317,7 +319,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, function in COMMANDS.items():
         about = function.__doc__
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        if name not in ("import", "list"):
+        if name == "report":
+            sub.add_argument("sweep", type=Path, nargs="+", help="folders of one or several sweeps")
+            sub.add_argument("--out", type=Path, help=f"the page; report.html there, ./{COMPARISON} for several sweeps")
+        elif name not in ("import", "list"):
             sub.add_argument("sweep", type=Path, help="folder of the sweep")
         if name in ("export", "import"):
             sub.add_argument("file", type=Path, help="a .tar.gz")

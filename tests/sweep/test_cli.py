@@ -1,5 +1,7 @@
 """What the programs say, as far as no sweep has to run for it."""
 
+import json
+
 import pytest
 
 from sweep import cli
@@ -30,6 +32,45 @@ def test_the_list_names_every_method_with_a_sentence(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == names()
     assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.fixture
+def two_sweeps(tmp_path, monkeypatch):
+    """Folders a and b of sweeps that have not begun a trial, in the current one."""
+    monkeypatch.chdir(tmp_path)
+    study = {"study": "vae-digits", "method": "vae", "dataset": "digits", "metric": "valid/fcd", "trials": 2}
+    for name, epochs in (("a", 3), ("b", 9)):
+        (tmp_path / name).mkdir()
+        opening = {"time": 1.0, "event": "sweep", "sweep": name, "config": {}, "studies": [study | {"epochs": epochs}]}
+        (tmp_path / name / "record.jsonl").write_text(json.dumps(opening) + "\n")
+
+
+def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
+    two_sweeps, tmp_path, monkeypatch, capsys
+):
+    cli.main(["report", "a", "b"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
+    assert "VAE (b)" in (tmp_path / "comparison.html").read_text()
+    assert [path.name for name in ("a", "b") for path in (tmp_path / name).iterdir()] == ["record.jsonl"] * 2
+    monkeypatch.setattr(cli, "write_importances", lambda folder: None)  # of trials, and there are none
+    cli.main(["report", "a", "--out", "page.html"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    assert (tmp_path / "a" / "leaderboard.csv").exists() and not (tmp_path / "a" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        ("report a a", "is given 2 times; name each sweep once"),
+        ("report a nowhere", "no record.jsonl here"),
+        ("report a b --out a/report.html", "is the page of a alone; give another --out FILE.html"),
+        ("report a b --out none/page.html", "there is no folder"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_a_line_and_exit_code_2(two_sweeps, argv, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv.split())
+    assert end.value.code == 2 and said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("program", [cli.main, lambda argv: cli.sweep("about", argv)])
