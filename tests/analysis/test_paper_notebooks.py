@@ -88,7 +88,7 @@ def test_the_notebook_of_a_paper_is_kept_without_outputs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_notebooks_of_the_papers_show_their_tables(settings, tmp_path):
     whole, ends = read(NOTEBOOKS[0]), {}
     whole.cells = []
