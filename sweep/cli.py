@@ -60,7 +60,7 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
         elif flags.dry_run:
             show_plan(config)
         else:
-            conclude(launch.start(config, say))
+            conclude(launch.start(config, say), tracking_uri=config.tracking_uri, address=config.address)
 
     run("sweep/run.py", main, argv)
 
@@ -72,7 +72,8 @@ def resume(flags: RunFlags, config: SweepConfig) -> None:
             f"--resume goes on with a sweep as it was configured, got {', '.join(sorted(changing))} as well; "
             "only --tracking-uri and --address may be given with it"
         )
-    conclude(launch.resume(flags.resume, say, tracking_uri=config.tracking_uri, address=config.address))
+    where = {"tracking_uri": config.tracking_uri, "address": config.address}
+    conclude(launch.resume(flags.resume, say, **where), **where)
 
 
 def say(text: str) -> None:
@@ -108,14 +109,49 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
         f"{len(planned.studies)} studies, {trials} trials; training alone about "
         f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most"
     )
+    if planned.config.seconds_per_study is not None:
+        limit = duration(planned.config.seconds_per_study)
+        say(f"a study begins no more trials once its own have trained and been evaluated for {limit}")
     if slots:
         say(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
+    if planned.config.confirm:
+        trainings, cost = confirmation_cost(planned, seconds)
+        say(f"then, to confirm: at most {trainings} trainings to the end, about {duration(cost)} of trial time")
 
 
-def conclude(folder: Path) -> None:
-    """Shows the end of a sweep; an interrupted one ends the program as Ctrl-C does, with exit code 130."""
+def confirmation_cost(planned: Plan, seconds: dict[str, float]) -> tuple[int, float]:
+    """How many trainings the confirmation of a sweep takes at most, and their seconds in all, by those of an epoch of
+    each study's hand-tuned point."""
+    config = planned.config
+    each = (1 + config.confirm_top) * config.confirm_seeds
+    cost = 0.0
+    for study in planned.studies:
+        data = planned.splits[study.dataset]
+        grown = (len(data.train) + len(data.valid)) / len(data.train)  # validation images are trained on as well
+        cost += each * config.epochs * seconds[study.name] * grown
+    return each * len(planned.studies), cost
+
+
+def conclude(folder: Path, **where: str | None) -> None:
+    """Shows the end of a sweep, and confirms it if it was configured so and has not been confirmed.
+
+    An interrupted one ends the program as Ctrl-C does, with exit code 130. `where` are the tracking_uri and the address
+    that its search was run with.
+    """
     if show_end(folder) != "done":
         raise SystemExit(130)
+    if not launch.config_of(folder).confirm:
+        return
+    if confirmation.is_confirmed(folder):
+        say(f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {folder} --again")
+        return
+    say("\nThe search is done; its confirmation begins.")
+    try:
+        looked = confirmation.confirm(folder, say, **where)
+    except KeyboardInterrupt:  # before there was a record that could tell of it
+        say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {folder}")
+        raise
+    conclude_confirmation(looked)
 
 
 def show_end(folder: Path) -> str:
@@ -153,17 +189,20 @@ def command_resume(flags: argparse.Namespace) -> None:
         changes = {"tracking_uri": flags.tracking_uri, "address": flags.address}
         conclude_confirmation(confirmation.confirm(home, say, **changes))
         return
-    conclude(launch.resume(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+    where = {"tracking_uri": flags.tracking_uri, "address": flags.address}
+    conclude(launch.resume(flags.sweep, say, **where), **where)
 
 
 def command_retry(flags: argparse.Namespace) -> None:
     """run again what failed, ran out of memory or was preempted"""
-    conclude(launch.retry(flags.sweep, say, tracking_uri=flags.tracking_uri, address=flags.address))
+    where = {"tracking_uri": flags.tracking_uri, "address": flags.address}
+    conclude(launch.retry(flags.sweep, say, **where), **where)
 
 
 def command_extend(flags: argparse.Namespace) -> None:
     """add trials to each study of a sweep, and go on with its search"""
-    conclude(launch.extend(flags.sweep, flags.trials, say, tracking_uri=flags.tracking_uri, address=flags.address))
+    where = {"tracking_uri": flags.tracking_uri, "address": flags.address}
+    conclude(launch.extend(flags.sweep, flags.trials, say, **where), **where)
 
 
 def command_confirm(flags: argparse.Namespace) -> None:
@@ -340,8 +379,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name in ("resume", "retry", "extend", "confirm"):
             sub.add_argument("--address", help="a running Ray cluster, e.g. auto")
         if name == "confirm":
-            sub.add_argument("--top", type=int, help=f"how many of each study's best points ({confirmation.TOP})")
-            sub.add_argument("--seeds", type=int, help=f"trainings of each point ({confirmation.SEEDS})")
+            sub.add_argument("--top", type=int, help="how many of each study's best points; 1 unless configured")
+            sub.add_argument("--seeds", type=int, help="trainings of each point; 5 unless configured")
             sub.add_argument("--concurrent", type=int, help="trials at a time; 1 times each alone")
             sub.add_argument("--again", action="store_true", help="look at the test split another time")
         if name == "sample":

@@ -22,6 +22,9 @@ class SweepConfig(BaseModel):
     trials: PositiveInt = Field(
         8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
     )
+    seconds_per_study: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="seconds of training and evaluation after which a study begins no more trials"
+    )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
     metric: Metric = Field(
         "fcd", description="what is minimised: fcd (small classifier) or fid (Inception); mse for points"
@@ -41,6 +44,10 @@ class SweepConfig(BaseModel):
     warm_start: Path | None = Field(
         None, description="folder of an earlier sweep, whose best points are tried after the hand-tuned ones"
     )
+
+    confirm: bool = Field(False, description="confirm the sweep at once when its search is done")
+    confirm_top: PositiveInt = Field(1, description="how many of each study's best points are confirmed")
+    confirm_seeds: PositiveInt = Field(5, description="trainings of each confirmed point")
 
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
     present_only: bool = Field(False, description="leave out data sets that are not under data_root, and download none")

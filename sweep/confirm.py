@@ -29,7 +29,6 @@ from trainables.catalog import label
 from trainables.datasets import Splits
 
 HAND_TUNED = "hand-tuned"
-TOP, SEEDS = 1, 5
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ def confirm(
 ) -> Path:
     """Confirms a sweep, or goes on with a confirmation that was interrupted; returns the confirmation's folder.
 
-    top: how many of the best points of each study; seeds: trainings of each point.  `changes` replace fields of the
+    top: how many of the best points of each study; seeds: trainings of each point; as the sweep was configured unless
+    given (confirm_top, confirm_seeds).  `changes` replace fields of the
     sweep's configuration that do not touch results (tracking_uri, address, concurrent).
 
     Raises ValueError, before anything is written, for what cannot be confirmed, and, unless `again`, where the test
@@ -94,9 +94,9 @@ def confirm(
         )
     used = [seed for look in looks for seed in read(look / RECORD)[0]["confirms"]["seeds"]]
     first = max([config.seed, *used]) + 1  # never one that anything was trained with
-    fresh = tuple(range(first, first + (seeds or SEEDS)))
+    fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
     folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, told = chosen(Trials.from_events(read(sweep / RECORD)), config, top or TOP, fresh)
+    planned, told = chosen(Trials.from_events(read(sweep / RECORD)), config, top or config.confirm_top, fresh)
     told["look"] = len(looks) + 1
     return _carry_out(sweep, planned, folder, announce, resumed=False, confirms=told)
 
@@ -105,6 +105,12 @@ def looks_at_test(sweep: Path) -> list[Path]:
     """The folders of a sweep's confirmations that have begun, in their order."""
     begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
     return sorted(begun, key=lambda folder: read(folder / RECORD)[0]["confirms"]["look"])
+
+
+def is_confirmed(sweep: Path) -> bool:
+    """Whether a sweep has a confirmation, and the latest is at its end."""
+    looks = looks_at_test(sweep)
+    return bool(looks) and Trials.from_events(read(looks[-1] / RECORD)).outcome == "done"
 
 
 def sweep_of(folder: Path) -> Path | None:
@@ -174,7 +180,8 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
     methods = {label(method): method for method in config.methods}
     datasets = {loaded.name: name for name, loaded in splits.items()}
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
-    return Confirmation(config, splits, planned, seeds)
+    # What a search may spend says nothing of its confirmation.
+    return Confirmation(config.model_copy(update={"seconds_per_study": None}), splits, planned, seeds)
 
 
 def _go_on(

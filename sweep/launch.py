@@ -99,6 +99,11 @@ def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **o
     if more < 1:
         raise ValueError(f"--trials {more}: add at least 1")
     config = config_of(folder)
+    if config.seconds_per_study is not None:
+        raise ValueError(
+            f"{folder}: its studies end after {config.seconds_per_study:g} seconds each; raise seconds_per_study in "
+            f"{folder / CONFIG}, and trials if need be, and resume"
+        )
     longer = config.model_copy(update={"trials": config.trials + more})
     planned, trials = _recorded(folder, announce, other | {"trials": longer.trials})
     if not any(Study(s.spec, longer.seed).budget > len(trials.of(s.name)) for s in planned.studies):

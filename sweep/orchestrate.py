@@ -55,15 +55,18 @@ class Conductor:
         self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
         self.asked = {name: len(self.trials.of(name)) for name in studies}
         self.running: dict[str, str] = {}  # Ray's trial id -> our trial
+        self.spent: dict[str, dict[str, float]] = {name: {} for name in studies}  # study -> trial -> device seconds
+        for trial in self.trials.trials.values():
+            self.spent[trial.study][trial.name] = trial.seconds
 
     @property
     def exhausted(self) -> bool:
-        """True once every trial of the plan has been asked for; a running one may still have to run again."""
+        """True once no study asks for another trial; a running one may still have to run again."""
         return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
 
     @property
     def done(self) -> bool:
-        """True once every trial of the plan has ended."""
+        """True once all that was asked for has ended, and nothing more will be."""
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
     def retry(self, names: Iterable[str]) -> None:
@@ -96,7 +99,7 @@ class Conductor:
         elif self.exhausted:
             return None
         else:
-            # Fair: the study that has had the smallest share of its trials comes next.
+            # Fair: the study that has had the smallest share of its budget comes next.
             study = min(self.studies, key=self._share)
             asked = self.studies[study].ask()
             self.asked[study] += 1
@@ -165,11 +168,15 @@ class Conductor:
     def _tell(self, event: str, **fields: Any) -> None:
         told = self.record.append(event, **fields)
         self.trials.tell(told)
+        trial = self.trials.trials[told["trial"]]
+        self.spent[trial.study][trial.name] = trial.seconds
         self.listener(told, self.trials)
 
     def _share(self, study: str) -> float:
-        """Of its budget of trials, how much a study has asked for."""
-        return self.asked[study] / self.studies[study].budget
+        """Of its budget, how much a study has had: of its trials those asked for, or, if that is more, of its seconds
+        those that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
+        asked, seconds = self.asked[study] / self.studies[study].budget, self.plan.config.seconds_per_study
+        return asked if seconds is None else max(asked, sum(self.spent[study].values()) / seconds)
 
     def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
         planned, config = self.planned[event["study"]], self.plan.config

@@ -22,6 +22,8 @@ from typing import Any
 
 Event = dict[str, Any]
 
+DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the beginning
+
 EVENTS = ("sweep", "start", "report", "lost", "end", "finish")
 STATES = ("complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled")
 SETBACKS = ("preempted", "out_of_memory", "failed")  # what says nothing of the values, and may go well another time
@@ -161,6 +163,16 @@ class Trial:
     def epoch(self) -> int:
         """The last epoch it is known to have finished."""
         return max(self.end_epoch, *self.rows, 0)
+
+    @property
+    def seconds(self) -> float:
+        """What it took of a device: training, fits and evaluations up to its last evaluation; if it ended before the
+        first one, the time from its start to its end."""
+        told = [epoch for epoch, row in self.rows.items() if DEVICE_SECONDS[0] in row["metrics"]]
+        if told:
+            metrics = self.rows[max(told)]["metrics"]
+            return sum(metrics.get(name, 0.0) for name in DEVICE_SECONDS)
+        return self.ended - self.started if self.ended is not None else 0.0
 
     @property
     def value(self) -> float | None:

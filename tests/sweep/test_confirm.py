@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from analysis.confirm import confirmation_of, points
+from sweep import cli
 from sweep import confirm as confirmation
 from sweep.config import SweepConfig
 from sweep.confirm import chosen, confirm, evaluations, looks_at_test, sweep_of
@@ -175,12 +176,79 @@ def test_the_models_scored_are_counted_not_the_lines():
     assert evaluations(events) == 2
 
 
+@pytest.fixture
+def searched_to(monkeypatch, looked):
+    """A sweep that is to be confirmed, and whose search has just come to an outcome; what is confirmed is heard."""
+    (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm": True}))
+    heard = []
+
+    def make(outcome: str) -> list:
+        monkeypatch.setattr(cli, "show_end", lambda folder: outcome)
+        monkeypatch.setattr(cli.launch, "start", lambda config, announce: looked)
+        monkeypatch.setattr(cli.launch, "resume", lambda folder, announce, **where: looked)
+        monkeypatch.setattr(confirmation, "confirm", lambda folder, announce, **where: heard.append((folder, where)))
+        monkeypatch.setattr(cli, "conclude_confirmation", lambda folder: None)
+        return heard
+
+    return make
+
+
+@pytest.mark.parametrize("program", ["--address auto", "--resume s --address auto", "resume s --address auto"])
+def test_a_search_that_is_done_goes_on_to_its_confirmation(searched_to, looked, program):
+    heard = searched_to("done")
+    words = program.split()
+    cli.main(words) if words[0] == "resume" else cli.sweep("about", words)
+    assert heard == [(looked, {"tracking_uri": None, "address": "auto"})]
+
+
+def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(searched_to, looked, capsys):
+    heard = searched_to("interrupted")
+    with pytest.raises(SystemExit):
+        cli.conclude(looked)
+    searched_to("done")
+    write(looked, event="finish", outcome="done")
+    cli.conclude(looked)
+    assert heard == [] and f"python -m sweep confirm {looked} --again" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, monkeypatch, capsys):
+    searched_to("done")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confirmation, "confirm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cli.conclude(looked)
+    assert f"Go on with:  python -m sweep confirm {looked}" in capsys.readouterr().out
+
+
+def test_the_confirmation_takes_top_and_seeds_of_the_configuration(looked):
+    (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm_top": 2, "confirm_seeds": 3}))
+    (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
+    (looked / "confirm" / "record.jsonl").unlink()
+    with pytest.raises(RuntimeError, match=r"confirm begins with \(1, 2, 3\)"):
+        confirm(looked)
+
+
+def test_what_a_confirmation_costs_is_foreseen(make_plan):
+    planned = make_plan(methods=["vae"], epochs=9, confirm_top=2, confirm_seeds=3)
+    train, valid = (len(split) for split in (planned.splits["digits"].train, planned.splits["digits"].valid))
+    trainings, cost = cli.confirmation_cost(planned, {"vae-digits": 2.0})
+    assert trainings == 3 * 3 and cost == pytest.approx(9 * 9 * 2.0 * (train + valid) / train)
+
+
+def test_the_seconds_of_a_search_do_not_end_its_confirmation(make_plan):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG, seconds_per_study=1.0), 1, (1,))
+    assert planned.config.seconds_per_study is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_real_sweep_is_confirmed_from_the_command_line(programs):
-    programs.sweep("--methods", "vae", "--concurrent", 1).ends_well()
+def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
+    flags = ("--methods", "vae", "--concurrent", 1, "--confirm", "--confirm-seeds", 2)
+    screen = programs.sweep(*flags).ends_well(240)
     home = programs.folder / "sweeps" / "quick"
-    screen = programs.start("-m", "sweep", "confirm", home, "--seeds", 2, "--concurrent", 1).ends_well()
     assert "fcd on the test split" in screen and "scored on the test split, once" in screen
     table = points(confirmation_of(home))
     assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)

@@ -144,6 +144,13 @@ def test_other_code_and_versions_are_named_in_a_line_each(sweep):
     assert changes.since({"config": {}}) == []
 
 
+def test_a_budget_in_seconds_is_not_extended_by_trials(sweep, carried_out):
+    folder = sweep(seconds_per_study=60)
+    with pytest.raises(ValueError, match="its studies end after 60 seconds each; raise seconds_per_study"):
+        launch.extend(folder, 5)
+    assert not carried_out
+
+
 # What failed runs again
 
 

@@ -6,8 +6,11 @@ import pytest
 
 from sweep.cli import sweep
 from sweep.curves import Evaluated, Recorded, Synthetic
-from sweep.record import read
+from sweep.orchestrate import Conductor
+from sweep.record import Record, read
+from sweep.resources import Resources
 from sweep.simulate import simulate
+from sweep.study import Study
 
 SLOTS, TRIALS, FACTOR = 8, 60, 3
 
@@ -99,6 +102,51 @@ def test_time_and_utilisation_are_those_of_a_schedule_by_hand(simulated, slots, 
     assert (done.wall, done.utilisation, done.epochs) == (wall, pytest.approx(utilisation), 36)
     assert done.reached("vae-digits") == {9: 4}
     assert done.best_found("vae-digits") == [(9.0, 0.0)]
+
+
+class Slow:
+    """Every epoch of VAE takes a second, of others two."""
+
+    def course(self, study, number, values, levels):
+        pace = 1.0 if study == "vae-digits" else 2.0
+        return (Evaluated(level, pace * level, float(number)) for level in levels)
+
+
+IN_SECONDS = {"first_rung": 9, "seconds_per_study": 40.0}  # a trial takes 9 seconds, or 18
+
+
+def test_a_budget_in_seconds_is_the_same_for_a_study_whose_trials_take_longer(simulated):
+    done, events = simulated(Slow(), 2, **IN_SECONDS)
+    spent = dict.fromkeys(done.studies, 0.0)
+    study = {event["trial"]: event["study"] for event in events if event["event"] == "start"}
+    for event in events:
+        if event["event"] == "start":
+            assert spent[event["study"]] < 40, "it asked for one more than its seconds are worth"
+        elif event["event"] == "report":
+            spent[study[event["trial"]]] += event["rows"][0]["metrics"]["time/train_seconds"]
+    assert 40 <= spent["vae-digits"] <= 40 + 2 * 9 and 40 <= spent["beta_vae-digits"] <= 40 + 2 * 18
+    assert {trial.state for trial in done.trials.trials.values()} == {"complete"}  # what runs ends as ever
+    assert events[-1]["outcome"] == "done"
+
+
+def test_trials_still_end_a_study_that_has_seconds_left(simulated):
+    done, _ = simulated(Slow(), 2, trials=2, **IN_SECONDS)
+    assert [len(done.trials.of(name)) for name in done.studies] == [2, 2]
+
+
+def test_a_resumed_sweep_spends_its_seconds_as_if_it_had_never_stopped(simulated, tmp_path):
+    done, events = simulated(Slow(), 1, **IN_SECONDS)
+    starts = [at for at, event in enumerate(events) if event["event"] == "start"]
+    for at in (*starts, len(events) - 1):
+        with Record(tmp_path / f"cut-{at}" / "record.jsonl") as record:
+            studies = {s.name: Study(s.spec, done.plan.config.seed).replay(events[:at]) for s in done.plan.studies}
+            resources = Resources(cpus=1, gpus=0.0, slots=1, ahead=1, total_gpus=0)
+            resumed = Conductor(done.plan, studies, record, events[:at], tmp_path, resources, lambda *_: None)
+            asked = resumed.next("a")
+        if at in starts:
+            assert (asked["trial"], asked["fit"]["values"]) == (events[at]["trial"], events[at]["values"])
+        else:
+            assert asked is None and resumed.done
 
 
 def test_more_slots_find_nothing_else_only_sooner(simulated):
