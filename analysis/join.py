@@ -101,6 +101,7 @@ def differences(sweep: Sweep) -> list[str]:
         f"{what} ({'; '.join(f'{label}: {value}' for label, value in values.items())})."
         for what, values in (
             ("Trials were proposed in different ways", _each(sweep, lambda part: part.config.get("searcher"))),
+            ("Seconds of a study were limited differently", _each(sweep, lambda p: p.config.get("seconds_per_study"))),
             ("Seconds of training come from different machines", _each(sweep, _machine)),
         )
         if len(set(values.values())) > 1
@@ -113,7 +114,7 @@ def _of(sweep: Sweep, study: str, method: str) -> str:
 
 
 def _each(sweep: Sweep, tell) -> dict[str, str]:
-    return {label: str(value) for label, part in sweep.parts.items() if (value := tell(part))}
+    return {label: str(tell(part) or "–") for label, part in sweep.parts.items()}
 
 
 def _machine(part: Sweep) -> str:

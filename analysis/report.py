@@ -515,12 +515,14 @@ def _warnings_of_confirmation(more: _More) -> list[str]:
 
 def _part(label: str, part: Sweep) -> dict:
     """A row of the table of joined sweeps."""
-    studies = list(part.studies.values())
+    budget = list(dict.fromkeys(_budget_words(study) for study in part.studies.values()))
+    if limit := part.config.get("seconds_per_study"):
+        budget.append(f"no more trials after {duration(limit)} of a study")
     return {
         "name": label,
         "methods": ", ".join(method_name(method) for method in part.methods),
         "datasets": ", ".join(dataset_name(dataset) for dataset in part.datasets),
-        "budget": "; ".join(dict.fromkeys(_budget_words(study) for study in studies)),
+        "budget": "; ".join(budget),
         "searcher": str(part.config.get("searcher", "–")),
         "trials": len(part.trials),
         "seconds": duration(part.trials["seconds"].sum()),

@@ -98,14 +98,16 @@ def test_unequal_budgets_searchers_and_machines_are_said(folders, tmp_path, writ
     def elsewhere(event):
         if event["event"] == "sweep":
             event["config"]["searcher"] = "random"
+            event["config"]["seconds_per_study"] = 90.0
             event["machine"]["gpu"] = "one"
 
     other = change(write_sweep(tmp_path / "other", methods=("gae",), datasets=("mnist",), trials=2), elsewhere)
-    searchers, machines = differences(read_sweeps([rest, other]))
+    searchers, seconds, machines = differences(read_sweeps([rest, other]))
+    assert "limited differently (rest: –; other: 90.0)" in seconds
     assert "different ways (rest: tpe; other: random)" in searchers and "gpu one" in machines
     assert plots.expected_best_by_trials(read_sweeps([rest, other]), "mnist") is None
-    page = render(read_sweeps(folders))
-    assert "Budgets on digits are not equal" in page
+    page = render(read_sweeps([*folders, other]))
+    assert "Budgets on digits are not equal" in page and "no more trials after 1 min 30 s of a study" in page
 
 
 def test_sweeps_measured_by_different_recipes_are_not_ranked_together(folders, tmp_path, write_sweep):
