@@ -1,9 +1,9 @@
 """Our runs beside the GAE paper's print: its Tables 2, 3 and 4, and its figure 4.
 
 Ko et al., 2024, print one run per cell, without a spread, and distances of a size that the common code does not give;
-so what is compared is ranks within a data set and ratios to the VAE, never values. The numbers come from the folders
-of sweeps: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4, gae-toy for Table 2 and the figure,
-gae-toy-kl for the walk of its KL weight.
+so what is compared is ranks within a data set and ratios to the VAE, never values. The numbers come from the folders of
+sweeps, several joined (analysis/join.py) or one: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4,
+gae-toy for Table 2 and the figure, gae-toy-kl for the walk of its KL weight.
 """
 
 import math
@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from analysis.beside import FEWEST, our_recipe, printed_recipe, rank_correlation, same_recipe
 from analysis.load import Study, Sweep, read_published, read_vectors
-from analysis.names import measured, readable, short_knob
+from analysis.names import bare_method, measured, readable, short_knob
 
 METHODS = {
     "VAE": "vae",
@@ -52,7 +52,7 @@ def table3(sweep: Sweep) -> pd.DataFrame:
         complete = _complete(sweep, study)
         values = {way: _value(complete, study, way) for way in WAYS}
         cell = {"dataset": study.dataset, "method": study.method}
-        rows.append(cell | {"printed": printed.get((study.dataset, study.method), math.nan)} | values)
+        rows.append(cell | {"printed": printed.get((study.dataset, bare_method(study.method)), math.nan)} | values)
         rows[-1] |= {"runs": len(complete), "same_recipe": same_recipe(theirs, our_recipe(sweep, study.name))}
     return pd.DataFrame(rows, columns=["dataset", "method", "printed", *WAYS, "runs", "same_recipe"])
 
@@ -111,7 +111,9 @@ def table4(sweep: Sweep) -> pd.DataFrame:
             "density_seconds": _mean(first, "time/density_fit_seconds"),
         }
         cell = {"dataset": study.dataset, "method": study.method}
-        rows.append(cell | {"printed_seconds": printed.get((study.dataset, study.method), math.nan)} | seconds)
+        rows.append(
+            cell | {"printed_seconds": printed.get((study.dataset, bare_method(study.method)), math.nan)} | seconds
+        )
     table = pd.DataFrame(rows, columns=["dataset", "method", "printed_seconds", "seconds", "density_seconds"])
     whole = table["seconds"] + table["density_seconds"].fillna(0.0)
     table["printed_ratio"] = table["printed_seconds"] / _of_vae(table, table["printed_seconds"])
@@ -193,7 +195,8 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
     for ax, (study, trial) in zip(panels, shown, strict=False):
         told = measured(trial["value"]) if trial["state"] == "complete" else trial["state"]
         ax.set_title(f"{_printed_name(study.method)} · {told}\n{_departs(study, trial)}", fontsize=8)
-        picture = sweep.folder / "trials" / trial["trial"] / "samples.png"
+        folder, _ = sweep.home(study.name)
+        picture = folder / "trials" / trial["trial"].rpartition("/")[2] / "samples.png"
         if picture.exists():
             ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
     return figure
@@ -227,7 +230,7 @@ def _printed(table: int) -> dict[tuple[str, str], float]:
 
 
 def _printed_name(method: str) -> str:
-    return next(name for name, ours in METHODS.items() if ours == method)
+    return next(name for name, ours in METHODS.items() if ours == bare_method(method))
 
 
 def _complete(sweep: Sweep, study: Study) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from analysis import gae
+from analysis.join import join
 from analysis.load import Sweep, read_published, read_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,18 @@ def test_equal_ranks_correlate_fully_and_reversed_ones_not_at_all(grid):
     noise = grid([point(m, "mnist", chance.uniform()) for m, _ in named], "noise")
     row = gae.rank_correlations(gae.table3(noise), draws=500).iloc[0]
     assert row["low"] < row["correlation"] < row["high"] and row["high"] - row["low"] > 0.5  # ten say little
+
+
+def test_sweeps_that_ran_apart_fill_one_table_with_their_own_pictures(grid):
+    first = grid([point("vae", "mnist", 100.0), point("gae", "mnist", 30.0)], "first")
+    rest = grid([point("vae", "mnist", 90.0), point("gmvae", "mnist", 60.0)], "rest")
+    (rest.folder / "trials" / "gmvae-mnist-0000").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(rest.folder / "trials" / "gmvae-mnist-0000" / "samples.png")
+    both = join({"first": first, "rest": rest})
+    table = gae.table3(both).set_index("method")
+    assert table["hand_tuned"].to_dict() == {"vae@first": 100.0, "gae": 30.0, "vae@rest": 90.0, "gmvae": 60.0}
+    assert table["printed"].to_dict() == {"vae@first": 123.44, "gae": 44.30, "vae@rest": 123.44, "gmvae": 106.92}
+    assert [len(panel.images) for panel in gae.sample_grids(both, "mnist").axes] == [0, 0, 0, 1, 0]
 
 
 def test_the_side_of_beta_that_agrees_with_the_print(grid):
