@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.datasets import Splits, load
+from trainables.densities import Density
 from trainables.evaluate.findings import finite
 from trainables.evaluate.likelihood import likelihood
 from trainables.evaluate.pictures import read_images
+from trainables.evaluate.samplers import BEHIND_ANY, behind
 from trainables.flags import read_flags
 from trainables.method import Method, as_images
 from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
@@ -48,7 +50,11 @@ class Settings(BaseModel):
     split: Literal["valid", "test"] = Field("test", description="which part of it is the reference")
     scores: list[str] = Field(["distance"], description=f"of {', '.join(sorted(SCORES))}, ndb, nll")
     samples: Annotated[int, Field(ge=2)] = Field(10_000, description="images drawn from a model")
-    sampler: str | None = Field(None, description="the model's density to draw from, by default its own")
+    sampler: str | None = Field(
+        None,
+        description=f"the model's density to draw from, by default its own, or {', '.join(BEHIND_ANY)}, fitted to the "
+        "codes of the training split",
+    )
     nll_images: Annotated[int, Field(ge=1)] = Field(500, description="real images whose likelihood is bounded")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the draws")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
@@ -63,9 +69,10 @@ class Settings(BaseModel):
 class _Generated:
     """What is scored: its number, where it is from, and batches of it, (B, C, H, W) in [0, 1]."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, splits: Splits) -> None:
         self.settings, source = settings, settings.source
         self.method: Method | None = None
+        self.density: Density | None = None  # fitted here, where it is not the model's own
         if not source.exists():
             raise ValueError(f"{source}: there is no such file or folder")
         if not (source / "config.json").exists():
@@ -74,9 +81,21 @@ class _Generated:
             return
         self.method = load_method(source, settings.device)
         self.n, self.sampler = settings.samples, settings.sampler or next(iter(self.method.densities))
-        if self.sampler not in self.method.densities:
-            known = ", ".join(self.method.densities)
+        if self.sampler in self.method.densities:
+            return
+        if self.sampler not in BEHIND_ANY:
+            known = ", ".join([*self.method.densities, *BEHIND_ANY])
             raise ValueError(f"--sampler {self.sampler}: this model can be drawn from by {known}")
+        if tuple(self.method.shape) != splits.shape:
+            raise ValueError(
+                f"--sampler {self.sampler} is fitted to {splits.name}, of {splits.shape}, and the model is of "
+                f"{tuple(self.method.shape)}; name its --dataset"
+            )
+        images = torch.tensor(splits.train.images, device=settings.device)
+        try:
+            self.density = behind(self.method, images, self.sampler, settings.seed)
+        except FloatingPointError as error:
+            raise ValueError(f"--sampler {self.sampler}: {error}; choose another") from None
 
     def batches(self) -> Iterator[Tensor]:
         if self.method is None:
@@ -85,9 +104,14 @@ class _Generated:
         torch.manual_seed(self.settings.seed)
         for first in range(0, self.n, BATCH):
             try:
-                yield finite(self.method.sample(min(BATCH, self.n - first), self.sampler), "samples")
+                yield finite(self._draw(min(BATCH, self.n - first)), "samples")
             except FloatingPointError:
                 raise ValueError(f"{self.settings.source}: the model draws images that are not finite") from None
+
+    def _draw(self, n: int) -> Tensor:
+        if self.density is None:
+            return self.method.sample(n, self.sampler)
+        return self.method.decode(self.density.sample(n))
 
 
 def _fitted_bins(images: np.ndarray) -> dict[int, Bins]:
@@ -105,7 +129,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     net = extractor(settings.metric, splits, fid_weights=settings.fid_weights, device=settings.device)
     gathered = Scores(net, wanted & SCORES)
-    generated = _Generated(settings)
+    generated = _Generated(settings, splits)
     real, statistics = _real(settings, splits)
     images_only = wanted & (PAIRWISE | {"ndb", "nll"})
     if real is None and images_only:
