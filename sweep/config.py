@@ -38,7 +38,14 @@ class SweepConfig(BaseModel):
     )
     first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the search and of every training")
-    set: dict[str, Any] = Field({}, description="hyperparameters fixed for all trials; METHOD.KEY for one method")
+    set: dict[str, Any] = Field(
+        {},
+        description="hyperparameters fixed for all trials; METHOD.KEY for one method; "
+        "a list, in a file, makes every hand-tuned point one with each of its values",
+    )
+    points: list[str] | None = Field(
+        None, min_length=1, description="names of the hand-tuned points to take; all of a data set unless given"
+    )
     spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
     warm_start: Path | None = Field(

@@ -145,12 +145,20 @@ def space_of(method: str, config: SweepConfig) -> Space:
 
 
 def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
-    """The space with what the configuration sets: for all methods, or as `method.name` for one."""
+    """The space with the points the configuration takes and what it sets: for all methods, or `method.name` for one."""
     own = f"{label(method)}."
     pins = {name: value for name, value in config.set.items() if "." not in name}
     pins |= {name.removeprefix(own): value for name, value in config.set.items() if name.startswith(own)}
     try:
-        return space.with_fixed({name: scalar(value) for name, value in pins.items()})
+        if config.points is not None:
+            space = space.with_points(config.points)
+    except ValueError as error:
+        raise ValueError(f"{method}: {error}") from None
+    try:
+        for name, values in pins.items():
+            if isinstance(values, list):
+                space = space.with_each(name, [scalar(value) for value in values])
+        return space.with_fixed({name: scalar(value) for name, value in pins.items() if not isinstance(value, list)})
     except ValueError as error:
         raise ValueError(f"set: {method}: {error}") from None
 

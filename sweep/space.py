@@ -17,7 +17,7 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -167,6 +167,31 @@ class Space:
                 points.append(pinned)
         fixed = {name: Fixed(value) for name, value in pins.items()}
         return replace(self, paper=tuple(points), dimensions={**self.dimensions, **fixed})
+
+    def with_each(self, name: str, values: Sequence[Value]) -> "Space":
+        """The space with every point once with each of the values of one field, which are its choices from then on.
+
+        Raises ValueError as `with_fixed` does.
+        """
+        spaces = [self.with_fixed({name: value}) for value in values]
+        if not spaces:
+            raise ValueError(f"{name}: the list is empty; name at least one value")
+        choice = Choice(tuple(space.dimensions[name].value for space in spaces))
+        points = tuple(point for space in spaces for point in space.paper)
+        return replace(self, paper=points, dimensions={**self.dimensions, name: choice})
+
+    def with_points(self, names: Sequence[str]) -> "Space":
+        """The space with only those of its points that have one of these names; ValueError if none has."""
+        points = tuple(point for point in self.paper if point.name in names)
+        if not points:
+            known = ", ".join(dict.fromkeys(point.name for point in self.paper))
+            raise ValueError(f"points: none is called {' or '.join(names)} here; there is {known}")
+        fixed = {
+            name: Fixed(points[0].values[name])
+            for name, dimension in self.dimensions.items()
+            if isinstance(dimension, Fixed) and name in points[0].values
+        }
+        return replace(self, paper=points, dimensions={**self.dimensions, **fixed})
 
     def points_only(self) -> "Space":
         """The space with nothing to search: its hand-tuned points."""

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sweep.cli import sweep
 from sweep.config import SweepConfig
 from sweep.plan import Plan, expected_epochs, plan
 from sweep.space import Fixed
 from sweep.study import Study
+from trainables.datasets import Split, Splits, load
 from trainables.flags import preset_names, read_flags
 
 PRESETS = Path(__file__).parents[2] / "sweep" / "presets"
@@ -18,12 +20,12 @@ TEN = {"vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_v
 
 @pytest.fixture
 def data_root(tmp_path) -> Path:
-    """MNIST and Fashion-MNIST in their layout, 120 training pictures each; no other data set."""
+    """MNIST and Fashion-MNIST in their layout, 1200 training pictures each; no other data set."""
     random = np.random.default_rng(0)
     for folder in ("MNIST", "FashionMNIST"):
         raw = tmp_path / "data" / folder / "raw"
         raw.mkdir(parents=True)
-        for part, n in (("train", 120), ("t10k", 20)):
+        for part, n in (("train", 1200), ("t10k", 20)):
             for kind, array in (
                 ("images-idx3", random.integers(0, 256, (n, 28, 28), np.uint8)),
                 ("labels-idx1", random.integers(0, 10, n).astype(np.uint8)),
@@ -41,9 +43,64 @@ def planned(*argv: object) -> Plan:
     return plan(configured(*argv))
 
 
+@pytest.fixture
+def colour(monkeypatch) -> None:
+    """Data sets of colour images in their shapes."""
+    sides = {"cifar10": 32, "celeba64": 64, "celeba64_nn": 64, "celeba64_140": 64, "celeba128": 128}
+
+    def made(name, root, **options) -> Splits:
+        if name not in sides:
+            return load(name, root, **options)
+        split = Split(np.zeros((1100, 3, sides[name], sides[name]), np.uint8), None)
+        return Splits(name, "cifar10", split, split, split)
+
+    monkeypatch.setattr("sweep.plan.load", made)
+
+
 @pytest.mark.parametrize("name", preset_names(PRESETS))
-def test_every_preset_is_a_plan(name, data_root):
-    assert planned("--preset", name, "--data-root", data_root).studies
+def test_every_preset_is_a_plan(name, data_root, colour):
+    weightless = name.startswith(("balancing", "regularization")) and name != "balancing-table4-rae"
+    with torch.device("meta" if weightless else "cpu"):  # large networks need no weights to be planned with
+        assert planned("--preset", name, "--data-root", data_root).studies
+
+
+def test_the_kappa_sweep_is_every_decoder_at_every_latent_size(data_root):
+    (study,) = planned("--preset", "regularization-table1", "--data-root", data_root).studies
+    points = [(point.name, point.values["network"], point.values["latent_dim"]) for point in study.spec.space.paper]
+    nets = {"paper": "residual_mlp_512_3", "no_skip": "plain_mlp_512_3", "affine": "plain_mlp_512_3_affine"}
+    expected = {(name, net, kappa) for name, net in nets.items() for kappa in (50, 100, 200, 400, 784)}
+    assert len(points) == study.spec.trials and set(points) == expected
+    running = Study(study.spec, 0)
+    assert [running.ask().values["latent_dim"] for _ in range(5)] == [50, 50, 50, 100, 100]
+
+
+def test_tables_3_and_5_of_balancing_are_the_papers_points(data_root, colour):
+    with torch.device("meta"):
+        (models,) = planned("--preset", "balancing-table3", "--data-root", data_root).studies
+    values = [point.values for point in models.spec.space.paper]
+    assert [v["gamma_rule"] for v in values] == 4 * ["computed"] + 4 * ["learned"]
+    assert [(v["network"], v["latent_dim"], v.get("l2_of")) for v in values] == 2 * [
+        ("resnet_4_1_32", 64, None),
+        ("resnet_4_1_32", 64, "decoder"),
+        ("resnet_4_2_32", 64, "encoder"),
+        ("resnet_3_1_32", 128, None),
+    ]
+    (rates,) = planned("--preset", "balancing-table5", "--data-root", data_root).studies
+    assert [point.values["learning_rate"] for point in rates.spec.space.paper] == [2e-4, 1.5e-4, 1e-4, 5e-5]
+
+
+def test_points_are_taken_by_name_and_lists_make_each_of_them_several(make_plan):
+    few = make_plan(methods=["beta_vae"], searcher="none", points=["beta_0.1"], set={"latent_dim": [3, "4"]})
+    assert [(p.values["beta"], p.values["latent_dim"]) for p in few.studies[0].spec.space.paper] == [(0.1, 3), (0.1, 4)]
+    searched = make_plan(methods=["beta_vae"], set={"latent_dim": [3, 4]}).studies[0].spec.space
+    assert searched.dimensions["latent_dim"].choices == (3, 4) and len(searched.paper) == 4
+    for changes, told in (
+        ({"points": ["beta_01"]}, r"^beta_vae: points: none is called beta_01 here; there is paper, beta_0\.1$"),
+        ({"set": {"latent_dim": []}}, r"^set: beta_vae: latent_dim: the list is empty"),
+        ({"set": {"latent_dims": [3]}}, r"^set: beta_vae: unknown key 'latent_dims'; did you mean 'latent_dim'"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make_plan(methods=["beta_vae"], searcher="none", **changes)
 
 
 def test_the_grid_of_table_3_is_every_method_at_its_hand_tuned_points_on_what_is_there(data_root):
@@ -129,5 +186,5 @@ def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
         sweep("about", ["--preset", "gae-table4"])
     assert caught.value.code == 2
     told = capsys.readouterr().err
-    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: gae-table3, " in told
+    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in told
     assert told.count("\n") == 1

@@ -6,6 +6,7 @@ It has no official test split; the AAE paper's code trains on the first 60 000 a
 from pathlib import Path
 
 from . import _folder
+from ._errors import Absent
 from ._source import Part, Source
 
 COUNT = 70_000
@@ -15,12 +16,13 @@ TRAIN = 60_000
 def read(root: Path, download: bool) -> Source:
     """60 000 training and 10 000 test pictures, in the order of their numbers.
 
-    They cannot be downloaded by a program. Raises a `ValueError` where they are not there, or not all.
+    They cannot be downloaded by a program. Raises `Absent` where they are not there, `ValueError` if not all are.
     """
     folder = root / "ffhq" / "thumbnails128x128"
     files = _folder.find(folder) if folder.is_dir() else []
     if len(files) != COUNT:
-        raise ValueError(
+        fault = ValueError if files else Absent  # a sweep may leave out what is absent, not what is incomplete
+        raise fault(
             f"ffhq: {folder} holds {len(files)} pictures instead of {COUNT}; get the thumbnails128x128 of "
             "github.com/NVlabs/ffhq-dataset and put them there"
         )
