@@ -24,7 +24,7 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """Where the real data is laid out."""
     if not (root := os.environ.get("SWEEP_TEST_DATA")):
