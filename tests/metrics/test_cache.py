@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.metrics import Extractor, cache, reference
+from trainables.metrics import Extractor, cache, reference, reference_features
 
 
 def make_slowly(log):
@@ -65,6 +65,21 @@ def test_a_reference_is_computed_once_for_the_same_images_and_weights():
     reference(means(fingerprint="1"), IMAGES)
     assert extractor.network.seen == 20
     assert len(list(cache.folder().glob("*.safetensors"))) == 3
+
+
+def test_moments_and_features_take_one_look_at_the_images_and_are_what_they_were():
+    extractor, alone, told = means(), means(fingerprint="1"), []
+
+    def watch(batches, n):
+        told.append(n)
+        return batches
+
+    moments = reference(extractor, IMAGES, batch_size=4, keep=True, watch=watch)
+    features = reference_features(extractor, IMAGES, batch_size=4, watch=watch)
+    assert extractor.network.seen == 10 and told == [3]
+    assert torch.equal(reference(alone, IMAGES, batch_size=4).scatter, moments.scatter)
+    assert alone.network.seen == 10 and len(list(cache.folder().glob("features-*"))) == 2  # a file and its lock
+    assert torch.equal(reference_features(alone, IMAGES, batch_size=4), features)
 
 
 def test_a_damaged_file_is_made_anew():

@@ -109,6 +109,11 @@ def nowhere(digits, here):
     return [here / "nowhere"]
 
 
+def another_file(digits, here):
+    (here / "told.json").write_text("{}")
+    return [here / "told.json"]
+
+
 def one_picture(digits, here):
     return [write(digits.test.images[:1], here / "one")]
 
@@ -184,6 +189,7 @@ def a_file_in_no_folder(digits, here):
 
 WRONG = {
     nowhere: "nowhere: there is no such file or folder",
+    another_file: "told.json is neither a folder of pictures nor an .npy of images",
     one_picture: "one holds 1 pictures; at least 2",
     one_picture_beside: "one holds 1 pictures; at least 2",
     mixed_sizes: "zz.png is of 9 x 8 pixels",

@@ -71,9 +71,9 @@ class Evaluator:
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         self.metric = self.extractor.metric
         held_out = some_of(getattr(splits, split).images)
-        self.reference = reference(self.extractor, held_out)
         self.images = torch.tensor(held_out, device=device)  # uint8 (N, C, H, W)
         self.scores = frozenset({"distance", *(self._affordable() if scores is None else scores)})
+        self.reference = reference(self.extractor, held_out, keep=bool(self.scores & PAIRWISE))
         self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
 
     def _affordable(self) -> set[str]:

@@ -5,21 +5,18 @@ N images, C H W image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import torch
 from torch import Tensor
 
 from trainables.evaluate.findings import finite
 from trainables.method import Method, as_images
 from trainables.metrics.likelihood import DRAWS, importance_weighted
+from trainables.metrics.references import Watch
 
 BATCH = 10  # each image is decoded DRAWS times
 
 
-def likelihood(
-    method: Method, images: Tensor, seed: int, watch: Callable[[Iterator[Tensor], int], Iterator[Tensor]]
-) -> dict[str, float]:
+def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[str, float]:
     """nll_bound and nll_500, nats per image of uint8 (N, C, H, W), and gamma, the variance they hold for.
 
     gamma is the decoder's own, or else the mse of one reconstruction of each of these images; `watch` sees the

@@ -23,6 +23,8 @@ def read_pictures(folder: Path) -> np.ndarray:
 
     ValueError: fewer than 2, one that cannot be read (named), or sizes or colours that differ.
     """
+    if folder.is_file():
+        raise ValueError(f"{folder} is neither a folder of pictures nor an .npy of images")
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -6,7 +6,7 @@ N images, C H W image, K bins.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from trainables.flags import read_flags
 from trainables.method import Method, as_images
 from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
 from trainables.metrics.ndb import Bins, bins, difference_of
+from trainables.metrics.references import Watch
 from trainables.metrics.scores import PAIRWISE, SCORES
 from trainables.metrics.statistics import load_statistics, save_statistics
 from trainables.saved import load as load_method
@@ -33,7 +34,6 @@ PROG = "python -m trainables.evaluate"
 BATCH = 250
 BINS = (100, 200, 300)  # REG's Table 4
 IMAGES_TO_A_BIN = 5  # of training: fewer make a bin's share a matter of chance
-Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
 
 
 class Settings(BaseModel):
@@ -122,7 +122,7 @@ def _fitted_bins(images: np.ndarray) -> dict[int, Bins]:
 
 
 def score(settings: Settings, watch: Watch) -> dict[str, Any]:
-    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by."""
+    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by, first the real ones."""
     wanted = set(settings.scores)
     if unknown := wanted - SCORES - {"ndb", "nll"}:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
@@ -145,7 +145,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
         told["recipes"] |= dict.fromkeys(values, recipe.model_dump())
 
     if statistics is None:
-        moments, real_n = reference(net, real), len(real)
+        moments, real_n = reference(net, real, keep=bool(wanted & PAIRWISE), watch=watch), len(real)
     else:
         moments, real_n = load_statistics(statistics, net)
         if real_n is None:
@@ -161,7 +161,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
             gathered.update(batch)
             for k, its_bins in fitted.items():
                 places[k].append(its_bins.of(batch.cpu()))
-    features = reference_features(net, real) if wanted & PAIRWISE else None
+    features = reference_features(net, real, watch=watch) if wanted & PAIRWISE else None
     recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
     tell(gathered.against_features(moments, features), recipe)
     told["caveats"] |= caveats(gathered.moments, moments)

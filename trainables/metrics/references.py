@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,17 +13,30 @@ from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments
 
+Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]  # sees batches go by, of which it is told the number
 
-def reference(extractor: Extractor, images: np.ndarray, batch_size: int = 256) -> Moments:
+
+def unwatched(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
+    return batches
+
+
+def reference(
+    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, keep: bool = False, watch: Watch = unwatched
+) -> Moments:
     """Moments of the features of real images, uint8 (N, C, H, W), on the extractor's device.
 
-    Cached under a hash of the images, the extractor's weights and its resize.
+    Cached under a hash of the images, the extractor's weights and its resize. keep: where they must be made, by the
+    `reference_features`, which will be asked for too, so that the network sees each image once.
     ValueError: not uint8, fewer than 2 images, or channels that the extractor does not take.
     """
 
     def make() -> Moments:
         moments = Moments(extractor.dims, extractor.device)
-        for features in _features(extractor, images, batch_size):
+        if keep:
+            batches = iter(reference_features(extractor, images, batch_size, watch=watch).split(batch_size))
+        else:
+            batches = _features(extractor, images, batch_size, watch)
+        for features in batches:
             moments.update(features)
         return moments
 
@@ -31,11 +44,13 @@ def reference(extractor: Extractor, images: np.ndarray, batch_size: int = 256) -
     return cache.cached(name, make, Moments.load, Moments.save).to(extractor.device)
 
 
-def reference_features(extractor: Extractor, images: np.ndarray, batch_size: int = 256) -> Tensor:
+def reference_features(
+    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, watch: Watch = unwatched
+) -> Tensor:
     """The features themselves, (N, F), for the scores that compare pairs; cached as `reference` is."""
     features = cache.cached(
         f"features-{_key(extractor, images)}.safetensors",
-        lambda: torch.cat(list(_features(extractor, images, batch_size))),
+        lambda: torch.cat(list(_features(extractor, images, batch_size, watch))),
         lambda path: load_file(path)["features"],
         lambda features, path: save_file({"features": features.cpu()}, path),
     )
@@ -56,6 +71,6 @@ def _key(extractor: Extractor, images: np.ndarray) -> str:
     return cache.digest(images, extractor.name, extractor.fingerprint, extractor.resize)
 
 
-def _features(extractor: Extractor, images: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-    for start in range(0, len(images), batch_size):
-        yield extractor(torch.tensor(images[start : start + batch_size]).float() / 255)
+def _features(extractor: Extractor, images: np.ndarray, batch_size: int, watch: Watch) -> Iterator[Tensor]:
+    starts = range(0, len(images), batch_size)
+    return watch((extractor(torch.tensor(images[i : i + batch_size]).float() / 255) for i in starts), len(starts))

@@ -58,8 +58,9 @@ class Scores:
 
     def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
         """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
-        real = reference(self.extractor, images, batch_size)
-        features = reference_features(self.extractor, images, batch_size) if self.scores & PAIRWISE else None
+        pairs = bool(self.scores & PAIRWISE)
+        real = reference(self.extractor, images, batch_size, keep=pairs)
+        features = reference_features(self.extractor, images, batch_size) if pairs else None
         return self.against_features(real, features)
 
     def against_features(self, real: Moments, features: Tensor | None = None) -> dict[str, float]:
