@@ -3,7 +3,7 @@
     python -m analysis.regularization FILE.csv [FILE.csv ...]
 
 FILE is what `python -m trainables.reproductions.regularization --out FILE.csv` writes, for Tables 1 and 2; Tables 3
-and 4 come from the folders of sweeps of the presets regularization-table3 and -plus, and from JSON files of
+and 4 come from the folders of sweeps of the preset regularization-table3, and from JSON files of
 `python -m trainables.evaluate`. The print's MMD has an unknown scale and its networks are not known, so what is
 compared is ratios, orderings, and where the number of active dimensions saturates (published/README.md).
 """

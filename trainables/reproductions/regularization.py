@@ -41,6 +41,7 @@ BATCH, GRADIENTS_OF = 500, 200
 PositiveInt = Annotated[int, Field(ge=1)]
 ERROR, BOUND, ACTIVE, MMD = "Rec. Err. (test)", "NLL (test)", "# Active", "MMD"
 PRINTED = {(2, ERROR): "Rec. Err."}  # where a table calls a figure otherwise
+RULES = {"learned": "learnable", "computed": "computed", "fixed": "fixed"}
 LATENTS = ("table", "dataset", "method", "variant", "epoch", "latent", "posterior_variance", "code_variance")
 
 
@@ -107,7 +108,7 @@ def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, 
         form = "residual" if network.startswith("residual") else "plain" if network.startswith("plain") else network
         skip = ", affine skip" if network.endswith("_affine") else ""
         for kappa in settings.kappas:
-            method = f"VAE, {form} decoder{skip}, learnable gamma"
+            method = f"VAE, {form} decoder{skip}, {RULES[values['gamma_rule']]} gamma"
             yield method, f"kappa={kappa}", {**values, "network": network, "latent_dim": kappa}
 
 
