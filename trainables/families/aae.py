@@ -9,8 +9,13 @@ the encoder, which may be negative: |sigma| is what counts, the noise being symm
 forgets the weight of its loss, the balance lies in the ratios of the learning rates. BatchNorm's running statistics
 move on the turns of autoencoder and generator, who both own the encoder.
 
+The paper's loader of June 2021 left FFHQ in [0, 1], where the decoder's tanh has half its range for nothing: that is
+pixels = "unit", for whoever wants to match it. What falls below 0 there is black in the image, yet counts in the loss.
+
 B batch, C H W image, P pixels, D latent.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +34,7 @@ class AdversarialAutoencoder(Method):
     class Hyper(Method.Hyper):
         critic_rate: Positive  # learning rate of the critic over the autoencoder's
         generator_rate: Positive  # learning rate of the generator over the autoencoder's
+        pixels: Literal["signed", "unit"] = "signed"  # what the networks see: [-1, 1], or [0, 1]
 
     hyper: Hyper
     critic_turns = 1
@@ -42,19 +48,32 @@ class AdversarialAutoencoder(Method):
         """sigma^2 from the encoder's second head, both (B, D)."""
         return raw.square()
 
+    @property
+    def scale(self) -> int:
+        """How long the interval is in which the networks see a pixel's [0, 1]."""
+        return 2 if self.hyper.pixels == "signed" else 1
+
+    def seen(self, x: Tensor) -> Tensor:
+        return 2 * x - 1 if self.hyper.pixels == "signed" else x
+
     def encode(self, x: Tensor) -> Posterior:
-        mean, raw = self.encoder(2 * x - 1).chunk(2, dim=1)  # (B, D) each
+        mean, raw = self.encoder(self.seen(x)).chunk(2, dim=1)  # (B, D) each
         return Posterior(mean, (self.variance(raw) + TINY).log())
 
+    def painted(self, z: Tensor) -> Tensor:
+        """What the loss compares with x, (B, D) -> (B, C, H, W); in [-1, 1] where the networks see unit pixels."""
+        made = self.decoder(z).tanh()
+        return 0.5 + 0.5 * made if self.hyper.pixels == "signed" else made
+
     def decode(self, z: Tensor) -> Tensor:
-        return 0.5 + 0.5 * self.decoder(z).tanh()
+        return self.painted(z).clamp_min(0)
 
     def autoencoder_loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)
-        l1 = absolute_error(self.decode(q.draw()), x)  # ()
+        l1 = absolute_error(self.painted(q.draw()), x)  # ()
         log_sigma = 0.5 * q.log_var  # (B, D)
         terms = {"l1": l1, "sigma": log_sigma.exp().mean(), "log_sigma": log_sigma.mean()}
-        return Loss(2 * l1 / x[0].numel(), terms)
+        return Loss(self.scale * l1 / x[0].numel(), terms)
 
     def critic_loss(self, x: Tensor) -> Loss:
         with torch.no_grad():

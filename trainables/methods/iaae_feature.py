@@ -49,15 +49,15 @@ class FeatureIAAE(AdversarialAutoencoder):
         if self.hyper.features == "inception":
             return early(images.device)(images)
         buffers = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}  # these may move
-        return functional_call(self.encoder, buffers, (2 * images - 1,)).chunk(2, dim=1)[0]
+        return functional_call(self.encoder, buffers, (self.seen(images),)).chunk(2, dim=1)[0]
 
     def autoencoder_loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)
-        x_hat = self.decode(q.draw())  # (B, C, H, W)
+        x_hat = self.painted(q.draw())  # (B, C, H, W)
         with torch.no_grad():
             target = q.mean if self.hyper.features == "latent" else self.phi(x)  # (B, F)
         l1, features = absolute_error(x_hat, x), absolute_error(self.phi(x_hat), target.detach())  # () each
         log_sigma = 0.5 * q.log_var  # (B, D)
         terms = {"l1": l1, "features": features, "sigma": log_sigma.exp().mean(), "log_sigma": log_sigma.mean()}
         w, pixels = self.hyper.feature_weight, x[0].numel()
-        return Loss((1 - w) * 2 * l1 / pixels + w * features / target.shape[1], terms)
+        return Loss((1 - w) * self.scale * l1 / pixels + w * features / target.shape[1], terms)

@@ -77,6 +77,19 @@ def test_autoencoder_descends_the_mean_absolute_error_between_minus_one_and_one(
     torch.testing.assert_close(got.terms["sigma"], sigma.abs().mean())
 
 
+@pytest.mark.parametrize("name", ["aae", "iaae_feature"])
+def test_unit_pixels_are_seen_as_they_are_and_wasted_below_zero(name, x):
+    method = made(name, pixels="unit", **({"feature_weight": 0.0} if name == "iaae_feature" else {}))
+    got = seeded(method.autoencoder_loss, x)
+    mean, sigma = method.encoder(x).split(method.hyper.latent_dim, dim=1)
+    torch.manual_seed(2)
+    z = mean + sigma.abs() * torch.randn_like(mean)
+    painted = method.decoder(z).tanh()
+    assert (painted < 0).any()
+    torch.testing.assert_close(got.total, (painted - x).abs().mean())
+    torch.testing.assert_close(method.decode(z), painted.clamp(min=0))
+
+
 def test_gradients_of_sigma_are_those_of_the_raw_head(x):
     """z = mu + sigma eps and mu + |sigma| eps are one law, and so are their gradients, with the noise's sign turned."""
     method = made("aae")
