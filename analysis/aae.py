@@ -226,15 +226,16 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
             point = departs(study, trial)
             if point not in points and picture.exists():
                 points.add(point)
-                shown.append((method_name(study.method), point, trial["value"], picture))
+                told = f"{method_name(study.method)} · {short_metric(study.metric)} {measured(trial['value'])}"
+                shown.append((told, point, picture))
     columns = min(3, len(shown)) or 1
     rows = math.ceil(len(shown) / columns) or 1
     figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, (name, point, value, picture) in zip(axes.flat, shown, strict=False):
-        ax.set_title(f"{name} · {measured(value)}" + (f"\n{point}" if point else ""), fontsize=9)
+    for ax, (told, point, picture) in zip(axes.flat, shown, strict=False):
+        ax.set_title(f"{told}\n{point}" if point else told, fontsize=9)
         ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
     return figure
 
@@ -244,7 +245,7 @@ def text(found: pd.DataFrame) -> str:
     lines = ["| | print | ours [95 %] | seeds | |", "|---|---|---|---|---|"]
     for (dataset, metric, measured_as), cells in found.groupby(["dataset", "metric", "measured_as"], sort=False):
         first = cells.iloc[0]
-        base = f"{metric} {readable(first.printed_aae)} | {measured_as} {measured(first.aae)}"
+        base = f"{metric} {measured(first.printed_aae)} | {measured_as} {measured(first.aae)}"
         lines.append(f"| **{dataset_name(dataset)}, AAE** | {base} | {first.seeds} | |")
         for row in cells.itertuples():
             ours = signed(row.difference, row.aae)

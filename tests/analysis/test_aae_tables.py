@@ -88,7 +88,7 @@ def test_signs_are_told_seed_by_seed_beside_the_print(sweep):
     assert (mapping["aae"], mapping["seeds"], mapping["measured_as"]) == (70, 5, "fid")
     assert table.set_index("method").loc["iaae_equal", "aae"] == 70  # of the two seeds that both have
     told = aae.text(table)
-    assert "| **MNIST, AAE** | FID 74 | fid 70.0 | 5 | |" in told
+    assert "| **MNIST, AAE** | FID 74.0 | fid 70.0 | 5 | |" in told
     assert "| latent-mapping-IAAE − AAE | −3.59 (−5 %) | −4.00 (−6 %) [" in told
 
 
@@ -153,7 +153,8 @@ def test_samples_show_each_point_once(sweep):
     for trial in ("aae-mnist-0001", "aae-mnist-0005"):
         (made.folder / "trials" / trial).mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(made.folder / "trials" / trial / "samples.png")
-    assert [ax.get_title() for ax in aae.sample_grids(made, "mnist").axes] == ["AAE · 9.00\nsigma = exp", "AAE · 90.0"]
+    titles = [ax.get_title() for ax in aae.sample_grids(made, "mnist").axes]
+    assert titles == ["AAE · fid 9.00\nsigma = exp", "AAE · fid 90.0"]
 
 
 def test_differences_are_written_with_their_sign():
