@@ -40,7 +40,9 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
     balance_error: mse over that of the autoencoder, the lowest of UNREGULARISED trials of equal latent_dim; where
     the sweep has none, the lowest of all trials of equal latent_dim, which can only make the rule stricter.
     balance_active: active dimensions over the smallest number among trials of the same data set, network and epochs
-    whose error is tolerated.  balance_mmd: MMD over its noise floor.  Only complete trials count and are labelled.
+    whose error is tolerated. balance_mmd: MMD over its noise floor, which only a trial's end measures. Complete
+    trials and those that were stopped are labelled, each among the ones that got as far: a stopped one says nothing
+    of the complete ones, nor they of it.
     """
     table = pd.DataFrame(
         {
@@ -56,7 +58,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
         },
         index=trials.index,
     )
-    table = table[trials["state"] == "complete"]
+    table = table[trials["state"].isin(["complete", "pruned"])]
     parts = [_label(group) for _, group in table.groupby(["dataset", "network", "epochs"], dropna=False)]
     found = pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS), dtype="float64")
     found = found.reindex(trials.index)
@@ -64,7 +66,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label(group: pd.DataFrame) -> pd.DataFrame:
-    """The labels of the complete trials of one data set and network."""
+    """The labels of the trials of one data set and network that were trained for equally many epochs."""
     plain = group[group["method"].isin(UNREGULARISED)].groupby("latent_dim")["error"].min()
     error_ae = group["latent_dim"].map(plain)
     error_ae = error_ae.fillna(group.groupby("latent_dim")["error"].transform("min"))

@@ -68,6 +68,12 @@ REPORT, COMPARISON, IMPORTANCES = "report.html", "comparison.html", "importances
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
 LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
+WHAT_A_FLAG_SAYS = {
+    "few_images": "Distances by no more images than features, which come out too large",
+    "collapsed": "Samples that hardly differ from each other",
+    "posterior_collapse": "Codes that say nothing of the image",
+    "sigma_collapse": "Encoders whose noise has vanished",
+}
 WHAT_A_METRIC_IS = {
     "fcd": (
         "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in "
@@ -467,6 +473,20 @@ def _warnings(sweep: Sweep) -> list[str]:
         reason = f": {trial.reason}" if trial.reason else ""
         name = f"{method_name(trial.method)} on {dataset_name(trial.dataset)}"
         warnings.append(f"A hand-tuned point of {name} diverged{reason}.")
+    return warnings + _flags(sweep)
+
+
+def _flags(sweep: Sweep) -> list[str]:
+    """What the instruments flagged in complete trials, with how many of each study."""
+    complete, warnings = sweep.trials[sweep.trials["state"] == "complete"], []
+    for flag, words in WHAT_A_FLAG_SAYS.items():
+        if f"flag/{flag}" in complete:
+            found = complete[complete[f"flag/{flag}"] == 1].groupby(["dataset", "method"], sort=False, observed=True)
+            studies = [
+                f"{method_name(method)} on {dataset_name(dataset)} ({n})"
+                for (dataset, method), n in found.size().items()
+            ]
+            warnings += [f"{words}: {listed(studies)}; in brackets how many complete trials."] if studies else []
     return warnings
 
 

@@ -35,7 +35,7 @@ def test_all_dimensions_in_use_far_from_the_prior_is_under(mmd, label):
 def trial(method, error, active, latent_dim=8, state="complete", network="mlp", **more):
     row = {"dataset": "mnist", "method": method, "state": state, "valid/mse": error, "valid/active_dims": active}
     row |= {"hyper/network": network, "hyper/latent_dim": latent_dim, "valid/mmd_imq": 0.02}
-    return row | {"valid/mmd_imq_floor": 0.01} | more
+    return row | {"valid/mmd_imq_floor": 0.01, "epochs": 9} | more
 
 
 def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
@@ -45,7 +45,7 @@ def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
             trial("vae", 1.4, 5),  # the fewest dimensions that reconstruct well
             trial("vae", 3.0, 1),
             trial("vae", 0.9, 7),
-            trial("vae", 0.1, 2, state="pruned"),  # ended early: neither labelled nor a yardstick
+            trial("vae", 0.1, 2, state="pruned", epochs=1),  # stopped early: no yardstick, and alone of its age
             trial("vae", 1.9, 5, latent_dim=5),  # no autoencoder of 5 dimensions: the best of that size
             trial("vae", 9.0, 3, network="conv"),
         ],
@@ -53,9 +53,22 @@ def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
     )
     found = label_trials(table)
     assert list(found.columns) == list(COLUMNS) and list(found.index) == list(table.index)
-    assert found["balance"].tolist() == ["under", "balanced", "over", "under", "", "balanced", "balanced"]
+    assert found["balance"].tolist() == ["under", "balanced", "over", "under", "balanced", "balanced", "balanced"]
+    assert found.loc[14, "balance_error"] == 1.0
     assert found.loc[12, "balance_error"] == 3.0 and found.loc[12, "balance_active"] == 0.2
+        found.loc[14, "balance_error"] == 1.0
+        and found.loc[12, "balance_error"] == 3.0
+        and found.loc[12, "balance_active"] == 0.2
+    )
     assert found.loc[12, "balance_mmd"] == 2.0 and found.loc[15, "balance_error"] == 1.0
+
+
+def test_a_stopped_trial_is_held_against_those_that_got_as_far():
+    early = {"state": "pruned", "epochs": 1, "valid/mmd_imq": NAN, "valid/mmd_imq_floor": NAN}
+    rows = [trial("gae", 2.0, 8, **early), trial("vae", 6.0, 1, **early), trial("gae", 1.0, 8), trial("vae", 1.0, 4)]
+    found = label_trials(pd.DataFrame(rows))
+    assert found["balance"].tolist() == ["balanced", "over", "under", "balanced"]
+    assert found["balance_error"].tolist() == [1.0, 3.0, 1.0, 1.0]
 
 
 def test_a_sweep_without_these_metrics_has_no_labels():

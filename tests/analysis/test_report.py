@@ -30,6 +30,15 @@ def page(tmp_path_factory, write_sweep) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def test_what_the_instruments_flagged_is_said(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "quick", methods=("vae", "wae"), datasets=("digits",), trials=3))
+    assert "hardly differ" not in render(sweep)
+    complete = sweep.trials["state"] == "complete"
+    sweep.trials["flag/collapsed"] = (complete & (sweep.trials["method"] == "wae")).astype(float)
+    n = int(sweep.trials["flag/collapsed"].sum())
+    assert n and f"Samples that hardly differ from each other: WAE-MMD on digits ({n}); in brackets" in render(sweep)
+
+
 def test_the_page_asks_nothing_of_the_network(page):
     addresses = re.findall(r'(?:href|src|action)="([^"]*)"|url\(([^)]*)\)|@import', page)
     for address in ("".join(parts) for parts in addresses):
