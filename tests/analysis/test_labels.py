@@ -56,10 +56,6 @@ def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
     assert found["balance"].tolist() == ["under", "balanced", "over", "under", "balanced", "balanced", "balanced"]
     assert found.loc[14, "balance_error"] == 1.0
     assert found.loc[12, "balance_error"] == 3.0 and found.loc[12, "balance_active"] == 0.2
-        found.loc[14, "balance_error"] == 1.0
-        and found.loc[12, "balance_error"] == 3.0
-        and found.loc[12, "balance_active"] == 0.2
-    )
     assert found.loc[12, "balance_mmd"] == 2.0 and found.loc[15, "balance_error"] == 1.0
 
 
