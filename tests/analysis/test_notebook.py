@@ -37,4 +37,4 @@ def test_the_notebook_shows_a_sweep(tmp_path, write_sweep, monkeypatch):
     (said,) = [o["text"] for o in outputs if o.get("text", "").startswith("vae + beta_vae: ")]
     assert "comes closest to real digits" in said
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    assert page.count("data:image/svg+xml") == len(pictures) and "comes closest to real digits" in page
+    assert page.count("data:image/svg+xml") >= len(pictures) and "comes closest to real digits" in page
