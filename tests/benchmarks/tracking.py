@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+sys.path.pop(0)  # the file beside this one that is called sweep.py must not hide the package
+
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from sweep.record import Record
