@@ -55,9 +55,6 @@ class Conductor:
         self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
         self.asked = {name: len(self.trials.of(name)) for name in studies}
         self.running: dict[str, str] = {}  # Ray's trial id -> our trial
-        self.spent: dict[str, dict[str, float]] = {name: {} for name in studies}  # study -> trial -> device seconds
-        for trial in self.trials.trials.values():
-            self.spent[trial.study][trial.name] = trial.seconds
 
     @property
     def exhausted(self) -> bool:
@@ -168,15 +165,15 @@ class Conductor:
     def _tell(self, event: str, **fields: Any) -> None:
         told = self.record.append(event, **fields)
         self.trials.tell(told)
-        trial = self.trials.trials[told["trial"]]
-        self.spent[trial.study][trial.name] = trial.seconds
         self.listener(told, self.trials)
 
     def _share(self, study: str) -> float:
         """Of its budget, how much a study has had: of its trials those asked for, or, if that is more, of its seconds
         those that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
         asked, seconds = self.asked[study] / self.studies[study].budget, self.plan.config.seconds_per_study
-        return asked if seconds is None else max(asked, sum(self.spent[study].values()) / seconds)
+        if seconds is None:
+            return asked
+        return max(asked, sum(trial.seconds for trial in self.trials.of(study)) / seconds)
 
     def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
         planned, config = self.planned[event["study"]], self.plan.config

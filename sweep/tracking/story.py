@@ -130,7 +130,8 @@ class Story:
             for key, value in row["metrics"].items()
             if math.isfinite(value)
         ]
-        return sorted(told, key=lambda measurement: measurement.key != _key(trial.metric))
+        first = _key(trial.metric) if trial else ""
+        return sorted(told, key=lambda measurement: measurement.key != first)
 
     def documents(self, name: str | None) -> dict[str, dict]:
         """What does not fit into rows: the vectors of the last evaluation, by file name."""

@@ -162,7 +162,7 @@ def main() -> None:
         ratio = statistics.median(theirs / own for theirs, own in zip(times, seconds["ours"], strict=True))
         print(f"{name:<12} {trained / statistics.median(times):>9.0f} images/s   ours is {ratio:.2f} x")
     most = statistics.median(t / p for t, p in zip(seconds["pythae"], seconds["floor"], strict=True))
-    print(f"products and Adam alone would be {most:.2f} x pythae: no engine that computes them can be further ahead")
+    print(f"torch's products and Adam alone would be {most:.2f} x pythae: no engine made of them can be further ahead")
 
 
 if __name__ == "__main__":
