@@ -18,12 +18,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 
-from analysis.beside import printed
+from analysis.beside import departs, first_point, printed, samples_of
 from analysis.confirm import interval
-from analysis.load import Study, Sweep, read_sweep
-from analysis.names import dataset_name, measured, method_name, readable, short_knob, short_metric
+from analysis.drawing import grids
+from analysis.load import Sweep, read_sweep
+from analysis.names import dataset_name, measured, method_name, short_metric
 
 BASE, NO_OP = "aae", "iaae_kld"
 METHODS = {
@@ -43,10 +43,7 @@ DATASETS = {
 }
 TABLES = (1, 2, 3, 4, 5)
 CELL = ["dataset", "variant", "metric"]
-COLLAPSED, SPREAD = (
-    0.05,
-    0.5,
-)  # |sigma| below the one and codes above the other: all but deterministic (methods.md 7.10)
+COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below the one, codes above the other: all but deterministic (methods.md 7.10)
 
 
 def values(sweep: Sweep) -> pd.DataFrame:
@@ -70,15 +67,6 @@ def values(sweep: Sweep) -> pd.DataFrame:
                 if not math.isnan(trial.get(ours, math.nan))
             ]
     return pd.DataFrame(rows, columns=["dataset", "variant", "method", "metric", "measured_as", "seed", "value"])
-
-
-def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
-    """The complete trials of a study's first hand-tuned point, a row a seed."""
-    trials = sweep.trials_of(study.name)
-    trials = trials[trials["state"] == "complete"]
-    for knob, value in study.hand_tuned.items():
-        trials = trials[trials[f"hyper/{knob}"] == value]
-    return trials
 
 
 def printed_differences() -> pd.DataFrame:
@@ -166,13 +154,6 @@ def sigma(sweep: Sweep) -> pd.DataFrame:
     return pd.concat(parts)[columns].reset_index(drop=True) if parts else pd.DataFrame(columns=columns)
 
 
-def departs(study: Study, trial: pd.Series) -> str:
-    """In what a trial's point differs from the first hand-tuned one: `sigma = exp`."""
-    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
-    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
-    return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
-
-
 def convergence(told: pd.DataFrame) -> pd.DataFrame:
     """Does sigma go to 0? A row per data set, system and point of `sigma`: means over seeds, first and last epoch.
 
@@ -222,22 +203,12 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
     for study in sweep.studies_of(dataset):
         points = set()
         for _, trial in sweep.trials_of(study.name).sort_values(["seed", "number"]).iterrows():
-            picture = sweep.folder / "trials" / trial["trial"] / "samples.png"
-            point = departs(study, trial)
+            picture, point = samples_of(sweep, trial), departs(study, trial)
             if point not in points and picture.exists():
                 points.add(point)
                 told = f"{method_name(study.method)} · {short_metric(study.metric)} {measured(trial['value'])}"
-                shown.append((told, point, picture))
-    columns = min(3, len(shown)) or 1
-    rows = math.ceil(len(shown) / columns) or 1
-    figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, (told, point, picture) in zip(axes.flat, shown, strict=False):
-        ax.set_title(f"{told}\n{point}" if point else told, fontsize=9)
-        ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
-    return figure
+                shown.append((f"{told}\n{point}" if point else told, picture))
+    return grids(shown)
 
 
 def text(found: pd.DataFrame) -> str:

@@ -13,11 +13,13 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import PUBLISHED, Sweep, read_published
+from analysis.load import PUBLISHED, Study, Sweep, read_published
+from analysis.names import readable, short_knob
 
 KEYS = ("dataset", "method", "variant", "metric", "epoch")
 UNKNOWN = "unknown"
@@ -85,6 +87,33 @@ def our_recipe(sweep: Sweep, study: str) -> dict:
     values = {key: [recipe.get(key) for recipe in told] for key in keys}
     recipe = {key: found[0] if all(v == found[0] for v in found) else "several" for key, found in values.items()}
     return recipe | {"epochs": sweep.studies[study].epochs}
+
+
+def complete(sweep: Sweep, study: Study) -> pd.DataFrame:
+    """The trials of a study that came to their end with a value."""
+    trials = sweep.trials_of(study.name)
+    return trials[(trials["state"] == "complete") & trials["value"].notna()]
+
+
+def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
+    """Those of its first hand-tuned point, a row a seed."""
+    trials = complete(sweep, study)
+    for knob, value in study.hand_tuned.items():
+        trials = trials[trials[f"hyper/{knob}"] == value]
+    return trials
+
+
+def departs(study: Study, trial: pd.Series) -> str:
+    """In what a trial's point differs from the first hand-tuned one: `sigma = exp`."""
+    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
+    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
+    return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
+
+
+def samples_of(sweep: Sweep, trial: pd.Series) -> Path:
+    """The picture of a trial's samples, in the folder of its own sweep where several were joined."""
+    folder, _ = sweep.home(trial["study"])
+    return folder / "trials" / trial["trial"].rpartition("/")[2] / "samples.png"
 
 
 def same_recipe(theirs: Mapping, ours: Mapping) -> str:

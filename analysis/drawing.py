@@ -7,7 +7,8 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from PIL import Image  # comes with matplotlib
@@ -280,3 +282,18 @@ def blend(first: str, second: str, share: float) -> tuple[float, float, float]:
     """A colour on the way from the first to the second."""
     a, b = np.array(to_rgb(first)), np.array(to_rgb(second))
     return tuple((1 - share) * a + share * b)
+
+
+def grids(pictures: Sequence[tuple[str, Path]]) -> Figure:
+    """Pictures of samples side by side under their titles, at most five a row; a blank where a file is missing."""
+    columns = min(5, len(pictures)) or 1
+    rows = math.ceil(len(pictures) / columns) or 1
+    figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in axes:
+        ax.axis("off")
+    for ax, (told, picture) in zip(figure.axes, pictures, strict=False):
+        ax.set_title(told, fontsize=8)
+        if picture.exists():
+            ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
+    return figure

@@ -10,11 +10,21 @@ import math
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 
-from analysis.beside import FEWEST, our_recipe, printed_recipe, rank_correlation, same_recipe
+from analysis.beside import (
+    FEWEST,
+    complete,
+    departs,
+    first_point,
+    our_recipe,
+    printed_recipe,
+    rank_correlation,
+    same_recipe,
+    samples_of,
+)
+from analysis.drawing import grids
 from analysis.load import Study, Sweep, read_published, read_vectors
-from analysis.names import bare_method, measured, readable, short_knob
+from analysis.names import bare_method, measured
 
 METHODS = {
     "VAE": "vae",
@@ -49,11 +59,13 @@ def table3(sweep: Sweep) -> pd.DataFrame:
     printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
     for study in sweep.studies.values():
-        complete = _complete(sweep, study)
-        values = {way: _value(complete, study, way) for way in WAYS}
+        values = {way: _value(sweep, study, way) for way in WAYS}
         cell = {"dataset": study.dataset, "method": study.method}
         rows.append(cell | {"printed": printed.get((study.dataset, bare_method(study.method)), math.nan)} | values)
-        rows[-1] |= {"runs": len(complete), "same_recipe": same_recipe(theirs, our_recipe(sweep, study.name))}
+        rows[-1] |= {
+            "runs": len(complete(sweep, study)),
+            "same_recipe": same_recipe(theirs, our_recipe(sweep, study.name)),
+        }
     return pd.DataFrame(rows, columns=["dataset", "method", "printed", *WAYS, "runs", "same_recipe"])
 
 
@@ -84,9 +96,9 @@ def beta_sides(sweep: Sweep) -> pd.DataFrame:
         studies = {study.method: study for study in sweep.studies_of(dataset)}
         if not {"vae", "beta_vae"} <= set(studies) or (dataset, "vae") not in printed:
             continue
-        vae = _value(_complete(sweep, studies["vae"]), studies["vae"], "hand_tuned")
+        vae = _value(sweep, studies["vae"], "hand_tuned")
         theirs = printed[dataset, "beta_vae"] / printed[dataset, "vae"]
-        trials = _complete(sweep, studies["beta_vae"])
+        trials = complete(sweep, studies["beta_vae"])
         for beta, same in trials[trials["origin"] == "paper"].groupby("hyper/beta"):
             ours = same["value"].mean() / vae
             side = "below 1" if beta < EVEN else "above 1"
@@ -105,7 +117,7 @@ def table4(sweep: Sweep) -> pd.DataFrame:
     printed = _printed(4)
     rows = []
     for study in sweep.studies.values():
-        first = _first_point(_complete(sweep, study), study)
+        first = first_point(sweep, study)
         seconds = {
             "seconds": _mean(first, "time/train_seconds"),
             "density_seconds": _mean(first, "time/density_fit_seconds"),
@@ -130,13 +142,13 @@ def table2(toy: Sweep) -> pd.DataFrame:
     printed = read_published("gae", 2).set_index(["method", "metric"])
     rows = []
     for name, method in (("VAE", "vae"), ("GAE", "gae")):
-        complete = toy.trials[(toy.trials["method"] == method) & (toy.trials["state"] == "complete")]
+        finished = toy.trials[(toy.trials["method"] == method) & (toy.trials["state"] == "complete")]
         for theirs, shown, column in (
             ("reconstruction error", "reconstruction error, both coordinates", "valid/mse"),
             ("reconstruction error", "reconstruction error, the cosine alone", "valid/mse_1"),
             ("regularization error", "regularization error", "valid/kl"),
         ):
-            values = complete[column].dropna()
+            values = finished[column].dropna()
             if (name, theirs) not in printed.index or values.empty:
                 continue
             cell = printed.loc[(name, theirs)]
@@ -186,27 +198,12 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
         trials = sweep.trials_of(study.name).sort_values("number")
         trials = trials[(trials["origin"] == "paper") & (trials["seed"] == trials["seed"].min())]
         shown += [(study, trial) for _, trial in trials.iterrows()]
-    columns = 5
-    rows = math.ceil(len(shown) / columns)
-    figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in panels:
-        ax.axis("off")
-    for ax, (study, trial) in zip(panels, shown, strict=False):
-        told = measured(trial["value"]) if trial["state"] == "complete" else trial["state"]
-        ax.set_title(f"{_printed_name(study.method)} · {told}\n{_departs(study, trial)}", fontsize=8)
-        folder, _ = sweep.home(study.name)
-        picture = folder / "trials" / trial["trial"].rpartition("/")[2] / "samples.png"
-        if picture.exists():
-            ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
-    return figure
+    return grids([(_told(study, trial), samples_of(sweep, trial)) for study, trial in shown])
 
 
-def _departs(study: Study, trial: pd.Series) -> str:
-    """In what a further hand-tuned point differs from the first: `beta = 0.1`."""
-    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
-    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
-    return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
+def _told(study: Study, trial: pd.Series) -> str:
+    value = measured(trial["value"]) if trial["state"] == "complete" else trial["state"]
+    return f"{_printed_name(study.method)} · {value}\n{departs(study, trial)}"
 
 
 def kl_walk(walk: Sweep) -> Figure:
@@ -233,20 +230,11 @@ def _printed_name(method: str) -> str:
     return next(name for name, ours in METHODS.items() if ours == bare_method(method))
 
 
-def _complete(sweep: Sweep, study: Study) -> pd.DataFrame:
-    trials = sweep.trials_of(study.name)
-    return trials[(trials["state"] == "complete") & trials["value"].notna()]
-
-
-def _first_point(trials: pd.DataFrame, study: Study) -> pd.DataFrame:
-    same = [(trials[f"hyper/{knob}"] == value) for knob, value in study.hand_tuned.items()]
-    return trials[pd.concat(same, axis=1).all(axis=1)] if same else trials
-
-
-def _value(trials: pd.DataFrame, study: Study, way: str) -> float:
+def _value(sweep: Sweep, study: Study, way: str) -> float:
     """Our value of a cell, NaN where there is none: the mean over the seeds of the point that `way` chooses."""
     if way == "hand_tuned":
-        return _mean(_first_point(trials, study), "value")
+        return _mean(first_point(sweep, study), "value")
+    trials = complete(sweep, study)
     if way == "best_reading":
         trials = trials[trials["origin"] == "paper"]
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned]

@@ -111,7 +111,7 @@ def test_sweeps_that_ran_apart_fill_one_table_with_their_own_pictures(grid):
     table = gae.table3(both).set_index("method")
     assert table["hand_tuned"].to_dict() == {"vae@first": 100.0, "gae": 30.0, "vae@rest": 90.0, "gmvae": 60.0}
     assert table["printed"].to_dict() == {"vae@first": 123.44, "gae": 44.30, "vae@rest": 123.44, "gmvae": 106.92}
-    assert [len(panel.images) for panel in gae.sample_grids(both, "mnist").axes] == [0, 0, 0, 1, 0]
+    assert [len(panel.images) for panel in gae.sample_grids(both, "mnist").axes] == [0, 0, 0, 1]
 
 
 def test_the_side_of_beta_that_agrees_with_the_print(grid):
@@ -179,9 +179,9 @@ def test_samples_have_a_panel_for_each_hand_tuned_point_also_where_it_failed(gri
         (sweep.folder / "trials" / trial).mkdir(parents=True)
         Image.new("L", (4, 4), grey).save(sweep.folder / "trials" / trial / "samples.png")
     panels = gae.sample_grids(sweep, "mnist").axes
-    titles = ["InfoVAE · 90.0\n", "InfoVAE · diverged\nkernel = rbf", "GAE · 20.0\n", "", ""]
+    titles = ["InfoVAE · 90.0\n", "InfoVAE · diverged\nkernel = rbf", "GAE · 20.0\n"]
     assert [panel.get_title() for panel in panels] == titles
-    assert [len(panel.images) for panel in panels] == [1, 0, 1, 0, 0]
+    assert [len(panel.images) for panel in panels] == [1, 0, 1]
 
 
 def walked(grid, *pairs: tuple[float, float]) -> Sweep:
