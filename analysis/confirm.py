@@ -25,7 +25,8 @@ SHOWN = {
     "mse": "test/mse",
     "active_dims": "test/active_dims",
     "fcd_reconstruction": "test/fcd_reconstruction",
-    "train_seconds": "time/train_seconds",
+    "train_seconds": "time/train_seconds",  # beside other trials
+    "alone_seconds_per_epoch": "time/alone_seconds_per_epoch",  # of the first seed, with no other trial beside it
 }
 
 

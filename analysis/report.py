@@ -347,6 +347,7 @@ def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
             "mse": measured(row.mse),
             "active": measured(row.active_dims),
             "seconds": measured(row.train_seconds),
+            "alone": measured(row.alone_seconds_per_epoch),
             "verdict": verdict(row),
             "won": verdict(row) == "tuned is better",
         }

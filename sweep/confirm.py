@@ -8,10 +8,13 @@ What is confirmed is frozen in the first line of a record of its own, `SWEEP/con
 stopped, resumed and tracked as a search is.  Looking at the test split again is counted, and never happens unasked.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,14 +24,19 @@ from sweep import launch
 from sweep.config import SweepConfig
 from sweep.launch import RECORD
 from sweep.plan import Plan, Planned, load_splits
-from sweep.record import Event, Record, Trials, read
+from sweep.record import Event, Record, Trial, Trials, read
 from sweep.space import Point
 from sweep.study import Spec
 from sweep.winners import WEIGHTS, hand_tuned
 from trainables.catalog import label
 from trainables.datasets import Splits
 
+if TYPE_CHECKING:
+    from sweep.orchestrate import Conductor
+
 HAND_TUNED = "hand-tuned"
+ALONE = "time/alone_seconds_per_epoch"
+EPOCHS_ALONE = 5  # one to warm up, four to take the median of
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,40 @@ def _carry_out(
     name = sweep.absolute().name
     title = f"{name} confirmed" if confirms["look"] == 1 else f"{name} confirmed, look {confirms['look']}"
     told = {"title": title, "confirms": confirms}
-    return launch.carry_out(planned, folder, announce, resumed, begin=_nothing, finish=finish, **told)
+    hooks = {"begin": _nothing, "after": partial(time_alone, announce=announce), "finish": finish}
+    return launch.carry_out(planned, folder, announce, resumed, **hooks, **told)
+
+
+def time_alone(conductor: "Conductor", announce: Callable[[str], None]) -> None:
+    """Times each confirmed point with no other trial beside it, for the confirmation's own seconds are of trials that
+    shared cores and caches.
+
+    To train the first seeds one at a time would leave a cluster idle for whole trainings. Instead the trial of each
+    point's first seed is begun anew, for a few epochs and at most half a training, and adds its seconds of an epoch.
+    """
+    from sweep.orchestrate import train_alone  # Ray takes a second to import
+
+    epochs = conductor.plan.config.epochs
+    few = min(epochs, EPOCHS_ALONE, max(2, epochs // 2))
+    first = [trial for trial in conductor.trials.trials.values() if trial.seed == conductor.plan.seeds[0]]
+    untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
+    if untimed:
+        announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")
+    for trial in untimed:
+        seconds = seconds_per_epoch(trial, train_alone(conductor, trial, few))
+        if seconds is not None:
+            conductor.add(trial, {ALONE: seconds})
+
+
+def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | None:
+    """The mean over a trial's epochs of what one took alone, by stage: the median of those timed, but for the first of
+    all, which warms up. None if a stage of the trial was not timed."""
+    timed = alone[1:]
+    stages = Counter(row["stage"] for epoch, row in trial.rows.items() if epoch)
+    medians = {stage: median([seconds for s, seconds in timed if s == stage]) for stage in {s for s, _ in timed}}
+    if not stages or stages.keys() - medians.keys():
+        return None
+    return sum(count * medians[stage] for stage, count in stages.items()) / stages.total()
 
 
 def _nothing(planned: Plan, folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -29,6 +29,9 @@ from trainables.config import checked
 from trainables.flags import read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
+
+if TYPE_CHECKING:
+    from sweep.orchestrate import Conductor
 
 RECORD, CONFIG = "record.jsonl", "config.yaml"
 DRAIN_SECONDS = 30.0
@@ -166,6 +169,7 @@ def carry_out(
     resumed: bool,
     *,
     begin: Callable[[Plan, Path], None] | None = None,
+    after: Callable[["Conductor"], None] | None = None,
     finish: Callable[[Path, Trials], None] | None = None,
     again: Iterable[str] = (),
     **told: Any,
@@ -173,7 +177,8 @@ def carry_out(
     """Runs the trials of a plan that `folder` does not hold yet, and those named in `again`, and returns it.
 
     `begin` writes what has to be there before the first trial, `finish` makes of the trials what people look at;
-    they are those of a search unless given. `told` goes into the record's sweep event.
+    they are those of a search unless given. `after` is done when all trials have ended, and belongs to the run: it is
+    interrupted and resumed with it. `told` goes into the record's sweep event.
     """
     config = planned.config
     uri = default_tracking(config)
@@ -216,13 +221,17 @@ def carry_out(
             conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, hear)
             conductor.retry(again)
             tracker = tracking.Tracker(folder, uri, config.experiment)
+            rest = after
             try:
                 listen()  # not sooner: from here on the record gets its end
                 run(conductor)
+                if after is not None and conductor.done:
+                    after(conductor)
+                    rest = None
             except KeyboardInterrupt:
                 pass  # it came before Tune did; what is left to do stands in the record
             finally:
-                record.append("finish", outcome="done" if conductor.done else "interrupted")
+                record.append("finish", outcome="done" if conductor.done and rest is None else "interrupted")
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
                 try:
                     (finish or partial(_finish, config))(folder, conductor.trials)

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -28,7 +29,7 @@ from sweep.plan import Plan, Planned
 from sweep.record import Event, Record, Trial, Trials
 from sweep.resources import Resources
 from sweep.study import Study
-from sweep.worker import TrialWorker, epochs_saved
+from sweep.worker import TrialWorker, epochs_alone, epochs_saved
 
 SECONDS_TO_ANSWER = 5
 
@@ -69,6 +70,11 @@ class Conductor:
     def retry(self, names: Iterable[str]) -> None:
         """Trials that have ended are to run once more, from their beginning."""
         self.waiting.extend(self.trials.trials[name] for name in names)
+
+    def add(self, trial: Trial, metrics: Mapping[str, float]) -> None:
+        """Takes down what was measured of a trial beside its training, as its epoch 0."""
+        row = {"epoch": 0, "stage": "alone", "time": time.time(), "metrics": dict(metrics)}
+        self._tell("report", trial=trial.name, rows=[row])
 
     def settle(self) -> None:
         """What a driver that died had left between two lines of the record: trials that had reached their end get
@@ -318,6 +324,20 @@ def run(conductor: Conductor) -> None:
         verbose=0,
         trial_dirname_creator=lambda trial: trial.trial_id,
     )
+
+
+def train_alone(conductor: Conductor, trial: Trial, epochs: int) -> list[tuple[str, float]]:
+    """Stage and seconds of each epoch of a short training of a trial's values, on a worker with what a trial gets and
+    no other trial of this sweep beside it; empty if it fails. To be called when the conductor is done."""
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)  # Tune has left its own there, which stops nothing now
+    plan, planned, resources = conductor.plan, conductor.planned[trial.study], conductor.resources
+    fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
+    images = plan.trained_on(planned.dataset)
+    try:
+        return ray.get(task.remote(fitted.model_dump(mode="json"), images, resources.cpus, resources.gpus))
+    except RayError:
+        return []
 
 
 class _Silence(tune.ProgressReporter):

@@ -12,9 +12,18 @@ from analysis.confirm import confirmation_of, points
 from sweep import cli
 from sweep import confirm as confirmation
 from sweep.config import SweepConfig
-from sweep.confirm import chosen, confirm, evaluations, looks_at_test, sweep_of
+from sweep.confirm import (
+    ALONE,
+    chosen,
+    confirm,
+    evaluations,
+    looks_at_test,
+    seconds_per_epoch,
+    sweep_of,
+    time_alone,
+)
 from sweep.orchestrate import Conductor
-from sweep.record import Record, Trials
+from sweep.record import Record, Trial, Trials, read
 from sweep.resources import Resources
 from sweep.study import Study
 from sweep.tracking.story import PARENT, Story
@@ -243,6 +252,47 @@ def test_the_seconds_of_a_search_do_not_end_its_confirmation(make_plan):
     assert planned.config.seconds_per_study is None
 
 
+def trained(stages: str) -> Trial:
+    """A trial whose epochs ran in these stages, a letter each."""
+    rows = {epoch: {"epoch": epoch, "stage": stage, "metrics": {}} for epoch, stage in enumerate(stages, start=1)}
+    return Trial("vae-digits-0000", "vae-digits", 0, "test/fcd", {}, "paper", 1, 1, 0.0, "complete", rows=rows)
+
+
+def test_seconds_alone_weigh_the_stages_as_the_whole_training_does():
+    assert seconds_per_epoch(trained("aaa"), [("a", 9.0), ("a", 1.0), ("a", 7.0), ("a", 2.0)]) == 2.0
+    assert seconds_per_epoch(trained("abbb"), [("a", 9.0), ("a", 1.0), ("b", 5.0)]) == (1 + 3 * 5) / 4
+    assert seconds_per_epoch(trained("ab"), [("a", 9.0), ("a", 1.0)]) is None  # nobody saw how long b takes
+    assert seconds_per_epoch(trained("a"), []) is None
+
+
+def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_plan, tmp_path, monkeypatch):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
+    heard, said = [], []
+
+    def train_alone(conductor, trial, epochs):
+        heard.append((trial.name, trial.seed, epochs))
+        return [("train", 3.0), ("train", 0.5)]
+
+    monkeypatch.setattr("sweep.orchestrate.train_alone", train_alone)
+    with Record(tmp_path / "record.jsonl") as record:
+        studies = {s.name: Study(s.spec, 0) for s in planned.studies}
+        opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
+        resources = Resources(cpus=1, gpus=0.0, slots=1, ahead=1, total_gpus=0)
+        conductor = Conductor(planned, studies, record, [opening], tmp_path, resources, lambda *_: None)
+        row = {"epoch": 9, "stage": "train", "time": 0.0, "metrics": {"test/fcd": 1.0}}
+        told = {"rows": [row], "value": 1.0, "epoch": 9, "state": "complete", "reason": "", "worker": None}
+        while conductor.next("a") is not None:
+            conductor.hear("a", told)
+        time_alone(conductor, said.append)
+        time_alone(conductor, said.append)  # as a resumed one does
+    assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
+    assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
+    trials = Trials.from_events(read(tmp_path / "record.jsonl"))
+    alone = {trial.seed: [t.rows[0]["metrics"] for t in trials.trials.values() if t.seed == trial.seed and 0 in t.rows]
+             for trial in trials.trials.values()}  # fmt: skip
+    assert alone == {4: [{ALONE: 0.5}] * 2, 5: []} and {trial.epoch for trial in trials.trials.values()} == {9}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
@@ -252,6 +302,7 @@ def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
     assert "fcd on the test split" in screen and "scored on the test split, once" in screen
     table = points(confirmation_of(home))
     assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)
+    assert (table["alone_seconds_per_epoch"] > 0).tolist() == (table["seed"] == 1).tolist()
     assert (home / "confirm" / "confirmed.csv").exists() and not (home / "confirm" / "config.yaml").exists()
     again = programs.start("-m", "sweep", "confirm", home)
     assert again.wait() == 2 and "scored on the test split already" in again.output
