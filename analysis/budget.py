@@ -55,11 +55,13 @@ def expected_best(values: np.ndarray) -> np.ndarray:
     """
     ordered = np.sort(np.asarray(values, float))  # (N,)
     n = len(ordered)
-    best = [
-        sum(v * math.comb(n - i, k - 1) for i, v in enumerate(ordered, start=1)) / math.comb(n, k)
-        for k in range(1, n + 1)
-    ]
-    return np.array(best)
+    best = np.empty(n)
+    for k in range(1, n + 1):
+        # Binomials of a few thousand trials are beyond floats, the ratio of one weight to that before it is not.
+        left = n - np.arange(1, n)  # (N - 1,)
+        weights = np.cumprod(np.concatenate([[k / n], np.clip((left - k + 1) / left, 0, None)]))  # (N,)
+        best[k - 1] = weights @ ordered
+    return best
 
 
 def drawn_at_random(sweep: Sweep) -> bool:

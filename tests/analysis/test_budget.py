@@ -36,6 +36,11 @@ def test_the_expected_best_is_unbiased():
         assert mean == pytest.approx(1 / (k + 1), abs=0.012)
 
 
+def test_thousands_of_draws_are_no_trouble():
+    found = expected_best(np.arange(1.0, 5001))  # the lowest k of 1..N is (N + 1) / (k + 1) on average
+    np.testing.assert_allclose(found, 5001 / np.arange(2, 5002), rtol=1e-9)
+
+
 def test_of_no_draws_there_is_no_curve():
     assert len(expected_best(np.array([]))) == 0
 
