@@ -32,6 +32,7 @@ LEADERBOARD_COLUMNS = (
     "hand_tuned_trial",
     "tuned_trial",
     "tuned_origin",
+    "tuned_runs",
     "mse_hand_tuned",
     "mse_tuned",
     "active_dims_hand_tuned",
@@ -95,7 +96,8 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
 
     `hand_tuned` is the value of the paper's point, missing unless that trial used its whole budget
     (`hand_tuned_state` says what became of it); `tuned` is the lowest value among all complete trials, the
-    paper's point among them. `difference` is tuned minus hand-tuned, so negative is better, and
+    paper's point among them. Where points were run several times, with seeds of their own, both are means over a
+    point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and
     `improvement_percent` the share of the hand-tuned distance that is gone; `tuned_origin` is `search`, `warm`
     if an earlier search had found it, or `paper` if one of the paper's points stayed the best. `seconds` is the time
     that all trials of the study held a worker. `failed` are errors of the code, `unfinished` trials without an end;
@@ -113,13 +115,17 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
 
 def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels: pd.Series) -> dict:
     sweep, hand = comparison.sweep, whole.hand_tuned(study.name)
-    trials, best = sweep.trials_of(study.name), sweep.best(study.name)
+    trials = sweep.trials_of(study.name)
+    points = _points(sweep, study)
+    best = min(points, key=lambda runs: runs["value"].mean()).iloc[0] if points else None
     state = "not started" if hand is None else hand["state"]
     if hand is not None and hand.name not in trials.index:
         state, hand = "by another recipe", None
-    complete = hand is not None and hand["state"] == "complete"
-    hand_tuned = hand["value"] if complete else float("nan")
-    tuned = float("nan") if best is None else best["value"]
+    complete = hand is not None and hand["state"] == "complete" and pd.notna(hand["value"])
+    at_hand = _runs_of(hand, points) if complete else None
+    at_best = _runs_of(best, points) if best is not None else None
+    hand_tuned = at_hand["value"].mean() if complete else float("nan")
+    tuned = float("nan") if best is None else at_best["value"].mean()
     row = {
         "study": study.name,
         "method": study.method,
@@ -134,6 +140,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "hand_tuned_state": state,
         "hand_tuned_trial": None if hand is None else hand["trial"],
         "tuned_trial": None if best is None else best["trial"],
+        "tuned_runs": 0 if best is None else len(at_best),
         "knobs_searched": len(study.searched),
         "trials": len(trials),
         "seconds": trials["seconds"].sum(),
@@ -146,10 +153,27 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         ("active_dims", "valid/active_dims"),
         ("train_seconds", "time/train_seconds"),
     ):
-        row[f"{column}_hand_tuned"] = hand.get(metric, float("nan")) if complete else float("nan")
-        row[f"{column}_tuned"] = float("nan") if best is None else best.get(metric, float("nan"))
+        for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
+            known = runs is not None and metric in runs
+            row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+
+
+def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
+    """The complete trials of a study by their point, the lowest value first in each.
+
+    Only points of the papers are run several times: what a search repeats has the same seed too.
+    """
+    trials = sweep.trials_of(study.name)
+    trials = trials[(trials["state"] == "complete") & trials["value"].notna()].sort_values(["value", "number"])
+    knobs = [f"hyper/{knob}" for knob in study.hand_tuned if f"hyper/{knob}" in trials]
+    alone = trials["trial"].where(trials["origin"] != "paper", "")
+    return [runs for _, runs in trials.groupby([*knobs, alone], sort=False, dropna=False)]
+
+
+def _runs_of(trial: pd.Series, points: list[pd.DataFrame]) -> pd.DataFrame:
+    return next(runs for runs in points if trial.name in runs.index)
 
 
 def changed(study: Study, trial: pd.Series) -> str:
@@ -221,6 +245,8 @@ def changed_words(row) -> str:
     """What the tuned point of a leaderboard row changed; some papers leave room for two hand-tuned points."""
     if row.tuned != row.tuned:
         return ""
+    if row.tuned_runs > 1:
+        return ", ".join([row.changed or "hand-tuned point", f"mean of {row.tuned_runs} runs"])
     if row.tuned_trial == row.hand_tuned_trial:
         return "hand-tuned point kept"
     return f"{row.changed} (another hand-tuned point)" if row.tuned_origin == "paper" else row.changed

@@ -96,6 +96,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "hand_tuned_trial": "beta_vae-mnist-0000",
         "tuned_trial": "beta_vae-mnist-0002",
         "tuned_origin": "search",
+        "tuned_runs": 1,
         "mse_hand_tuned": 0.5,
         "mse_tuned": 0.4,
         "active_dims_hand_tuned": 3.0,
@@ -159,6 +160,24 @@ def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record
     assert (board["hand_tuned"].iloc[0], board["tuned_origin"].iloc[0]) == (20.0, "paper")
     assert "beta 4 → 0.1 (another hand-tuned point)" in leaderboard_text(board)
     assert headline(board).endswith("The search beat no hand-tuned point.")
+
+
+def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_path, write_record):
+    told = Told(("beta_vae", "mnist"))
+    for number, (value, values) in enumerate(((20.0, {}), (11.0, {"beta": 0.1}), (10.0, {}), (13.0, {"beta": 0.1}))):
+        told.trial("beta_vae-mnist", number, "complete", value, values=values)
+    for event in told.events:
+        if event["event"] == "start":
+            event["origin"] = "paper"
+    board = board_of(told, tmp_path, write_record)
+    row = board.iloc[0]
+    assert (row["hand_tuned"], row["tuned"], row["tuned_trial"], row["tuned_runs"]) == (15, 12, "beta_vae-mnist-0001", 2)
+    assert "beta 4 → 0.1, mean of 2 runs" in leaderboard_text(board)
+    same = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
+    same.events[-3]["origin"] = "paper"
+    board = board_of(same, tmp_path / "same", write_record)
+    assert board["improvement_percent"].iloc[0] == 0
+    assert "hand-tuned point, mean of 2 runs" in leaderboard_text(board)
 
 
 def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
