@@ -286,8 +286,8 @@ def blend(first: str, second: str, share: float) -> tuple[float, float, float]:
 
 def grids(pictures: Sequence[tuple[str, Path]]) -> Figure:
     """Pictures of samples side by side under their titles, at most five a row; a blank where a file is missing."""
-    columns = min(5, len(pictures)) or 1
-    rows = math.ceil(len(pictures) / columns) or 1
+    rows = math.ceil(len(pictures) / 5) or 1
+    columns = math.ceil(len(pictures) / rows) or 1
     figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax in axes:
