@@ -97,11 +97,11 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     `hand_tuned` is the value of the paper's point, missing unless that trial used its whole budget
     (`hand_tuned_state` says what became of it); `tuned` is the lowest value among all complete trials, the
     paper's point among them. Where points were run several times, with seeds of their own, both are means over a
-    point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and
-    `improvement_percent` the share of the hand-tuned distance that is gone; `tuned_origin` is `search`, `warm`
-    if an earlier search had found it, or `paper` if one of the paper's points stayed the best. `seconds` is the time
-    that all trials of the study held a worker. `failed` are errors of the code, `unfinished` trials without an end;
-    `times_...` count attempts, also those after which the trial went on.
+    point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus
+    hand-tuned, so negative is better, and `improvement_percent` the share of the hand-tuned distance that is gone;
+    `tuned_origin` is `search`, `warm` if an earlier search had found it, or `paper` if one of the paper's points
+    stayed the best. `seconds` is the time that all trials of the study held a worker. `failed` are errors of the
+    code, `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
     measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
     """

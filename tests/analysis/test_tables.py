@@ -171,7 +171,8 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
             event["origin"] = "paper"
     board = board_of(told, tmp_path, write_record)
     row = board.iloc[0]
-    assert (row["hand_tuned"], row["tuned"], row["tuned_trial"], row["tuned_runs"]) == (15, 12, "beta_vae-mnist-0001", 2)
+    assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
+    assert row["tuned_trial"] == "beta_vae-mnist-0001"
     assert "beta 4 → 0.1, mean of 2 runs" in leaderboard_text(board)
     same = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     same.events[-3]["origin"] = "paper"
