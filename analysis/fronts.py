@@ -30,7 +30,8 @@ def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFram
     """The hand-tuned and the tuned points of a data set in OBJECTIVES, and whether each is on the Pareto front.
 
     From the confirmation where there is one: means over its seeds on the test split, `low` and `high` the interval
-    of the distance.  Else from the search's own trials on the validation split, without intervals.
+    of the distance.  Else from the search's own trials on the validation split, without intervals; all that are
+    complete, where the search had several objectives.
     """
     rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
     table = pd.DataFrame(rows, columns=["study", "method", "point", *OBJECTIVES, "low", "high"])
@@ -48,12 +49,16 @@ def _searched(sweep: Sweep, dataset: str) -> list[dict]:
     rows = []
     for study in sweep.studies_of(dataset):
         hand, best = sweep.hand_tuned(study.name), sweep.best(study.name)
-        found = {HAND_TUNED: hand if hand is not None and hand["state"] == "complete" else None, "tuned 1": best}
-        if best is not None and hand is not None and best["trial"] == hand["trial"]:
-            del found["tuned 1"]
-        for point, trial in found.items():
-            if trial is not None:
-                rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
+        if sweep.config.get("objectives"):
+            trials = sweep.trials_of(study.name)
+            trials = [trial for _, trial in trials[trials["state"] == "complete"].iterrows()]
+        else:
+            trials = [trial for trial in (hand, best) if trial is not None and trial["state"] == "complete"]
+        for trial in {trial["trial"]: trial for trial in trials}.values():
+            point = HAND_TUNED if hand is not None and trial["trial"] == hand["trial"] else "tuned 1"
+            if point != HAND_TUNED and trial["trial"] != best["trial"]:
+                point = f"trial {trial['number']}"
+            rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
     return rows
 
 

@@ -15,7 +15,7 @@ from sweep.record import Event
 from sweep.study import Spec
 
 # What a value in the record depends on, besides what its study says.
-FROZEN = ("epochs", "metric", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
+FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
 FROZEN += ("image_size", "channels")
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from trainables.config import Metric
 
+Objective = Literal["mse", "active_dims", "train_seconds"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -28,6 +29,9 @@ class SweepConfig(BaseModel):
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
     metric: Metric = Field(
         "fcd", description="what is minimised: fcd (small classifier) or fid (Inception); mse for points"
+    )
+    objectives: list[Objective] = Field(
+        [], description="what else the search minimises; halving and the leaderboard go by the metric alone"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
     searcher: Literal["tpe", "random", "none"] = Field(
@@ -82,7 +86,7 @@ class SweepConfig(BaseModel):
         10.0, description="GB that all models of a sweep may take; a study's best and its hand-tuned one always stay"
     )
 
-    @field_validator("methods", "datasets")
+    @field_validator("methods", "datasets", "objectives")
     @classmethod
     def distinct(cls, names: list[str]) -> list[str]:
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -103,6 +107,17 @@ class SweepConfig(BaseModel):
             raise ValueError(
                 f"first_rung = {self.first_rung} is beyond epochs = {self.epochs}; choose one of 1..{self.epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def objectives_are_searched_for(self) -> Self:
+        if self.objectives and self.searcher != "tpe":
+            told = ", ".join(self.objectives)
+            raise ValueError(
+                f"objectives = {told} mean nothing to searcher {self.searcher!r}; take tpe or leave them out"
+            )
+        if self.metric in self.objectives:
+            raise ValueError(f"objectives = {self.metric} is the metric already; leave it out")
         return self
 
     @property

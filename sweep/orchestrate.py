@@ -120,7 +120,10 @@ class Conductor:
         if rows:
             self._tell("report", trial=trial.name, rows=rows)
         state, reason = told["state"], told["reason"]
-        goes_on = told["value"] is None or study.report(trial.number, told["epoch"], told["value"])
+        goes_on = True
+        if told["value"] is not None:
+            metrics = next((row["metrics"] for row in told["rows"] if row["epoch"] == told["epoch"]), {})
+            goes_on = study.report(trial.number, told["epoch"], told["value"], metrics)
         if state is None and not goes_on:
             state, reason = "pruned", self._behind(told["epoch"])
         if state is None:

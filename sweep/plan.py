@@ -22,6 +22,8 @@ from trainables.flags import scalar
 from trainables.networks import Networks
 from trainables.training import Training
 
+OBJECTIVES = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -107,6 +109,7 @@ def plan(config: SweepConfig) -> Plan:
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, sampler=config.searcher,
+                objectives=tuple(OBJECTIVES[name] for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
             check(studies[-1], data)

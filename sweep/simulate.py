@@ -8,7 +8,7 @@ What is not simulated: the start of processes, lost nodes, and trials that slow 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -165,6 +165,10 @@ def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) 
     trials and rungs are worth a look, and the time of an epoch is measured here by a few steps of each hand-tuned
     point. Slots are `concurrent`, or what this machine has.
     """
+    if plan.config.objectives:
+        announce("curves are of the metric alone, so the search is simulated without further objectives")
+        alone = (replace(study, spec=replace(study.spec, objectives=())) for study in plan.studies)
+        plan = replace(plan, studies=tuple(alone))
     config, specs = plan.config, [study.spec for study in plan.studies]
     slots = config.concurrent or of_this_machine(config.model_copy(update={"address": None})).slots
     if recorded is None:

@@ -11,9 +11,11 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from types import MappingProxyType
 from typing import Any, Literal
 from zlib import crc32
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -41,7 +43,8 @@ SHOWN = 300  # enough for a tenth to be more
 class Spec:
     """What a study is about, and its budget: `trials` runs of at most `epochs`.
 
-    `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise.
+    `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise, and trials are
+    judged by it alone; `objectives` are further ones, for which a search with "tpe" looks at the same time.
     Trials are judged at `first_rung` epochs and at each `factor` times more. The sampler "none" suggests nothing:
     the points run in turn, again and again. `warm` are points of an earlier sweep, that run after the hand-tuned ones
     and are stopped like any other.
@@ -58,6 +61,7 @@ class Spec:
     factor: int = 3
     sampler: Literal["tpe", "random", "none"] = "tpe"
     warm: tuple[Point, ...] = ()
+    objectives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -75,6 +79,7 @@ class Spec:
             "trials": self.trials,
             "epochs": self.epochs,
             "metric": self.metric,
+            "objectives": list(self.objectives),
             "rungs": Rungs(self.epochs, self.first_rung, self.factor).levels,
             "first_rung": self.first_rung,
             "factor": self.factor,
@@ -102,7 +107,8 @@ class Spec:
         )
         space = Space.from_record(entry["space"], entry["points"])
         warm = tuple(Point.from_record(point) for point in entry.get("warm", ()))
-        return cls(**{name: entry[name] for name in names}, space=space, warm=warm)
+        objectives = tuple(entry.get("objectives", ()))
+        return cls(**{name: entry[name] for name in names}, space=space, warm=warm, objectives=objectives)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class _Trial:
     asked: Asked
     state: str = "running"
     values: dict[int, float] = field(default_factory=dict)  # epoch -> the metric, as first reported
+    others: list[float] = field(default_factory=list)  # the further objectives, as last reported
     told: tuple[Any, FrozenTrial | None] | None = None  # what the sampler is told, and of which state and value
 
     @property
@@ -167,15 +174,20 @@ class Study:
             return self._open(number, dict(warm[number - len(points)].values), "warm")
         return self._open(number, self._suggest(number), "search")
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        """Tells the metric of a trial after `epoch`, True if it goes on.
+    def report(
+        self, number: int, epoch: int, value: float, metrics: Mapping[str, float] = MappingProxyType({})
+    ) -> bool:
+        """Tells the metric of a trial after `epoch`, and all of its metrics if there are further objectives; True if
+        it goes on.
 
         Of an epoch told twice the first value stays. What arrives after the end of a trial is ignored.
         """
         trial = self._trial(number)
         if trial.state != "running":
             return False
-        trial.values.setdefault(epoch, value)
+        if epoch not in trial.values:
+            trial.values[epoch] = value
+            trial.others = [metrics.get(name, math.nan) for name in self.spec.objectives]
         return self.rungs.report(number, epoch, trial.values[epoch])
 
     def goes_on(self, number: int) -> bool:
@@ -222,7 +234,8 @@ class Study:
             elif kind == "report" and event["trial"] in numbers:
                 for row in event["rows"]:
                     if self.spec.metric in row["metrics"]:
-                        self.report(numbers[event["trial"]], row["epoch"], row["metrics"][self.spec.metric])
+                        metrics = row["metrics"]
+                        self.report(numbers[event["trial"]], row["epoch"], metrics[self.spec.metric], metrics)
             elif kind == "end" and event["trial"] in numbers:
                 number = numbers[event["trial"]]
                 if self._trials[number].state == "running":
@@ -239,6 +252,9 @@ class Study:
         and FAIL is not seen at all, so that the sampler walks into the diverging region again and again (27
         of 30 suggestions in a test where a good valley borders on it, against 10).
 
+        With several objectives a complete trial is told with all of them, one that lacks any is not seen, and a
+        stopped one is PRUNED without its value: TPE ranks complete trials by domination, stopped ones behind them.
+
         TPE takes time for each trial it is told. Of more than `SHOWN` that have ended it is told the best
         `GOOD`, which are all it ever takes for good, and the latest of the others, of which it heeds the older
         ones less and less anyway. So a suggestion costs the same however long a study is.
@@ -248,7 +264,8 @@ class Study:
         ended = [trial for trial in told if trial.state.is_finished()]
         if len(ended) <= SHOWN:
             return told
-        shown = {trial.number for trial in (*nsmallest(GOOD, ended, key=_rank), *ended[GOOD - SHOWN :])}
+        best = nsmallest(GOOD, _undominated(ended) if self.spec.objectives else ended, key=_rank)
+        shown = {trial.number for trial in (*best, *ended[GOOD - SHOWN :])}
         return [trial for trial in told if trial.number in shown or not trial.state.is_finished()]
 
     def _told(self, trial: _Trial) -> FrozenTrial | None:
@@ -269,9 +286,13 @@ class Study:
             outcome = {"state": TrialState.RUNNING}
         elif trial.state in RETRIABLE or (trial.state == "complete" and trial.value is None):
             outcome = {"state": TrialState.FAIL}
+        elif trial.state == "complete" and finite and self.spec.objectives:
+            whole = all(math.isfinite(other) for other in trial.others)
+            values_of = {"state": TrialState.COMPLETE, "values": [trial.value, *trial.others]}
+            outcome = values_of if whole else {"state": TrialState.FAIL}
         elif trial.state == "complete" and finite:
             outcome = {"state": TrialState.COMPLETE, "value": trial.value}
-        elif trial.state == "pruned" and finite:
+        elif trial.state == "pruned" and finite and not self.spec.objectives:
             last = {max(trial.values): trial.value}
             outcome = {"state": TrialState.PRUNED, "value": trial.value, "intermediate_values": last}
         else:
@@ -290,7 +311,8 @@ class Study:
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
-        oracle = optuna.create_study(storage=_Shown(told), sampler=sampler)
+        directions = ["minimize"] * (1 + len(self.spec.objectives))
+        oracle = optuna.create_study(storage=_Shown(told), sampler=sampler, directions=directions)
         found = oracle.ask(self._distributions).params
         return {
             name: dimension.value if isinstance(dimension, Fixed) else found[name]
@@ -313,8 +335,16 @@ class Study:
 def _rank(trial: FrozenTrial) -> tuple[int, int, float]:
     """As TPE ranks them: complete before stopped, the later stopped before the earlier, then by value."""
     if trial.state == TrialState.COMPLETE:
-        return 0, 0, trial.value
+        return 0, 0, trial.values[0]
     return (1, -trial.last_step, trial.value) if trial.intermediate_values else (2, 0, 0.0)
+
+
+def _undominated(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials that no other beats in every objective."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    values = np.array([trial.values for trial in complete])  # (N, M)
+    beaten = [((values <= v).all(1) & (values < v).any(1)).any() for v in values]
+    return [trial for trial, lost in zip(complete, beaten, strict=True) if not lost]
 
 
 class _Shown(optuna.storages.InMemoryStorage):

@@ -1,5 +1,6 @@
 """A study: what is tried, who is stopped, what the sampler is told, and that a replay goes on undisturbed."""
 
+import dataclasses
 import json
 import math
 import random
@@ -360,7 +361,7 @@ def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut):
 
 
 def shown(trial) -> tuple:
-    return trial.state, trial.value, trial.params, trial.intermediate_values
+    return trial.state, trial.values, trial.params, trial.intermediate_values
 
 
 @settings(deadline=None, max_examples=15)
@@ -418,6 +419,64 @@ def test_a_narrowed_space_forgets_what_lies_outside():
     kept = [a.values["learning_rate"] <= 1e-2 for a in driver.asked.values()]
     assert len(study.history()) == sum(kept) < 20
     assert study.ask().values["learning_rate"] <= 1e-2
+
+
+OTHER = "time/train_seconds"
+
+
+def searched(objectives: tuple[str, ...]) -> tuple[Study, list[dict], list[float]]:
+    """A study of 60 trials whose metric is lowest at a rate of 1e-3 and whose seconds are at 1e-2, its record and the
+    logarithms of its last 30 rates."""
+    study = Study(dataclasses.replace(make(trials=60, epochs=1), objectives=objectives), seed=0)
+    events, tried = [], []
+    while asked := study.ask():
+        x = math.log10(asked.values["learning_rate"])
+        metrics = {METRIC: (x + 3) ** 2, OTHER: (x + 2) ** 2}
+        study.report(asked.number, 1, metrics[METRIC], metrics)
+        study.end(asked.number, "complete")
+        named = {"trial": asked.trial, "study": "vae-mnist", "number": asked.number, "values": asked.values}
+        events.append({"event": "start", "origin": asked.origin, **named})
+        events.append({"event": "report", "trial": asked.trial, "rows": [{"epoch": 1, "metrics": metrics}]})
+        events.append({"event": "end", "trial": asked.trial, "state": "complete"})
+        tried.append(x)
+    return study, events, tried[30:]
+
+
+def test_a_search_for_two_objectives_covers_what_lies_between_them():
+    def near(tried: list[float], x: float) -> int:
+        return sum(abs(t - x) < 0.25 for t in tried)
+
+    *_, alone = searched(())
+    study, events, both = searched((OTHER,))
+    assert near(alone, -3) > 15 and near(alone, -2) < 4
+    assert near(both, -3) > 4 and near(both, -2) > 4 and sum(-3.25 < t < -1.75 for t in both) > 20
+    entry = json.loads(json.dumps(study.spec.to_record()))
+    again = Study(Spec.from_record(entry), seed=0).replay(json.loads(json.dumps(events)))
+    assert [shown(trial) for trial in again.history()] == [shown(trial) for trial in study.history()]
+    assert {len(trial.values) for trial in study.history()} == {2}
+
+
+def test_what_lacks_an_objective_is_not_seen_and_what_was_stopped_has_none():
+    study = Study(dataclasses.replace(make(), objectives=(OTHER,)), seed=0)
+    for metrics, state in (({OTHER: 1.0}, "complete"), ({}, "complete"), ({OTHER: 2.0}, "pruned"), ({}, "diverged")):
+        asked = study.ask()
+        study.report(asked.number, 1, 5.0, metrics)
+        study.end(asked.number, state)
+    told = [(trial.state, trial.values, trial.intermediate_values) for trial in study.history()]
+    stopped = (TrialState.PRUNED, None, {})
+    assert told == [(TrialState.COMPLETE, [5.0, 1.0], {}), (TrialState.FAIL, None, {}), stopped, stopped]
+    assert study.ask() is not None
+
+
+def test_of_a_long_search_for_two_objectives_the_sampler_is_told_its_front(monkeypatch):
+    study, _, _ = searched((OTHER,))
+    everything = study.history()
+    values = [trial.values for trial in everything]
+    front = [v for v in values if not any(w[0] < v[0] and w[1] < v[1] for w in values)]
+    monkeypatch.setattr("sweep.study.SHOWN", 40)
+    told = [trial.values for trial in study.history()]
+    assert len(told) < len(values) and len(front) > 5
+    assert sum(v in told for v in sorted(front)[:25]) == min(25, len(front))
 
 
 def test_of_a_long_study_the_sampler_is_told_all_good_trials_and_the_latest_others(monkeypatch):

@@ -1,6 +1,7 @@
 """Pareto fronts and average ranks, against what is known by hand and by Demšar's table."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,15 @@ def test_the_front_of_a_search(tmp_path, write_sweep):
     for row in worse.itertuples():
         beaten = table[(table["distance"] <= row.distance) & (table["mse"] <= row.mse)]
         assert len(beaten) > 1
+
+
+def test_a_search_for_several_objectives_shows_all_that_came_to_an_end(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=30))
+    several = replace(sweep, config=sweep.config | {"objectives": ["mse"]})
+    table = front(several, None, "digits")
+    complete = sweep.trials_of("vae-digits").query("state == 'complete'")
+    assert len(table) == len(complete) > 2
+    assert set(table["point"]) >= {"hand-tuned"} and table["on_front"].any()
 
 
 def table(*columns) -> pd.DataFrame:

@@ -62,3 +62,17 @@ def test_a_configuration_does_not_change():
 def test_what_no_flag_can_say_is_refused_as_well(fields):
     with pytest.raises(ValidationError):
         SweepConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"objectives": ["mse"], "searcher": "random"}, "mse mean nothing to searcher 'random'; take tpe"),
+        ({"objectives": ["mse"], "metric": "mse"}, "mse is the metric already"),
+        ({"objectives": ["mse", "mse"]}, "mse stands twice"),
+        ({"objectives": ["beauty"]}, "'mse', 'active_dims' or 'train_seconds'"),
+    ],
+)
+def test_objectives_that_make_no_sense_are_refused(fields, words):
+    with pytest.raises(ValidationError, match=words):
+        SweepConfig(**fields)
