@@ -152,6 +152,12 @@ def gap_words(row) -> str:
     return f"{sign}{measured(abs(row.gap))} ({sign}{abs(100 * row.gap / row.mean):.0f} %)"
 
 
+def alone_words(row) -> str:
+    """What an epoch took with no other trial beside it: `alone 0.460/epoch`; "" where nobody timed it."""
+    seconds = row.alone_seconds_per_epoch
+    return "" if math.isnan(seconds) else f"alone {measured(seconds)}/epoch"
+
+
 def verdict(row) -> str:
     """What the seeds say of a tuned point beside the hand-tuned one."""
     if row.role == "both":

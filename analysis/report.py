@@ -27,6 +27,7 @@ from analysis import drawing, plots
 from analysis.budget import budgets, space_words
 from analysis.confirm import (
     HAND_TUNED,
+    alone_words,
     confirmed,
     gap_words,
     looks_words,
@@ -347,7 +348,7 @@ def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
             "mse": measured(row.mse),
             "active": measured(row.active_dims),
             "seconds": measured(row.train_seconds),
-            "alone": measured(row.alone_seconds_per_epoch),
+            "alone": alone_words(row),
             "verdict": verdict(row),
             "won": verdict(row) == "tuned is better",
         }
