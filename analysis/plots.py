@@ -436,7 +436,7 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
         colour, marker = method_style(row.method, table["method"])
         line = y + 0.72
         ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
-        name = f"{method_name(row.method)}, {'hand-tuned, kept' if row.role == 'both' else row.point}"
+        name = f"{method_name(row.method)}, {'kept' if row.role == 'both' else row.point}"
         ax.text(
             0,
             y + 0.42,
