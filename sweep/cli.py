@@ -295,7 +295,7 @@ def command_gc(flags: argparse.Namespace) -> None:
 
 def command_track(flags: argparse.Namespace) -> None:
     """bring MLflow up to date, or a sweep into another server"""
-    config = launch.config_of(flags.sweep)
+    config = launch.config_of(confirmation.sweep_of(flags.sweep) or flags.sweep)
     uri = flags.tracking_uri or launch.default_tracking(config)
     done = tracking.track(flags.sweep, uri, config.experiment)
     say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")

@@ -304,5 +304,7 @@ def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
     assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)
     assert (table["alone_seconds_per_epoch"] > 0).tolist() == (table["seed"] == 1).tolist()
     assert (home / "confirm" / "confirmed.csv").exists() and not (home / "confirm" / "config.yaml").exists()
+    tracked = programs.start("-m", "sweep", "track", home / "confirm")
+    assert tracked.wait() == 0 and "4 trials" in tracked.output
     again = programs.start("-m", "sweep", "confirm", home)
     assert again.wait() == 2 and "scored on the test split already" in again.output
