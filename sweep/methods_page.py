@@ -49,6 +49,7 @@ ROWS = {
     "vg_denoise_bn": [("denoising MLP VAE-GAN", "with BatchNorm")],
 }
 PRESETS = {"gae_table2": "gae-toy", "gae_table3": "gae-table3", "gae_table4": "gae-table3"}
+PRESETS |= {f"aae_table{i}": "aae-tables" for i in (1, 2, 3, 4, 5)}
 PRESETS |= {f"balancing_table{i}": f"balancing-table{i}" for i in (1, 2, 3, 4, 5)}
 PRESETS |= {f"regularization_table{i}": "regularization-table3" for i in (3, 4)}
 PROGRAMS = {f"vaegan_table{i}": "trainables.reproductions.vg" for i in (1, 2, 3, 4)}
