@@ -89,15 +89,9 @@ def our_recipe(sweep: Sweep, study: str) -> dict:
     return recipe | {"epochs": sweep.studies[study].epochs}
 
 
-def complete(sweep: Sweep, study: Study) -> pd.DataFrame:
-    """The trials of a study that came to their end with a value."""
-    trials = sweep.trials_of(study.name)
-    return trials[(trials["state"] == "complete") & trials["value"].notna()]
-
-
 def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
-    """Those of its first hand-tuned point, a row a seed."""
-    trials = complete(sweep, study)
+    """The complete trials of a study's first hand-tuned point, a row a seed."""
+    trials = sweep.complete(study.name).sort_values("number")
     for knob, value in study.hand_tuned.items():
         trials = trials[trials[f"hyper/{knob}"] == value]
     return trials

@@ -58,7 +58,8 @@ def themed_svg(figure: Figure) -> str:
     svg = re.sub(rf'<g id="{TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
     # Names of groups would repeat in a page with several pictures; nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
-    svg = re.sub(r"((?:\d|\.)+px) '[^;\"]*", r"\1 var(--plot-font, sans-serif)", svg)
+    svg = re.sub(r"(\dpx |font-family: )'[^;\"]*", r"\1var(--plot-font, sans-serif)", svg)
+    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
     svg = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: _slim(found[1]), svg)
     for shade, ink in THEME.items():
         svg = svg.replace(shade, ink)

@@ -49,16 +49,11 @@ def _searched(sweep: Sweep, dataset: str) -> list[dict]:
     rows = []
     for study in sweep.studies_of(dataset):
         hand, best = sweep.hand_tuned(study.name), sweep.best(study.name)
-        if sweep.config.get("objectives"):
-            trials = sweep.trials_of(study.name)
-            trials = [trial for _, trial in trials[trials["state"] == "complete"].iterrows()]
-        else:
-            trials = [trial for trial in (hand, best) if trial is not None and trial["state"] == "complete"]
-        for trial in {trial["trial"]: trial for trial in trials}.values():
-            point = HAND_TUNED if hand is not None and trial["trial"] == hand["trial"] else "tuned 1"
-            if point != HAND_TUNED and trial["trial"] != best["trial"]:
-                point = f"trial {trial['number']}"
-            rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
+        names = {trial["trial"]: name for name, trial in (("tuned 1", best), (HAND_TUNED, hand)) if trial is not None}
+        for _, trial in sweep.complete(study.name).iterrows():
+            point = names.get(trial["trial"], f"trial {trial['number']}")
+            if trial["trial"] in names or sweep.config.get("objectives"):
+                rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
     return rows
 
 

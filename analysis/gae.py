@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from analysis.beside import (
     FEWEST,
-    complete,
     departs,
     first_point,
     our_recipe,
@@ -63,7 +62,7 @@ def table3(sweep: Sweep) -> pd.DataFrame:
         cell = {"dataset": study.dataset, "method": study.method}
         rows.append(cell | {"printed": printed.get((study.dataset, bare_method(study.method)), math.nan)} | values)
         rows[-1] |= {
-            "runs": len(complete(sweep, study)),
+            "runs": len(sweep.complete(study.name)),
             "same_recipe": same_recipe(theirs, our_recipe(sweep, study.name)),
         }
     return pd.DataFrame(rows, columns=["dataset", "method", "printed", *WAYS, "runs", "same_recipe"])
@@ -98,7 +97,7 @@ def beta_sides(sweep: Sweep) -> pd.DataFrame:
             continue
         vae = _value(sweep, studies["vae"], "hand_tuned")
         theirs = printed[dataset, "beta_vae"] / printed[dataset, "vae"]
-        trials = complete(sweep, studies["beta_vae"])
+        trials = sweep.complete(studies["beta_vae"].name)
         for beta, same in trials[trials["origin"] == "paper"].groupby("hyper/beta"):
             ours = same["value"].mean() / vae
             side = "below 1" if beta < EVEN else "above 1"
@@ -234,7 +233,7 @@ def _value(sweep: Sweep, study: Study, way: str) -> float:
     """Our value of a cell, NaN where there is none: the mean over the seeds of the point that `way` chooses."""
     if way == "hand_tuned":
         return _mean(first_point(sweep, study), "value")
-    trials = complete(sweep, study)
+    trials = sweep.complete(study.name)
     if way == "best_reading":
         trials = trials[trials["origin"] == "paper"]
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned]

@@ -110,11 +110,15 @@ class Sweep:
         rows = rows[rows["origin"] == "paper"]
         return None if rows.empty else rows.loc[rows["number"].idxmin()]
 
+    def complete(self, study: str) -> pd.DataFrame:
+        """The trials of a study that used their whole budget and have a value, the lowest first."""
+        rows = self.trials_of(study)
+        return rows[(rows["state"] == "complete") & rows["value"].notna()].sort_values(["value", "number"])
+
     def best(self, study: str) -> pd.Series | None:
         """The trial with the lowest value among those that used their whole budget; None if there is none."""
-        rows = self.trials_of(study)
-        rows = rows[(rows["state"] == "complete") & rows["value"].notna()]
-        return None if rows.empty else rows.sort_values(["value", "number"]).iloc[0]
+        rows = self.complete(study)
+        return None if rows.empty else rows.iloc[0]
 
 
 def read_sweep(folder: str | Path) -> Sweep:

@@ -117,13 +117,13 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
     sweep, hand = comparison.sweep, whole.hand_tuned(study.name)
     trials = sweep.trials_of(study.name)
     points = _points(sweep, study)
-    best = min(points, key=lambda runs: runs["value"].mean()).iloc[0] if points else None
+    at_best = min(points, key=lambda runs: runs["value"].mean(), default=None)
+    best = None if at_best is None else at_best.iloc[0]
     state = "not started" if hand is None else hand["state"]
     if hand is not None and hand.name not in trials.index:
         state, hand = "by another recipe", None
     complete = hand is not None and hand["state"] == "complete" and pd.notna(hand["value"])
-    at_hand = _runs_of(hand, points) if complete else None
-    at_best = _runs_of(best, points) if best is not None else None
+    at_hand = next(runs for runs in points if hand.name in runs.index) if complete else None
     hand_tuned = at_hand["value"].mean() if complete else float("nan")
     tuned = float("nan") if best is None else at_best["value"].mean()
     row = {
@@ -165,15 +165,10 @@ def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
 
     Only points of the papers are run several times: what a search repeats has the same seed too.
     """
-    trials = sweep.trials_of(study.name)
-    trials = trials[(trials["state"] == "complete") & trials["value"].notna()].sort_values(["value", "number"])
+    trials = sweep.complete(study.name)
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned if f"hyper/{knob}" in trials]
     alone = trials["trial"].where(trials["origin"] != "paper", "")
     return [runs for _, runs in trials.groupby([*knobs, alone], sort=False, dropna=False)]
-
-
-def _runs_of(trial: pd.Series, points: list[pd.DataFrame]) -> pd.DataFrame:
-    return next(runs for runs in points if trial.name in runs.index)
 
 
 def changed(study: Study, trial: pd.Series) -> str:

@@ -243,8 +243,8 @@ def time_alone(conductor: "Conductor", announce: Callable[[str], None]) -> None:
     untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
     if untimed:
         announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")
-    for trial in untimed:
-        seconds = seconds_per_epoch(trial, train_alone(conductor, trial, few))
+    for trial, timed in train_alone(conductor, untimed, few):
+        seconds = seconds_per_epoch(trial, timed)
         if seconds is not None:
             conductor.add(trial, {ALONE: seconds})
 

@@ -329,18 +329,25 @@ def run(conductor: Conductor) -> None:
     )
 
 
-def train_alone(conductor: Conductor, trial: Trial, epochs: int) -> list[tuple[str, float]]:
-    """Stage and seconds of each epoch of a short training of a trial's values, on a worker with what a trial gets and
-    no other trial of this sweep beside it; empty if it fails. To be called when the conductor is done."""
+def train_alone(
+    conductor: Conductor, trials: Iterable[Trial], epochs: int
+) -> Iterator[tuple[Trial, list[tuple[str, float]]]]:
+    """Each trial with stage and seconds of the epochs of a short training of its values, on a worker with what a trial
+    gets and no other trial of this sweep beside it; none if it fails. To be called when the conductor is done."""
     signal.signal(signal.SIGUSR1, signal.default_int_handler)  # Tune has left its own there, which stops nothing now
-    plan, planned, resources = conductor.plan, conductor.planned[trial.study], conductor.resources
-    fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
+    plan, resources = conductor.plan, conductor.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
-    images = plan.trained_on(planned.dataset)
-    try:
-        return ray.get(task.remote(fitted.model_dump(mode="json"), images, resources.cpus, resources.gpus))
-    except RayError:
-        return []
+    refs: dict[str, ray.ObjectRef] = {}
+    for trial in trials:
+        planned = conductor.planned[trial.study]
+        if planned.dataset not in refs:
+            refs[planned.dataset] = ray.put(plan.trained_on(planned.dataset))
+        fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
+        training = task.remote(fitted.model_dump(mode="json"), refs[planned.dataset], resources.cpus, resources.gpus)
+        try:
+            yield trial, ray.get(training)
+        except RayError:
+            yield trial, []
 
 
 class _Silence(tune.ProgressReporter):

@@ -11,11 +11,9 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from types import MappingProxyType
 from typing import Any, Literal
 from zlib import crc32
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -23,6 +21,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.asha import Rungs
@@ -174,11 +173,8 @@ class Study:
             return self._open(number, dict(warm[number - len(points)].values), "warm")
         return self._open(number, self._suggest(number), "search")
 
-    def report(
-        self, number: int, epoch: int, value: float, metrics: Mapping[str, float] = MappingProxyType({})
-    ) -> bool:
-        """Tells the metric of a trial after `epoch`, and all of its metrics if there are further objectives; True if
-        it goes on.
+    def report(self, number: int, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> bool:
+        """Tells the metric of a trial after `epoch`, and `metrics` with the further objectives; True if it goes on.
 
         Of an epoch told twice the first value stays. What arrives after the end of a trial is ignored.
         """
@@ -187,7 +183,7 @@ class Study:
             return False
         if epoch not in trial.values:
             trial.values[epoch] = value
-            trial.others = [metrics.get(name, math.nan) for name in self.spec.objectives]
+            trial.others = [(metrics or {}).get(name, math.nan) for name in self.spec.objectives]
         return self.rungs.report(number, epoch, trial.values[epoch])
 
     def goes_on(self, number: int) -> bool:
@@ -264,7 +260,7 @@ class Study:
         ended = [trial for trial in told if trial.state.is_finished()]
         if len(ended) <= SHOWN:
             return told
-        best = nsmallest(GOOD, _undominated(ended) if self.spec.objectives else ended, key=_rank)
+        best = nsmallest(GOOD, self._oracle(ended).best_trials if self.spec.objectives else ended, key=_rank)
         shown = {trial.number for trial in (*best, *ended[GOOD - SHOWN :])}
         return [trial for trial in told if trial.number in shown or not trial.state.is_finished()]
 
@@ -311,13 +307,15 @@ class Study:
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
-        directions = ["minimize"] * (1 + len(self.spec.objectives))
-        oracle = optuna.create_study(storage=_Shown(told), sampler=sampler, directions=directions)
-        found = oracle.ask(self._distributions).params
+        found = self._oracle(told, sampler).ask(self._distributions).params
         return {
             name: dimension.value if isinstance(dimension, Fixed) else found[name]
             for name, dimension in self.spec.space.dimensions.items()
         }
+
+    def _oracle(self, told: list[FrozenTrial], sampler: BaseSampler | None = None) -> optuna.Study:
+        directions = ["minimize"] * (1 + len(self.spec.objectives))
+        return optuna.create_study(storage=_Shown(told), sampler=sampler, directions=directions)
 
     def _open(self, number: int, values: dict[str, Any], origin: Origin) -> Asked:
         if origin == "paper":
@@ -337,14 +335,6 @@ def _rank(trial: FrozenTrial) -> tuple[int, int, float]:
     if trial.state == TrialState.COMPLETE:
         return 0, 0, trial.values[0]
     return (1, -trial.last_step, trial.value) if trial.intermediate_values else (2, 0, 0.0)
-
-
-def _undominated(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials that no other beats in every objective."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    values = np.array([trial.values for trial in complete])  # (N, M)
-    beaten = [((values <= v).all(1) & (values < v).any(1)).any() for v in values]
-    return [trial for trial, lost in zip(complete, beaten, strict=True) if not lost]
 
 
 class _Shown(optuna.storages.InMemoryStorage):

@@ -59,14 +59,21 @@ def ran_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def _prepare(cpus: float, gpus: float) -> torch.device:
+    """Keeps this process to its share of the machine; returns the device to train on."""
+    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_flush_denormal(True)
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    return torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
+
+
 def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: float) -> list[tuple[str, float]]:
     """Stage and training seconds of each epoch of one training of `fitted` on images, uint8 (N, C, H, W).
 
     Nothing is evaluated. Raises Diverged.
     """
-    torch.set_num_threads(max(1, int(cpus)))
-    torch.set_flush_denormal(True)
-    device = torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
+    device = _prepare(cpus, gpus)
     told, before = [], 0.0
     for report in fit(Config(**fitted), shared(images).to(device)):
         seconds = report.training.seconds["train"]
@@ -80,11 +87,7 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
         self.refs, self.loaded = data, {}
-        torch.set_num_threads(max(1, int(config["cpus"])))
-        torch.set_flush_denormal(True)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and config["gpus"] > 0 else "cpu")
-        if 0 < config["gpus"] < 1:
-            torch.cuda.set_per_process_memory_fraction(config["gpus"])
+        self.device = _prepare(config["cpus"], config["gpus"])
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

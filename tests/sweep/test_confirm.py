@@ -269,9 +269,10 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
     heard, said = [], []
 
-    def train_alone(conductor, trial, epochs):
-        heard.append((trial.name, trial.seed, epochs))
-        return [("train", 3.0), ("train", 0.5)]
+    def train_alone(conductor, trials, epochs):
+        for trial in trials:
+            heard.append((trial.name, trial.seed, epochs))
+            yield trial, [("train", 3.0), ("train", 0.5)]
 
     monkeypatch.setattr("sweep.orchestrate.train_alone", train_alone)
     with Record(tmp_path / "record.jsonl") as record:
