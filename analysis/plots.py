@@ -506,7 +506,8 @@ def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figur
 
 def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
     """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
-    trials, x = trials[x.notna()], x[x.notna()]
+    # Of hundreds of columns, for every method of a sweep has its own.
+    trials, x = trials.loc[x.notna(), ["trial", "state", column]], x[x.notna()]
     many = len(trials) > drawing.RASTER_FROM
     ax.scatter(
         x,
