@@ -7,7 +7,6 @@ import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from sweep import archive, launch, tracking
 from sweep import confirm as confirmation
 from sweep.checkpoints import superfluous
 from sweep.compare import View, compare
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, read_config
 from sweep.importance import write_importances
 from sweep.plan import Plan, epoch_seconds, expected_epochs, plan
 from sweep.record import SETBACKS, Trials, read
@@ -32,7 +31,7 @@ from sweep.warm import warmed
 from sweep.winners import load_winner
 from trainables import find, names
 from trainables.config import did_you_mean
-from trainables.flags import Parser, read_flags, run
+from trainables.flags import Parser, run
 from trainables.saved import save_grid
 
 
@@ -49,7 +48,7 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
     """`sweep/run.py`."""
 
     def main(argv: Sequence[str]) -> None:
-        flags = read_flags(RunFlags, argv, "sweep/run.py", about, presets=files("sweep") / "presets")
+        flags = read_config(RunFlags, argv, "sweep/run.py", about)
         config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
         if flags.resume is not None:
             resume(flags, config)

@@ -1,12 +1,17 @@
 """The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
 
+from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trainables.catalog import label
 from trainables.config import Metric
+from trainables.flags import laid_over, read_flags
 
+PRESETS = files("sweep") / "presets"
 Objective = Literal["mse", "active_dims", "train_seconds"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -129,3 +134,24 @@ class SweepConfig(BaseModel):
     def rung_epoch(self) -> int:
         """The epoch of the first rung."""
         return self.first_rung or max(1, self.epochs // 9)
+
+
+Kind = TypeVar("Kind", bound=SweepConfig)
+
+
+def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
+    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError."""
+    return read_flags(kind, argv, prog, about, presets=PRESETS, over=_of_the_methods_above)
+
+
+def _of_the_methods_above(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`. Where it names other methods, what was set for those it drops goes with them."""
+    before, after = below.get("methods", SweepConfig().methods), above.get("methods")
+    if isinstance(before, list) and isinstance(after, list):
+        gone = {str(method) for method in before} - {str(method) for method in after}
+        gone |= {label(method) for method in gone}
+        for name in ("set", "spaces"):
+            if isinstance(below.get(name), dict):
+                kept = {key: v for key, v in below[name].items() if not {str(key), str(key).rpartition(".")[0]} & gone}
+                below = {**below, name: kept}
+    return laid_over(below, above)

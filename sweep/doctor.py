@@ -14,7 +14,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -24,10 +23,9 @@ from rich.console import Console
 from rich.text import Text
 
 from sweep import provenance, tracking
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, read_config
 from sweep.launch import anywhere, default_tracking
 from trainables.datasets import Absent, load
-from trainables.flags import read_flags
 from trainables.metrics import FID
 from trainables.metrics.inception import WEIGHTS
 
@@ -51,8 +49,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints what it finds; exit code 2 if anything would break the sweep. Raises ValueError for wrong flags."""
     cluster = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     argv = argv[1:] if cluster else argv
-    presets = files("sweep") / "presets"
-    config = read_flags(SweepConfig, argv, "python -m sweep doctor [cluster.yaml]", __doc__, presets=presets)
+    config = read_config(SweepConfig, argv, "python -m sweep doctor [cluster.yaml]", __doc__)
     console, bad = Console(highlight=False, soft_wrap=True), 0
     for found in examine(anywhere(config), cluster):
         console.print(

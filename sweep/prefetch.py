@@ -5,23 +5,20 @@ SWEEP_CACHE and TORCH_HOME (or `--fid-weights`) as the sweep, on storage that th
 """
 
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, read_config
 from sweep.launch import anywhere
 from sweep.plan import load_splits
 from trainables.evaluate import Evaluator
-from trainables.flags import read_flags
 from trainables.metrics import FID, cache
 
 
 def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
     """Downloads and prepares data sets, brings the metric's weights, computes its references. Raises ValueError."""
-    presets = files("sweep") / "presets"
-    config = anywhere(read_flags(SweepConfig, argv, "python -m sweep prefetch", __doc__, presets=presets))
+    config = anywhere(read_config(SweepConfig, argv, "python -m sweep prefetch", __doc__))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, splits in load_splits(config).items():
         sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))

@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -47,11 +48,13 @@ def read_flags(
     about: str,
     positional: Sequence[str] = (),
     presets: Traversable | None = None,
+    over: Callable[[dict, dict], dict] | None = None,
 ) -> Model:
     """The configuration that `--preset NAME`, `--config FILE` and the flags of `argv` describe, validated.
 
-    Flags win over the file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one.
-    Raises ValueError in one line; prints help and exits on --help. `positional` fields need no flag.
+    Flags win over the file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one;
+    `over(below, above)` puts one over the other, `laid_over` unless given. Raises ValueError in one line; prints help
+    and exits on --help. `positional` fields need no flag.
     """
     parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these as keys; flags win")
@@ -71,12 +74,14 @@ def read_flags(
         layers.insert(0, read_yaml(file))
     if preset:
         layers.insert(0, read_preset(presets, preset))
-    settings: dict[str, Any] = {}
-    for layer in layers:  # the later wins: of KEY=VALUE pairs each by itself
-        for name, value in layer.items():
-            both = isinstance(value, dict) and isinstance(settings.get(name), dict)
-            settings[name] = {**settings[name], **value} if both else value
+    settings = reduce(over or laid_over, layers)
     return checked(model, settings, str(file) if file and not values else "")
+
+
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings of which `above` wins over `below`, of KEY=VALUE pairs each by itself."""
+    both = (name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict))
+    return {**below, **above, **{name: {**below[name], **above[name]} for name in both}}
 
 
 def preset_names(folder: Traversable) -> list[str]:

@@ -1,16 +1,12 @@
 """The AAE paper's presets: its tables are six systems at one point each, its figure is AAE beside its ablations."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, read_config
 from sweep.plan import Plan, plan
 from trainables.datasets import Absent, Split, Splits
-from trainables.flags import read_flags
 
-PRESETS = Path(__file__).parents[2] / "sweep" / "presets"
 SIX = {"aae", "iaae_mapping", "iaae_niter", "iaae_kld", "iaae_feature", "iaae_equal"}
 
 
@@ -27,7 +23,7 @@ def planned(monkeypatch):
     monkeypatch.setattr("sweep.plan.load", made)
 
     def make(preset: str) -> Plan:
-        return plan(read_flags(SweepConfig, ["--preset", preset], "sweep/run.py", "about", presets=PRESETS))
+        return plan(read_config(SweepConfig, ["--preset", preset], "sweep/run.py", "about"))
 
     return make
 

@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from sweep.cli import sweep
-from sweep.config import SweepConfig
+from sweep.config import PRESETS, SweepConfig, read_config
 from sweep.plan import Plan, expected_epochs, plan
 from sweep.space import Fixed
 from sweep.study import Study
 from trainables.datasets import Split, Splits, load
-from trainables.flags import preset_names, read_flags
+from trainables.flags import preset_names
 
-PRESETS = Path(__file__).parents[2] / "sweep" / "presets"
 TEN = {"vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2", "gae"}
 
 
@@ -36,7 +35,7 @@ def data_root(tmp_path) -> Path:
 
 
 def configured(*argv: object) -> SweepConfig:
-    return read_flags(SweepConfig, [str(word) for word in argv], "sweep/run.py", "about", presets=PRESETS)
+    return read_config(SweepConfig, [str(word) for word in argv], "sweep/run.py", "about")
 
 
 def planned(*argv: object) -> Plan:

@@ -4,12 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from sweep.cli import RunFlags
-from sweep.config import SweepConfig
-from trainables.flags import read_flags
+from sweep.config import SweepConfig, read_config
 
 
 def read(*argv: str) -> RunFlags:
-    return read_flags(RunFlags, argv, "sweep/run.py", "about")
+    return read_config(RunFlags, argv, "sweep/run.py", "about")
 
 
 def test_every_field_is_a_flag_and_a_key(tmp_path, capsys):
@@ -45,6 +44,32 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     flags = read("--config", str(tmp_path / "a.yaml"), "--methods", "vae")
     planned = plan(SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields))))
     assert planned.studies[0].hand_tuned["learning_rate"] == 1e-3
+
+
+def test_what_is_set_for_a_method_goes_with_it_when_other_methods_are_named(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "methods: [vae, wae]\nset: {wae.weight: 3, vae.beta: 2, latent_dim: 4}\nspaces: {wae: mine.toml}\n"
+    )
+    flags = read("--config", str(tmp_path / "a.yaml"), "--methods", "vae", "gae", "--set", "gae.latent_dim=7")
+    assert flags.set == {"vae.beta": 2, "latent_dim": 4, "gae.latent_dim": 7} and flags.spaces == {}
+    assert read("--config", str(tmp_path / "a.yaml")).set["wae.weight"] == 3
+
+
+def test_what_is_set_for_a_method_that_was_never_named_is_refused(tmp_path):
+    from sweep.plan import plan
+
+    (tmp_path / "a.yaml").write_text("methods: [vae]\nset: {wae.weight: 3}\n")
+    for argv in (["--config", str(tmp_path / "a.yaml"), "--methods", "gae"], ["--set", "wea.weight=3"]):
+        flags = read(*argv)
+        with pytest.raises(ValueError, match="is not among the methods"):
+            plan(SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields))))
+
+
+@pytest.mark.parametrize("text", ["methods: vae", "methods: [{a: 1}]", "set: 3", "set: {1: 2}"])
+def test_methods_over_a_file_that_holds_something_else_are_no_traceback(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text + "\n")
+    with pytest.raises(ValueError, match="trials"):
+        read("--config", str(tmp_path / "a.yaml"), "--methods", "gae", "--trials", "many")
 
 
 def test_the_first_rung_is_a_ninth_of_the_budget_unless_given():

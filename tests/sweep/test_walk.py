@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from sweep.cli import RunFlags
-from sweep.config import SweepConfig
-from trainables.flags import read_flags
+from sweep.config import SweepConfig, read_config
 
 BETA = 0.37
 
@@ -18,7 +17,7 @@ def flags(tmp_path) -> dict:
     """What file and flags say together; of beta they say different things, and the flag wins."""
     (tmp_path / "sweep.yaml").write_text("set: {beta: 5.0, latent_dim: 2}\nepochs: 9\ntrials: 3\n")
     argv = ["--config", str(tmp_path / "sweep.yaml"), "--methods", "beta_vae", "--set", f"beta={BETA}", "network=mlp_8"]
-    return read_flags(RunFlags, argv, "sweep/run.py", "about").model_dump(include=set(SweepConfig.model_fields))
+    return read_config(RunFlags, argv, "sweep/run.py", "about").model_dump(include=set(SweepConfig.model_fields))
 
 
 def test_beta_walks_from_the_command_line_to_the_loss(flags, begin, make_worker):
