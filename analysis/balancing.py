@@ -10,6 +10,7 @@ The released code averages sigma where the text has sigma^2, in the variance law
 variables, so the print is compared with that reading; the text's stands in the columns of its own (methods.md 7.4).
 """
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -198,12 +199,13 @@ def figure4(found: pd.DataFrame) -> Figure:
     A latent that the decoder hears leaves the top: with a decoder's variance that follows the error they do one by one.
     """
     trainings = list(found.groupby(["method", "variant"], sort=False))
-    figure = Figure(figsize=(3.2 * min(4, len(trainings)), 2.8 * -(-len(trainings) // 4)), layout="constrained")
-    panels = figure.subplots(-(-len(trainings) // 4), min(4, len(trainings)), squeeze=False, sharey=True).flat
+    columns, rows = min(5, len(trainings)), math.ceil(len(trainings) / 5)
+    figure = Figure(figsize=(2.6 * columns, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for ax in panels:
         ax.axis("off")
-    for ax, ((method, variant), rows) in zip(figure.axes, trainings, strict=False):
-        lines = rows.pivot_table(index="epoch", columns="latent", values="posterior_variance")
+    for ax, ((method, variant), told) in zip(figure.axes, trainings, strict=False):
+        lines = told.pivot_table(index="epoch", columns="latent", values="posterior_variance")
         ax.axis("on")
         ax.plot(lines.index, lines.to_numpy(), lw=0.6, alpha=0.7)
         ax.axhline(0.8, color="0.4", lw=0.8, ls=":")  # from here on a variable counts as inactive
