@@ -7,6 +7,7 @@ the background are turned off: retries that block for minutes, chatter, telemetr
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import logging
 import os
@@ -54,8 +55,9 @@ class Server:
             import mlflow
 
             self._mlflow = mlflow
-            self._client = mlflow.MlflowClient(tracking_uri=absolute(uri))
-            self._experiment = self._find_experiment(uri, experiment)
+            with _alone(uri):
+                self._client = mlflow.MlflowClient(tracking_uri=absolute(uri))
+                self._experiment = self._find_experiment(uri, experiment)
             self.runs = self._find_runs(sweep)
 
     def write(self, trial: str | None, portrait: Portrait, rows: Iterable[Measurement] = ()) -> None:
@@ -161,6 +163,20 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     """Beside a sqlite file, wherever the program was started; a server knows its own place."""
     file = sqlite_file(uri)
     return file and (file.parent / "mlruns" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time opens a sqlite store: where two make its tables at once, MLflow fails both and leaves a
+    file that it cannot open again."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -116,6 +116,20 @@ def folder(tmp_path):
     return folder
 
 
+def test_sweeps_that_begin_together_share_a_new_store(tmp_path):
+    program = "import sys; from sweep.tracking.server import Server; Server(sys.argv[1], 'together', sys.argv[2])"
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, uri, f"s{n}"], env=os.environ | path, stderr=subprocess.PIPE)
+        for n in range(3)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in started] == [(b"", 0)] * 3
+    with contextlib.closing(sqlite3.connect(tmp_path / "new" / "mlflow.db")) as database:
+        named = database.execute("select count(*) from experiments where name = 'together'").fetchone()
+    assert named == (1,)
+
+
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FAULT_SEEDS", "2"))))
 def test_a_killed_driver(tmp_path, folder, empty_store, seed):
     """Killed at a random moment while it appends and tracks, resumed and killed again, then told by hand."""
