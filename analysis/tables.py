@@ -43,6 +43,7 @@ LEADERBOARD_COLUMNS = (
     "train_seconds_tuned",
     "knobs_searched",
     "trials",
+    "searched",
     "complete",
     "pruned",
     "diverged",
@@ -100,8 +101,9 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus
     hand-tuned, so negative is better, and `improvement_percent` the share of the hand-tuned distance that is gone;
     `tuned_origin` is `search`, `warm` if an earlier search had found it, or `paper` if one of the paper's points
-    stayed the best. `seconds` is the time that all trials of the study held a worker. `failed` are errors of the
-    code, `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
+    stayed the best. `searched` counts the trials that are no point of the paper, `failed` errors of the code,
+    `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
+    `seconds` is the time that all trials of the study held a worker.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
     measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
     """
@@ -143,6 +145,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "tuned_runs": 0 if best is None else len(at_best),
         "knobs_searched": len(study.searched),
         "trials": len(trials),
+        "searched": int((trials["origin"] != "paper").sum()),
         "seconds": trials["seconds"].sum(),
         "recipe": comparison.recipe,
         "balance_hand_tuned": "" if hand is None else labels[hand.name],
@@ -277,7 +280,7 @@ def headline(table: pd.DataFrame) -> str:
         closest.setdefault(method_name(row.method), []).append(words)
     first, *others = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     first = ", ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
-    compared = found[found["improvement_percent"].notna()]
+    compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if compared.empty:
         return first
     # A second point of the paper that beats the first is the paper's merit, not the search's.
