@@ -289,7 +289,8 @@ def headline(table: pd.DataFrame) -> str:
         return f"{first} The search beat no hand-tuned point."
     top = gains.loc[gains["improvement_percent"].idxmax()]
     where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
+    which = "most for" if len(gains) > 1 else "that of"
     return (
-        f"{first} The search beat the hand-tuned point in {len(gains)} of {len(compared)} studies, most for "
+        f"{first} The search beat the hand-tuned point in {len(gains)} of {len(compared)} studies, {which} "
         f"{method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}."
     )

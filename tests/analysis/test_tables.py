@@ -234,6 +234,12 @@ def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write
     )
 
 
+def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
+    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
+    words = "The search beat the hand-tuned point in 1 of 1 studies, that of VAE: 20.0 → 10.0."
+    assert headline(board_of(told, tmp_path, write_record)).endswith(words)
+
+
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     told = Told(("vae", "mnist"), ("vae", "digits"))
     told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
