@@ -11,7 +11,7 @@ from trainables.catalog import label
 from trainables.config import Metric
 from trainables.flags import laid_over, read_flags
 
-PRESETS = files("sweep") / "presets"
+PRESET_FILES = files("sweep") / "presets"
 Objective = Literal["mse", "active_dims", "train_seconds"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -141,7 +141,7 @@ Kind = TypeVar("Kind", bound=SweepConfig)
 
 def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
     """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError."""
-    return read_flags(kind, argv, prog, about, presets=PRESETS, over=_of_the_methods_above)
+    return read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above)
 
 
 def _of_the_methods_above(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from analysis.load import PUBLISHED
 from analysis.names import method_name
+from sweep.config import PRESET_FILES
 from sweep.space import Space, load
 from trainables import Method, find, names
 from trainables.config import hyper_fields
+from trainables.flags import preset_names, read_preset
 
 PAGE = Path(__file__).parents[1] / "trainables" / "methods" / "README.md"
 HEAD = """# The methods
@@ -111,12 +113,14 @@ def printed_in(name: str) -> list[str]:
     return found
 
 
-def measured_by(table: str) -> str:
-    """The command that measures a published table here. Raises ValueError for a preset or program that is gone."""
+def measured_by(table: str, name: str) -> str:
+    """The command that measures a method's rows of a published table here: the preset or program of the table, or the
+    preset whose name adds to it where those rows have one of their own. Raises ValueError where there is none."""
     if table in PRESETS:
-        if not (files("sweep") / "presets" / f"{PRESETS[table]}.yaml").is_file():
-            raise ValueError(f"{table}: there is no preset {PRESETS[table]}; correct PRESETS")
-        return f"`sweep/run.py --preset {PRESETS[table]}`"
+        for preset in preset_names(PRESET_FILES):
+            if preset.startswith(PRESETS[table]) and name in read_preset(PRESET_FILES, preset)["methods"]:
+                return f"`sweep/run.py --preset {preset}`"
+        raise ValueError(f"{table}: there is no preset {PRESETS[table]} with {name}; correct PRESETS")
     if table in PROGRAMS:
         if find_spec(PROGRAMS[table]) is None:
             raise ValueError(f"{table}: there is no program {PROGRAMS[table]}; correct PROGRAMS")
@@ -128,7 +132,7 @@ def status(name: str) -> str:
     """The method's published tables, together where one command measures them."""
     found: dict[str, list[str]] = {}
     for table in printed_in(name):
-        found.setdefault(measured_by(table), []).append(table)
+        found.setdefault(measured_by(table, name), []).append(table)
     return "<br>".join(f"{', '.join(tables)}: {how}" for how, tables in found.items()) or "–"
 
 

@@ -41,6 +41,12 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings of which `above` wins over `below`, of KEY=VALUE pairs each by itself."""
+    both = (name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict))
+    return {**below, **above, **{name: {**below[name], **above[name]} for name in both}}
+
+
 def read_flags(
     model: type[Model],
     argv: Sequence[str],
@@ -48,13 +54,13 @@ def read_flags(
     about: str,
     positional: Sequence[str] = (),
     presets: Traversable | None = None,
-    over: Callable[[dict, dict], dict] | None = None,
+    over: Callable[[dict, dict], dict] = laid_over,
 ) -> Model:
     """The configuration that `--preset NAME`, `--config FILE` and the flags of `argv` describe, validated.
 
     Flags win over the file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one;
-    `over(below, above)` puts one over the other, `laid_over` unless given. Raises ValueError in one line; prints help
-    and exits on --help. `positional` fields need no flag.
+    `over(below, above)` puts one over the other. Raises ValueError in one line; prints help and exits on --help.
+    `positional` fields need no flag.
     """
     parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these as keys; flags win")
@@ -74,14 +80,8 @@ def read_flags(
         layers.insert(0, read_yaml(file))
     if preset:
         layers.insert(0, read_preset(presets, preset))
-    settings = reduce(over or laid_over, layers)
+    settings = reduce(over, layers)
     return checked(model, settings, str(file) if file and not values else "")
-
-
-def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Settings of which `above` wins over `below`, of KEY=VALUE pairs each by itself."""
-    both = (name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict))
-    return {**below, **above, **{name: {**below[name], **above[name]} for name in both}}
 
 
 def preset_names(folder: Traversable) -> list[str]:

@@ -40,10 +40,15 @@ def test_tables_of_one_command_stand_together():
     assert status("vg_bn") == "vaegan_table1, vaegan_table2: `python -m trainables.reproductions.vg`"
 
 
+def test_rows_with_a_preset_of_their_own_name_it():
+    assert status("rae_sn") == "balancing_table4: `sweep/run.py --preset balancing-table4-rae`"
+    assert status("two_stage_vae").endswith("balancing_table5: `sweep/run.py --preset balancing-table5`")
+
+
 def test_a_program_that_is_gone_is_told(monkeypatch):
     monkeypatch.setitem(methods_page.PROGRAMS, "vaegan_table1", "trainables.gone")
     with pytest.raises(ValueError, match=r"there is no program trainables\.gone"):
-        measured_by("vaegan_table1")
+        measured_by("vaegan_table1", "vg")
     monkeypatch.setitem(methods_page.PRESETS, "gae_table3", "gone")
     with pytest.raises(ValueError, match="there is no preset gone"):
-        measured_by("gae_table3")
+        measured_by("gae_table3", "vae")

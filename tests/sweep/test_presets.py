@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sweep.cli import sweep
-from sweep.config import PRESETS, SweepConfig, read_config
+from sweep.config import PRESET_FILES, SweepConfig, read_config
 from sweep.plan import Plan, expected_epochs, plan
 from sweep.space import Fixed
 from sweep.study import Study
@@ -56,7 +56,7 @@ def colour(monkeypatch) -> None:
     monkeypatch.setattr("sweep.plan.load", made)
 
 
-@pytest.mark.parametrize("name", preset_names(PRESETS))
+@pytest.mark.parametrize("name", preset_names(PRESET_FILES))
 def test_every_preset_is_a_plan(name, data_root, colour):
     weightless = name.startswith(("balancing", "regularization")) and name != "balancing-table4-rae"
     with torch.device("meta" if weightless else "cpu"):  # large networks need no weights to be planned with
