@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import RECORD, Sweep, read_sweep
-from analysis.names import dataset_name, measured, method_name, short_metric
+from analysis.page.names import dataset_name, measured, method_name, short_metric
 from analysis.tables import replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"

@@ -19,7 +19,7 @@ from pandas.api.types import union_categoricals
 
 from analysis.confirm import confirmation_of
 from analysis.load import Sweep, column, read_sweep
-from analysis.names import dataset_name, listed, method_name
+from analysis.page.names import dataset_name, listed, method_name
 
 PIXELS = ("image_size", "channels")  # settings under which a data set is another one
 

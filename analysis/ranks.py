@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import studentized_range
 
 from analysis.confirm import HAND_TUNED, interval
-from analysis.names import listed, measured, method_name
+from analysis.page.names import listed, measured, method_name
 
 LEVEL = 0.05
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.labels import label_trials
 from analysis.load import SETBACKS, Study, Sweep, read_sweep
-from analysis.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
+from analysis.page.labels import label_trials
+from analysis.page.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
 from analysis.recipes import Comparison, comparisons
 
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"

@@ -8,11 +8,11 @@ scikit-learn's digits, a few minutes, no network.
 import sys
 from pathlib import Path
 
-if Path(sys.path[0], "asha.py").exists():
+if Path(sys.path[0], "presets").exists():
     sys.path.pop(0)  # run as a script from a checkout: our modules are `sweep.record`, never a bare `record`
 
 try:
-    from sweep.cli import sweep
+    from sweep.commands.cli import sweep
 except KeyboardInterrupt:  # the imports take seconds
     raise SystemExit(130) from None
 

@@ -47,8 +47,8 @@ def offenders(where: str, banned: tuple[str, ...], spared: tuple[str, ...] = ())
 ARROWS = [
     ("trainables", ("ray", "optuna", "mlflow", "pandas", "sweep", "analysis", "search_spaces"), ()),
     ("analysis", ("torch", "torchvision", "ray", "optuna", "mlflow", "sweep", "trainables"), ()),
-    ("sweep", ("ray",), ("sweep/worker.py", "sweep/orchestrate.py", "sweep/nodes.py")),
-    ("sweep", ("optuna",), ("sweep/study.py", "sweep/importance.py")),
+    ("sweep", ("ray",), ("sweep/driver/worker.py", "sweep/driver/executor.py", "sweep/driver/nodes.py")),
+    ("sweep", ("optuna",), ("sweep/search/",)),
     ("sweep", ("mlflow",), ("sweep/tracking/",)),
     ("trainables/losses.py", ("trainables.method", "trainables.methods"), ()),
     ("trainables/metrics", ("trainables.method", "trainables.methods", "trainables.training"), ()),

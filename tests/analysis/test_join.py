@@ -6,14 +6,14 @@ import re
 import pandas as pd
 import pytest
 
-from analysis import plots
 from analysis.confirm import confirmed
 from analysis.join import confirmation, differences, read_sweeps
-from analysis.labels import label_trials
 from analysis.load import read_sweep
-from analysis.names import method_name
+from analysis.page import plots
+from analysis.page.labels import label_trials
+from analysis.page.names import method_name
+from analysis.page.report import COMPARISON, render, write_report
 from analysis.recipes import comparisons
-from analysis.report import COMPARISON, render, write_report
 from analysis.tables import leaderboard
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from analysis.load import read_sweep
+from analysis.page.report import render
 from analysis.recipes import comparisons, require_one_recipe, yardsticks
-from analysis.report import render
 from analysis.tables import headline, leaderboard, leaderboard_text
 
 

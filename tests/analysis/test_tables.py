@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.labels import label_trials
 from analysis.load import read_sweep
-from analysis.report import render
+from analysis.page.labels import label_trials
+from analysis.page.report import render
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
     headline,

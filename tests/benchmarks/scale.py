@@ -34,14 +34,14 @@ def no_ops(trials: int, methods: list[str], epochs: int) -> Cost:
     from rich.console import Console
 
     from sweep.config import SweepConfig
-    from sweep.curves import Synthetic
-    from sweep.orchestrate import Conductor
-    from sweep.plan import plan
+    from sweep.driver.conductor import Conductor
+    from sweep.driver.resources import Resources
+    from sweep.driver.screen import Screen
     from sweep.record import Record, Trials, read
-    from sweep.resources import Resources
-    from sweep.screen import Screen
-    from sweep.simulate import Clock, run
-    from sweep.study import Study
+    from sweep.search.plan import plan
+    from sweep.search.study import Study
+    from sweep.simulation.curves import Synthetic
+    from sweep.simulation.simulate import Clock, run
 
     planned = plan(SweepConfig(methods=methods, trials=trials // len(methods), epochs=epochs))
     curves = Synthetic([s.spec for s in planned.studies], {s.name: 1.0 for s in planned.studies}, seed=0)

@@ -32,7 +32,7 @@ class Cost:
 def ours(slots: int, trials: int, seconds: float, epochs: int) -> Cost:
     """A real sweep, record and tracking included."""
     from sweep.config import SweepConfig
-    from sweep.launch import start
+    from sweep.driver.launch import start
     from sweep.record import read
 
     config = SweepConfig(

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from analysis.gae import DATASETS, METHODS
 from analysis.load import read_published
+from analysis.papers.gae import DATASETS, METHODS
 from trainables.config import Config
 from trainables.datasets import load
 from trainables.training import Training

@@ -86,7 +86,7 @@ def rehearse(work: Path, lose: str) -> None:
     step("doctor, of every node")
     wait_until(lambda: "3 nodes" in doctor(head, *ABOUT)[1], 600)
     examine(head, *ABOUT)
-    forgotten = f"/home/{USER}/autoencoder-sweep/sweep/plan.py"
+    forgotten = f"/home/{USER}/autoencoder-sweep/sweep/search/plan.py"
     workers[1].run("sed", "-i", "$ a # an older version", forgotten)
     code, words = doctor(head, *ABOUT)
     (bad,) = (line for line in words.splitlines() if line.startswith("bad"))

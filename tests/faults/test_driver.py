@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweep.record import Event, Trials, read
-from sweep.study import Spec, Study
+from sweep.search.study import Spec, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from sweep.config import SweepConfig
-from sweep.orchestrate import Conductor
-from sweep.plan import Plan, plan
+from sweep.driver.conductor import Conductor
+from sweep.driver.resources import Resources
+from sweep.driver.worker import TrialWorker, shared
 from sweep.record import Record, read
-from sweep.resources import Resources
-from sweep.study import Study
-from sweep.worker import TrialWorker, shared
+from sweep.search.plan import Plan, plan
+from sweep.search.study import Study
 from trainables import Evaluator
 from trainables.datasets import load
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sweep import cli
+from sweep.commands import cli
 from sweep.record import Record
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,8 +39,8 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    orchestrate = SimpleNamespace(Conductor=None, cluster=no_ray, run=None, stopped_by_signals=no_ray)
-    monkeypatch.setitem(sys.modules, "sweep.orchestrate", orchestrate)
+    executor = SimpleNamespace(cluster=no_ray, run=None, stopped_by_signals=no_ray)
+    monkeypatch.setitem(sys.modules, "sweep.driver.executor", executor)
     return tmp_path
 
 
@@ -78,7 +78,7 @@ WRONG = {
     "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? known: beta_vae, gae,",
     "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
-    "--methods sweep.plan:Plan": "sweep.plan has no class Plan that is a Method",
+    "--methods sweep.search.plan:Plan": "sweep.search.plan has no class Plan that is a Method",
     "--methods": "argument --methods: expected at least one argument",
     # data sets
     "--datasets digit": "'digit' did you mean 'digits'",

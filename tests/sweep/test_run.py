@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from sweep.winners import load_winner
+from sweep.driver.winners import load_winner
 
 ROOT = Path(__file__).parents[2]
 BETA = 0.37

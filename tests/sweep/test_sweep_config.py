@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sweep.cli import RunFlags
+from sweep.commands.cli import RunFlags
 from sweep.config import SweepConfig, read_config
 
 
@@ -39,7 +39,7 @@ def test_dashes_and_underscores_are_alike_in_the_file(tmp_path):
 
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     (tmp_path / "a.yaml").write_text("set:\n  learning_rate: 1e-3\n")
-    from sweep.plan import plan
+    from sweep.search.plan import plan
 
     flags = read("--config", str(tmp_path / "a.yaml"), "--methods", "vae")
     planned = plan(SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields))))
@@ -56,7 +56,7 @@ def test_what_is_set_for_a_method_goes_with_it_when_other_methods_are_named(tmp_
 
 
 def test_what_is_set_for_a_method_that_was_never_named_is_refused(tmp_path):
-    from sweep.plan import plan
+    from sweep.search.plan import plan
 
     (tmp_path / "a.yaml").write_text("methods: [vae]\nset: {wae.weight: 3}\n")
     for argv in (["--config", str(tmp_path / "a.yaml"), "--methods", "gae"], ["--set", "wea.weight=3"]):

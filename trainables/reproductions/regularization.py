@@ -9,8 +9,8 @@ image of one draw z ~ q(z|x), the likelihood bound with the gamma at hand, activ
 variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch MMD(q(z), N(0, I))
 of 2000 codes, IMQ (7.6).
 
-Writes the columns of `analysis/published`, rows as soon as they are measured; `analysis.regularization` puts the last
-ones beside the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each look.
+Writes the columns of `analysis/published`, rows as soon as they are measured; `analysis.papers.regularization` puts the
+last ones beside the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each look.
 
 N images, C H W image, D latent.
 """

@@ -5,7 +5,7 @@ batches of 2000 say. "Average training loss" is what the VAE descends, summed ov
 "test set loss" is BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.11). Where the
 denoising systems are tested on noisy images, a second figure has them clean.
 
-Writes the columns of `analysis/published`, a row as soon as it is measured; `analysis.vg` puts them beside the print.
+Writes the columns of `analysis/published`, a row as soon as it is measured; `analysis.papers.vg` sets them beside it.
 """
 
 import csv

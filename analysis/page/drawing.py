@@ -1,0 +1,300 @@
+"""How the pictures of the analysis are drawn: one page's width, its inks, axes of few round numbers, and SVG.
+
+Nothing here knows what a study is.  Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
+"""
+
+import base64
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from PIL import Image  # comes with matplotlib
+
+from analysis.page.names import readable
+
+WIDTH = 360  # units
+TEXT, SMALL = 11, 10
+# Each ink is an unusual shade, so that themed_svg can find it again and let the page decide.
+INK, MUTED, FAINT, PAPER = "#1b1f27", "#69707f", "#dde1e8", "#fefefd"
+THEME = {
+    INK: "currentColor",
+    MUTED: f"var(--plot-muted, {MUTED})",
+    FAINT: f"var(--plot-faint, {FAINT})",
+    PAPER: f"var(--plot-paper, {PAPER})",
+}
+GREY = "#8b909a"  # of trials that did not finish; seen on white and on black
+RASTER_DPI = 144  # two pixels per unit
+RASTER_FROM = 300  # marks; beyond, a picture embeds an image of them and stays small
+TITLES = "trials:"  # an element with this in its id is a group of marks, and the rest of the id names them
+_SVG_ATTRIBUTES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
+
+
+def themed_svg(figure: Figure) -> str:
+    """SVG text that fills the width it is given and draws in the page's own colours and type.
+
+    Ink becomes currentColor, the greys and the paper the CSS variables --plot-muted, --plot-faint and
+    --plot-paper, text the font --plot-font; each has a fallback, so that the picture also stands alone.
+    """
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "analysis"}):
+        figure.savefig(text, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
+    svg = re.sub(rf'<g id="{TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
+    # Names of groups would repeat in a page with several pictures; nothing refers to them.
+    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
+    svg = re.sub(r"(\dpx |font-family: )'[^;\"]*", r"\1var(--plot-font, sans-serif)", svg)
+    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
+    svg = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: _slim(found[1]), svg)
+    for shade, ink in THEME.items():
+        svg = svg.replace(shade, ink)
+    return svg
+
+
+def _with_titles(group: re.Match) -> str:
+    """A group of marks, each of which says which trial it is to who points at it."""
+    titles = iter(group[1].split("|"))
+    return "<g>" + re.sub(r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2])
+
+
+def _slim(encoded: str) -> str:
+    """A PNG with at most 256 colours, a third of its size, as a data URI."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        return png_uri(picture.convert("RGBA").quantize(256, Image.Quantize.FASTOCTREE))
+
+
+def png_uri(picture: Image.Image) -> str:
+    """A picture as the address of itself, for a page that may ask for nothing."""
+    held = io.BytesIO()
+    picture.save(held, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+
+
+def sheet(height: float) -> Figure:
+    """An empty figure of the width of a phone."""
+    return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor=PAPER)
+
+
+def box(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes by their inner box, in units from the upper left corner."""
+    whole = figure.get_figheight() * 72
+    ax = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
+    ax.patch.set_visible(False)
+    ax.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED, pad=4)
+    return ax
+
+
+def frame(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes with a grid and a line below, by their inner box."""
+    ax = box(figure, left, top, width, height)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(MUTED)
+    ax.grid(True, color=FAINT, lw=0.8)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Small plots in two columns that share their vertical axis."""
+    left, right, across, height, gap = 36, 12, 22, 104, 52
+    columns = min(2, count)
+    width = (WIDTH - left - right - across * (columns - 1)) / columns
+    figure = sheet(24 + math.ceil(count / 2) * (height + gap) - gap + 28)
+    boxes = [(left + (width + across) * (i % 2), 24 + (height + gap) * (i // 2)) for i in range(count)]
+    return figure, [frame(figure, x, y, width, height) for x, y in boxes]
+
+
+def plain(colour: str = MUTED) -> dict:
+    """How text is set."""
+    return {"fontsize": TEXT, "color": colour}
+
+
+def bold() -> dict:
+    """How names are set."""
+    return {"fontsize": TEXT + 1, "color": INK, "fontweight": "bold"}
+
+
+def title(ax: Axes, text: str) -> None:
+    """Text over the left end of the axes."""
+    ax.set_title(text, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=7)
+
+
+def wide(values: np.ndarray) -> bool:
+    """Whether positive values span so much that only a logarithmic axis shows them all."""
+    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > 5
+
+
+def round_ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = False) -> list[float]:
+    """A few round numbers between two bounds."""
+    if not log:
+        ticks = MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
+        return [float(t) for t in ticks if low <= t <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [
+            m * 10.0**p
+            for p in powers
+            for m in mantissas
+            if low <= m * 10.0**p * 1.0001 and m * 10.0**p <= high * 1.0001
+        ]
+        if len(ticks) <= most:
+            break
+    if len(ticks) > most:
+        ticks = ticks[:: math.ceil(len(ticks) / most)]
+    return ticks if len(ticks) > 1 else round_ticks(low, high, log=False, most=most)
+
+
+def bounds(values: Iterable[float], log: bool, pad: float) -> tuple[float, float]:
+    finite = np.asarray(list(values), float)
+    finite = finite[np.isfinite(finite)]
+    if finite.size == 0:
+        return (1.0, 10.0) if log else (0.0, 1.0)
+    low, high = float(finite.min()), float(finite.max())
+    if log:
+        span = (math.log(high) - math.log(low)) or 1.0
+        return low * math.exp(-pad * span), high * math.exp(pad * span)
+    span = (high - low) or abs(high) or 1.0
+    return low - pad * span, high + pad * span
+
+
+def scale(
+    axis: Axis,
+    values: Iterable[float],
+    *,
+    log: bool | None = None,
+    pad: float = 0.06,
+    whole: bool = False,
+    most: int = 6,
+) -> None:
+    """Give an axis its scale, bounds and a few round ticks; log None lets the values decide."""
+    values = np.asarray(list(values), float)
+    values = values[np.isfinite(values)]
+    log = wide(values) if log is None else log
+    low, high = bounds(values, log, pad)
+    side = axis.axis_name
+    axis.axes.set(**{f"{side}scale": "log" if log else "linear", f"{side}lim": (low, high)})
+    ticks = round_ticks(low, high, log, most=most, whole=whole)
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([readable(tick) for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
+
+
+def scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> None:
+    """One vertical scale for all panels, its numbers at the left ones only."""
+    for i, ax in enumerate(panels):
+        scale(ax.yaxis, values, log=log, most=5)
+        if i % 2:
+            ax.tick_params(labelleft=False)
+
+
+def thin(count: int, alpha: float) -> float:
+    """The opacity at which many marks still let each other through."""
+    return alpha * min(1.0, math.sqrt(80 / max(count, 1)))
+
+
+def rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Hollow marks around others."""
+    ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
+
+
+def value_scale(values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
+    """Where on [0, 1] a value lies among others, and the ticks as (place, text)."""
+    finite = values.dropna().to_numpy(float)
+    log = wide(finite)
+    return number_scale(*bounds(finite, log, 0.02), log)
+
+
+def roomy(ticks: list[tuple[float, str]], letters: int) -> list[tuple[float, str]]:
+    """As many of the ticks, evenly, as an axis with room for so many letters can show."""
+    step = math.ceil(sum(len(text) + 1 for _, text in ticks) / letters)
+    return ticks[:: max(1, step)]
+
+
+def number_scale(low: float, high: float, log: bool) -> tuple[Callable, list[tuple[float, str]]]:
+    """Where on [0, 1] a number between two bounds lies, and the ticks as (place, text)."""
+    bend = math.log if log else float
+    start, span = bend(low), (bend(high) - bend(low)) or 1.0
+
+    def place(value: float) -> float:
+        return (bend(value) - start) / span
+
+    return place, [(place(tick), readable(tick)) for tick in round_ticks(low, high, log)]
+
+
+def lying_axis(ax: Axes, level: float, name: str, ticks: list[tuple[float, str]]) -> None:
+    """An axis across the whole width at a level, with its name above and its ticks below."""
+    ax.plot([0, 1], [level, level], color=MUTED, lw=1, zorder=3, clip_on=False)
+    ax.text(0, level - 8, name, zorder=7, **(plain(INK) | {"fontweight": "bold"}), bbox=halo())
+    for x, text in ticks:
+        ax.plot([x, x], [level, level + 3], color=MUTED, lw=1, zorder=3, clip_on=False)
+        ax.text(x, level + 13, text, ha="center", fontsize=SMALL, color=MUTED, zorder=7, bbox=halo())
+
+
+def halo() -> dict:
+    """Paper behind text that lies over lines."""
+    return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+
+
+def curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder: int, **style) -> None:
+    """Smooth curves, a row each, through horizontal axes at the levels that the columns name.
+
+    A curve leaves each axis at a right angle, so that the eye can follow it through a crossing.
+    """
+    levels, outlines = list(courses.columns), []
+    if not levels:
+        return  # nothing was searched, and the trials have no value yet
+    codes = [Outline.MOVETO, *[Outline.CURVE4] * 3 * (len(levels) - 1)]
+    for places in courses.to_numpy(float):
+        vertices = [(places[0], levels[0])]
+        for x0, y0, x1, y1 in zip(places, levels, places[1:], levels[1:], strict=False):
+            vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
+        outlines.append(Outline(vertices, codes))
+    ax.add_collection(
+        PathCollection(
+            outlines,
+            facecolors="none",
+            edgecolors=colours,
+            linewidths=width,
+            zorder=zorder,
+            rasterized=len(outlines) > RASTER_FROM,
+            transform=ax.transData,
+            **style,
+        ),
+        autolim=False,
+    )
+
+
+def blend(first: str, second: str, share: float) -> tuple[float, float, float]:
+    """A colour on the way from the first to the second."""
+    a, b = np.array(to_rgb(first)), np.array(to_rgb(second))
+    return tuple((1 - share) * a + share * b)
+
+
+def grids(pictures: Sequence[tuple[str, Path]]) -> Figure:
+    """Pictures of samples side by side under their titles, at most five a row; a blank where a file is missing."""
+    rows = math.ceil(len(pictures) / 5) or 1
+    columns = math.ceil(len(pictures) / rows) or 1
+    figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in axes:
+        ax.axis("off")
+    for ax, (told, picture) in zip(figure.axes, pictures, strict=False):
+        ax.set_title(told, fontsize=8)
+        if picture.exists():
+            ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
+    return figure

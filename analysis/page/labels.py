@@ -1,0 +1,98 @@
+"""Over-regularised, balanced or under-regularised: a label for every trial, with the numbers it rests on.
+
+The rule is an operational one for dashboards.  What a trial is held against, the error of an unregularised
+autoencoder and the fewest active dimensions that reach it, comes from all trials of the same data set, network and
+number of epochs, so a label belongs to one sweep, or to the ones that were joined.
+"""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.page.names import bare_method
+
+OVER, BALANCED, UNDER, UNKNOWN = "over", "balanced", "under", ""
+UNREGULARISED = ("ae", "gae")  # GAE trains a plain autoencoder and fits a density afterwards
+TOLERATED = 1.5  # an error of so many times the autoencoder's is still a good reconstruction
+COLUMNS = ("balance", "balance_error", "balance_active", "balance_mmd")
+
+
+def balance(
+    error: float, active: float, latent_dim: float, error_ae: float, active_ref: float, mmd: float, noise: float
+) -> str:
+    """over: a bad reconstruction by few dimensions; under: a good one by more than needed; else balanced.
+
+    error: mse, as error_ae; active: active dimensions, as active_ref; mmd: of codes and prior, beside its noise,
+    NaN where it was not measured, which counts as not above it.  "" where anything else is missing.
+    """
+    if any(math.isnan(value) for value in (error, active, latent_dim, error_ae, active_ref)):
+        return UNKNOWN
+    if error > TOLERATED * error_ae:
+        return OVER if active < 0.9 * active_ref else BALANCED
+    far = mmd > 3 * abs(noise)
+    return UNDER if active > 1.2 * active_ref or (active == latent_dim and far) else BALANCED
+
+
+def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """The columns of COLUMNS for a table of trials, on its index: the label and the ratios behind it.
+
+    balance_error: mse over that of the autoencoder, the lowest of UNREGULARISED trials of equal latent_dim; where
+    the sweep has none, the lowest of all trials of equal latent_dim, which can only make the rule stricter.
+    balance_active: active dimensions over the smallest number among trials of the same data set, network and epochs
+    whose error is tolerated. balance_mmd: MMD over its noise floor, which only a trial's end measures. Complete
+    trials and those that were stopped are labelled, each among the ones that got as far: a stopped one says nothing
+    of the complete ones, nor they of it.
+    """
+    table = pd.DataFrame(
+        {
+            "dataset": trials["dataset"].astype(str),
+            "network": _column(trials, "hyper/network", str),
+            "latent_dim": _column(trials, "hyper/latent_dim", float),
+            "method": trials["method"].astype(str).map(bare_method),
+            "epochs": _column(trials, "epochs", float),
+            "error": _column(trials, "valid/mse", float),
+            "active": _column(trials, "valid/active_dims", float),
+            "mmd": _column(trials, "valid/mmd_imq", float),
+            "noise": _column(trials, "valid/mmd_imq_floor", float).abs(),
+        },
+        index=trials.index,
+    )
+    table = table[trials["state"].isin(["complete", "pruned"])]
+    parts = [_label(group) for _, group in table.groupby(["dataset", "network", "epochs"], dropna=False)]
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS), dtype="float64")
+    found = found.reindex(trials.index)
+    return found.assign(balance=found["balance"].astype("str").where(found["balance"].notna(), UNKNOWN))
+
+
+def _label(group: pd.DataFrame) -> pd.DataFrame:
+    """The labels of the trials of one data set and network that were trained for equally many epochs."""
+    plain = group[group["method"].isin(UNREGULARISED)].groupby("latent_dim")["error"].min()
+    error_ae = group["latent_dim"].map(plain)
+    error_ae = error_ae.fillna(group.groupby("latent_dim")["error"].transform("min"))
+    active_ref = group["active"][group["error"] <= TOLERATED * error_ae].min()
+    rows = [_row(trial, ae, active_ref) for trial, ae in zip(group.to_dict("records"), error_ae, strict=True)]
+    return pd.DataFrame(rows, index=group.index, columns=list(COLUMNS))
+
+
+def _row(trial: Mapping, error_ae: float, active_ref: float) -> dict:
+    label = balance(
+        trial["error"], trial["active"], trial["latent_dim"], error_ae, active_ref, trial["mmd"], trial["noise"]
+    )
+    return {
+        "balance": label,
+        "balance_error": _ratio(trial["error"], error_ae),
+        "balance_active": _ratio(trial["active"], active_ref),
+        "balance_mmd": _ratio(trial["mmd"], trial["noise"]),
+    }
+
+
+def _ratio(value: float, reference: float) -> float:
+    return value / reference if reference else math.nan
+
+
+def _column(trials: pd.DataFrame, name: str, kind: type) -> pd.Series:
+    """A column of the trials, or an empty one where the sweep has none."""
+    if name not in trials:
+        return pd.Series("" if kind is str else math.nan, index=trials.index, dtype=kind)
+    return trials[name].astype(str) if kind is str else pd.to_numeric(trials[name]).astype("float64")

@@ -1,0 +1,566 @@
+"""The pictures of a sweep, one language for all: hollow is hand-tuned, filled is tuned, grey did not finish.
+
+Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and
+three of them stand side by side on a desk; one without anything to draw returns None. A method has the same
+colour and the same marker in every picture; the colours are those of Okabe and Ito that can be seen on white
+and on black, and the marker says the same to who cannot tell them apart. `drawing.themed_svg` turns a Figure into
+SVG text that takes its ink from the page.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
+from analysis.confirm import HAND_TUNED, mean_words
+from analysis.load import Study, Sweep
+from analysis.page import drawing
+from analysis.page.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
+from analysis.page.names import (
+    METHODS,
+    measured,
+    method_name,
+    metric_name,
+    readable,
+    short_knob,
+    short_metric,
+)
+from analysis.tables import change_words, hand_tuned_words
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
+# Knobs that every training has; what else a method searches balances its terms.
+COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
+
+
+def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
+    """Colour and marker of a method; one that the papers do not know gets a free slot among `methods`."""
+    known = list(METHODS)
+    strangers = sorted({*methods, method} - set(known))
+    slot = (known + strangers).index(method)
+    # The second turn through the markers starts one further, so that no pair comes back for 72 methods.
+    return COLOURS[slot % len(COLOURS)], MARKERS[(slot + slot // len(MARKERS)) % len(MARKERS)]
+
+
+def balance_knobs(study: Study) -> tuple[str, ...]:
+    """The searched numbers that weigh one term of a method's loss against another, by exclusion."""
+    return tuple(k for k in study.searched if k not in COMMON_KNOBS and "choices" not in study.space[k])
+
+
+def arrows(board: pd.DataFrame, dataset: str) -> Figure:
+    """From hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
+
+    board: what `tables.leaderboard` returns.
+    """
+    rows = board[board["dataset"] == dataset]
+    row_height, top, bottom = 44, 6, 40
+    height = top + row_height * len(rows) + bottom
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 12, top, WIDTH - 24, height - top - bottom)
+    ax.set_ylim(len(rows), 0)
+    values = rows[["hand_tuned", "tuned"]].to_numpy(float).ravel()
+    drawing.scale(ax.xaxis, values, pad=0.05)
+    ax.spines[:].set_visible(False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0, pad=6)
+    low, high = ax.get_xlim()
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = method_style(row.method, board["method"])
+        line = y + 0.72
+        ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
+        ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **drawing.bold())
+        said = f"{hand_tuned_words(row)} → {measured(row.tuned) if row.complete else 'none complete'}"
+        change = change_words(row) if math.isfinite(row.improvement_percent) else ""
+        ax.text(
+            0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **drawing.plain()
+        )
+        ax.text(1, y + 0.42, change, transform=ax.get_yaxis_transform(), ha="right", **drawing.bold())
+        hand, tuned = row.hand_tuned, row.tuned
+        if math.isfinite(tuned) and math.isfinite(hand):
+            ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
+        elif math.isfinite(tuned):  # the hand-tuned point has no value: it lies beyond every scale
+            ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
+            ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
+        kept = hand == tuned  # one point, so one mark inside the other
+        if math.isfinite(hand):
+            size = 13 if kept else 8
+            ax.plot(hand, line, "o", ms=size, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
+        if math.isfinite(tuned):
+            size = 7.5 if kept else 9
+            ax.plot(tuned, line, marker, ms=size, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
+    metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
+    note = ", log scale" if ax.get_xscale() == "log" else ""
+    ax.set_xlabel(
+        f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **drawing.plain(), labelpad=5
+    )
+    return figure
+
+
+def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
+    """Every trial of a study as a curve through its hyperparameters down to its distance.
+
+    The axes lie on their sides, below each other, so that their names and numbers stay legible on a phone.
+    The better a complete trial, the more it has of the method's colour; trials that did not finish are grey
+    and stop short of the distance. Hollow and dashed is the hand-tuned point.
+    """
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    complete = trials[(trials["state"] == "complete") & trials["value"].notna()]
+    knobs, row_height, top, bottom = about.searched, 58, 24, 26
+    height = top + row_height * len(knobs) + bottom
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 16, 0, WIDTH - 32, height)
+    ax.axis("off")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(height, 0)
+    levels = [top + row_height * row for row in range(len(knobs) + 1)]
+    courses = pd.DataFrame(index=trials.index)  # of each trial, its place on each axis
+    for knob, level in zip(knobs, levels, strict=False):
+        place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"])
+        courses[level] = [place(value) for value in trials[f"hyper/{knob}"]]
+        drawing.lying_axis(ax, level, f"{knob}{' (log)' if about.is_log(knob) else ''}", ticks)
+    place, ticks = drawing.value_scale(complete["value"])
+    courses[levels[-1]] = pd.Series([place(value) for value in complete["value"]], complete.index, float)
+    drawing.lying_axis(ax, levels[-1], f"{short_metric(about.metric)}, lower is better", ticks)
+
+    colour, marker = method_style(about.method, sweep.methods)
+    others = courses.drop(complete.index)[levels[:-1]]
+    drawing.curves(ax, others, [(*to_rgb(GREY), drawing.thin(len(others), 0.25))], 0.8, zorder=1)
+    ordered = courses.loc[complete.sort_values("value", ascending=False).index]
+    share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # of the colour; half for the sixth best
+    shades = [(*drawing.blend(GREY, colour, s), drawing.thin(len(ordered), 0.3) + 0.5 * s) for s in share]
+    drawing.curves(ax, ordered, shades, 1.2, zorder=2)
+    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    if hand is not None:
+        course = courses.loc[[hand.name]].dropna(axis=1)
+        drawing.curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
+        ax.plot(course.iloc[0], course.columns, "o", ms=6.5, mfc=PAPER, mec=INK, mew=1.4, zorder=5, clip_on=False)
+    if best is not None:
+        course = courses.loc[[best.name]]
+        drawing.curves(ax, course, [PAPER], 5, zorder=2.5)
+        drawing.curves(ax, course, [colour], 2.6, zorder=3)
+        ax.plot(
+            course.iloc[0],
+            course.columns,
+            marker,
+            ms=7,
+            mfc=colour,
+            mec=PAPER,
+            mew=1,
+            zorder=6,
+            clip_on=False,
+        )
+    return figure
+
+
+def distance_against_time(sweep: Sweep, dataset: str) -> Figure | None:
+    """The distance of every complete trial against its training seconds; rings are hand-tuned points."""
+    return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
+
+
+def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
+    """Reconstruction error against the KL term of every complete trial whose method reports both.
+
+    The rate-distortion plane of Alemi et al., 2018: trials to the lower left of another dominate it.
+    """
+    return _cloud(sweep, dataset, "valid/kl", "valid/mse", "KL (nats per image, log)", log_x=True)
+
+
+def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool) -> Figure | None:
+    """Complete trials of all studies of a data set in the plane of two metrics (y None: the objective)."""
+    studies = sweep.studies_of(dataset)
+    trials = sweep.trials[(sweep.trials["dataset"] == dataset) & (sweep.trials["state"] == "complete")]
+    y_column, y_name = (y, metric_name(y)) if y else ("value", short_metric(studies[0].metric))
+    if x not in trials or y_column not in trials:
+        return None
+    trials = trials[trials[x].notna() & trials[y_column].notna()]
+    if trials.empty:
+        return None
+    present = [study for study in studies if (trials["study"] == study.name).any()]
+    figure, top = _with_legend(sweep, [study.method for study in present], 230)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 230)
+    for study in present:
+        rows = trials[trials["study"] == study.name]
+        _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.methods), size=40)
+        hand = rows[rows["origin"] == "paper"]
+        drawing.rings(ax, hand[x], hand[y_column])
+    drawing.scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
+    drawing.scale(ax.yaxis, trials[y_column])
+    drawing.title(ax, f"{y_name} ↓")
+    ax.set_xlabel(x_label, **drawing.plain())
+    return figure
+
+
+def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
+    """The lowest distance found after so many finished trials, a step line per method.
+
+    Trials count in the order in which they ended, whatever their end; only complete ones can lower the line.
+    """
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        trials = sweep.trials_of(study.name)
+        trials = trials[~trials["state"].isin(["running", "cancelled", "preempted"])]
+        ended = trials["started"] + pd.to_timedelta(trials["seconds"], unit="s")
+        trials = trials.loc[ended.sort_values(kind="stable").index]
+        best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
+        if best.notna().any():
+            lines[study.method] = best.to_numpy(float)
+    if not lines:
+        return None
+    figure, top = _with_legend(sweep, list(lines), 200)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
+    for method, best in lines.items():
+        colour, marker = method_style(method, sweep.methods)
+        count = np.arange(1, len(best) + 1)
+        ax.step(count, best, where="post", color=colour, lw=2)
+        ax.plot(count[-1], best[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+    drawing.scale(ax.xaxis, np.arange(1, max(map(len, lines.values())) + 1), log=False, whole=True)
+    drawing.scale(ax.yaxis, np.concatenate(list(lines.values())))
+    metric = sweep.studies_of(dataset)[0].metric
+    drawing.title(ax, f"best {short_metric(metric)} so far ↓")
+    ax.set_xlabel("finished trials", **drawing.plain())
+    return figure
+
+
+def over_time(sweep: Sweep) -> Figure:
+    """How many trials ran at any time of a sweep, and the lowest distance found by then, a panel per data set."""
+    trials = sweep.trials
+    began = (trials["started"] - trials["started"].min()).dt.total_seconds()
+    ended = began + trials["seconds"]
+    unit, name = (3600, "hours") if ended.max() > 2 * 3600 else (60, "minutes")
+    changes = pd.concat([pd.Series(1, began / unit), pd.Series(-1, ended / unit)])
+    running = changes.groupby(level=0).sum().cumsum()
+    height, gap = 120, 56
+    figure, top = _with_legend(sweep, list(sweep.methods), height + (height + gap) * len(sweep.datasets))
+    panels = [
+        drawing.frame(figure, 44, top + (height + gap) * i, WIDTH - 56, height) for i in range(1 + len(sweep.datasets))
+    ]
+    panels[0].fill_between(running.index, running, step="post", color=GREY, alpha=0.5, lw=0)
+    drawing.scale(panels[0].yaxis, [0, running.max()], log=False, whole=True, most=5)
+    drawing.title(panels[0], "trials running")
+    for ax, dataset in zip(panels[1:], sweep.datasets, strict=True):
+        drawn = []
+        for study in sweep.studies_of(dataset):
+            rows = trials[(trials["study"] == study.name) & (trials["state"] == "complete")]
+            rows = rows.loc[ended[rows.index].sort_values(kind="stable").index]
+            best = rows["value"].cummin()
+            colour, marker = method_style(study.method, sweep.methods)
+            ax.step(ended[best.index] / unit, best, where="post", color=colour, lw=2)
+            if len(best):
+                at = ended[best.index[-1]] / unit
+                ax.plot(at, best.iloc[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+            drawn.append(best)
+        drawing.scale(ax.yaxis, pd.concat(drawn), most=5)
+        drawing.title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
+    for ax in panels:
+        drawing.scale(ax.xaxis, [0, ended.max() / unit], log=False)
+    panels[-1].set_xlabel(name, **drawing.plain())
+    return figure
+
+
+def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
+    """A metric (the objective if None) against each searched hyperparameter, a panel each.
+
+    Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
+    earlier epoch. The dashed line is the hand-tuned value, the ring its trial.
+    """
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    knobs = about.searched if knobs is None else tuple(knobs)
+    column = metric or "value"
+    if column not in trials or not knobs or trials[column].notna().sum() == 0:
+        return None
+    trials = trials[trials[column].notna()]
+    figure, panels = drawing.panels(len(knobs))
+    for ax, knob in zip(panels, knobs, strict=True):
+        _slice(ax, sweep, about, trials, column, knob)
+        drawing.title(ax, f"{short_knob(knob)}{' (log)' if about.is_log(knob) else ''}")
+    drawing.scale_together(panels, trials[column], log=None if metric is None else False)
+    return figure
+
+
+def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
+    """Active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
+
+    Marks are those of `slices`.
+    """
+    drawn = []
+    for study in sweep.studies_of(dataset):
+        trials = sweep.trials_of(study.name)
+        if "valid/active_dims" in trials and trials["valid/active_dims"].notna().any():
+            drawn += [(study, trials, knob) for knob in balance_knobs(study)]
+    if not drawn:
+        return None
+    figure, panels = drawing.panels(len(drawn))
+    for ax, (study, trials, knob) in zip(panels, drawn, strict=True):
+        _slice(ax, sweep, study, trials[trials["valid/active_dims"].notna()], "valid/active_dims", knob)
+        drawing.title(ax, f"{method_name(study.method)}: {knob}")
+    everything = pd.concat([trials["valid/active_dims"] for _, trials, _ in drawn])
+    drawing.scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
+    return figure
+
+
+def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figure | None:
+    """A metric (the objective if None) by epoch, a line per trial; those that ended early are grey."""
+    about, trials = sweep.studies[study], sweep.trials_of(study)
+    metric = metric or about.metric
+    curves = sweep.curves[(sweep.curves["metric"] == metric) & sweep.curves["trial"].isin(trials["trial"])]
+    if curves.empty:
+        return None
+    figure = drawing.sheet(200 + 62)
+    ax = drawing.frame(figure, 44, 24, WIDTH - 56, 200)
+    colour, marker = method_style(about.method, sweep.methods)
+    complete = set(trials.loc[trials["state"] == "complete", "trial"])
+    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    curves = curves.sort_values(["trial", "epoch"])
+    points = curves[["epoch", "value"]].to_numpy(float)
+    starts = np.flatnonzero(~curves["trial"].duplicated())
+    lines = dict(zip(curves["trial"].iloc[starts], np.split(points, starts[1:]), strict=True))
+    for finished, ink, width in ((False, GREY, 0.9), (True, colour, 1.2)):
+        chosen = [line for trial, line in lines.items() if (trial in complete) == finished]
+        shade = (*to_rgb(ink), drawing.thin(len(chosen), 0.45))
+        ax.add_collection(
+            LineCollection(chosen, colors=[shade], linewidths=width, rasterized=len(chosen) > drawing.RASTER_FROM)
+        )
+        lone = np.array([line[0] for line in chosen if len(line) == 1]).reshape(-1, 2)
+        ax.plot(lone[:, 0], lone[:, 1], ".", ms=4, color=shade, rasterized=len(lone) > drawing.RASTER_FROM)
+    if hand is not None and hand["trial"] in lines:
+        line = lines[hand["trial"]]
+        ax.plot(line[:, 0], line[:, 1], "o", ls=(0, (3, 2)), lw=1.4, ms=5, color=INK, mfc=PAPER, mew=1.3, zorder=3)
+    if best is not None and best["trial"] in lines:
+        line = lines[best["trial"]]
+        ax.plot(line[:, 0], line[:, 1], marker, ls="-", lw=2.4, ms=6, color=colour, mec=PAPER, mew=1, zorder=4)
+    drawing.scale(ax.xaxis, pd.concat([curves["epoch"], pd.Series([0, about.epochs])]), log=False, whole=True)
+    drawing.scale(ax.yaxis, curves["value"])
+    drawing.title(ax, f"{short_metric(metric)} by epoch")
+    ax.set_xlabel("epoch", **drawing.plain())
+    return figure
+
+
+def best_against_seconds(sweep: Sweep, dataset: str) -> Figure | None:
+    """The lowest distance found after so many seconds on a device, a step line per method.
+
+    The seconds of all trials count, whatever their end: a method that trains slowly or diverges pays for it here.
+    """
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        curve = best_by_seconds(sweep, study.name)
+        if len(curve):
+            lines[study.method] = curve.to_numpy(float)
+    return _step_lines(sweep, dataset, lines, "best {} so far ↓", "seconds on a device, all trials of the method")
+
+
+def expected_best_by_trials(sweep: Sweep, dataset: str) -> Figure | None:
+    """The expected lowest distance of k random trials, for each k; None unless the sweep drew its points at random."""
+    if not drawn_at_random(sweep):
+        return None
+    lines = {}
+    for study in sweep.studies_of(dataset):
+        curve = expected_best(random_draws(sweep, study.name))
+        if len(curve):
+            lines[study.method] = np.column_stack([np.arange(1, len(curve) + 1), curve])
+    return _step_lines(sweep, dataset, lines, "expected best {} of k trials ↓", "k random trials", whole=True)
+
+
+def _step_lines(
+    sweep: Sweep, dataset: str, lines: dict[str, np.ndarray], title: str, x_label: str, *, whole: bool = False
+) -> Figure | None:
+    """A line per method through (x, distance), arrays of (N, 2)."""
+    if not lines:
+        return None
+    figure, top = _with_legend(sweep, list(lines), 200)
+    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
+    for method, line in lines.items():
+        colour, marker = method_style(method, sweep.methods)
+        ax.step(line[:, 0], line[:, 1], where="post", color=colour, lw=2)
+        ax.plot(*line[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
+    everything = np.concatenate(list(lines.values()))
+    drawing.scale(ax.xaxis, np.append(everything[:, 0], 0 if not whole else 1), log=False, whole=whole)
+    drawing.scale(ax.yaxis, everything[:, 1])
+    drawing.title(ax, title.format(short_metric(sweep.studies_of(dataset)[0].metric)))
+    ax.set_xlabel(x_label, **drawing.plain())
+    return figure
+
+
+def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str] = ()) -> Figure | None:
+    """Each knob's share of what made a trial good, a bar each, the largest on top.
+
+    importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials.
+    """
+    rows = importances[importances["study"] == study.name].sort_values("importance", ascending=False)
+    if rows.empty:
+        return None
+    height = 34 * len(rows)
+    figure = drawing.sheet(28 + height + 8)
+    ax = drawing.box(figure, 12, 28, WIDTH - 24, height)
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
+    colour, _ = method_style(study.method, methods)
+    for y, row in enumerate(rows.itertuples()):
+        ax.text(0, y + 0.38, row.knob, **drawing.plain(INK))
+        ax.text(1, y + 0.38, f"{100 * row.importance:.0f} %", ha="right", **drawing.plain())
+        ax.barh([y + 0.66], [1], height=0.22, color=FAINT, lw=0)
+        ax.barh([y + 0.66], [row.importance], height=0.22, color=colour, lw=0)
+    first = rows.iloc[0]
+    drawing.title(ax, f"importance at epoch {first['epoch']}, {first['trials']} trials")
+    return figure
+
+
+def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) -> Figure | None:
+    """Confirmed distances on the test split, a row per point: every seed a dot, mean and interval, × what the
+    search had said. Hollow is hand-tuned, filled is tuned.
+
+    points, table: what `confirm.points` and `confirm.confirmed` return.
+    """
+    rows = table[table["dataset"] == dataset]
+    rows = rows[rows["mean"].notna()]
+    if rows.empty:
+        return None
+    row_height, top, bottom = 40, 6, 40
+    height = top + row_height * len(rows) + bottom
+    figure = drawing.sheet(height)
+    ax = drawing.box(figure, 12, top, WIDTH - 24, height - top - bottom)
+    ax.set_ylim(len(rows), 0)
+    shown = points[(points["dataset"] == dataset) & points["value"].notna()]
+    drawing.scale(ax.xaxis, [*shown["value"], *rows["searched"], *rows["low"], *rows["high"]], pad=0.05)
+    ax.spines[:].set_visible(False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0, pad=6)
+    low, high = ax.get_xlim()
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = method_style(row.method, table["method"])
+        line = y + 0.72
+        ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
+        name = f"{method_name(row.method)}, {'kept' if row.role == 'both' else row.point}"
+        ax.text(
+            0,
+            y + 0.42,
+            name,
+            transform=ax.get_yaxis_transform(),
+            **(drawing.bold() if row.role != HAND_TUNED else drawing.plain(INK)),
+        )
+        ax.text(1, y + 0.42, mean_words(row), transform=ax.get_yaxis_transform(), ha="right", **drawing.plain())
+        if math.isfinite(row.low):
+            ax.plot([row.low, row.high], [line, line], color=colour, lw=5, alpha=0.45, solid_capstyle="butt", zorder=2)
+        seeds = shown[(shown["study"] == row.study) & (shown["point"] == row.point)]["value"]
+        ax.plot(seeds, [line] * len(seeds), "o", ms=4, mfc=colour, mec="none", alpha=0.7, zorder=3, clip_on=False)
+        if math.isfinite(row.searched):
+            ax.plot(row.searched, line, "x", ms=6, mew=1.6, color=MUTED, zorder=3, clip_on=False)
+        hollow = row.role == HAND_TUNED
+        face, edge = (PAPER, INK) if hollow else (colour, PAPER)
+        ax.plot(row.mean, line, "o" if hollow else marker, ms=8.5, mfc=face, mec=edge, mew=1.4, zorder=4, clip_on=False)
+    note = ", log scale" if ax.get_xscale() == "log" else ""
+    metric = short_metric(rows["metric"].iloc[0])
+    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search said", **drawing.plain(), labelpad=5)
+    return figure
+
+
+def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | None:
+    """Distance against reconstruction error and against training seconds; what is on the front in all four
+    objectives is solid, the rest pale. Hollow is hand-tuned.
+
+    front: what `fronts.front` returns.
+    """
+    rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
+    if rows.empty:
+        return None
+    figure, panels = drawing.panels(2)
+    for ax, column, title in zip(panels, ("mse", "train_seconds"), ("mse", "training seconds"), strict=True):
+        for row in rows.itertuples():
+            colour, marker = method_style(row.method, sweep.methods)
+            x, strength = getattr(row, column), 1.0 if row.on_front else 0.3
+            hollow = row.point == HAND_TUNED
+            if math.isfinite(row.low):
+                ax.plot([x, x], [row.low, row.high], color=colour, lw=2, alpha=0.6 * strength, zorder=2)
+            face = {"mfc": PAPER if hollow else colour, "mec": colour, "mew": 1.6}
+            ax.plot(x, row.distance, marker, ms=7, alpha=strength, zorder=3, **face)
+        drawing.scale(ax.xaxis, rows[column], most=4)
+        drawing.title(ax, title)
+    drawing.scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
+    return figure
+
+
+def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
+    """A figure with a legend of methods on top, and where the axes may begin."""
+    longest = max((len(method_name(method)) for method in methods), default=0)
+    columns, line = max(1, min(3, 48 // (longest + 3))), 17
+    rows = math.ceil(len(methods) / columns)
+    top = 6 + rows * line + 24
+    figure = drawing.sheet(top + height + 38)
+    ax = drawing.box(figure, 10, 0, WIDTH - 20, 6 + rows * line)
+    ax.axis("off")
+    ax.set_xlim(0, columns)
+    ax.set_ylim(6 + rows * line, 0)
+    for i, method in enumerate(methods):
+        colour, marker = method_style(method, sweep.methods)
+        x, y = i % columns, 12 + line * (i // columns)
+        ax.plot(x + 0.04, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
+        ax.text(x + 0.11, y, method_name(method), va="center_baseline", **drawing.plain(INK))
+    return figure, top
+
+
+def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
+    """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
+    # Of hundreds of columns, for every method of a sweep has its own.
+    trials, x = trials.loc[x.notna(), ["trial", "state", column]], x[x.notna()]
+    many = len(trials) > drawing.RASTER_FROM
+    ax.scatter(
+        x,
+        trials[column],
+        s=size,
+        marker=style[1],
+        c=style[0],
+        alpha=0.3 + drawing.thin(len(trials), 0.45),
+        linewidths=0,
+        zorder=3,
+        rasterized=many,
+        gid=None if many else drawing.TITLES + "|".join(_said(trial, column) for trial in trials.to_dict("records")),
+    )
+
+
+def _said(trial: dict, column: str) -> str:
+    return f"{trial['trial']}, {trial['state']}: {measured(trial[column])}".replace("|", "¦")
+
+
+def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: str, knob: str) -> None:
+    """One metric against one knob: grey what ended early, fill what did not, mark the hand-tuned value."""
+    spec, hand = study.space[knob], study.hand_tuned.get(knob)
+    values = trials[f"hyper/{knob}"]
+    if "choices" in spec:
+        labels = [str(choice) for choice in spec["choices"]]
+        # Trials with the same choice would hide each other: spread them by their number, the same every time.
+        spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
+        x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
+        at = labels.index(str(hand)) if str(hand) in labels else None
+        ax.set_xlim(-0.6, len(labels) - 0.4)
+        shown = drawing.roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)
+        ax.xaxis.set_major_locator(FixedLocator([i for i, _ in shown]))
+        ax.xaxis.set_major_formatter(FixedFormatter([text for _, text in shown]))
+    else:
+        x, at = values.astype(float), hand
+        drawing.scale(ax.xaxis, [*x, spec["low"], spec["high"]], log=study.is_log(knob), pad=0.02, most=4)
+    complete = trials["state"] == "complete"
+    _points(ax, trials[~complete], x[~complete], column, (GREY, "o"), size=12)
+    style = method_style(study.method, sweep.methods)
+    _points(ax, trials[complete], x[complete], column, style, size=26)
+    if at is not None:
+        ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
+    paper = complete & (trials["origin"] == "paper")
+    drawing.rings(ax, x[paper], trials.loc[paper, column])
+
+
+def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
+    """Where on [0, 1] a value of a knob lies, and its ticks as (place, text)."""
+    spec, hand = study.space[knob], study.hand_tuned.get(knob)
+    if "choices" in spec:
+        labels = [str(choice) for choice in spec["choices"]]
+        step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
+        ticks = [(step[str(choice)], readable(choice)) for choice in spec["choices"]]
+        return lambda v: step.get(str(v), 0.0), drawing.roomy(ticks, letters=60)
+    ends = [spec["low"], spec["high"], *([hand] if hand is not None else []), *values.dropna()]
+    return drawing.number_scale(min(ends), max(ends), study.is_log(knob))

@@ -1,0 +1,736 @@
+"""The page that a sweep leaves behind: one HTML file that a person would rather look at than read.
+
+It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or
+opened from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside
+the page; the table of trials is data that a few lines of script show a few rows at a time, so that ten
+thousand trials open as fast as ten. Everything but that table works without the script.
+"""
+
+import base64
+import hashlib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image  # comes with matplotlib
+
+from analysis.budget import budgets, space_words
+from analysis.confirm import (
+    HAND_TUNED,
+    alone_words,
+    confirmed,
+    gap_words,
+    looks_words,
+    mean_words,
+    points,
+    verdict,
+)
+from analysis.fronts import front
+from analysis.join import confirmation, differences, read_sweeps
+from analysis.load import Study, Sweep
+from analysis.page import drawing, plots
+from analysis.page.names import (
+    bare_method,
+    dataset_name,
+    duration,
+    listed,
+    measured,
+    method_name,
+    metric_name,
+    readable,
+    short_knob,
+    short_metric,
+)
+from analysis.ranks import among, best_points, ranks
+from analysis.recipes import Comparison, comparisons, require_one_recipe, yardsticks
+from analysis.tables import (
+    OUTCOMES,
+    change_words,
+    changed_words,
+    hand_tuned_words,
+    headline,
+    leaderboard,
+    mixed_datasets,
+    outcome_words,
+    replace,
+    spaced,
+)
+
+REPORT, COMPARISON, IMPORTANCES = "report.html", "comparison.html", "importances.csv"
+TEMPLATES = Path(__file__).parent / "templates"
+CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
+LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
+WHAT_A_FLAG_SAYS = {
+    "few_images": "Distances by no more images than features, which come out too large",
+    "collapsed": "Samples that hardly differ from each other",
+    "posterior_collapse": "Codes that say nothing of the image",
+    "sigma_collapse": "Encoders whose noise has vanished",
+}
+WHAT_A_METRIC_IS = {
+    "fcd": (
+        "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in "
+        "drawn and in real validation images: the mean and covariance of its features. 0 is a perfect match. "
+        "It is not FID and not on FID's scale: compare it within one data set of this report, never with a "
+        "printed FID."
+    ),
+    "fid": (
+        "fid is the Fréchet distance between drawn and real validation images in the features of Inception, "
+        "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "
+        "images and on how they were resized: compare it within one data set of this report; printed FIDs "
+        "often follow another recipe."
+    ),
+}
+
+
+def write_report(
+    *folders: str | Path, out: str | Path | None = None, commands: Mapping[str, str] | None = None
+) -> Path:
+    """Write the page of one sweep, or of several joined, whole or not at all, and return its path.
+
+    out: the file; None is report.html in the sweep's folder, for several comparison.html in the current one.
+    commands: how to go on, as {what it does: what to type}; None gives those that every sweep has.
+    Raises ValueError if a folder holds no record, and for an `out` that would take the place of one sweep's own page.
+    """
+    sweep = read_sweeps(folders)
+    path = Path(out or (COMPARISON if sweep.parts else sweep.folder / REPORT)).absolute()
+    for label, part in sweep.parts.items():
+        if path.resolve() == part.folder / REPORT:
+            raise ValueError(f"{path} is the page of {label} alone; give another --out FILE.html")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it, or give another --out FILE.html")
+    page = render(sweep, commands)
+    replace(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    board = leaderboard(sweep)
+    broken: list[str] = []
+    more = _More.of(sweep)
+    sections = [
+        _section(sweep, comparison, more, board, f"data-{place}", broken)
+        for place, comparison in enumerate(comparisons(sweep))
+    ]
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        name=sweep.name,
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=digest,
+        headline=headline(board),
+        confirmed=_confirmed_words(more),
+        ranked=_ranked_words(sweep, board, more),
+        facts=_facts(sweep),
+        warnings=[*_warnings(sweep), *_warnings_of_confirmation(more), *broken],
+        parts=[_part(label, part) for label, part in sweep.parts.items()],
+        sections=sections,
+        metrics=[WHAT_A_METRIC_IS[m] for m in _metrics(sweep) if m in WHAT_A_METRIC_IS],
+        trials=_trials(sweep, board),
+        trial_count=len(sweep.trials),
+        recipe=_together(sweep, _recipe),
+        config=_together(sweep, lambda part: _flat(part.config)),
+        commands=_commands(sweep, board) if commands is None else commands,
+        date=_date(sweep.meta["started"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Confirmed:
+    """What was confirmed by one recipe: the confirmation, its points, and its table."""
+
+    comparison: Comparison
+    points: pd.DataFrame
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _More:
+    """What a sweep's folder holds besides its record, as far as it is there: a confirmation with its tables, the
+    importances of knobs, and the budgets."""
+
+    confirmation: Sweep | None
+    confirmed: list[_Confirmed]
+    importances: pd.DataFrame
+    budgets: pd.DataFrame
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> "_More":
+        told, tables = confirmation(sweep), []
+        for comparison in comparisons(told) if told is not None else ():
+            table = confirmed(comparison.sweep)
+            if len(table):
+                of_it = table["dataset"] == comparison.dataset
+                tables.append(_Confirmed(comparison, points(comparison.sweep), table[of_it]))
+        parts = sweep.parts or {"": sweep}
+        files = {label: part.folder / IMPORTANCES for label, part in parts.items()}
+        found = [_importances(file, f"{label}/" if label else "") for label, file in files.items() if file.exists()]
+        importances = pd.concat(found) if found else pd.DataFrame(columns=["study", "importance"])
+        return cls(told if tables else None, tables, importances, budgets(sweep))
+
+
+def _importances(file: Path, prefix: str) -> pd.DataFrame:
+    table = pd.read_csv(file)
+    return table.assign(study=prefix + table["study"])
+
+
+def data_uri(path: Path) -> str:
+    """A PNG grid as a small data URI: shrunk to LARGEST_GRID, in 16 greys or at most 256 colours; "" if none.
+
+    Raises ValueError, naming the file, if it is no picture.
+    """
+    if not path.is_file():
+        return ""
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable picture ({error}); delete it or draw it again") from None
+    if max(picture.size) > LARGEST_GRID:
+        picture.thumbnail((LARGEST_GRID, LARGEST_GRID), Image.Resampling.LANCZOS)
+    red, green, blue = picture.split()
+    grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    picture = red.quantize(16) if grey else picture.quantize(256)
+    return drawing.png_uri(picture)
+
+
+def _section(
+    sweep: Sweep, comparison: Comparison, more: _More, board: pd.DataFrame, anchor: str, broken: list[str]
+) -> dict:
+    """All that the page shows of a data set, or of the values on it that were measured by one recipe; pictures that
+    cannot be read are added to `broken`."""
+    shown, dataset = comparison.sweep, comparison.dataset
+    here = (board["metric"] == comparison.metric) & (board["recipe"] == comparison.recipe)
+    board = board[here | (board["dataset"] != dataset)]
+    rows = [_row(sweep, shown, row, broken) for row in board[board["dataset"] == dataset].itertuples()]
+    names = {row["study"] for row in rows}
+    blocks = [found for told in more.confirmed if (found := _of_studies(told, dataset, names)) is not None]
+    alone = blocks[0].comparison.sweep if len(blocks) == 1 else None
+    pictures = [
+        (
+            plots.distance_against_time(shown, dataset),
+            "Distance against training time: lower left is better.",
+        ),
+        (
+            plots.best_so_far(shown, dataset),
+            "What each further trial brought; a flat line had nothing left to find.",
+        ),
+        (
+            plots.best_against_seconds(shown, dataset),
+            "The same against seconds on a device: slow and diverging trials are paid for.",
+        ),
+        (
+            plots.expected_best_by_trials(shown, dataset),
+            "What a random search of k trials may expect to find: the mean over all subsets of k, unbiased.",
+        ),
+        (
+            plots.pareto_front(front(shown, alone, dataset), shown, dataset),
+            "Solid: no other point is as good in distance, mse, training seconds and active dimensions at once. "
+            "Hollow is hand-tuned.",
+        ),
+        (
+            plots.rate_distortion(shown, dataset),
+            "Rate and distortion: nats spent in the code against the error of reconstructions.",
+        ),
+        (
+            plots.active_dimensions(shown, dataset),
+            "Latent dimensions in use as the balance knob moves; dashed is the hand-tuned value.",
+        ),
+    ]
+    name = dataset_name(dataset)
+    budgets = more.budgets[more.budgets["study"].isin(names)]
+    return {
+        "name": name,
+        "apart": comparison.apart,
+        "anchor": anchor,
+        "metric": short_metric(comparison.metric),
+        "metric_name": metric_name(comparison.metric),
+        "arrows": _svg(plots.arrows(board, dataset), f"Hand-tuned to tuned on {name}"),
+        "real": next(filter(None, (_grid(f / "real" / f"{dataset}.png", broken) for f in _folders(sweep))), ""),
+        "rows": rows,
+        "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
+        "budgets": [_budget(shown, row) for row in budgets.itertuples()],
+        "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
+        "studies": [_study(shown, more, shown.studies[row["study"]], row) for row in rows],
+    }
+
+
+def _folders(sweep: Sweep) -> list[Path]:
+    return [part.folder for part in sweep.parts.values()] or [sweep.folder]
+
+
+def _of_studies(told: _Confirmed, dataset: str, studies: set[str]) -> _Confirmed | None:
+    """The share of a confirmation that is of these studies and came to an end; None if there is none."""
+    table = told.table[told.table["study"].isin(studies)]
+    if told.comparison.dataset != dataset or not table["mean"].notna().any():
+        return None
+    whole = told.comparison.sweep
+    kept = {name: study for name, study in whole.studies.items() if name in studies}
+    share = whole.share(whole.trials[whole.trials["study"].isin(studies)], kept, whole.recipes)
+    trained = told.points[told.points["study"].isin(studies)]
+    return _Confirmed(with_changes(told.comparison, sweep=share), trained, table)
+
+
+def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
+    """One leaderboard row in words, with its grids; `shown` is the share of the sweep that is compared here."""
+    counts = {outcome: getattr(row, outcome) for outcome in OUTCOMES}
+    kinds = {"hand": ("hand_tuned", "samples"), "tuned": ("winners", "samples")}
+    kinds["reconstructions"] = ("winners", "reconstructions")
+    best = sweep.best(row.study)
+    drawn = best is None or best["trial"] == row.tuned_trial  # else the winner was measured by another recipe
+    folder, study = sweep.home(row.study)
+    return {
+        "study": row.study,
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, shown.methods)[0],
+        "hand": hand_tuned_words(row),
+        "hand_number": math.isfinite(row.hand_tuned),
+        "tuned": measured(row.tuned) if row.complete else "none complete",
+        "tuned_number": math.isfinite(row.tuned),
+        "change": change_words(row),
+        "better": math.isfinite(row.improvement_percent) and row.improvement_percent >= 0.5,
+        "changed": changed_words(row),
+        "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
+        "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),
+        "balance": _label_pair(row.balance_hand_tuned, row.balance_tuned),
+        "seconds": _pair(row.train_seconds_hand_tuned, row.train_seconds_tuned, measured),
+        "spent": duration(row.seconds),
+        "knobs": row.knobs_searched,
+        "trials": row.trials,
+        "outcomes": outcome_words(row),
+        "counts": {outcome: count for outcome, count in counts.items() if count},
+        "grids": {
+            kind: _grid(folder / owner / study / f"{what}.png", broken) if drawn or kind == "hand" else ""
+            for kind, (owner, what) in kinds.items()
+        },
+    }
+
+
+def _grid(path: Path, broken: list[str]) -> str:
+    """A grid for the page. A picture torn by a crash is told of: it must not cost a long sweep its report."""
+    try:
+        return data_uri(path)
+    except ValueError as error:
+        broken.append(str(error))
+        return ""
+
+
+def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
+    """The confirmation of a data set by one recipe in words, with its picture."""
+    rows = [
+        {
+            "method": method_name(row.method),
+            "colour": plots.method_style(row.method, sweep.methods)[0],
+            "point": "hand-tuned, kept" if row.role == "both" else row.point,
+            "tuned": row.role != HAND_TUNED,
+            "mean": mean_words(row),
+            "seeds": f"{row.seeds}" + (f", {row.failed} failed" if row.failed else ""),
+            "searched": measured(row.searched),
+            "gap": gap_words(row),
+            "mse": measured(row.mse),
+            "active": measured(row.active_dims),
+            "seconds": measured(row.train_seconds),
+            "alone": alone_words(row),
+            "verdict": verdict(row),
+            "won": verdict(row) == "tuned is better",
+        }
+        for row in told.table.itertuples()
+    ]
+    figure = plots.confirmed_points(told.points, told.table, dataset)
+    return {
+        "rows": rows,
+        "apart": told.comparison.apart,
+        "picture": _svg(figure, f"Confirmed distances on {dataset_name(dataset)}"),
+        "among": among(told.points, told.table),
+    }
+
+
+def _budget(sweep: Sweep, row) -> dict:
+    return {
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "trials": row.trials,
+        "epochs": row.epochs,
+        "seconds": duration(row.device_seconds),
+        "diverged": "–" if math.isnan(row.divergence_rate) else f"{100 * row.divergence_rate:.0f} %",
+        "space": space_words(row),
+    }
+
+
+def _study(sweep: Sweep, more: _More, study: Study, row: dict) -> dict:
+    best = sweep.best(study.name)
+    pictures = [
+        (
+            plots.parallel_coordinates(sweep, study.name),
+            "A curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
+        ),
+        (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
+        (
+            plots.knob_importances(more.importances, study, sweep.methods),
+            "Which knobs set the best trials apart from the rest (PED-ANOVA), all judged at the same epoch.",
+        ),
+        (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
+    ]
+    knobs = [
+        (
+            knob,
+            _range(spec),
+            readable(study.hand_tuned.get(knob)),
+            "–" if best is None else readable(best.get(f"hyper/{knob}")),
+        )
+        for knob, spec in study.space.items()
+    ]
+    return {
+        "row": row,
+        "source": study.hand_tuned_source,
+        "knobs": knobs,
+        "epochs": study.epochs,
+        "rungs": ", ".join(map(str, study.rungs)),
+        "pictures": [
+            (_svg(figure, f"{row['method']}: {caption}"), caption) for figure, caption in pictures if figure is not None
+        ],
+    }
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """SVG for the page, named for who cannot see it."""
+    name = Markup.escape(title)
+    return Markup(drawing.themed_svg(figure).replace('role="img"', f'role="img" aria-label="{name}"', 1))
+
+
+def _range(spec: Mapping) -> str:
+    if "value" in spec:
+        return f"{readable(spec['value'])}, fixed"
+    if "choices" in spec:
+        return "one of " + ", ".join(readable(choice) for choice in spec["choices"])
+    return f"{readable(spec['low'])} to {readable(spec['high'])}{', log' if spec.get('log') else ''}"
+
+
+def _pair(before: float, after: float, said: Callable[[float], str]) -> str:
+    return f"{said(before)} → {said(after)}" if math.isfinite(before) or math.isfinite(after) else "–"
+
+
+def _label_pair(before: str, after: str) -> str:
+    """Two balance labels of analysis/labels.py, one where they are equal; a dash for none."""
+    return " → ".join(dict.fromkeys(label or "–" for label in (before, after)))
+
+
+def _metrics(sweep: Sweep) -> list[str]:
+    return list(dict.fromkeys(short_metric(study.metric) for study in sweep.studies.values()))
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    """The size of the sweep, as (number, what it counts)."""
+    trials, meta = sweep.trials, sweep.meta
+    counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+    facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
+    facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
+    if not sweep.parts:
+        facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
+    facts.append((duration(trials["seconds"].sum()), "of trial time, all together"))
+    return facts
+
+
+def _warnings(sweep: Sweep) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    warnings = []
+    for label, part in (sweep.parts or {"": sweep}).items():
+        which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
+        if part.meta["outcome"] != "done":
+            warnings.append(f"{which} is not finished ({part.meta['outcome']}); the numbers below are of so far.")
+        if count := part.meta["unreadable_lines"]:
+            lines = f"{count} {'line' if count == 1 else 'lines'}"
+            warnings.append(f"{lines} of the record{of} could not be read, as a crash leaves them; they are left out.")
+    warnings += differences(sweep)
+    for dataset in sweep.datasets:
+        metrics = dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
+        for metric in metrics:
+            try:
+                require_one_recipe(sweep, dataset, metric)
+            except ValueError as error:
+                warnings.append(f"{str(error).partition('; compare')[0]}. They stand apart below, and in no ranking.")
+        if len(metrics) > 1:
+            names = listed([short_metric(metric) for metric in metrics])
+            warnings.append(f"{dataset_name(dataset)} was measured by {names}, which stand apart, and in no ranking.")
+    diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
+    for trial in diverged.itertuples():
+        reason = f": {trial.reason}" if trial.reason else ""
+        name = f"{method_name(trial.method)} on {dataset_name(trial.dataset)}"
+        warnings.append(f"A hand-tuned point of {name} diverged{reason}.")
+    return warnings + _flags(sweep)
+
+
+def _flags(sweep: Sweep) -> list[str]:
+    """What the instruments flagged in complete trials, with how many of each study."""
+    complete, warnings = sweep.trials[sweep.trials["state"] == "complete"], []
+    for flag, words in WHAT_A_FLAG_SAYS.items():
+        if f"flag/{flag}" in complete:
+            found = complete[complete[f"flag/{flag}"] == 1].groupby(["dataset", "method"], sort=False, observed=True)
+            studies = [
+                f"{method_name(method)} on {dataset_name(dataset)} ({n})"
+                for (dataset, method), n in found.size().items()
+            ]
+            warnings += [f"{words}: {listed(studies)}; in brackets how many complete trials."] if studies else []
+    return warnings
+
+
+def _confirmed_words(more: _More) -> str:
+    """The result of a confirmation in a plain sentence or two, "" where there is none."""
+    if more.confirmation is None:
+        return ""
+    table = pd.concat([told.table for told in more.confirmed])
+    said = [verdict(row) for row in table[table["role"] == "tuned"].itertuples()]
+    parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
+    kept = int((table["role"] == "both").sum())
+    parts += [f"{kept} kept the hand-tuned point"] if kept else []
+    confirmations = list(more.confirmation.parts.values()) or [more.confirmation]
+    seeds = listed(list(dict.fromkeys(str(len(told.meta["confirms"]["seeds"])) for told in confirmations)))
+    looks = ". ".join(dict.fromkeys(looks_words(told.folder.parent) for told in confirmations))
+    return f"On {seeds} fresh seeds and the test split, of tuned against hand-tuned: {', '.join(parts)}. {looks}."
+
+
+def _ranked_words(sweep: Sweep, board: pd.DataFrame, more: _More) -> list[str]:
+    """What average ranks over several data sets say: of the search's tuned values, and of confirmed means; of what is
+    not at its end nothing, for a method that has no value yet would come last."""
+    pure = board[~board["dataset"].isin(mixed_datasets(board))]
+    done = sweep.meta["outcome"] == "done"
+    found = ranks(_everywhere(pure.rename(columns={"tuned": "value"}))) if done else None
+    said = [] if found is None else [found.sentence]
+    apart = {told.comparison.dataset for told in more.confirmed if told.comparison.apart}
+    done = more.confirmation is not None and more.confirmation.meta["outcome"] == "done"
+    tables = [told.table for told in more.confirmed if told.comparison.dataset not in apart and done]
+    found = ranks(_everywhere(best_points(pd.concat(tables)).rename(columns={"mean": "value"}))) if tables else None
+    return said if found is None else [*said, f"Confirmed on the test split: {found.sentence}"]
+
+
+def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
+    """The values of the methods that were run on every data set: methods by data sets."""
+    runs = table.groupby("method")["dataset"].transform("nunique")
+    return table[runs == table["dataset"].nunique()].pivot(index="method", columns="dataset", values="value")
+
+
+def _warnings_of_confirmation(more: _More) -> list[str]:
+    if more.confirmation is not None and more.confirmation.meta["outcome"] != "done":
+        return [
+            f"The confirmation is not finished ({more.confirmation.meta['outcome']}); it shows what came to an end."
+        ]
+    return []
+
+
+def _part(label: str, part: Sweep) -> dict:
+    """A row of the table of joined sweeps."""
+    budget = list(dict.fromkeys(_budget_words(study) for study in part.studies.values()))
+    if limit := part.config.get("seconds_per_study"):
+        budget.append(f"no more trials after {duration(limit)} of a study")
+    return {
+        "name": label,
+        "methods": ", ".join(method_name(method) for method in part.methods),
+        "datasets": ", ".join(dataset_name(dataset) for dataset in part.datasets),
+        "budget": "; ".join(budget),
+        "searcher": str(part.config.get("searcher", "–")),
+        "trials": len(part.trials),
+        "seconds": duration(part.trials["seconds"].sum()),
+        "recipe": "; ".join(
+            dict.fromkeys(
+                f"{short_metric(metric)} of {way.get('n', '?')} images"
+                for dataset in part.datasets
+                for metric in dict.fromkeys(study.metric for study in part.studies_of(dataset))
+                for way in yardsticks(part, dataset, metric)
+            )
+        ),
+        "outcome": str(part.meta["outcome"]),
+        "started": _date(part.meta["started"]),
+        "code": str(part.meta["code"]) or "–",
+    }
+
+
+def _budget_words(study: Study) -> str:
+    return f"{study.trials} trials of {study.epochs} epochs per study"
+
+
+def _together(sweep: Sweep, tell: Callable[[Sweep], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """What `tell` says of a sweep; of a joined one what all its parts say alike, and else what each says."""
+    if not sweep.parts:
+        return tell(sweep)
+    told: dict[str, dict[str, list[str]]] = {}
+    for label, part in sweep.parts.items():
+        for key, words in tell(part):
+            told.setdefault(key, {}).setdefault(label, []).append(words)
+    rows = []
+    for key, by_part in told.items():
+        values = {label: "; ".join(words) for label, words in by_part.items()}
+        alike = len(values) == len(sweep.parts) and len(set(values.values())) == 1
+        rows.append((key, next(iter(values.values())) if alike else " · ".join(f"{p}: {v}" for p, v in values.items())))
+    return rows
+
+
+def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
+    """Every trial in codes and numbers, for the script of the page; studies in the leaderboard's order."""
+    studies = [sweep.studies[name] for name in dict.fromkeys(board["study"])]
+    code = {study.name: i for i, study in enumerate(studies)}
+    columns = [[f"hyper/{knob}" for knob in study.searched] for study in studies]
+    rows = []
+    for trial in sweep.trials.to_dict("records"):
+        study = code[trial["study"]]
+        rows.append(
+            [
+                study,
+                trial["number"],
+                1 if trial["origin"] == "paper" else 0,
+                trial["state"],
+                _short(trial["value"]),
+                trial["epochs"],
+                _short(trial["seconds"]),
+                [_short(trial[column]) for column in columns[study]],
+                trial["reason"],
+            ]
+        )
+    return {
+        "studies": [
+            {
+                "name": f"{method_name(study.method)} · {dataset_name(study.dataset)}",
+                "id": study.name,
+                "knobs": [short_knob(knob) for knob in study.searched],
+            }
+            for study in studies
+        ],
+        "rows": rows,
+    }
+
+
+def _short(value):
+    """A value with as many digits as a table shows, None for a missing one."""
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
+    """What it takes to repeat a sweep, or to doubt it."""
+    studies, meta = list(sweep.studies.values()), sweep.meta
+    sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
+    return [
+        ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
+        ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
+        ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
+        *(
+            (f"measured on {dataset_name(dataset)}", _words(way))
+            for dataset in sweep.datasets
+            for metric in dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
+            for way in yardsticks(sweep, dataset, metric)
+        ),
+        ("selection", "lowest objective on the validation split among trials that used their whole budget"),
+        ("repeats of the search", "one training run per point: small differences can be chance"),
+        *_confirmation_recipe(confirmation(sweep)),
+        (
+            "search space",
+            "; ".join(
+                f"{method_name(r.method)} on {dataset_name(r.dataset)}: {space_words(r)}"
+                for r in budgets(sweep).itertuples()
+            )
+            + "; bounds of every knob stand with its study",
+        ),
+        (
+            "budget",
+            "; ".join(dict.fromkeys(_budget_words(study) for study in studies)),
+        ),
+        *((words, str(sweep.config[key])) for key, words in CONFIG_WORDS.items() if key in sweep.config),
+        (
+            "early stopping",
+            "; ".join(
+                dict.fromkeys(
+                    f"successive halving at epochs {', '.join(map(str, s.rungs))}" if s.rungs else "none"
+                    for s in studies
+                )
+            ),
+        ),
+        ("hand-tuned points", "; ".join(sources) or "–"),
+        ("machine", _words(meta["machine"])),
+        ("versions", _words(meta["versions"])),
+        ("code", str(meta["code"]) or "–"),
+        ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
+        ("started", _date(meta["started"])),
+    ]
+
+
+def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
+    if found is None:
+        return [("test split", "not looked at")]
+    told = found.meta["confirms"]
+    kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
+    ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
+    return [
+        ("test split", looks_words(found.folder.parent)),
+        (
+            "confirmation",
+            f"hand-tuned point and best {told['top']} of each study, chosen on validation, trained with seeds "
+            f"{', '.join(map(str, told['seeds']))} (initialisation, order, drawn images) on train + validation images",
+        ),
+        ("intervals", "95 % percentile bootstrap of the mean over seeds; of few seeds they are too narrow"),
+        *((f"confirmed on {where}", way) for where, way in ways),
+    ]
+
+
+def _words(mapping: object) -> str:
+    if isinstance(mapping, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in _flat(mapping)) or "–"
+    return str(mapping) or "–"
+
+
+def _flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested configuration as (dotted key, value in words), without the passwords of its addresses."""
+    flat = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # a page is passed on
+    return flat
+
+
+def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
+    """How to go on from any sweep."""
+    commands = {}
+    for label, part in (sweep.parts or {"": sweep}).items():
+        if part.meta["outcome"] != "done":
+            commands[f"let {label or 'the sweep'} go on"] = f"python -m sweep resume {_from_here(part.folder)}"
+    for row in board[board["tuned"].notna()].head(1).itertuples():
+        folder, _ = sweep.home(row.study)
+        chosen = f"{_from_here(folder)} {bare_method(row.method)} --dataset {row.dataset}"
+        commands["draw 64 images from a winner"] = f"python -m sweep sample {chosen} -n 64 --out grid.png"
+    for store in dict.fromkeys(folder.parent / "mlflow.db" for folder in _folders(sweep)):
+        if store.exists():
+            commands["compare runs in MLflow"] = f"mlflow ui --backend-store-uri sqlite:///{store.absolute()}"
+    folders = " ".join(str(_from_here(folder)) for folder in _folders(sweep))
+    commands["write this page anew"] = f"python -m sweep report {folders}"
+    joined = os.pathsep.join(str(folder) for folder in _folders(sweep))
+    commands["open the tables in a notebook"] = f"SWEEP_FOLDER={joined} jupyter lab analysis/sweep.ipynb"
+    return commands
+
+
+def _from_here(folder: Path) -> Path:
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC") if math.isfinite(seconds) else "–"

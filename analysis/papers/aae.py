@@ -1,0 +1,267 @@
+"""Our runs beside the AAE paper's print: its Tables 1-5 by the sign of each difference to AAE, and its figure 10.
+
+    python -m analysis.papers.aae SWEEP [SWEEP ...]   sweeps of the presets aae-tables and aae-sigma, or confirmations
+
+Yang et al. print one run per cell, by a network of their own, so that neither size nor spread can be compared: what
+can is whether a system is better or worse than AAE. Ours are paired by seed, whose initial weights and batches a
+system shares with AAE as far as their networks do. Two yardsticks stand beside: the print's own KLD-loss-IAAE, which
+as published trains exactly as AAE does, and the distance between AAE's own seeds here.
+
+Writes aae_values.csv, aae_sigma.csv and the two pictures into the folder of the first sweep.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.confirm import interval
+from analysis.load import Sweep, read_sweep
+from analysis.page.drawing import grids
+from analysis.page.names import dataset_name, measured, method_name, short_metric
+from analysis.papers.beside import departs, first_point, printed, samples_of
+
+BASE, NO_OP = "aae", "iaae_kld"
+METHODS = {
+    "AAE": BASE,
+    "latent-mapping-IAAE": "iaae_mapping",
+    "n-iter-IAAE": "iaae_niter",
+    "KLD-loss-IAAE": NO_OP,
+    "feature-IAAE": "iaae_feature",
+    "equal-linear-IAAE": "iaae_equal",
+}
+DATASETS = {
+    "CIFAR-10": ("cifar10", "cifar10-jpeg"),
+    "FFHQ": ("ffhq",),
+    "MNIST": ("mnist",),
+    "EMNIST": ("emnist",),
+    "Fashion MNIST": ("fashion_mnist",),
+}
+TABLES = (1, 2, 3, 4, 5)
+CELL = ["dataset", "variant", "metric"]
+COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below the one, codes above the other: all but deterministic (methods.md 7.10)
+
+
+def values(sweep: Sweep) -> pd.DataFrame:
+    """What the first hand-tuned point of each system came to, a row a training and metric.
+
+    dataset, variant (`32 px`, as the print calls it), method, metric (FID or IS, the printed column it stands for),
+    measured_as (`fcd` where the FID's weights were missing), seed, value. Only trainings that came to their end.
+    """
+    variant = "64 px" if sweep.config.get("image_size") == 64 else "32 px"
+    rows = []
+    for study in sweep.studies.values():
+        if study.method not in METHODS.values():
+            continue
+        split = study.metric.partition("/")[0]
+        for trial in first_point(sweep, study).to_dict("records"):
+            found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
+            cell = {"dataset": study.dataset, "variant": variant, "method": study.method, "seed": trial["seed"]}
+            rows += [
+                cell | {"metric": metric, "measured_as": short_metric(ours), "value": trial[ours]}
+                for metric, ours in found.items()
+                if not math.isnan(trial.get(ours, math.nan))
+            ]
+    return pd.DataFrame(rows, columns=["dataset", "variant", "method", "metric", "measured_as", "seed", "value"])
+
+
+def printed_differences() -> pd.DataFrame:
+    """Tables 1-5 as differences to AAE: table, dataset (ours), variant, metric, method, printed_aae, printed."""
+    rows = pd.concat([printed("aae", table, DATASETS, METHODS) for table in TABLES])
+    aae = rows[rows["method"] == BASE].set_index(CELL)["printed"].rename("printed_aae")
+    rows = rows[rows["method"] != BASE].join(aae, on=CELL)
+    rows["printed"] -= rows["printed_aae"]
+    return rows[["table", *CELL, "method", "printed_aae", "printed"]].reset_index(drop=True)
+
+
+def differences(ours: pd.DataFrame) -> pd.DataFrame:
+    """Each system minus AAE, seed by seed, beside the same difference in print: from `values`, perhaps of many sweeps.
+
+    table, dataset, variant, metric, method, printed_aae, printed, measured_as, seeds, aae (the mean of those seeds),
+    difference, low and high of its paired 95 % bootstrap interval, and verdict: as in print, opposite to print,
+    cannot be told apart, the same training (no seed differs in any digit), too few seeds.
+    """
+    rows = []
+    for cell in printed_differences().to_dict("records"):
+        here = ours[(ours[CELL] == [cell[key] for key in CELL]).all(axis=1)]
+        aae, theirs = (here[here["method"] == method].set_index("seed")["value"] for method in (BASE, cell["method"]))
+        pairs = (theirs - aae).dropna()
+        if pairs.empty:
+            continue
+        low, high = interval(pairs)
+        row = cell | {"measured_as": here["measured_as"].iloc[0], "seeds": len(pairs), "aae": aae[pairs.index].mean()}
+        row |= {"difference": pairs.mean(), "low": low, "high": high}
+        rows.append(row | {"verdict": verdict(pairs, low, high, cell["printed"])})
+    ends = ["measured_as", "seeds", "aae", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=["table", *CELL, "method", "printed_aae", "printed", *ends])
+
+
+def verdict(pairs: Sequence[float], low: float, high: float, theirs: float) -> str:
+    """What differences over seeds, with their interval, say of the printed difference."""
+    if len(pairs) and not np.any(pairs):
+        return "the same training"
+    if math.isnan(low):
+        return "too few seeds"
+    if low <= 0 <= high:
+        return "cannot be told apart"
+    return "as in print" if (low > 0) == (theirs > 0) else "opposite to print"
+
+
+def noise(ours: pd.DataFrame) -> pd.DataFrame:
+    """By how much two trainings of one and the same system differ, in print and here, as a share of AAE's value.
+
+    dataset, variant, metric, printed (|KLD-loss-IAAE - AAE|), ours (the mean over pairs of AAE's seeds), seeds.
+    """
+    same = printed_differences()
+    same = same[same["method"] == NO_OP].set_index(CELL)
+    rows = []
+    for cell, group in ours[ours["method"] == BASE].groupby(CELL, sort=False):
+        if cell not in same.index or len(group) < 2:
+            continue
+        apart = np.mean([abs(a - b) for a, b in combinations(group["value"], 2)])
+        theirs = abs(same.loc[cell, "printed"]) / same.loc[cell, "printed_aae"]
+        row = dict(zip(CELL, cell, strict=True)) | {"printed": theirs, "ours": apart / group["value"].mean()}
+        rows.append(row | {"seeds": len(group)})
+    return pd.DataFrame(rows, columns=[*CELL, "printed", "ours", "seeds"])
+
+
+def sigma(sweep: Sweep) -> pd.DataFrame:
+    """|sigma| of the held-out images at every evaluated epoch of every complete training of these systems.
+
+    dataset, method, point (what differs from the first hand-tuned point, empty for itself), seed, epoch, q05, q50,
+    q95 (quantiles over images and latents), code_std (of the means, over both).
+    """
+    parts = []
+    for study in sweep.studies.values():
+        if study.method not in METHODS.values():
+            continue
+        split = study.metric.partition("/")[0]
+        columns = {f"{split}/sigma_{q}": q for q in ("q05", "q50", "q95")} | {f"{split}/code_std": "code_std"}
+        for _, trial in sweep.trials_of(study.name).iterrows():
+            if trial["state"] != "complete":
+                continue
+            curves = sweep.curves[(sweep.curves["trial"] == trial["trial"]) & sweep.curves["metric"].isin(columns)]
+            table = curves.pivot(index="epoch", columns="metric", values="value").rename(columns=columns)
+            if table.empty:
+                continue
+            about = {"dataset": study.dataset, "method": study.method, "point": departs(study, trial)}
+            parts.append(table.reset_index().assign(**about, seed=trial["seed"]))
+    columns = ["dataset", "method", "point", "seed", "epoch", "q05", "q50", "q95", "code_std"]
+    return pd.concat(parts)[columns].reset_index(drop=True) if parts else pd.DataFrame(columns=columns)
+
+
+def convergence(told: pd.DataFrame) -> pd.DataFrame:
+    """Does sigma go to 0? A row per data set, system and point of `sigma`: means over seeds, first and last epoch.
+
+    first_epoch, first (the median of |sigma|), last_epoch, last, code_std at the last, seeds, and collapsed, how many
+    of the seeds ended all but deterministic: median |sigma| < COLLAPSED while the codes' deviation is > SPREAD.
+    """
+    rows = []
+    for names, group in told.groupby(["dataset", "method", "point"], sort=False):
+        first, last = (group[group["epoch"] == end(group["epoch"])] for end in (min, max))
+        row = dict(zip(("dataset", "method", "point"), names, strict=True))
+        row |= {"first_epoch": first["epoch"].iloc[0], "first": first["q50"].mean()}
+        row |= {"last_epoch": last["epoch"].iloc[0], "last": last["q50"].mean(), "code_std": last["code_std"].mean()}
+        collapsed = (last["q50"] < COLLAPSED) & (last["code_std"] > SPREAD)
+        rows.append(row | {"seeds": len(last), "collapsed": int(collapsed.sum())})
+    ends = ["first_epoch", "first", "last_epoch", "last", "code_std", "seeds", "collapsed"]
+    return pd.DataFrame(rows, columns=["dataset", "method", "point", *ends])
+
+
+def figure10(told: pd.DataFrame, dataset: str) -> Figure:
+    """The paper's figure 10 here: a panel for each system and point, the median of |sigma| by epoch, a line a seed.
+
+    The band holds 90 % of a seed's values; the dotted line is COLLAPSED.
+    """
+    panels = list(told[told["dataset"] == dataset].groupby(["method", "point"], sort=False))
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(2.5 * columns + 0.5, 2.2 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    for ax, ((method, point), group) in zip(axes.flat, panels, strict=False):
+        for _, line in group.sort_values("epoch").groupby("seed"):
+            ax.plot(line["epoch"], line["q50"], "o-", ms=3, lw=1, color="#0072b2")
+            ax.fill_between(line["epoch"], line["q05"], line["q95"], color="#0072b2", alpha=0.15, lw=0)
+        ax.axhline(COLLAPSED, color="0.4", ls=":", lw=1)
+        ax.set_yscale("log")
+        ax.set_title(f"{method_name(method)}\n{point}" if point else method_name(method), fontsize=9)
+        ax.tick_params(labelsize=8)
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("|sigma|", fontsize=9)
+    return figure
+
+
+def sample_grids(sweep: Sweep, dataset: str) -> Figure:
+    """Samples of each point of each system on a data set, at the lowest seed that drew any; a panel each."""
+    shown = []
+    for study in sweep.studies_of(dataset):
+        points = set()
+        for _, trial in sweep.trials_of(study.name).sort_values(["seed", "number"]).iterrows():
+            picture, point = samples_of(sweep, trial), departs(study, trial)
+            if point not in points and picture.exists():
+                points.add(point)
+                told = f"{method_name(study.method)} · {short_metric(study.metric)} {measured(trial['value'])}"
+                shown.append((f"{told}\n{point}" if point else told, picture))
+    return grids(shown)
+
+
+def text(found: pd.DataFrame) -> str:
+    """`differences` as Markdown, differences also as a share of AAE's value."""
+    lines = ["| | print | ours [95 %] | seeds | |", "|---|---|---|---|---|"]
+    for (dataset, metric, measured_as), cells in found.groupby(["dataset", "metric", "measured_as"], sort=False):
+        first = cells.iloc[0]
+        base = f"{metric} {measured(first.printed_aae)} | {measured_as} {measured(first.aae)}"
+        lines.append(f"| **{dataset_name(dataset)}, AAE** | {base} | {first.seeds} | |")
+        for row in cells.itertuples():
+            ours = signed(row.difference, row.aae)
+            if not math.isnan(row.low):
+                ours += f" [{signed(row.low)}, {signed(row.high)}]"
+            names = f"{method_name(row.method)} − AAE | {signed(row.printed, row.printed_aae)}"
+            lines.append(f"| {names} | {ours} | {row.seeds} | {row.verdict} |")
+    return "\n".join(lines)
+
+
+def signed(difference: float, of: float | None = None) -> str:
+    """`−3.6 (−5 %)`, the share only where it is asked for."""
+    sign = "−" if difference < 0 else "+" if difference > 0 else "±"
+    share = f" ({sign}{abs(100 * difference / of):.0f} %)" if of else ""
+    return f"{sign}{measured(abs(difference))}{share}"
+
+
+def sigma_text(found: pd.DataFrame) -> str:
+    """`convergence` as Markdown."""
+    lines = ["| | median of sigma after epoch | | collapsed |", "|---|---|---|---|"]
+    for row in found.itertuples():
+        name = f"{dataset_name(row.dataset)}, {method_name(row.method)}" + (f", {row.point}" if row.point else "")
+        ends = f"{row.first_epoch}: {row.first:.3f} | {row.last_epoch}: {row.last:.3f}"
+        lines.append(f"| {name} | {ends} | {row.collapsed} of {row.seeds} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    if not argv:
+        raise SystemExit("usage: python -m analysis.papers.aae SWEEP [SWEEP ...]")
+    try:
+        sweeps = [read_sweep(folder) for folder in argv]
+    except ValueError as error:
+        raise SystemExit(f"python -m analysis.papers.aae: error: {error}") from None
+    ours, told = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma))
+    print(text(differences(ours)), noise(ours).to_string(index=False), sigma_text(convergence(told)), sep="\n\n")
+    folder = sweeps[0].folder
+    ours.to_csv(folder / "aae_values.csv", index=False)
+    told.to_csv(folder / "aae_sigma.csv", index=False)
+    for dataset in told["dataset"].unique():
+        figure10(told, dataset).savefig(folder / f"aae_sigma_{dataset}.png", dpi=120)
+    for dataset in sweeps[0].datasets:
+        sample_grids(sweeps[0], dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
+    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_sigma_*.png, aae_samples_*.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,169 @@
+"""Ours beside the print: a paper's table with our values in it, and for each cell whether both were measured alike.
+
+    table = beside(printed("gae", 3, datasets, methods), ours)     # printed, ours, of_print, same_recipe
+    rank_correlation(table["printed"], table["ours"])              # cells, correlation, low, high
+    notes("gae", 3)                                                # how far the print is to be trusted
+
+`ours` is a frame with the columns `dataset`, `method`, perhaps `variant` and `metric`, then `ours` and perhaps
+`recipe`, a mapping such as `our_recipe` gives. What a paper says of its own recipes is in `published/recipes.toml`,
+what is known against its numbers in `published/README.md`.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import PUBLISHED, Study, Sweep, read_published
+from analysis.page.names import readable, short_knob
+
+KEYS = ("dataset", "method", "variant", "metric", "epoch")
+UNKNOWN = "unknown"
+FEWEST = 3  # pairs; of two the rank correlation is 1 or -1 whatever they are
+
+
+def printed(
+    paper: str,
+    table: int | str,
+    datasets: Mapping[str, Sequence[str]] | None = None,
+    methods: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """A table as printed, by our names: paper, table, the columns of KEYS, printed, printed_std.
+
+    datasets: for each printed name those of ours, a row each; methods: our name for each printed one. A printed name
+    that is in neither stays as it is. Raises ValueError if there is no such table.
+    """
+    rows = read_published(paper, table).rename(columns={"value": "printed", "std": "printed_std"})
+    rows["dataset"] = [(datasets or {}).get(name, (name,)) for name in rows["dataset"]]
+    rows["method"] = [(methods or {}).get(name, name) for name in rows["method"]]
+    return rows.explode("dataset", ignore_index=True)
+
+
+def beside(print_: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """The print with ours: the rows that both have, joined on the columns of KEYS that both have.
+
+    print_: from `printed`; ours: `ours`, any further columns, and `recipe`, how our value was measured (a mapping;
+    left out: nothing is known of it). Adds of_print, ours as a share of the print, and same_recipe, in words.
+    Raises ValueError if one of our cells stands in several rows of the print, for want of a column that parts them.
+    """
+    on = [key for key in KEYS if key in print_ and key in ours]
+    cells = print_[on].merge(ours[on].drop_duplicates(), on=on)
+    if cells.duplicated().any():
+        cell = ", ".join(map(str, cells[cells.duplicated()].iloc[0]))
+        free = ", ".join(key for key in KEYS if key not in on)
+        raise ValueError(f"{cell}: the print has several rows for it; tell ours apart by {free}, or choose some rows")
+    both = print_.merge(ours, on=on)
+    both["of_print"] = both["ours"] / both["printed"]
+    told = both["recipe"] if "recipe" in both else [{}] * len(both)
+    rows = zip(both.to_dict("records"), told, strict=True)
+    both["same_recipe"] = [same_recipe(printed_recipe(row), recipe) for row, recipe in rows]
+    return both.drop(columns="recipe", errors="ignore")
+
+
+def printed_recipe(row: Mapping) -> dict:
+    """How a printed value was measured, as far as its paper says; "unknown" where it is silent.
+
+    row: of `printed`, its paper, table, metric and epoch.
+    """
+    recipe = {}
+    for told in tomllib.loads((PUBLISHED / "recipes.toml").read_text(encoding="utf-8"))["recipe"]:
+        if told["paper"] == row["paper"] and row["table"] in told["tables"] and row["metric"] in told["metrics"]:
+            recipe = {key: value for key, value in told.items() if key not in ("paper", "tables", "metrics")}
+    epoch = str(row.get("epoch", ""))
+    return recipe | ({"epochs": int(epoch)} if epoch.isdigit() else {})
+
+
+def our_recipe(sweep: Sweep, study: str) -> dict:
+    """How the objective of a study was measured: its recipe in the record, and the epochs of a whole trial.
+
+    Of several recipes a value that they do not share is "several"; analysis/recipes.py refuses to rank those.
+    """
+    told = sweep.recipes.get(study, ())
+    keys = dict.fromkeys(key for recipe in told for key in recipe)
+    values = {key: [recipe.get(key) for recipe in told] for key in keys}
+    recipe = {key: found[0] if all(v == found[0] for v in found) else "several" for key, found in values.items()}
+    return recipe | {"epochs": sweep.studies[study].epochs}
+
+
+def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
+    """The complete trials of a study's first hand-tuned point, a row a seed."""
+    trials = sweep.complete(study.name).sort_values("number")
+    for knob, value in study.hand_tuned.items():
+        trials = trials[trials[f"hyper/{knob}"] == value]
+    return trials
+
+
+def departs(study: Study, trial: pd.Series) -> str:
+    """In what a trial's point differs from the first hand-tuned one: `sigma = exp`."""
+    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
+    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
+    return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
+
+
+def samples_of(sweep: Sweep, trial: pd.Series) -> Path:
+    """The picture of a trial's samples, in the folder of its own sweep where several were joined."""
+    folder, _ = sweep.home(trial["study"])
+    return folder / "trials" / trial["trial"].rpartition("/")[2] / "samples.png"
+
+
+def same_recipe(theirs: Mapping, ours: Mapping) -> str:
+    """`yes`; `no: epochs 5, printed 30`, all that differs; or `unknown: extractor`, what one of the two does not say.
+
+    Only what the print's recipe names is compared; of an empty one nothing is known.
+    """
+    if not theirs:
+        return UNKNOWN
+    said = {key: value for key, value in theirs.items() if value != UNKNOWN and ours.get(key, UNKNOWN) != UNKNOWN}
+    differ = [f"{key} {ours[key]}, printed {value}" for key, value in said.items() if ours[key] != value]
+    if differ:
+        return f"no: {'; '.join(differ)}"
+    silent = [key for key in theirs if key not in said]
+    return f"{UNKNOWN}: {', '.join(silent)}" if silent else "yes"
+
+
+def notes(paper: str, table: int | str) -> list[str]:
+    """What `published/README.md` says of a table: decoded cells, and reasons for doubt.
+
+    Raises ValueError if there is no such table.
+    """
+    tag, number = read_published(paper, table).iloc[0][["paper", "table"]]
+    text = (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    bullets = [" ".join(bullet.split()) for bullet in re.findall(r"^\* (.*(?:\n  .*)*)", text, re.MULTILINE)]
+    own = []
+    for bullet in bullets:
+        named = re.match(rf"{re.escape(tag)}(?:, Tables? ((?:\d|, | and )+))?\b", bullet)
+        if named and (named[1] is None or number in re.findall(r"\d+", named[1])):
+            own.append(bullet)
+    return own
+
+
+def rank_correlation(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000, seed: int = 0) -> dict:
+    """Spearman's rank correlation of two columns: cells, correlation, and low and high of its 95 % interval.
+
+    The interval is a bootstrap over the cells: it says how much so few of them can say, not how much a training
+    varies. Pairs with a missing value are left out; fewer than FEWEST, or a constant column, give NaN.
+    """
+    both = np.stack([np.asarray(theirs, float), np.asarray(ours, float)], axis=1)  # (n, 2)
+    both = both[~np.isnan(both).any(1)]
+    if len(both) < FEWEST or math.isnan(spearman(*both.T)):
+        return {"cells": len(both), "correlation": math.nan, "low": math.nan, "high": math.nan}
+    chosen = both[np.random.default_rng(seed).integers(len(both), size=(draws, len(both)))]  # (draws, n, 2)
+    low, high = np.nanquantile(spearman(chosen[..., 0], chosen[..., 1]), (0.025, 0.975))
+    return {"cells": len(both), "correlation": float(spearman(*both.T)), "low": float(low), "high": float(high)}
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of samples (..., n) -> (...), ties sharing their rank; NaN where one is constant."""
+    a, b = (_ranks(values) - (values.shape[-1] + 1) / 2 for values in (a, b))  # (..., n) around 0
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """The rank of each value within its sample, from 1, (..., n) -> (..., n)."""
+    below = (values[..., :, None] > values[..., None, :]).sum(-1)
+    return below + ((values[..., :, None] == values[..., None, :]).sum(-1) + 1) / 2

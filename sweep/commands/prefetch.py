@@ -1,0 +1,29 @@
+"""Brings what a sweep would download to where it will look for it: `python -m sweep prefetch [flags of sweep/run.py]`.
+
+For clusters whose nodes have no network: call it on a machine that has one, with the same `--data-root` and the same
+SWEEP_CACHE and TORCH_HOME (or `--fid-weights`) as the sweep, on storage that the nodes share.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from sweep.config import SweepConfig, read_config
+from sweep.driver.launch import anywhere
+from sweep.search.plan import load_splits
+from trainables.evaluate import Evaluator
+from trainables.metrics import FID, cache
+
+
+def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
+    """Downloads and prepares data sets, brings the metric's weights, computes its references. Raises ValueError."""
+    config = anywhere(read_config(SweepConfig, argv, "python -m sweep prefetch", __doc__))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, splits in load_splits(config).items():
+        sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
+        say(f"{name}: {sizes} images of {' x '.join(map(str, splits.shape))} under {config.data_root}")
+        Evaluator(splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device)
+        say(f"{name}: {config.metric} is ready, its references in {cache.folder()}")
+    if config.metric in FID and config.fid_weights is None:
+        say(f"Inception weights in {Path(torch.hub.get_dir(), 'checkpoints')}")

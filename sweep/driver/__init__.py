@@ -1,0 +1,1 @@
+"""What runs a sweep and looks after its folder."""

@@ -1,0 +1,189 @@
+"""Decides for all studies of a sweep: what runs next, who stops. Nothing here knows Ray, processes or a clock."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.driver.checkpoints import CHECKPOINT, epochs_saved
+from sweep.driver.resources import Resources
+from sweep.record import Event, Record, Trial, Trials
+from sweep.search.plan import Plan, Planned
+from sweep.search.study import Study
+
+Listener = Callable[[Event, Trials], None]
+
+
+class Conductor:
+    """Decides for all studies: what runs next, who stops. Every decision and outcome is in the record first."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        studies: Mapping[str, Study],
+        record: Record,
+        history: list[Event],
+        folder: Path,
+        resources: Resources,
+        listener: Listener,
+    ):
+        self.plan, self.studies, self.record = plan, studies, record
+        self.folder, self.resources, self.listener = folder, resources, listener
+        self.planned: dict[str, Planned] = {study.name: study for study in plan.studies}
+        self.trials = Trials.from_events(history)
+        self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
+        self.asked = {name: len(self.trials.of(name)) for name in studies}
+        self.running: dict[str, str] = {}  # Ray's trial id -> our trial
+
+    @property
+    def exhausted(self) -> bool:
+        """True once no study asks for another trial; a running one may still have to run again."""
+        return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
+
+    @property
+    def done(self) -> bool:
+        """True once all that was asked for has ended, and nothing more will be."""
+        return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
+
+    def retry(self, names: Iterable[str]) -> None:
+        """Trials that have ended are to run once more, from their beginning."""
+        self.waiting.extend(self.trials.trials[name] for name in names)
+
+    def add(self, trial: Trial, metrics: Mapping[str, float]) -> None:
+        """Takes down what was measured of a trial beside its training, as its epoch 0."""
+        row = {"epoch": 0, "stage": "alone", "time": time.time(), "metrics": dict(metrics)}
+        self._tell("report", trial=trial.name, rows=[row])
+
+    def settle(self) -> None:
+        """What a driver that died had left between two lines of the record: trials that had reached their end get
+        it now, and are not run again; checkpoints that know more epochs than the record are dropped, or those
+        epochs would never be told."""
+        for trial in [trial for trial in self.waiting if trial.state == "running"]:
+            if trial.epoch >= self.plan.config.epochs:
+                self._end(trial, "complete", "", trial.epoch, None)
+            elif not self.studies[trial.study].goes_on(trial.number):
+                self._end(trial, "pruned", self._behind(trial.epoch), trial.epoch, None)
+            elif epochs_saved(self._checkpoint(trial)) > trial.epoch:
+                self._checkpoint(trial).unlink()
+            if trial.state != "running":
+                self.waiting.remove(trial)
+
+    def next(self, ray_id: str) -> dict[str, Any] | None:
+        """The next trial for Ray to run, or None while enough are under way."""
+        if len(self.running) >= self.resources.ahead:
+            return None
+        if self.waiting:
+            trial = self.waiting.popleft()
+            event = {"trial": trial.name, "study": trial.study, "number": trial.number, "values": trial.values}
+            event |= {"origin": trial.origin, "attempt": trial.attempt + 1}
+            self.studies[trial.study].reopen(trial.number)
+        elif self.exhausted:
+            return None
+        else:
+            # Fair: the study that has had the smallest share of its budget comes next.
+            study = min(self.studies, key=self._share)
+            asked = self.studies[study].ask()
+            self.asked[study] += 1
+            event = {"trial": asked.trial, "study": study, "number": asked.number, "values": asked.values}
+            event |= {"origin": asked.origin, "attempt": 1}
+        self._tell("start", seed=self.plan.seed_of(event["study"], event["number"]), **event)
+        self.running[ray_id] = event["trial"]
+        return self._describe(event)
+
+    def hear(self, ray_id: str, told: dict[str, Any]) -> bool:
+        """Takes in what a worker tells; returns whether its trial goes on."""
+        trial = self._trial(ray_id)
+        study = self.studies[trial.study]
+        rows = [row for row in told["rows"] if row["epoch"] not in trial.rows]  # others were trained again
+        if rows:
+            self._tell("report", trial=trial.name, rows=rows)
+        state, reason = told["state"], told["reason"]
+        goes_on = True
+        if told["value"] is not None:
+            metrics = next((row["metrics"] for row in told["rows"] if row["epoch"] == told["epoch"]), {})
+            goes_on = study.report(trial.number, told["epoch"], told["value"], metrics)
+        if state is None and not goes_on:
+            state, reason = "pruned", self._behind(told["epoch"])
+        if state is None:
+            return True
+        del self.running[ray_id]
+        if state == "out_of_memory" and not _wants_room(trial):
+            self._again(trial, state, reason, told["worker"])
+        else:
+            self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
+        return False
+
+    def lost(self, ray_id: str, state: str, reason: str) -> None:
+        """Ray has lost the process of a trial. It runs again, from its own checkpoint, unless it has run out of
+        memory before, or was lost too often since it last got further: then it ends as `state`."""
+        if ray_id not in self.running:
+            return
+        trial = self._trial(ray_id)
+        del self.running[ray_id]
+        if state == "out_of_memory":
+            if _wants_room(trial):
+                self._end(trial, state, reason, trial.epoch, None)
+            else:
+                self._again(trial, state, reason, None)
+        elif trial.stalled < self.plan.config.retries:
+            self._again(trial, "preempted", reason, None)
+        else:
+            self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, None)
+
+    def _trial(self, ray_id: str) -> Trial:
+        return self.trials.trials[self.running[ray_id]]
+
+    def _checkpoint(self, trial: Trial) -> Path:
+        return self.folder / "trials" / trial.name / CHECKPOINT
+
+    def _behind(self, epoch: int) -> str:
+        return f"behind the best 1/{self.plan.config.factor} at epoch {epoch}"
+
+    def _end(self, trial: Trial, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
+        self.studies[trial.study].end(trial.number, state)
+        self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
+        self._checkpoint(trial).unlink(missing_ok=True)
+
+    def _again(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
+        """An attempt has come to `state`, but the trial has not ended: it runs next."""
+        self._tell("lost", trial=trial.name, state=state, epoch=trial.epoch, reason=reason, worker=worker)
+        self.waiting.append(trial)
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        told = self.record.append(event, **fields)
+        self.trials.tell(told)
+        self.listener(told, self.trials)
+
+    def _share(self, study: str) -> float:
+        """Of its budget, how much a study has had: of its trials those asked for, or, if that is more, of its seconds
+        those that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
+        asked, seconds = self.asked[study] / self.studies[study].budget, self.plan.config.seconds_per_study
+        if seconds is None:
+            return asked
+        return max(asked, sum(trial.seconds for trial in self.trials.of(study)) / seconds)
+
+    def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        planned, config = self.planned[event["study"]], self.plan.config
+        seed = self.plan.seed_of(event["study"], event["number"])
+        evaluate = {"metric": config.metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
+        if config.fid_weights is not None:
+            evaluate["fid_weights"] = str(config.fid_weights.absolute())
+        wants_room = _wants_room(self.trials.trials[event["trial"]])
+        gpus = self.resources.gpus
+        return {
+            "trial": event["trial"],
+            "folder": str(self.folder.absolute() / "trials" / event["trial"]),
+            "fit": self.plan.fit_config(planned, event["values"], seed).model_dump(mode="json"),
+            "metric": self.plan.metric,
+            "rungs": self.plan.rungs,
+            "evaluate": evaluate,
+            "cpus": self.resources.cpus,
+            "gpus": 1.0 if wants_room and 0 < gpus < 1 else gpus,
+            "wants_room": wants_room,
+        }
+
+
+def _wants_room(trial: Trial) -> bool:
+    """A trial that has run out of memory runs again with fewer neighbours, once."""
+    return trial.setbacks["out_of_memory"] > 0

@@ -1,0 +1,262 @@
+"""The confirmation of a sweep: its hand-tuned and its best points again, on fresh seeds, scored once on the test split.
+
+A search keeps the lowest of many noisy values, measured on the very images it chose by, so its own figure for a winner
+is too good (the winner's curse).  Here each chosen point is trained anew with several seeds on the training and
+validation images together, for the full budget, and each of these trainings is scored on the test split a single time.
+
+What is confirmed is frozen in the first line of a record of its own, `SWEEP/confirm/record.jsonl`, so a confirmation is
+stopped, resumed and tracked as a search is.  Looking at the test split again is counted, and never happens unasked.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from analysis.confirm import write_confirmed
+from analysis.page.report import write_report
+from sweep.config import SweepConfig
+from sweep.driver import launch
+from sweep.driver.conductor import Conductor
+from sweep.driver.launch import RECORD
+from sweep.driver.winners import WEIGHTS, hand_tuned
+from sweep.record import Event, Record, Trial, Trials, read
+from sweep.search.plan import Plan, Planned, load_splits
+from sweep.search.space import Point
+from sweep.search.study import Spec
+from trainables.catalog import label
+from trainables.datasets import Splits
+
+HAND_TUNED = "hand-tuned"
+ALONE = "time/alone_seconds_per_epoch"
+EPOCHS_ALONE = 5  # one to warm up, four to take the median of
+
+
+@dataclass(frozen=True)
+class Confirmation(Plan):
+    """A plan without search: the points of each study, once for each seed, the first seed of all points first."""
+
+    seeds: tuple[int, ...]
+
+    @property
+    def split(self) -> str:
+        return "test"
+
+    @property
+    def rungs(self) -> list[int]:
+        """None: nobody is stopped, and each rung would be another look at the test split."""
+        return []
+
+    def trained_on(self, dataset: str) -> np.ndarray:
+        """Training and validation images together.  Test images stay those that the search never saw."""
+        splits = self.splits[dataset]
+        return np.concatenate([splits.train.images, splits.valid.images])
+
+    def seed_of(self, study: str, number: int) -> int:
+        """The same seeds for all points, so that they can be compared in pairs."""
+        trials = next(planned.spec.trials for planned in self.studies if planned.name == study)
+        return self.seeds[number // (trials // len(self.seeds))]
+
+
+def confirm(
+    sweep: Path,
+    announce: Callable[[str], None] = print,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    again: bool = False,
+    **changes: object,
+) -> Path:
+    """Confirms a sweep, or goes on with a confirmation that was interrupted; returns the confirmation's folder.
+
+    top: how many of the best points of each study; seeds: trainings of each point; as the sweep was configured unless
+    given (confirm_top, confirm_seeds).  `changes` replace fields of the
+    sweep's configuration that do not touch results (tracking_uri, address, concurrent).
+
+    Raises ValueError, before anything is written, for what cannot be confirmed, and, unless `again`, where the test
+    split has been looked at already.
+    """
+    config = launch.config_of(sweep).model_copy(update={k: v for k, v in changes.items() if v is not None})
+    for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} {number}: give at least 1")
+    Record(sweep / RECORD).close()  # raises while the search is being written
+    looks = looks_at_test(sweep)
+    events = read(looks[-1] / RECORD) if looks else []
+    if looks and Trials.from_events(events).outcome != "done":
+        if again:
+            raise ValueError(f"{looks[-1]} is not at its end; go on with it, without --again, before another look")
+        return _go_on(sweep, looks[-1], events[0], config, announce, {"top": top, "seeds": seeds})
+    if looks and not again:
+        count = sum(evaluations(read(look / RECORD)) for look in looks)
+        raise ValueError(
+            f"{sweep} was scored on the test split already ({count} trained models, {looks[-1].name}/confirmed.csv); a "
+            "second look weakens what it says; if you must, --again takes fresh seeds and is counted"
+        )
+    used = [seed for look in looks for seed in read(look / RECORD)[0]["confirms"]["seeds"]]
+    first = max([config.seed, *used]) + 1  # never one that anything was trained with
+    fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
+    folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
+    planned, told = chosen(Trials.from_events(read(sweep / RECORD)), config, top or config.confirm_top, fresh)
+    told["look"] = len(looks) + 1
+    return _carry_out(sweep, planned, folder, announce, resumed=False, confirms=told)
+
+
+def looks_at_test(sweep: Path) -> list[Path]:
+    """The folders of a sweep's confirmations that have begun, in their order."""
+    begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
+    return sorted(begun, key=lambda folder: read(folder / RECORD)[0]["confirms"]["look"])
+
+
+def is_confirmed(sweep: Path) -> bool:
+    """Whether a sweep has a confirmation, and the latest is at its end."""
+    looks = looks_at_test(sweep)
+    return bool(looks) and Trials.from_events(read(looks[-1] / RECORD)).outcome == "done"
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The sweep whose confirmation lies in a folder, None if it holds none."""
+    record = folder / RECORD
+    return folder.absolute().parent if record.exists() and "confirms" in next(iter(read(record)), {}) else None
+
+
+def evaluations(events: list[Event]) -> int:
+    """How many trained models a record saw scored on the test split."""
+    scored = {
+        (event["trial"], row["epoch"])
+        for event in events
+        if event["event"] == "report"
+        for row in event["rows"]
+        if any(name.startswith("test/") for name in row["metrics"])
+    }
+    return len(scored)
+
+
+def chosen(
+    trials: Trials, config: SweepConfig, top: int, seeds: tuple[int, ...]
+) -> tuple[Confirmation, dict[str, Any]]:
+    """The plan that confirms a search, and what the search had said of each point: it cannot be changed afterwards.
+
+    A point that is both the hand-tuned one and among the best is trained once and stands for both.
+    """
+    studies, claims = [], {}
+    for name, entry in trials.studies.items():
+        points, claims[name] = _points(trials, name, entry, top)
+        spec = Spec.from_record(entry)
+        spec = replace(
+            spec, trials=len(points) * len(seeds), metric=f"test/{config.metric}", first_rung=spec.epochs,
+            space=replace(spec.space, paper=tuple(points) * len(seeds)),
+        )  # fmt: skip
+        studies.append(spec)
+    told = {"sweep": trials.sweep["sweep"], "top": top, "seeds": list(seeds), "points": claims}
+    return _plan(config, studies, seeds), told
+
+
+def _points(trials: Trials, study: str, entry: Mapping[str, Any], top: int) -> tuple[list[Point], list[dict[str, Any]]]:
+    """The hand-tuned point and the best ones with different values, and what the search said of each."""
+    paper = hand_tuned(trials, study)
+    values = dict(entry["hand_tuned"] if paper is None else paper.values)
+    points = [Point(entry["hand_tuned_source"], (entry["dataset"],), values, HAND_TUNED)]
+    value = paper.value if paper is not None and paper.state == "complete" else None
+    said = [{"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None}]
+    complete = [trial for trial in trials.of(study) if trial.state == "complete" and trial.value is not None]
+    rank = 0
+    for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
+        if rank == top:
+            break
+        if trial.values == values and said[0]["rank"] is None:
+            rank += 1
+            said[0]["rank"] = rank
+        elif trial.values not in [point.values for point in points]:
+            rank += 1
+            points.append(
+                Point(f"trial {trial.name} of the search", (entry["dataset"],), trial.values, f"tuned {rank}")
+            )
+            said.append({"point": f"tuned {rank}", "trial": trial.name, "value": trial.value, "rank": rank})
+    return points, said
+
+
+def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> Confirmation:
+    splits: dict[str, Splits] = load_splits(config)
+    methods = {label(method): method for method in config.methods}
+    datasets = {loaded.name: name for name, loaded in splits.items()}
+    planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
+    # What a search may spend says nothing of its confirmation.
+    return Confirmation(config.model_copy(update={"seconds_per_study": None}), splits, planned, seeds)
+
+
+def _go_on(
+    sweep: Path, folder: Path, opening: Event, config: SweepConfig, announce: Callable[[str], None], wanted: dict
+) -> Path:
+    told = opening["confirms"]
+    frozen = {"top": told["top"], "seeds": len(told["seeds"])}
+    if changing := [name for name, number in wanted.items() if number not in (None, frozen[name])]:
+        was = ", ".join(f"--{name} {frozen[name]}" for name in changing)
+        raise ValueError(f"{folder} was begun with {was}; go on with that, for its points and seeds are frozen")
+    studies = [Spec.from_record(entry) for entry in opening["studies"]]
+    planned = _plan(config, studies, tuple(told["seeds"]))
+    return _carry_out(sweep, planned, folder, announce, resumed=True, confirms=told)
+
+
+def _carry_out(
+    sweep: Path,
+    planned: Confirmation,
+    folder: Path,
+    announce: Callable[[str], None],
+    *,
+    resumed: bool,
+    confirms: dict[str, Any],
+) -> Path:
+    def finish(folder: Path, trials: Trials) -> None:
+        for trial in trials.trials.values():  # the models of the first seed are enough to look at
+            if trial.state != "running" and trial.seed != planned.seeds[0]:
+                (folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
+        write_confirmed(folder)
+        write_report(sweep)
+
+    name = sweep.absolute().name
+    title = f"{name} confirmed" if confirms["look"] == 1 else f"{name} confirmed, look {confirms['look']}"
+    told = {"title": title, "confirms": confirms}
+    hooks = {"begin": _nothing, "after": partial(time_alone, announce=announce), "finish": finish}
+    return launch.carry_out(planned, folder, announce, resumed, **hooks, **told)
+
+
+def time_alone(conductor: Conductor, announce: Callable[[str], None]) -> None:
+    """Times each confirmed point with no other trial beside it, for the confirmation's own seconds are of trials that
+    shared cores and caches.
+
+    To train the first seeds one at a time would leave a cluster idle for whole trainings. Instead the trial of each
+    point's first seed is begun anew, for a few epochs and at most half a training, and adds its seconds of an epoch.
+    """
+    from sweep.driver.executor import train_alone  # Ray takes a second to import
+
+    epochs = conductor.plan.config.epochs
+    few = min(epochs, EPOCHS_ALONE, max(2, epochs // 2))
+    first = [trial for trial in conductor.trials.trials.values() if trial.seed == conductor.plan.seeds[0]]
+    untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
+    if untimed:
+        announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")
+    for trial, timed in train_alone(conductor, untimed, few):
+        seconds = seconds_per_epoch(trial, timed)
+        if seconds is not None:
+            conductor.add(trial, {ALONE: seconds})
+
+
+def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | None:
+    """The mean over a trial's epochs of what one took alone, by stage: the median of those timed, but for the first of
+    all, which warms up. None if a stage of the trial was not timed."""
+    timed = alone[1:]
+    stages = Counter(row["stage"] for epoch, row in trial.rows.items() if epoch)
+    medians = {stage: median([seconds for s, seconds in timed if s == stage]) for stage in {s for s, _ in timed}}
+    if not stages or stages.keys() - medians.keys():
+        return None
+    return sum(count * medians[stage] for stage, count in stages.items()) / stages.total()
+
+
+def _nothing(planned: Plan, folder: Path) -> None:
+    """The search has written all that the trials of a confirmation need."""

@@ -1,0 +1,253 @@
+"""Ray Tune as our executor: one Tune run drives all studies of a sweep, and owns nothing.
+
+Ray schedules processes and resources. What to try, whom to stop and what happened is decided by the studies and
+written to the record before anyone else hears of it; so Ray's own snapshots are off, and a sweep is resumed by
+replaying the record into fresh studies and starting a fresh Tune run.
+"""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
+from ray.tune.execution import tune_controller
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sweep.driver.conductor import Conductor
+from sweep.driver.resources import Resources
+from sweep.driver.worker import TrialWorker, epochs_alone
+from sweep.record import Trial
+
+SECONDS_TO_ANSWER = 5
+
+
+class _Asker(Searcher):
+    """Ray asks for trials here."""
+
+    def __init__(self, conductor: Conductor):
+        super().__init__()
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.conductor.done:
+            return Searcher.FINISHED
+        return self.conductor.next(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Nothing: the judge has ended it, or its process was lost."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record has it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the record has it all."""
+
+
+class _Judge(FIFOScheduler):
+    """Ray hands over results here and learns who stops."""
+
+    def __init__(self, conductor: Conductor):
+        super().__init__()
+        self.conductor = conductor
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True  # each study has its own metric
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        goes_on = all(self.conductor.hear(trial.trial_id, told) for told in result["told"])
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
+class _Losses(tune.Callback):
+    """Ray tells here that the process of a trial is gone; whether the trial runs again is not Ray's to decide."""
+
+    def __init__(self, conductor: Conductor):
+        self.conductor = conductor
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        error = None
+        if trial.pickled_error_file is not None:
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        self.conductor.lost(trial.trial_id, *how_lost(error))
+
+
+def how_lost(error: Exception | None) -> tuple[str, str]:
+    """The state of a trial whose process is gone for good, and the reason, by what Ray says of it."""
+    if isinstance(error, _Killed):
+        return "out_of_memory", "Ray killed its process, for its node ran low on memory"
+    if isinstance(error, ActorUnavailableError) or (
+        isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
+    ):
+        return "preempted", "its node was lost"
+    return "failed", "its process was lost"
+
+
+class _Killed(RayActorError):
+    """Ray has killed an actor because its node ran low on memory."""
+
+
+class _ActorManager(RayActorManager):
+    """Tune's own. That takes what Ray 2.60 raises for an actor killed for lack of memory for a bug of its own, and
+    would end the sweep."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = _Killed(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What a described trial asks of Ray. One that wants room has its GPU for itself, where it shares them; else it
+    takes more than half of the largest node's CPUs, so that at most half as many run beside it."""
+    cpus = trial["cpus"]
+    if trial["wants_room"] and trial["gpus"] != 1:
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
+    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}])
+
+
+def run(conductor: Conductor) -> None:
+    """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up."""
+    plan, resources = conductor.plan, conductor.resources
+    conductor.settle()
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record has it all
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
+        "TUNE_MAX_PENDING_TRIALS_PG": str(resources.ahead),
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start such trials again by itself
+    }
+    tune_controller.RayActorManager = _ActorManager
+    refs = {name: ray.put((plan.trained_on(name), splits)) for name, splits in plan.splits.items()}
+    trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen
+    tune.run(
+        trainable,
+        name="ray",
+        storage_path=str(conductor.folder.absolute()),
+        search_alg=_Asker(conductor),
+        scheduler=_Judge(conductor),
+        callbacks=[_Losses(conductor)],
+        num_samples=-1,
+        max_failures=0,
+        raise_on_failed_trial=False,
+        reuse_actors=True,
+        progress_reporter=_Silence(),
+        verbose=0,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+    )
+
+
+def train_alone(
+    conductor: Conductor, trials: Iterable[Trial], epochs: int
+) -> Iterator[tuple[Trial, list[tuple[str, float]]]]:
+    """Each trial with stage and seconds of the epochs of a short training of its values, on a worker with what a trial
+    gets and no other trial of this sweep beside it; none if it fails. To be called when the conductor is done."""
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)  # Tune has left its own there, which stops nothing now
+    plan, resources = conductor.plan, conductor.resources
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
+    refs: dict[str, ray.ObjectRef] = {}
+    for trial in trials:
+        planned = conductor.planned[trial.study]
+        if planned.dataset not in refs:
+            refs[planned.dataset] = ray.put(plan.trained_on(planned.dataset))
+        fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
+        training = task.remote(fitted.model_dump(mode="json"), refs[planned.dataset], resources.cpus, resources.gpus)
+        try:
+            yield trial, ray.get(training)
+        except RayError:
+            yield trial, []
+
+
+class _Silence(tune.ProgressReporter):
+    """The screen is ours."""
+
+    def should_report(self, trials: list, done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list, done: bool, *sys_info: Any) -> None:
+        """Never called."""
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly; a second Ctrl-C ends it at once.
+
+    Both wait until the function that this gives is called; then they raise KeyboardInterrupt, or stop Tune.
+    """
+
+    # Not by masks: Ray's threads would still take a signal, and Python then runs its handler in ours.
+    listening = asked = False
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def interrupt(*_: Any) -> None:
+        nonlocal asked
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked = True
+        if listening:
+            stop()
+
+    def listen() -> None:
+        nonlocal listening
+        listening = True
+        if asked:
+            stop()
+
+    handlers = {
+        signal.SIGINT: interrupt,
+        signal.SIGTERM: interrupt,
+        signal.SIGUSR1: signal.default_int_handler,  # until Tune puts its own here, which stops it
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield listen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[int, int]]:
+    """Ray, started here on the loopback interface only, or an existing cluster; gives its CPUs and GPUs.
+
+    Raises ValueError when it does not start or cannot be reached.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+                _node_ip_address="127.0.0.1", **quiet,
+            )  # fmt: skip
+        else:
+            _knock(address)
+            ray.init(address=address, **quiet)
+    except Exception as error:  # Ray raises bare ones, too
+        where = f"at {address} does not answer" if address else "does not start on this machine"
+        raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
+    try:
+        total = ray.cluster_resources()
+        yield int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError within seconds if nobody listens at HOST:PORT, which takes Ray itself minutes to find out."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

@@ -1,0 +1,187 @@
+"""The trial on a worker: pulls reports out of `trainables.fit` and hands them to Ray, a process for many trials.
+
+A trial's state lives in the sweep's own folder (`trials/<trial>/`), not in Ray's checkpoints: whichever process
+runs the trial next, after a crash, a lost node or a resumed sweep, finds it there and goes on.
+"""
+
+import math
+import os
+import socket
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+
+from sweep.driver.checkpoints import CHECKPOINT
+from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
+from trainables.saved import save_grid
+
+QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
+SAVE_SECONDS = 60.0
+KEPT_DATASETS = 2  # on a device, per process
+OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+)
+
+
+def shared(images: np.ndarray) -> torch.Tensor:
+    """The array as a tensor without a copy: on a CPU all trials of a node train on Ray's shared memory itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        return torch.from_numpy(images)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error tells of too little memory, of a GPU or of the machine; not all of them have a class."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _prepare(cpus: float, gpus: float) -> torch.device:
+    """Keeps this process to its share of the machine; returns the device to train on."""
+    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_flush_denormal(True)
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    return torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
+
+
+def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: float) -> list[tuple[str, float]]:
+    """Stage and training seconds of each epoch of one training of `fitted` on images, uint8 (N, C, H, W).
+
+    Nothing is evaluated. Raises Diverged.
+    """
+    device = _prepare(cpus, gpus)
+    told, before = [], 0.0
+    for report in fit(Config(**fitted), shared(images).to(device)):
+        seconds = report.training.seconds["train"]
+        told.append((report.stage, seconds - before))
+        before = seconds
+    return told
+
+
+class TrialWorker(tune.Trainable):
+    """Ray's class trainable. `config` is one trial as the conductor describes it; `data` maps data sets to refs."""
+
+    def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
+        self.refs, self.loaded = data, {}
+        self.device = _prepare(config["cpus"], config["gpus"])
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        """Must not raise for what is the trial's own fault: it is told as a result in the first step."""
+        self.trial, self.reports, self.reported = config, None, None
+        self.folder = Path(config["folder"])
+
+    def step(self) -> dict[str, Any]:
+        """Trains until the next evaluation, or for a few seconds; never marks itself done: the driver decides."""
+        rows: list[dict[str, Any]] = []
+        told = {"rows": rows, "state": None, "reason": "", "value": None, "epoch": 0}
+        start = time.monotonic()
+        try:
+            if self.reports is None:
+                self.reports = self._fit()
+                self.saved_at = start
+            self._save_reported()
+            for report in self.reports:
+                rows.append(self._row(report))
+                self.reported, told["epoch"] = report, report.epoch
+                last = report.epoch == self.trial["fit"]["epochs"]
+                if report.evaluation is not None:
+                    told["value"] = self._value(report)
+                    self._keep_pictures(report)
+                if last:
+                    told["state"] = "complete"
+                    save(report.method, Config(**self.trial["fit"]), self.folder)
+                if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
+                    break
+        except Diverged as divergence:
+            told |= {"state": "diverged", "reason": str(divergence), "epoch": divergence.epoch}
+        except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
+            if ran_out_of_memory(error):
+                told |= {"state": "out_of_memory", "reason": (str(error) or type(error).__name__).splitlines()[0]}
+            else:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+                told |= {"state": "failed", "reason": reason}
+        if told["state"] is not None:
+            self._release()
+        told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
+        return {"told": [told]}  # in a list: Ray flattens dicts and would keep statistics of every number
+
+    def _fit(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self.folder.glob("*.part"):  # by a process that was killed
+            half_written.unlink()
+        config = Config(**self.trial["fit"])
+        images, evaluator = self._data(config.dataset)
+        evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
+        checkpoint = self.folder / CHECKPOINT
+        resume = checkpoint if checkpoint.exists() else None
+        return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
+
+    def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
+        """Training images on the device and the evaluator, kept from trial to trial."""
+        if dataset not in self.loaded:
+            while len(self.loaded) >= KEPT_DATASETS:
+                self.loaded.pop(next(iter(self.loaded)))
+            images, splits = ray.get(self.refs[dataset])
+            evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
+            self.loaded[dataset] = shared(images).to(self.device), evaluator
+        return self.loaded[dataset]
+
+    def _row(self, report: Report) -> dict[str, Any]:
+        row = {
+            "epoch": report.epoch,
+            "stage": report.stage,
+            "time": time.time(),
+            "metrics": {name: value for name, value in report.metrics.items() if math.isfinite(value)},
+        }
+        if report.evaluation is not None:
+            row["vectors"] = report.evaluation.vectors
+            row["recipes"] = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
+        return row
+
+    def _value(self, report: Report) -> float:
+        metric = self.trial["metric"]
+        if not math.isfinite(report.metrics[metric]):
+            raise Diverged(report.stage, report.epoch, metric, "not finite")
+        return report.metrics[metric]
+
+    def _keep_pictures(self, report: Report) -> None:
+        for name, picture in report.evaluation.pictures.items():
+            save_grid(picture, self.folder / f"{name}.png")
+
+    def _save_reported(self) -> None:
+        """Saves where the last step ended. Not sooner: that Ray asks for another step means that the record has
+        what the last one told, and a checkpoint must never be ahead of the record, or its epochs were lost."""
+        due = time.monotonic() - self.saved_at > SAVE_SECONDS
+        if self.reported is not None and (self.reported.evaluation is not None or due):
+            self.reported.save(self.folder / CHECKPOINT)
+            self.saved_at = time.monotonic()
+
+    def _release(self) -> None:
+        self.reports = self.reported = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+
+    def cleanup(self) -> None:
+        self._release()

@@ -1,0 +1,1 @@
+"""What a sweep tries: search spaces, studies and rungs."""

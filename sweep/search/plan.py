@@ -1,0 +1,222 @@
+"""From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sweep.config import SweepConfig
+from sweep.search import space as spaces
+from sweep.search.rungs import Rungs
+from sweep.search.space import Choice, Fixed, Range, Space
+from sweep.search.study import Spec
+from trainables.catalog import find, label
+from trainables.config import Config, checked, did_you_mean, hyper_fields
+from trainables.datasets import Absent, Splits, load
+from trainables.flags import scalar
+from trainables.networks import Networks
+from trainables.training import Training
+
+OBJECTIVES = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One study to be, and how the configuration names its method and data set (tables show shorter names)."""
+
+    spec: Spec
+    method: str
+    dataset: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.study
+
+    @property
+    def hand_tuned(self) -> dict[str, Any]:
+        return dict(self.spec.space.paper[0].values)
+
+
+@dataclass(frozen=True)
+class Plan:
+    config: SweepConfig
+    splits: dict[str, Splits]  # by the name in the configuration
+    studies: tuple[Planned, ...]
+
+    @property
+    def split(self) -> str:
+        """The split that trials are scored on; a search never sees another."""
+        return "valid"
+
+    @property
+    def metric(self) -> str:
+        return f"{self.split}/{self.config.metric}"
+
+    @property
+    def rungs(self) -> list[int]:
+        return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
+
+    def trained_on(self, dataset: str) -> np.ndarray:
+        """The images that trials on a data set learn from, uint8 (N, C, H, W)."""
+        return self.splits[dataset].train.images
+
+    def seed_of(self, study: str, number: int) -> int:
+        """Of the training and the evaluation of one trial; in a search all share it and differ by their values only.
+
+        Without a searcher the hand-tuned points come again and again, each round of them under the next seed.
+        """
+        if self.config.searcher != "none":
+            return self.config.seed
+        points = next(planned.spec.space.paper for planned in self.studies if planned.name == study)
+        return self.config.seed + number // len(points)
+
+    def fit_config(self, study: Planned, values: Mapping[str, Any], seed: int) -> Config:
+        """What one trial trains."""
+        shared = {name: getattr(self.config, name) for name in ("epochs", "data_root", "image_size", "channels")}
+        return Config(method=study.method, dataset=study.dataset, values=dict(values), seed=seed, **shared)
+
+
+def plan(config: SweepConfig) -> Plan:
+    """Loads data sets and search spaces and checks them against each other. Raises ValueError in one line."""
+    for method in config.methods:
+        find(method)
+    unused = [method for method in config.spaces if method not in config.methods]
+    if unused:
+        hint = did_you_mean(unused[0], config.methods)
+        raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
+    labels = [label(method) for method in config.methods]
+    for name in config.set:
+        if (of := name.rpartition(".")[0]) and of not in labels:
+            raise ValueError(f"set: {name}: {of!r} is not among the methods ({', '.join(labels)})")
+    splits = load_splits(config)
+    config = config.model_copy(update={"datasets": list(splits)})
+    shown = [s.name for s in splits.values()]
+    if len(set(shown)) < len(shown):
+        raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
+    studies = []
+    for dataset, data in splits.items():
+        for method in config.methods:
+            space = _pinned(space_of(method, config).on(data.name, data.like), method, config)
+            trials = config.trials
+            if config.searcher == "none":
+                space, trials = space.points_only(), trials * len(space.paper)
+            spec = Spec(
+                study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
+                epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
+                factor=config.factor, sampler=config.searcher,
+                objectives=tuple(OBJECTIVES[name] for name in config.objectives),
+            )  # fmt: skip
+            studies.append(Planned(spec, method, dataset))
+            check(studies[-1], data)
+    if len({study.name for study in studies}) < len(studies):
+        raise ValueError("two methods have files of the same name; sweep them apart")
+    return Plan(config, splits, tuple(studies))
+
+
+def load_splits(config: SweepConfig) -> dict[str, Splits]:
+    """The data sets by their names in the configuration, which may allow some to be absent."""
+    splits, absent = {}, []
+    for name in config.datasets:
+        options = {"size": config.image_size, "channels": config.channels, "download": not config.present_only}
+        try:
+            splits[name] = load(name, config.data_root, **options)
+        except Absent as error:
+            if not config.present_only:
+                raise
+            absent.append(error)
+    if not splits:
+        raise absent[0]
+    return splits
+
+
+def space_of(method: str, config: SweepConfig) -> Space:
+    """The search space of a method: named by the user, or the file of the method's name where methods of the
+    house keep theirs, or beside the module of a method from outside."""
+    fields = hyper_fields(method)
+    if method in config.spaces:
+        return spaces.load(config.spaces[method], fields)
+    if ":" in method:
+        beside = Path(import_module(method.partition(":")[0]).__file__).with_suffix(".toml")
+        return spaces.load(beside, fields)
+    with as_file(files("search_spaces") / f"{method}.toml") as path:
+        return spaces.load(path, fields)
+
+
+def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
+    """The space with the points the configuration takes and what it sets: for all methods, or `method.name` for one."""
+    own = f"{label(method)}."
+    pins = {name: value for name, value in config.set.items() if "." not in name}
+    pins |= {name.removeprefix(own): value for name, value in config.set.items() if name.startswith(own)}
+    try:
+        if config.points is not None:
+            space = space.with_points(config.points)
+    except ValueError as error:
+        raise ValueError(f"{method}: {error}") from None
+    try:
+        for name, values in pins.items():
+            if isinstance(values, list):
+                space = space.with_each(name, [scalar(value) for value in values])
+        return space.with_fixed({name: scalar(value) for name, value in pins.items() if not isinstance(value, list)})
+    except ValueError as error:
+        raise ValueError(f"set: {method}: {error}") from None
+
+
+def check(study: Planned, data: Splits) -> None:
+    """Every corner of the space must be a method that can be built and trained on these images."""
+    cls, space = find(study.method), study.spec.space
+    try:
+        for point in space.paper:
+            cls(checked(cls.Hyper, dict(point.values), study.method), data.shape)
+        for field, dimension in space.dimensions.items():
+            for value in _extremes(dimension):
+                checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+        for kind in _extremes(space.dimensions["network"]):
+            Networks(data.shape, kind)
+    except ValueError as error:
+        raise ValueError(f"{study.name}: {error}") from None
+    largest = max(_extremes(space.dimensions["batch_size"]))
+    if largest > len(data.train):
+        raise ValueError(
+            f"{study.name}: batch_size up to {largest} is larger than the {len(data.train)} training images of "
+            f"{data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
+        )
+
+
+def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:
+    match dimension:
+        case Range():
+            return (dimension.low, dimension.high)
+        case Choice():
+            return dimension.choices
+        case Fixed():
+            return (dimension.value,)
+
+
+def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
+    """Measured seconds of one epoch of each study's hand-tuned point on this machine, from a few steps."""
+    seconds = {}
+    for study in planned.studies:
+        images = planned.splits[study.dataset].train.images
+        few = torch.tensor(images[: 4 * study.hand_tuned["batch_size"]], device=device)
+        training = Training(planned.fit_config(study, study.hand_tuned, seed=0), few)
+        training.run_epoch()  # the first one warms up
+        before = training.seconds["train"]
+        training.run_epoch()
+        seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
+    return seconds
+
+
+def expected_epochs(planned: Plan) -> float:
+    """Epochs per trial if successive halving stops as many as it aims to; the full budget is the upper bound."""
+    if planned.config.searcher == "none":
+        return float(planned.config.epochs)  # no hand-tuned point is stopped
+    spent, previous, share = 0.0, 0, 1.0
+    for level in [*planned.rungs, planned.config.epochs]:
+        spent += share * (level - previous)
+        previous, share = level, share / planned.config.factor
+    return spent

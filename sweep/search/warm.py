@@ -1,0 +1,64 @@
+"""A warm start: the best points that an earlier sweep found, to be tried after the hand-tuned ones."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sweep.record import Trial, Trials, read
+from sweep.search.plan import Plan, Planned
+from sweep.search.space import Fixed, Point
+
+KEPT = 3  # points of each study
+
+
+def warmed(planned: Plan) -> Plan:
+    """The plan with the best points of the sweep that its configuration names, study by study.
+
+    Studies are matched by name, which is method and data set. What is fixed now is fixed in the points as well; points
+    outside today's ranges are left out. Raises ValueError if the folder holds no sweep, or nothing that fits.
+    """
+    folder = planned.config.warm_start
+    if folder is None:
+        return planned
+    if planned.config.searcher == "none":
+        raise ValueError("warm_start: searcher none tries hand-tuned points alone; drop one of the two")
+    if not (folder / "record.jsonl").exists():
+        raise ValueError(f"warm_start: {folder} holds no sweep (no record.jsonl); name the folder of one")
+    trials = Trials.from_events(read(folder / "record.jsonl"))
+    studies = tuple(
+        replace(study, spec=replace(study.spec, warm=tuple(_best(study, trials, folder)))) for study in planned.studies
+    )
+    if not any(study.spec.warm for study in studies):
+        raise ValueError(
+            f"warm_start: {folder} has no complete trial that fits {', '.join(study.name for study in studies)}; "
+            f"it has studies {', '.join(trials.studies) or 'none'}"
+        )
+    return replace(planned, studies=studies)
+
+
+def _best(study: Planned, trials: Trials, folder: Path) -> Iterator[Point]:
+    """Up to KEPT points with different values, the best first."""
+    tried = [dict(point.values) for point in study.spec.space.paper]
+    complete = [trial for trial in trials.of(study.name) if trial.state == "complete" and trial.value is not None]
+    for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
+        values = _within(study, trial)
+        if values is None or values in tried:
+            continue
+        tried.append(values)
+        source = f"{trial.name} of {folder.absolute().name}: {trial.metric} {trial.value:.4g}"
+        yield Point(source, (study.spec.dataset,), values, "warm start")
+        if len(tried) == len(study.spec.space.paper) + KEPT:
+            return
+
+
+def _within(study: Planned, trial: Trial) -> dict | None:
+    """The values of a trial as today's space has them, None if it lies outside."""
+    values = {}
+    for name, dimension in study.spec.space.dimensions.items():
+        if isinstance(dimension, Fixed):
+            values[name] = dimension.value
+        elif name in trial.values and dimension.contains(trial.values[name]):
+            values[name] = dimension.cast(trial.values[name])
+        else:
+            return None
+    return values

@@ -1,0 +1,183 @@
+"""A sweep without training, on a virtual clock: the conductor, the studies, the rungs and the record are the real
+ones, only trials, slots and time are not. Ten thousand trials on 512 slots take minutes.
+
+It is how successive halving and the search are tested as a whole, and how a budget is planned before it is spent.
+What is not simulated: the start of processes, lost nodes, and trials that slow one another down.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from analysis.load import read_sweep
+from analysis.page.drawing import RASTER_DPI
+from analysis.page.plots import over_time
+from sweep.driver.conductor import Conductor
+from sweep.driver.resources import Resources, of_this_machine
+from sweep.driver.screen import duration
+from sweep.driver.winners import hand_tuned
+from sweep.record import Record, Trials
+from sweep.search.plan import Plan, epoch_seconds
+from sweep.search.study import Study
+from sweep.simulation.curves import Curves, Evaluated, Recorded, Synthetic
+
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the wall time, at which the best found is told
+
+
+@dataclass
+class Clock:
+    """Seconds since the sweep began; called, it is the clock of a record."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated sweep did. Times are virtual seconds since its start."""
+
+    plan: Plan
+    slots: int
+    trials: Trials
+    studies: Mapping[str, Study]
+    wall: float  # until the last trial had ended
+
+    @property
+    def utilisation(self) -> float:
+        """The share of slots x wall time in which a trial held a slot."""
+        held = sum(trial.ended - trial.started for trial in self.trials.trials.values())
+        return held / (self.slots * self.wall) if self.wall else 1.0
+
+    @property
+    def epochs(self) -> int:
+        """Trained by all trials together."""
+        return sum(trial.epoch for trial in self.trials.trials.values())
+
+    def reached(self, study: str) -> dict[int, int]:
+        """How many trials of a study were evaluated at each rung, and at the end of the budget."""
+        epochs = Counter(epoch for trial in self.trials.of(study) for epoch in trial.rows)
+        return {level: epochs[level] for level in (*self.plan.rungs, self.plan.config.epochs)}
+
+    def best_found(self, study: str) -> list[tuple[float, float]]:
+        """(time, value) whenever a complete trial of a study beat all before it."""
+        complete = [t for t in self.trials.of(study) if t.state == "complete" and t.value is not None]
+        found: list[tuple[float, float]] = []
+        for trial in sorted(complete, key=lambda trial: trial.ended):
+            if not found or trial.value < found[-1][1]:
+                found.append((trial.ended, trial.value))
+        return found
+
+    def __str__(self) -> str:
+        """What it costs, how full the slots are, who gets how far, and what is found by when."""
+        spent, most = self.epochs, sum(study.budget for study in self.studies.values()) * self.plan.config.epochs
+        trials = len(self.trials.trials)
+        lines = [
+            f"{trials} trials on {self.slots} slots: {duration(self.wall)}, utilisation {self.utilisation:.0%}",
+            f"{spent} epochs are trained, {spent / most:.0%} of what all trials to the end would take",
+        ]
+        levels = [str(level) for level in (*self.plan.rungs, self.plan.config.epochs)]
+        table = [["study", *(f"at epoch {level}" for level in levels)]]
+        table[0] += ["hand-tuned", *(f"best after {duration(share * self.wall)}" for share in SHARES)]
+        for name in self.studies:
+            hand = hand_tuned(self.trials, name)
+            found = self.best_found(name)
+            known = [[value for at, value in found if at <= share * self.wall] for share in SHARES]
+            told = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]
+            reached = [str(count) for count in self.reached(name).values()]
+            table.append([name, *reached, *("-" if value is None else f"{value:.4g}" for value in told)])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        return "\n".join([*lines, "", *(row.rstrip() for row in rows)])
+
+
+def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation:
+    """Runs the sweep of `plan` on `slots` virtual slots, its trials going as `curves` says.
+
+    The record goes into `folder` as that of any sweep does, marked as simulated and with virtual times.
+    """
+    clock = Clock()
+    resources = Resources(cpus=1, gpus=0.0, slots=slots, ahead=slots, total_gpus=0)
+    studies = {study.name: Study(study.spec, plan.config.seed) for study in plan.studies}
+    with Record(folder / "record.jsonl", clock, durable=False) as record:
+        opening = record.append(
+            "sweep", sweep="simulated", simulated=True, resumed=False, config=plan.config.model_dump(mode="json"),
+            studies=[study.spec.to_record() for study in plan.studies], resources={"slots": slots},
+        )  # fmt: skip
+        conductor = Conductor(plan, studies, record, [opening], folder, resources, lambda event, trials: None)
+        run(conductor, curves, clock)
+        record.append("finish", outcome="done" if conductor.done else "interrupted")
+    return Simulation(plan, slots, conductor.trials, studies, clock.now)
+
+
+def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
+    """Virtual Ray: one event after the other in the order of their times, until no trial runs."""
+    levels = (*conductor.plan.rungs, conductor.plan.config.epochs)
+    due: list[tuple[float, str, float, Evaluated]] = []  # when, Ray's trial id, when it began, what it then tells
+    courses = {}
+    ids = (f"{number:08d}" for number in count())
+
+    def go_on(ray_id: str, began: float) -> None:
+        evaluated = next(courses[ray_id])
+        heapq.heappush(due, (began + evaluated.seconds, ray_id, began, evaluated))
+
+    while True:
+        while not conductor.exhausted and (asked := conductor.next(ray_id := next(ids))) is not None:
+            trial = conductor.trials.trials[asked["trial"]]
+            courses[ray_id] = curves.course(trial.study, trial.number, trial.values, levels)
+            go_on(ray_id, clock.now)
+        if not due:
+            return
+        clock.now, ray_id, began, evaluated = heapq.heappop(due)
+        if conductor.hear(ray_id, told(evaluated, conductor.plan, clock.now)):
+            go_on(ray_id, began)
+        else:
+            del courses[ray_id]
+
+
+def told(evaluated: Evaluated, plan: Plan, now: float) -> dict[str, Any]:
+    """What a worker would tell of it: only the evaluated epoch has a row, for of others a search hears nothing."""
+    epoch, value = evaluated.epoch, evaluated.value
+    fields = {"epoch": epoch, "value": value, "reason": "", "worker": None}
+    if value is None:
+        return fields | {"rows": [], "state": "diverged", "reason": "as its curve says"}
+    metrics = {plan.metric: value, "time/train_seconds": evaluated.seconds}
+    row = {"epoch": epoch, "stage": "train", "time": now, "metrics": metrics}
+    return fields | {"rows": [row], "state": "complete" if epoch == plan.config.epochs else None}
+
+
+def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) -> None:
+    """Tells what a sweep would cost and find, and draws it into `simulation.png` in the folder of sweeps.
+
+    Curves and times are those of the sweep in `recorded`; without one the curves are synthetic and only times,
+    trials and rungs are worth a look, and the time of an epoch is measured here by a few steps of each hand-tuned
+    point. Slots are `concurrent`, or what this machine has.
+    """
+    if plan.config.objectives:
+        announce("curves are of the metric alone, so the search is simulated without further objectives")
+        alone = (replace(study, spec=replace(study.spec, objectives=())) for study in plan.studies)
+        plan = replace(plan, studies=tuple(alone))
+    config, specs = plan.config, [study.spec for study in plan.studies]
+    slots = config.concurrent or of_this_machine(config.model_copy(update={"address": None})).slots
+    if recorded is None:
+        seconds = epoch_seconds(plan, "cuda" if torch.cuda.is_available() else "cpu")
+        curves: Curves = Synthetic(specs, seconds, config.seed)
+        announce("synthetic curves (the values found mean nothing), epochs as long as here, evaluations not counted")
+    else:
+        curves = Recorded(recorded, specs)
+        announce(f"curves and times of {recorded}")
+    with TemporaryDirectory() as folder:
+        announce(str(simulate(plan, curves, slots, Path(folder))))
+        figure = over_time(read_sweep(folder))
+    picture = config.out / "simulation.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=RASTER_DPI)
+    announce(f"\n{picture}")

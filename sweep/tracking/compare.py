@@ -1,0 +1,97 @@
+"""MLflow's comparison of what a sweep is about: its winners side by side, and hand-tuned against tuned."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from sweep.driver.winners import hand_tuned
+from sweep.record import Trials, read
+from sweep.tracking import redact
+from sweep.tracking.ui import interface, runs_of
+
+WINNERS, PAIRS = "winners", "hand-tuned against tuned"
+
+Groups = dict[str, dict[str, list[str]]]  # data set -> what is compared -> trials, or their runs
+
+
+@dataclass(frozen=True)
+class View:
+    """A group of runs in MLflow: `side_by_side` are parallel coordinates and tables, `curves` each metric by epoch."""
+
+    dataset: str
+    what: str
+    side_by_side: str
+    curves: str
+
+
+def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View], str, bool], None]) -> None:
+    """Calls `show` with the views of a sweep in the user interface of the store `uri`, its address, and whether it was
+    started for this and ends when `show` returns.
+
+    Raises ValueError, in one line, where there is nothing to compare, or not in that store.
+    """
+    trials = Trials.from_events(read(folder / "record.jsonl"))
+    wanted = groups(trials)
+    if not wanted:
+        raise ValueError(f"{folder}: no two trials to compare yet; look again when some are complete")
+    sweep, metric = trials.sweep["sweep"], next(iter(trials.studies.values()))["metric"]
+
+    def knows(base: str) -> bool:
+        try:
+            return bool(runs_of(base, experiment, sweep)[1])
+        except ValueError:
+            return False
+
+    with interface(uri, knows) as (base, ours):
+        place, runs = runs_of(base, experiment, sweep, login=base == uri)
+        missing = {name for shown in wanted.values() for names in shown.values() for name in names} - runs.keys()
+        if missing:
+            raise ValueError(
+                f"{len(missing)} trials are not in {redact(uri)}, {min(missing)} among them; bring them in with: "
+                f"python -m sweep track {folder}"
+            )
+        base = redact(base).replace("***@", "").rstrip("/")
+        views = [
+            View(dataset, what, side_by_side(base, place, ids), curves(base, place, ids, metric))
+            for dataset, shown in wanted.items()
+            for what, ids in ((what, [runs[name] for name in names]) for what, names in shown.items())
+        ]
+        show(views, base, ours)
+
+
+def groups(trials: Trials) -> Groups:
+    """For each data set, the trials to see side by side, by what they show; a group of one is left out."""
+    found: Groups = {}
+    for study, about in trials.studies.items():
+        best, hand = trials.best(study), hand_tuned(trials, study)
+        shown = found.setdefault(about["dataset"], {WINNERS: [], PAIRS: []})
+        if best is not None:
+            shown[WINNERS].append(best.name)
+            if hand is not None and hand is not best:  # else the point was kept: there is no pair
+                shown[PAIRS] += [hand.name, best.name]
+    kept = {dataset: {what: t for what, t in shown.items() if len(t) > 1} for dataset, shown in found.items()}
+    return {dataset: shown for dataset, shown in kept.items() if shown}
+
+
+def side_by_side(base: str, experiment: str, runs: list[str]) -> str:
+    """The address of MLflow's view that compares runs, by their ids: parallel coordinates, parameters, metrics."""
+    told = {"runs": runs, "experiments": [experiment]}
+    query = "&".join(f"{key}={quote(json.dumps(ids, separators=(',', ':')))}" for key, ids in told.items())
+    return f"{base}/#/compare-runs?{query}"
+
+
+def curves(base: str, experiment: str, runs: list[str], metric: str) -> str:
+    """The address of MLflow's charts of runs, the lowest `metric` first.
+
+    Sorted by a metric they stand for themselves; sorted by time MLflow would fold them under the run of their sweep.
+    """
+    told = {
+        "searchFilter": "attributes.run_id IN ({})".format(", ".join(f"'{run}'" for run in runs)),
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": "true",
+        "compareRunsMode": "CHART",
+    }
+    query = "&".join(f"{key}={quote(value)}" for key, value in told.items())
+    return f"{base}/#/experiments/{experiment}/runs?{query}"

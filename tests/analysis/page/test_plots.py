@@ -1,0 +1,247 @@
+"""Pictures are looked at by people; here they are asked what they drew."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.confirm import confirmed, points
+from analysis.fronts import front
+from analysis.load import read_sweep
+from analysis.page import drawing, plots
+from analysis.page.names import METHODS
+from analysis.tables import leaderboard
+
+PER_DATASET = ("distance_against_time", "rate_distortion", "best_so_far", "active_dimensions")
+PER_STUDY = ("parallel_coordinates", "slices", "learning_curves")
+
+
+@pytest.fixture
+def sweep(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", datasets=("digits",), trials=8, hand_tuned_diverges=("wae-digits",))
+    return read_sweep(folder)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+
+
+def marks(ax, marker: str, size: float) -> list[float]:
+    """Where on the horizontal axis single marks of a kind stand."""
+    lines = (line for line in ax.get_lines() if line.get_marker() == marker and line.get_markersize() == size)
+    return [float(line.get_xdata()[0]) for line in lines]
+
+
+def test_every_method_has_its_own_colour_and_marker():
+    styles = [plots.method_style(method) for method in METHODS]
+    assert len(set(styles)) == len(METHODS)
+    assert len({colour for colour, _ in styles[:5]}) == len({marker for _, marker in styles[:5]}) == 5
+
+
+def test_strangers_get_styles_that_no_known_method_has():
+    strangers = ["my.a:A", "my.b:B"]
+    known = {plots.method_style(method) for method in METHODS}
+    own = {plots.method_style(method, strangers) for method in strangers}
+    assert len(own) == 2
+    assert not own & known
+
+
+def test_balance_knobs_are_the_numbers_that_not_every_training_has(sweep):
+    assert plots.balance_knobs(sweep.studies["rae_l2-digits"]) == ("code_weight", "decoder_weight")
+    assert plots.balance_knobs(sweep.studies["vae-digits"]) == ()
+    assert plots.balance_knobs(sweep.studies["gae-digits"]) == ()
+
+
+def test_arrows_stand_at_the_values_of_the_leaderboard(sweep):
+    board = leaderboard(sweep)
+    ax = plots.arrows(board, "digits").axes[0]
+    moved = board[board["difference"] < 0]
+    kept = board[board["difference"] == 0]
+    assert marks(ax, "o", 8) == pytest.approx(moved["hand_tuned"].tolist())
+    assert marks(ax, "o", 13) == pytest.approx(kept["hand_tuned"].tolist())
+    for row in moved.itertuples():
+        marker = plots.method_style(row.method)[1]
+        assert row.tuned in marks(ax, marker, 9)
+    assert any("diverged →" in text for text in texts(ax.figure))
+    assert len(marks(ax, "x", 6)) == 1
+
+
+def test_arrows_are_drawn_of_studies_without_any_value(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae",), trials=1, hand_tuned_diverges=("vae-digits",)))
+    said = texts(plots.arrows(leaderboard(sweep), "digits"))
+    assert "diverged → none complete" in said
+
+
+def test_best_so_far_falls_with_complete_trials_only(tmp_path, write_record):
+    study = {
+        "study": "vae-digits",
+        "method": "vae",
+        "dataset": "digits",
+        "trials": 5,
+        "epochs": 1,
+        "space": {},
+    }
+    events = [{"time": 0.0, "event": "sweep", "studies": [study | {"metric": "valid/fcd"}]}]
+    ends = [("complete", 9.0), ("pruned", 1.0), ("complete", 7.0), ("diverged", None), ("complete", 8.0)]
+    for number, (state, value) in enumerate(ends):
+        name, metrics = f"t{number}", {} if value is None else {"valid/fcd": value}
+        start = {
+            "time": 1.0 + number,
+            "event": "start",
+            "trial": name,
+            "study": "vae-digits",
+            "number": number,
+        }
+        row = {"epoch": 1, "stage": "train", "metrics": metrics}
+        events += [
+            start | {"values": {}, "origin": "search"},
+            {"time": 2.0 + number, "event": "report", "trial": name, "rows": [row]},
+            {"time": 2.0 + number, "event": "end", "trial": name, "state": state},
+        ]
+    figure = plots.best_so_far(read_sweep(write_record(tmp_path / "s", events)), "digits")
+    steps = max(figure.axes[-1].get_lines(), key=lambda line: len(line.get_xdata()))
+    assert list(steps.get_xdata()) == [1, 2, 3, 4, 5]
+    assert list(steps.get_ydata()) == [9, 9, 7, 7, 7]
+
+
+def test_the_cloud_shows_every_complete_trial(sweep):
+    figure = plots.distance_against_time(sweep, "digits")
+    points = np.vstack([c.get_offsets() for c in figure.axes[-1].collections if c.get_alpha() is not None])
+    complete = sweep.trials[sweep.trials["state"] == "complete"]
+    expected = complete[["time/train_seconds", "value"]].to_numpy(float)
+    assert sorted(points.tolist()) == sorted(expected.tolist())
+
+
+def test_rate_and_distortion_need_both(sweep):
+    assert plots.rate_distortion(sweep, "digits") is not None
+    without = sweep.trials.drop(columns="valid/kl")
+    assert plots.rate_distortion(type(sweep)(**(vars(sweep) | {"trials": without})), "digits") is None
+
+
+def test_parallel_coordinates_of_a_study_without_knobs_have_the_distance_alone(sweep):
+    about = sweep.studies["wae-digits"]
+    fixed = replace(about, space={knob: {"value": value} for knob, value in about.hand_tuned.items()})
+    figure = plots.parallel_coordinates(replace(sweep, studies={fixed.name: fixed}), fixed.name)
+    assert {"fcd, lower is better"} == {text for text in texts(figure) if "better" in text or "log" in text}
+
+
+def test_parallel_coordinates_have_an_axis_per_searched_knob_and_the_distance(sweep):
+    said = texts(plots.parallel_coordinates(sweep, "beta_vae-digits"))
+    for name in ("latent_dim", "learning_rate (log)", "batch_size", "beta (log)", "fcd, lower is better"):
+        assert name in said
+    assert "network" not in said
+
+
+def test_slices_mark_the_hand_tuned_value(sweep):
+    figure = plots.slices(sweep, "beta_vae-digits", knobs=("beta", "latent_dim"))
+    beta, latent = figure.axes
+    dashed = [[line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"] for ax in (beta, latent)]
+    assert dashed == [[4.0], [3]]  # the fourth choice, 10
+    assert beta.get_xscale() == "log"
+
+
+def test_learning_curves_show_every_trial_with_a_value(sweep):
+    ax = plots.learning_curves(sweep, "vae-digits").axes[0]
+    drawn = sum(len(collection.get_segments()) for collection in ax.collections)
+    trials = sweep.trials_of("vae-digits")
+    assert drawn == trials["value"].notna().sum()
+
+
+@pytest.mark.parametrize("name", PER_DATASET + PER_STUDY)
+def test_nothing_to_draw_is_no_error(tmp_path, write_sweep, name):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("beta_vae",), datasets=("digits",), trials=0))
+    figure = getattr(plots, name)(sweep, "digits" if name in PER_DATASET else "beta_vae-digits")
+    assert figure is None or drawing.themed_svg(figure)
+
+
+@pytest.mark.parametrize("name", PER_DATASET + PER_STUDY)
+def test_every_picture_is_svg_that_the_page_can_theme(sweep, name):
+    figure = getattr(plots, name)(sweep, "digits" if name in PER_DATASET else "rae_l2-digits")
+    svg = drawing.themed_svg(figure)
+    root = ElementTree.fromstring(svg)
+    assert root.get("viewBox").split()[2] == str(drawing.WIDTH)
+    assert root.get("width") is None
+    assert "currentColor" in svg
+    rest = re.sub(r"var\(--[a-z-]+, #\w+\)", "", svg)
+    for ink in drawing.THEME:
+        assert ink not in rest
+    for address in re.findall(r'(?:href|src)="([^"]*)"|url\(([^)]*)\)', svg):
+        assert "".join(address).startswith(("#", "data:image/png"))
+
+
+def test_pictures_of_the_same_sweep_are_the_same(sweep):
+    drawn = [drawing.themed_svg(plots.slices(sweep, "vae-digits")) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+
+
+def test_every_mark_says_which_trial_it_is(sweep):
+    svg = drawing.themed_svg(plots.distance_against_time(sweep, "digits"))
+    marks = re.findall(r'<use [^>]*y="([^"]*)"[^>]*><title>([^,]*), complete: [^<]*</title>', svg)
+    complete = sweep.trials[sweep.trials["state"] == "complete"].set_index("trial")["value"]
+    assert sorted(name for _, name in marks) == sorted(complete.index)
+    by_height = sorted(marks, key=lambda mark: -float(mark[0]))  # from below, where distances are small
+    assert complete[[name for _, name in by_height]].is_monotonic_increasing
+
+
+def test_many_marks_become_an_image(sweep, monkeypatch):
+    monkeypatch.setattr(drawing, "RASTER_FROM", 2)
+    assert "data:image/png" in drawing.themed_svg(plots.learning_curves(sweep, "vae-digits"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "expected"),
+    [
+        (0, 10, False, [0, 2, 4, 6, 8, 10]),
+        (1e-3, 20, True, [1e-3, 1e-2, 1e-1, 1, 10]),
+        (1, 100, True, [1, 3, 10, 30, 100]),
+        (20, 90, True, [20, 30, 50, 70]),
+        (1e-12, 1e12, True, [1e-12, 1e-7, 1e-2, 1e3, 1e8]),
+        (12.1, 12.4, True, [12.1, 12.2, 12.3, 12.4]),
+    ],
+)
+def test_ticks_are_few_and_round(low, high, log, expected):
+    assert drawing.round_ticks(low, high, log) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [np.nan], [-1.0, 5.0], [1e-30, 1e30]])
+def test_scales_survive_odd_values(values):
+    ax = Figure().subplots()
+    drawing.scale(ax.yaxis, values)
+    low, high = ax.get_ylim()
+    assert low < high
+
+
+def test_best_against_seconds_ends_where_all_seconds_are_spent(sweep):
+    ax = plots.best_against_seconds(sweep, "digits").axes[-1]
+    ends = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 7)
+    assert ends == pytest.approx(sorted(sweep.trials.groupby("study")["seconds"].sum()))
+
+
+def test_only_random_searches_have_an_expected_best(sweep):
+    assert plots.expected_best_by_trials(sweep, "digits") is None
+    drawn = replace(sweep, config=dict(sweep.config) | {"searcher": "random"})
+    assert "expected best fcd of k trials ↓" in texts(plots.expected_best_by_trials(drawn, "digits"))
+
+
+def test_what_is_dominated_is_pale(sweep):
+    table = front(sweep, None, "digits")
+    left = plots.pareto_front(table, sweep, "digits").axes[0]
+    strong = [line.get_alpha() for line in left.get_lines() if line.get_markersize() == 7]
+    assert strong == [1.0 if on else 0.3 for on in table["on_front"]]
+
+
+def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_events):
+    confirmation = read_sweep(write_record(tmp_path / "s" / "confirm", confirm_events()))
+    table = confirmed(confirmation)
+    figure = plots.confirmed_points(points(confirmation), table, "digits")
+    ax = figure.axes[0]
+    drawn = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 8.5)
+    assert drawn == pytest.approx(sorted(table["mean"]))
+    seeds = [line for line in ax.get_lines() if line.get_markersize() == 4]
+    assert sum(len(line.get_xdata()) for line in seeds) == 14
+    assert "WAE-MMD, tuned 1" in texts(figure) and "110 [100, 120]" in texts(figure)
+    nothing = table.assign(mean=np.nan)
+    assert plots.confirmed_points(points(confirmation), nothing, "digits") is None

@@ -1,0 +1,203 @@
+"""Our runs beside the Balancing and the Regularization paper's print, on the print itself and on records we know."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.load import PUBLISHED, Sweep, read_sweep
+from analysis.papers import balancing, regularization
+
+COMPUTED = {"gamma_rule": "computed", "network": "resnet_3_1_32", "latent_dim": 64, "learning_rate": 1e-4, "l2": "off"}
+LEARNED = COMPUTED | {"gamma_rule": "learned"}
+END = {"valid/fid": 70.0, "valid/fid_prior": 80.0, "valid/fid_reconstruction": 50.0, "valid/mse": 0.004}
+END |= {"valid/fid_second_normalised": 63.0, "valid/var_law": 0.9, "valid/var_law_sd": 0.95, "valid/gamma": 0.002}
+END |= {"valid/inactive": 20.0, "valid/inactive_sd": 17.0}
+
+
+@pytest.fixture
+def sweep(tmp_path, write_record):
+    """A sweep from (method, dataset, values, metrics) of each complete trial."""
+
+    def make(trials: list[tuple], name: str = "s", metric: str = "valid/fid") -> Sweep:
+        studies, events = {}, []
+        for number, (method, dataset, values, metrics) in enumerate(trials):
+            study, trial = f"{method}-{dataset}", f"{method}-{dataset}-{number:04d}"
+            about = {"study": study, "method": method, "dataset": dataset, "trials": 9, "epochs": 21, "metric": metric}
+            studies.setdefault(
+                study, about | {"hand_tuned": values, "space": {k: {"value": v} for k, v in values.items()}}
+            )
+            row = {"epoch": 21, "stage": "second", "metrics": metrics}
+            start = {
+                "event": "start",
+                "trial": trial,
+                "study": study,
+                "number": number,
+                "values": values,
+                "seed": number,
+            }
+            events += [
+                start | {"origin": "paper", "attempt": 1},
+                {"event": "report", "trial": trial, "rows": [row]},
+                {"event": "end", "trial": trial, "state": "complete", "epoch": 21, "reason": ""},
+            ]
+        opening = {"event": "sweep", "sweep": "s", "config": {}, "studies": list(studies.values())}
+        events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
+        return read_sweep(write_record(tmp_path / name, events))
+
+    return make
+
+
+def program_csv(path: Path, rows: list[tuple]) -> Path:
+    """What trainables.reproductions.regularization writes: (table, dataset, method, variant, metric, epoch, value)."""
+    columns = ["paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std"]
+    pd.DataFrame([("Regularization", *row, "") for row in rows], columns=columns).to_csv(path, index=False)
+    return path
+
+
+def as_measured(path: Path, table: int, dataset: str) -> pd.DataFrame:
+    """The print of a table as if it were ours, after epoch 7."""
+    print_ = pd.read_csv(PUBLISHED / f"regularization_table{table}.csv")
+    print_[print_["dataset"] != "CelebA-128"].assign(dataset=dataset, epoch=7).to_csv(path, index=False)
+    return regularization.read([path])
+
+
+def test_the_prints_kappa_sweep_beside_itself(tmp_path):
+    table = regularization.table1(as_measured(tmp_path / "ours.csv", 1, "mnist"))
+    assert list(table["kappa"]) == [50, 100, 200, 400, 784] and set(table["epochs"]) == {7}
+    for column in ("error", "nll", "active", "error_share"):
+        assert list(table[column]) == list(table[f"printed_{column}"])
+    assert table["error_share"].iloc[-1] == pytest.approx(2.78 / 4.98)
+    (order,) = regularization.orderings(table).to_dict("records")
+    assert (order["errors"], order["nlls"], order["actives"]) == pytest.approx((1, 1, 1))
+    assert order["saturates"] == order["printed_saturates"] == 200  # 20 of 22
+
+
+@pytest.mark.parametrize(
+    ("active", "kappa"), [([10, 15, 20, 22, 22], 200), ([1, 2, 3, 4, 5], None), ([9, 9, 9, 9, 9], 50)]
+)
+def test_where_active_dimensions_saturate(active, kappa):
+    assert regularization.saturation([50, 100, 200, 400, 784], active) == kappa
+
+
+def test_a_decoder_without_print_has_no_printed_column_and_a_collapse_is_told(tmp_path):
+    plain, residual = "VAE, plain decoder, learnable gamma", regularization.RESIDUAL
+    ends = {(plain, 50): (52.91, 0, 1e-4), (plain, 100): (46.0, 0, 2.0), (residual, 50): (20.0, 12, 19.0)}
+    metrics = ("Rec. Err. (test)", "# Active", "KL")
+    rows = [
+        (1, "mnist", method, f"kappa={kappa}", metric, epoch, value + 9 * (epoch < 4))
+        for (method, kappa), values in ends.items()
+        for metric, value in zip(metrics, values, strict=True)
+        for epoch in (1, 4)
+    ]
+    looks = regularization.read([program_csv(tmp_path / "a.csv", rows)])
+    found = regularization.controls(looks).set_index(["method", "kappa"])
+    assert found["collapsed"].to_dict() == {(plain, 50): True, (plain, 100): False, (residual, 50): False}
+    assert found.loc[(plain, 50), "of_mean_image"] == pytest.approx(52.91 / 52.9)
+    table = regularization.table1(looks).set_index(["method", "kappa"])
+    assert math.isnan(table.loc[(plain, 50), "printed_error"])
+    assert (table.loc[(residual, 50), "printed_error"], table.loc[(residual, 50), "error"]) == (4.98, 20.0)
+    assert isinstance(regularization.curves(looks), Figure)
+    with pytest.raises(ValueError, match="has no column table; give what trainables"):
+        (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+        regularization.read([tmp_path / "b.csv"])
+
+
+def test_learned_over_fixed_gamma_in_print(tmp_path):
+    table = regularization.table2(as_measured(tmp_path / "ours.csv", 2, "celeba64")).set_index("metric")
+    assert table.loc["MMD", "ratio"] == table.loc["MMD", "printed_64"] == pytest.approx(0.29, abs=0.005)
+    assert table.loc["MMD", "printed_128"] == pytest.approx(0.32, abs=0.005)
+    assert table.loc["Rec. Err.", "ratio"] == pytest.approx(1, abs=0.02)
+
+
+def test_the_second_stage_is_the_better_sampler_in_table_3(sweep, tmp_path):
+    metrics = {"valid/fid": 47.5, "valid/fid_prior": 64.8, "valid/fid_reconstruction": 45.6}
+    found = regularization.table3([sweep([("vae_plus", "celeba128", {"latent_dim": 64}, metrics)])], {"fid": 39.2})
+    rows = found.set_index("row")
+    assert rows.loc["VAE+", "price"] == rows.loc["VAE+", "printed_price"] == pytest.approx(47.5 / 45.6)
+    assert (rows.loc["VAE", "generation"], rows.loc["VAE", "printed_generation"]) == (64.8, 64.8)
+    assert rows.loc["Downsample", "price"] == rows.loc["Downsample", "printed_price"] == 1
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps({"values": {"ndb_100": 0.3, "ndb_100_real": 0.05, "fid": 47.5}}))
+    (row,) = regularization.table4({"VAE+": scores}).to_dict("records")
+    assert row == {"row": "VAE+", "bins": 100, "ndb": 0.3, "floor": 0.05, "printed": 0.29}
+    with pytest.raises(ValueError, match=r"scores\.json has no kid, only ndb_100, ndb_100_real, fid"):
+        regularization.read_scores(scores, "kid")
+    with pytest.raises(ValueError, match="no complete trial of ae_wae"):
+        regularization.table3([])
+
+
+def test_tables_of_balancing_take_the_last_printed_epoch(sweep):
+    ran = sweep([("two_stage_vae", "cifar10", COMPUTED, END), ("two_stage_vae", "cifar10", LEARNED, END)])
+    first = balancing.table(ran, 1).set_index("metric")
+    assert dict(first["epoch"]) == dict.fromkeys(("REC", "GEN-1", "GEN-2", "mse", "variance law"), "700")
+    assert first["printed"].to_dict() == {
+        "REC": 53.8,
+        "GEN-1": 80.2,
+        "GEN-2": 69.8,
+        "mse": 0.0041,
+        "variance law": 0.957,
+    }
+    assert first.loc["variance law", "ours"] == 0.95  # as the released code has it
+    second = balancing.table(ran, 2)
+    assert set(second["variant"]) == {"computed gamma", "learned gamma; replicated"}
+    fifth = balancing.table(ran, 5).set_index("metric")
+    assert (fifth.loc["inactive variables", "printed"], fifth.loc["inactive variables", "ours"]) == (17, 17)
+    assert balancing.table(ran, 3).empty
+
+
+def test_models_of_table_3_and_rows_of_table_4_by_their_values(sweep):
+    points = [
+        COMPUTED | {"network": "resnet_4_1_32"},
+        LEARNED | {"network": "resnet_4_1_32", "l2": "on", "l2_of": "decoder"},
+        COMPUTED | {"network": "resnet_4_2_32", "l2": "on", "l2_of": "encoder"},
+        LEARNED | {"network": "resnet_3_1_32", "latent_dim": 128},
+    ]
+    third = balancing.table(sweep([("two_stage_vae", "celeba64_nn", point, END) for point in points], "three"), 3)
+    rules = {1: "computed", 2: "learned", 3: "computed", 4: "learned"}
+    assert set(third["variant"]) == {f"model {model}; {rule} gamma" for model, rule in rules.items()}
+    fourth = balancing.table(sweep([("two_stage_vae", "celeba64", points[0], END)], "four"), 4)
+    fourth = fourth.set_index(["variant", "metric"])["ours"]
+    assert fourth["computed gamma; latent space norm.", "GEN-2"] == 63 and fourth["computed gamma", "GEN-2"] == 70
+
+
+def test_ratios_hold_on_any_data_set(sweep):
+    small = {"learning_rate": 1e-3, "network": "residual_mlp_128_3", "latent_dim": 32, "l2": "off"}
+    half = {name: value / 2 for name, value in END.items()}
+    ran = sweep(
+        [
+            ("two_stage_vae", "mnist", small | {"gamma_rule": "computed"}, half),
+            ("two_stage_vae", "mnist", small | {"gamma_rule": "learned"}, END),
+        ]
+    )
+    table = balancing.ratios(ran).set_index("gamma")
+    for rule in ("computed", "learned"):
+        row = table.loc[rule]
+        assert (row["prior_gap"], row["second_gain"], row["normalised_gain"]) == pytest.approx((1.6, 0.875, 0.9))
+        assert row["gamma_of_mse"] == pytest.approx(0.5) and row["trials"] == 1
+    over = balancing.computed_over_learned(ran).set_index("metric")
+    assert set(over["ours"]) == {0.5}
+    assert over.loc["GEN-2", "printed_cifar10"] == pytest.approx(69.8 / 73.1)
+    assert over.loc["GEN-2", "printed_celeba64"] == pytest.approx(59.9 / 60.4)
+    printed = balancing.printed_ratios()
+    row = printed[(printed["table"] == "1") & (printed["epoch"] == "700")].iloc[0]
+    assert row["second_gain"] == pytest.approx(69.8 / 80.2)
+    with pytest.raises(ValueError, match="no complete trial of two_stage_vae"):
+        balancing.ratios(sweep([("vae", "mnist", {"latent_dim": 2}, END)], "other"))
+
+
+def test_each_latent_is_a_line_over_epochs(tmp_path):
+    rows = [
+        {"method": "VAE", "variant": v, "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
+        for v in ("a", "b")
+        for e in (1, 2, 3)
+        for j in range(4)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "latents.csv", index=False)
+    figure = balancing.figure4(balancing.latents(tmp_path / "latents.csv"))
+    assert [ax.get_title() for ax in figure.axes] == ["VAE\na", "VAE\nb"]
+    lines = figure.axes[0].lines[:4]
+    assert [list(line.get_ydata()) for line in lines] == [[1 / (e + j) for e in (1, 2, 3)] for j in range(4)]

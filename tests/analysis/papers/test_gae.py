@@ -1,0 +1,221 @@
+"""Our runs beside the GAE paper's print, on records whose numbers are known."""
+
+import math
+import statistics
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from analysis.join import join
+from analysis.load import Sweep, read_published, read_sweep
+from analysis.papers import gae
+
+ROOT = Path(__file__).parents[3]
+NOTEBOOK = ROOT / "analysis" / "papers" / "gae.ipynb"
+COMMON = {"latent_dim": 10, "network": "mlp_500_500_2000"}
+
+
+@pytest.fixture
+def grid(tmp_path, write_record):
+    """A sweep from (method, dataset, values, origin, state, metrics) of each trial."""
+
+    def make(trials: list[tuple], name: str = "grid", metric: str = "valid/fid", vectors: dict | None = None) -> Sweep:
+        studies, events, numbers = {}, [], {}
+        for method, dataset, values, *_ in trials:
+            study = f"{method}-{dataset}"
+            about = {"study": study, "method": method, "dataset": dataset, "trials": 1, "epochs": 30, "metric": metric}
+            space = {knob: {"value": value} for knob, value in values.items()}
+            studies.setdefault(study, about | {"hand_tuned": values, "space": space})
+            studies[study]["trials"] = sum(f"{t[0]}-{t[1]}" == study for t in trials)
+        for place, (method, dataset, values, origin, state, metrics) in enumerate(trials):
+            seed = sum(earlier[:3] == (method, dataset, values) for earlier in trials[:place])
+            study = f"{method}-{dataset}"
+            number = numbers[study] = numbers.get(study, -1) + 1
+            trial = f"{study}-{number:04d}"
+            row = {"epoch": 30, "stage": "train", "metrics": metrics, "vectors": vectors or {}}
+            events += [
+                {"event": "start", "trial": trial, "study": study, "number": number, "values": values, "seed": seed}
+                | {"origin": origin, "attempt": 1},
+                {"event": "report", "trial": trial, "rows": [row]},
+                {"event": "end", "trial": trial, "state": state, "epoch": 30, "reason": ""},
+            ]
+        opening = {"event": "sweep", "sweep": "s", "config": {}, "studies": list(studies.values())}
+        events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
+        return read_sweep(write_record(tmp_path / name, events))
+
+    return make
+
+
+def fid(value: float, seconds: float = 10.0, fit: float = 0.0) -> dict:
+    return {"valid/fid": value, "time/train_seconds": seconds, "time/density_fit_seconds": fit}
+
+
+def point(method: str, dataset: str, value: float, state: str = "complete", origin: str = "paper", **values) -> tuple:
+    return method, dataset, COMMON | values, origin, state, fid(value)
+
+
+def test_every_printed_cell_has_a_name_of_ours():
+    for table in (3, 4):
+        printed = read_published("gae", table)
+        assert set(printed["method"]) == set(gae.METHODS) and set(printed["dataset"]) == set(gae.DATASETS)
+        assert len(printed) == 40
+
+
+def test_a_cell_is_the_first_point_the_best_reading_or_the_best_of_all(grid):
+    table = gae.table3(
+        grid(
+            [
+                point("beta_vae", "mnist", 300.0, beta=4.0),
+                point("beta_vae", "mnist", 60.0, beta=0.1),
+                point("beta_vae", "mnist", 320.0, beta=4.0),  # another seed
+                point("beta_vae", "mnist", 40.0, beta=0.1),
+                point("beta_vae", "mnist", 45.0, beta=0.2, origin="search"),
+                point("beta_vae", "mnist", 1.0, beta=0.3, origin="search", state="pruned"),
+                point("gae", "cifar10-jpeg", 9.0, state="diverged"),
+            ]
+        )
+    )
+    beta, missing = table.to_dict("records")
+    assert (beta["printed"], beta["hand_tuned"], beta["best_reading"], beta["tuned"]) == (51.53, 310.0, 50.0, 45.0)
+    assert beta["runs"] == 5 and beta["same_recipe"] == "unknown: metric, extractor, n, split, reference_n"
+    assert missing["printed"] == 478.08 and math.isnan(missing["hand_tuned"]) and math.isnan(missing["tuned"])
+
+
+def test_equal_ranks_correlate_fully_and_reversed_ones_not_at_all(grid):
+    printed = read_published("gae", 3)
+    cells = printed[printed["dataset"] == "MNIST"]
+    named = [(gae.METHODS[row.method], row.value) for row in cells.itertuples()]
+    same = grid([point(m, "mnist", 2 * v + 1) for m, v in named] + [point("vae", "fashion_mnist", 1.0)])
+    found = gae.rank_correlations(gae.table3(same), draws=200)
+    assert set(found["dataset"]) == {"mnist"}  # one method makes no correlation
+    assert found["methods"].tolist() == [10] * 3
+    assert found[["correlation", "high"]].to_numpy() == pytest.approx(1.0)
+    reverse = grid([point(m, "mnist", -v) for m, v in named], "reverse")
+    assert gae.rank_correlations(gae.table3(reverse), draws=200)["correlation"].to_numpy() == pytest.approx(-1.0)
+    chance = np.random.default_rng(1)
+    noise = grid([point(m, "mnist", chance.uniform()) for m, _ in named], "noise")
+    row = gae.rank_correlations(gae.table3(noise), draws=500).iloc[0]
+    assert row["low"] < row["correlation"] < row["high"] and row["high"] - row["low"] > 0.5  # ten say little
+
+
+def test_sweeps_that_ran_apart_fill_one_table_with_their_own_pictures(grid):
+    first = grid([point("vae", "mnist", 100.0), point("gae", "mnist", 30.0)], "first")
+    rest = grid([point("vae", "mnist", 90.0), point("gmvae", "mnist", 60.0)], "rest")
+    (rest.folder / "trials" / "gmvae-mnist-0000").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(rest.folder / "trials" / "gmvae-mnist-0000" / "samples.png")
+    both = join({"first": first, "rest": rest})
+    table = gae.table3(both).set_index("method")
+    assert table["hand_tuned"].to_dict() == {"vae@first": 100.0, "gae": 30.0, "vae@rest": 90.0, "gmvae": 60.0}
+    assert table["printed"].to_dict() == {"vae@first": 123.44, "gae": 44.30, "vae@rest": 123.44, "gmvae": 106.92}
+    assert [len(panel.images) for panel in gae.sample_grids(both, "mnist").axes] == [0, 0, 0, 1]
+
+
+def test_the_side_of_beta_that_agrees_with_the_print(grid):
+    betas = [point("vae", "mnist", 100.0), point("beta_vae", "mnist", 250.0, beta=4.0)]
+    betas += [point("beta_vae", "mnist", 50.0, beta=0.1), point("beta_vae", "mnist", 1.0, beta=0.2, origin="search")]
+    below, above = gae.beta_sides(grid(betas)).to_dict("records")
+    assert (below["beta"], below["side"], below["ours"], below["reproduces"]) == (0.1, "below 1", 0.5, True)
+    assert (above["beta"], above["side"], above["ours"], above["reproduces"]) == (4.0, "above 1", 2.5, False)
+    assert below["printed"] == pytest.approx(51.53 / 123.44)
+    assert gae.beta_sides(grid(betas[1:], "alone")).empty  # nothing to compare with
+
+
+def test_seconds_are_told_as_shares_of_the_vaes_with_the_fit_of_the_density(grid):
+    trials = [
+        ("vae", "mnist", COMMON, "paper", "complete", fid(1.0, seconds=10.0)),
+        ("gae", "mnist", COMMON, "paper", "complete", fid(1.0, seconds=8.0, fit=7.0)),
+        ("vae", "fashion_mnist", COMMON, "paper", "complete", fid(1.0, seconds=20.0)),
+    ]
+    table = gae.table4(grid(trials)).set_index(["dataset", "method"])
+    assert table["ratio"].to_dict() == {("mnist", "vae"): 1.0, ("mnist", "gae"): 1.5, ("fashion_mnist", "vae"): 1.0}
+    assert table.loc[("mnist", "gae"), "printed_ratio"] == pytest.approx(125.22 / 135.04)
+
+
+@pytest.fixture
+def toy(grid) -> Sweep:
+    errors = {"vae": [0.42, 0.44, 0.43], "gae": [0.01, 0.02, 0.03]}
+    vectors = {f"{kind}_{i}": [0.0, 0.5] for kind in ("point", "reconstruction", "sample") for i in range(2)}
+    trials = [
+        (method, "cosine", COMMON, "paper", "complete", {"valid/mse": e, "valid/mse_1": 2 * e} | kl)
+        for method, kl in (("vae", {"valid/kl": 0.001}), ("gae", {}))
+        for e in errors[method]
+    ]
+    return grid(trials, "toy", "valid/mse", vectors)
+
+
+def test_table_2_is_the_mean_and_spread_over_the_trials(toy):
+    table = gae.table2(toy).set_index(["method", "metric"])
+    row = table.loc[("gae", "reconstruction error, both coordinates")]
+    assert (row["printed"], row["printed_std"], row["trials"]) == (0.0101, 0.0106, 3)
+    assert row["ours"] == pytest.approx(0.02) and row["ours_std"] == pytest.approx(statistics.stdev([0.01, 0.02, 0.03]))
+    assert table.loc[("vae", "reconstruction error, the cosine alone"), "ours"] == pytest.approx(0.86)
+    assert table.loc[("vae", "regularization error"), "printed"] == 0.0006
+    assert ("gae", "regularization error") not in table.index
+
+
+def test_figure_4_has_a_panel_for_each_trial_with_what_it_drew(toy):
+    panels = gae.figure4(toy).axes
+    assert len(panels) == 6
+    assert {tuple(line.get_label() for line in panel.get_lines()) for panel in panels} == {
+        ("point", "sample", "reconstruction")
+    }
+    assert panels[3].get_title() == "GAE, seed 0\nerror 0.010"
+
+
+def test_samples_have_a_panel_for_each_hand_tuned_point_also_where_it_failed(grid):
+    sweep = grid(
+        [
+            point("info_vae", "mnist", 90.0, kernel="imq"),
+            point("info_vae", "mnist", 30.0, kernel="rbf", state="diverged"),
+            point("gae", "mnist", 20.0),
+            point("gae", "mnist", 5.0, origin="search"),
+        ]
+    )
+    for trial, grey in (("info_vae-mnist-0000", 0), ("gae-mnist-0000", 255)):
+        (sweep.folder / "trials" / trial).mkdir(parents=True)
+        Image.new("L", (4, 4), grey).save(sweep.folder / "trials" / trial / "samples.png")
+    panels = gae.sample_grids(sweep, "mnist").axes
+    titles = ["InfoVAE · 90.0\n", "InfoVAE · diverged\nkernel = rbf", "GAE · 20.0\n"]
+    assert [panel.get_title() for panel in panels] == titles
+    assert [len(panel.images) for panel in panels] == [1, 0, 1]
+
+
+def walked(grid, *pairs: tuple[float, float]) -> Sweep:
+    metrics = [(beta, {"valid/mse": 0.1, "valid/kl": kl}) for beta, kl in pairs]
+    trials = [("beta_vae", "cosine", COMMON | {"beta": b}, "search", "complete", found) for b, found in metrics]
+    return grid(trials, f"walk{len(pairs)}", "valid/mse")
+
+
+def test_the_weight_at_which_the_vae_uncollapses_is_bracketed(grid):
+    walk = walked(grid, (1e-3, 4.0), (0.3, 0.01), (0.4, 1.0), (0.6, 0.0), (2.0, 0.0))
+    assert gae.uncollapse(walk) == (0.4, 0.6)
+    assert len(gae.kl_walk(walk).axes[0].get_lines()) == 2
+    with pytest.raises(ValueError, match="no weight of the KL term at which it un-collapses; widen the range"):
+        gae.uncollapse(walked(grid, (0.1, 1.0)))
+
+
+def test_the_gae_notebook_is_kept_without_outputs():
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
+    betas = [point("beta_vae", "mnist", 250.0, beta=4.0), point("beta_vae", "mnist", 50.0, beta=0.1)]
+    grid([point("vae", "mnist", 100.0), point("gae", "mnist", 30.0), *betas])
+    walked(grid, (0.1, 1.0), (2.0, 0.0))
+    for name, folder in (("GRID", "grid"), ("TOY", "toy"), ("WALK", "walk2")):
+        monkeypatch.setenv(f"GAE_{name}", str(tmp_path / folder))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": tmp_path}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("text/html" in o.get("data", {}) for o in outputs) == 5  # tables 3, correlations, beta, 4, 2
+    assert sum("image/svg+xml" in o.get("data", {}) for o in outputs) == 2
+    assert any("un-collapses between 0.1 and 2" in o.get("text", "") for o in outputs)

@@ -1,0 +1,90 @@
+"""What the programs say, as far as no sweep has to run for it."""
+
+import json
+
+import pytest
+
+from sweep.commands import cli
+from trainables import names
+
+
+def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = "--methods vae beta_vae --trials 3 --epochs 27 --set network=mlp_8 --concurrent 2 --dry-run"
+    cli.sweep("about", flags.split())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]"
+    beta_vae = lines.index("beta_vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]")
+    assert "beta = 4.0" in lines[beta_vae + 1] and "GAE paper" in lines[beta_vae + 2]
+    assert "beta = 0.1" in lines[beta_vae + 3] and "our second reading" in lines[beta_vae + 4]
+    assert (
+        "  searched: beta in 0.001..20.0" in lines
+        and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
+    )
+    assert not any("network" in line for line in lines if line.startswith("  searched"))
+    assert lines[-2].startswith("2 studies, 6 trials; training alone about ")
+    assert "at a time: about" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_names_every_method_with_a_sentence(capsys):
+    cli.main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.fixture
+def two_sweeps(tmp_path, monkeypatch):
+    """Folders a and b of sweeps that have not begun a trial, in the current one."""
+    monkeypatch.chdir(tmp_path)
+    study = {"study": "vae-digits", "method": "vae", "dataset": "digits", "metric": "valid/fcd", "trials": 2}
+    for name, epochs in (("a", 3), ("b", 9)):
+        (tmp_path / name).mkdir()
+        opening = {"time": 1.0, "event": "sweep", "sweep": name, "config": {}, "studies": [study | {"epochs": epochs}]}
+        (tmp_path / name / "record.jsonl").write_text(json.dumps(opening) + "\n")
+
+
+def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
+    two_sweeps, tmp_path, monkeypatch, capsys
+):
+    cli.main(["report", "a", "b"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
+    assert "VAE (b)" in (tmp_path / "comparison.html").read_text()
+    assert [path.name for name in ("a", "b") for path in (tmp_path / name).iterdir()] == ["record.jsonl"] * 2
+    monkeypatch.setattr(cli, "write_importances", lambda folder: None)  # of trials, and there are none
+    cli.main(["report", "a", "--out", "page.html"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    assert (tmp_path / "a" / "leaderboard.csv").exists() and not (tmp_path / "a" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        ("report a a", "is given 2 times; name each sweep once"),
+        ("report a nowhere", "no record.jsonl here"),
+        ("report a b --out a/report.html", "is the page of a alone; give another --out FILE.html"),
+        ("report a b --out none/page.html", "there is no folder"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_a_line_and_exit_code_2(two_sweeps, argv, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv.split())
+    assert end.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [cli.main, lambda argv: cli.sweep("about", argv)])
+def test_help_is_no_error(program, capsys):
+    with pytest.raises(SystemExit) as end:
+        program(["--help"])
+    assert end.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "names", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["list"])
+    assert end.value.code == 130 and capsys.readouterr().err == ""

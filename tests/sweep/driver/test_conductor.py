@@ -1,0 +1,502 @@
+"""The conductor without Ray: what it starts, whom it stops, what it writes down, and that it can be replayed."""
+
+import json
+import math
+from collections import Counter, deque
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+
+from sweep.driver import executor
+from sweep.driver.conductor import Conductor
+from sweep.driver.resources import Resources
+from sweep.driver.worker import CHECKPOINT
+from sweep.record import Trials, read
+from sweep.search.study import Study
+
+METRIC = "valid/fcd"
+RUNGS = (1, 3)
+EPOCHS = 9
+
+
+def quality(values: dict, epoch: int) -> float:
+    """A stand-in for training: best at a rate of 1e-3, and better with every epoch."""
+    return 100 * abs(math.log10(values["learning_rate"] / 1e-3)) + 10 / epoch + values.get("beta", 0.0)
+
+
+class Tune:
+    """A stand-in for Ray and its workers: runs what the conductor hands out, one step of one trial at a time.
+
+    With one slot trials run one after the other. `saved` are the checkpoints: trial -> epoch.
+    """
+
+    def __init__(self, conductor: Conductor, slots: int = 1, saved: dict[str, int] | None = None):
+        self.conductor, self.slots = conductor, slots
+        self.saved = {} if saved is None else saved
+        self.pending: deque[tuple[str, dict]] = deque()
+        self.running: dict[str, dict] = {}
+        self.reached: dict[str, int] = {}
+        self.asked = 0
+
+    def fill(self) -> None:
+        while not self.conductor.exhausted:
+            ray_id = f"{self.asked:05x}"
+            described = self.conductor.next(ray_id)
+            if described is None:
+                break
+            self.asked += 1
+            self.pending.append((ray_id, described))
+        while self.pending and len(self.running) < self.slots:
+            ray_id, described = self.pending.popleft()
+            self.running[ray_id] = described
+            self.reached[ray_id] = self.saved.get(described["trial"], 0)
+
+    def step(self, choice: int = 0) -> bool:
+        """False when all is done."""
+        self.fill()
+        if not self.running:
+            return False
+        ray_id = sorted(self.running)[choice % len(self.running)]
+        told = told_by(self.running[ray_id], self.reached[ray_id])
+        self.reached[ray_id] = told["epoch"]
+        if not self.conductor.hear(ray_id, told):
+            del self.running[ray_id]
+        elif told["value"] is not None:
+            self.saved[self.running[ray_id]["trial"]] = told["epoch"]
+        return True
+
+    def run(self) -> None:
+        while self.step():
+            pass
+
+
+def told_by(described: dict, epoch: int) -> dict:
+    """What a worker tells after its next step, from `epoch` on."""
+    values = described["fit"]["values"]
+    last = next(level for level in (*described["rungs"], EPOCHS) if level > epoch)
+    rows = [row(e, quality(values, e) if e == last else None) for e in range(epoch + 1, last + 1)]
+    state = "complete" if last == EPOCHS else None
+    return told(rows, state, value=quality(values, last))
+
+
+def row(epoch: int, value: float | None = None) -> dict:
+    metrics = {"train/loss": 1.0 / epoch} | ({} if value is None else {METRIC: value})
+    return {"epoch": epoch, "stage": "train", "time": 0.0, "metrics": metrics}
+
+
+def told(rows=(), state=None, value=None, reason="") -> dict:
+    epoch = rows[-1]["epoch"] if rows else 0
+    worker = {"host": "here", "pid": 1, "device": "cpu"}
+    return {
+        "rows": list(rows), "state": state, "reason": reason, "value": value, "epoch": epoch, "worker": worker
+    }  # fmt: skip
+
+
+def events(conductor: Conductor, kind: str | None = None) -> list[dict]:
+    return [event for event in read(conductor.record.path) if kind in (None, event["event"])]
+
+
+def fates(conductor: Conductor) -> dict[str, tuple]:
+    """What became of each trial, by the record alone."""
+    trials = Trials.from_events(read(conductor.record.path)).trials.values()
+    return {
+        trial.name: (
+            trial.values,
+            trial.origin,
+            trial.state,
+            trial.epoch,
+            {e: r["metrics"] for e, r in trial.rows.items()},
+        )
+        for trial in trials
+    }
+
+
+def rungs(conductor: Conductor) -> dict[str, dict]:
+    return {name: study.rungs.judged for name, study in conductor.studies.items()}
+
+
+# What runs
+
+
+def test_studies_take_turns_by_their_share(begin):
+    conductor = begin(trials=4)
+    Tune(conductor).run()
+    started = [event["study"] for event in events(conductor, "start")]
+    assert started == ["vae-digits", "beta_vae-digits"] * 4
+
+
+def test_a_small_study_is_spread_over_a_large_one(begin):
+    conductor = begin(trials=6)
+    small = conductor.studies["beta_vae-digits"]
+    small.spec = replace(small.spec, trials=2)
+    Tune(conductor).run()
+    order = "".join(event["study"][0] for event in events(conductor, "start"))
+    assert order == "vbvvvbvv"
+
+
+def test_no_more_are_under_way_than_asked_for(begin):
+    conductor = begin(slots=2)
+    assert [conductor.next(ray_id) is None for ray_id in "abcd"] == [False, False, False, True]
+    assert conductor.hear("a", told([row(1)], "failed")) is False
+    assert conductor.next("d") is not None
+
+
+def test_a_trial_is_described_in_full(begin, tmp_path):
+    conductor = begin(samples=50, seed=3)
+    described = conductor.next("a")
+    assert described["trial"] == "vae-digits-0000"
+    assert described["folder"] == str(tmp_path / "quick" / "trials" / "vae-digits-0000")
+    assert described["fit"]["values"] == conductor.plan.studies[0].hand_tuned
+    assert (described["fit"]["epochs"], described["fit"]["seed"]) == (EPOCHS, 3)
+    assert described["rungs"] == list(RUNGS) and described["metric"] == METRIC
+    assert described["evaluate"] == {"metric": "fcd", "split": "valid", "samples": 50, "seed": 3}
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_exhausted_comes_before_done(begin):
+    conductor = begin(methods=["vae"], trials=2)
+    assert not conductor.exhausted and not conductor.done
+    conductor.next("a"), conductor.next("b")
+    assert conductor.exhausted and not conductor.done
+    conductor.hear("a", told(state="failed"))
+    conductor.hear("b", told(state="failed"))
+    assert conductor.done
+
+
+# How trials end
+
+
+def test_everything_is_in_the_record_before_it_is_told(begin):
+    conductor = begin(methods=["vae"], trials=3)
+    conductor.listener = lambda event, trials: seen.append(
+        (events(conductor)[-1] == event, event["trial"] in trials.trials)
+    )
+    seen = []
+    Tune(conductor).run()
+    assert set(seen) == {(True, True)} and len(seen) == len(events(conductor)) - 1
+
+
+@pytest.mark.parametrize("state", ["complete", "diverged", "failed"])
+def test_what_a_worker_tells_of_an_end_is_kept(begin, tmp_path, state):
+    conductor = begin(methods=["vae"])
+    conductor.next("a")
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert conductor.hear("a", told([row(1, 50.0)], value=50.0)) and checkpoint.exists()
+    assert not conductor.hear("a", told([row(2), row(3, 40.0)], state, 40.0, "because"))
+    (end,) = events(conductor, "end")
+    assert {key: end[key] for key in ("trial", "state", "epoch", "reason")} == {
+        "trial": "vae-digits-0000", "state": state, "epoch": 3, "reason": "because",
+    }  # fmt: skip
+    assert end["worker"] == {"host": "here", "pid": 1, "device": "cpu"}
+    assert not conductor.studies["vae-digits"].unfinished and not conductor.running
+    assert not checkpoint.exists()
+
+
+def test_a_trial_that_fails_before_its_next_epoch_keeps_those_it_had(begin):
+    conductor = begin(methods=["vae"])
+    conductor.next("a")
+    conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    conductor.hear("a", told(state="failed", reason="because"))
+    assert events(conductor, "end")[0]["epoch"] == 1
+
+
+def test_the_worse_are_stopped_and_told_why_but_never_the_hand_tuned_point(begin):
+    conductor = begin(methods=["vae"], trials=4)
+    for ray_id in "abcd":
+        conductor.resources = Resources(1, 0.0, 9, 9, 0)
+        conductor.next(ray_id)
+    assert conductor.hear("b", told([row(1, 10.0)], value=10.0))
+    assert conductor.hear("c", told([row(1, 20.0)], value=20.0))
+    assert not conductor.hear("d", told([row(1, 30.0)], value=30.0))
+    assert conductor.hear("a", told([row(1, 99.0)], value=99.0))
+    (end,) = events(conductor, "end")
+    assert (end["trial"], end["state"], end["reason"]) == (
+        "vae-digits-0003", "pruned", "behind the best 1/3 at epoch 1",
+    )  # fmt: skip
+
+
+def test_the_last_epoch_is_complete_whatever_the_others_have(begin):
+    conductor = begin(methods=["vae"], trials=6)
+    Tune(conductor).run()
+    states = Counter(trial.state for trial in conductor.trials.trials.values())
+    assert states["complete"] >= 1 and states["pruned"] >= 1 and sum(states.values()) == 6
+    assert all(t.epoch == EPOCHS for t in conductor.trials.trials.values() if t.state == "complete")
+
+
+# Lost processes, and too little memory
+
+LOST = ("failed", "its process was lost")
+
+
+def again(conductor, ray_id: str) -> dict:
+    """The next trial, which has run before."""
+    described = conductor.next(ray_id)
+    assert events(conductor, "start")[-1]["attempt"] > 1
+    return described
+
+
+def test_another_attempt_tells_the_same_trial_and_doubles_no_row(begin):
+    conductor = begin(methods=["vae"])
+    first = conductor.next("a")
+    conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    conductor.lost("a", *LOST)
+    assert again(conductor, "b") == first
+    assert conductor.hear("b", told([row(1, 50.0)], value=50.0))
+    assert conductor.hear("b", told([row(2), row(3, 40.0)], value=40.0))
+    start, second = events(conductor, "start")
+    assert {**second, "time": start["time"], "attempt": 1} == start
+    assert second["attempt"] == 2
+    assert [r["epoch"] for event in events(conductor, "report") for r in event["rows"]] == [1, 2, 3]
+    assert not events(conductor, "end")
+
+
+def test_a_trial_that_gets_no_further_is_given_up(begin):
+    conductor = begin(methods=["vae"], retries=1)
+    conductor.next("a")
+    conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    conductor.lost("a", *LOST)
+    again(conductor, "b")
+    conductor.lost("b", *LOST)
+    conductor.lost("b", "failed", "Ray says so twice")
+    (end,) = events(conductor, "end")
+    assert (end["state"], end["epoch"], end["reason"]) == ("failed", 1, "its process was lost 2 times")
+    assert not conductor.running
+    assert conductor.trials.trials["vae-digits-0000"].setbacks == {"preempted": 1, "failed": 1}
+
+
+def test_a_trial_that_gets_further_each_time_is_never_given_up(begin):
+    conductor = begin(methods=["vae"], trials=1, retries=1)
+    conductor.next("a")
+    for epoch in range(1, EPOCHS):
+        conductor.hear("a", told([row(epoch)]))
+        conductor.lost("a", "preempted", "its node was lost")
+        again(conductor, "a")
+    conductor.hear("a", told([row(EPOCHS, 1.0)], "complete", 1.0))
+    (trial,) = conductor.trials.trials.values()
+    assert (trial.state, trial.attempt, trial.setbacks) == ("complete", EPOCHS, {"preempted": EPOCHS - 1})
+
+
+def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
+    conductor = begin(methods=["vae"], retries=0)
+    conductor.next("a")
+    conductor.lost("a", "preempted", "its node was lost")
+    (end,) = events(conductor, "end")
+    assert (end["state"], end["reason"]) == ("preempted", "its node was lost 1 times")
+    assert not conductor.studies["vae-digits"].unfinished
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
+def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, killed):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.resources = Resources(1, 0.25, 4, 5, 1)
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+
+    def runs_out(ray_id: str) -> None:
+        if killed:
+            conductor.lost(ray_id, "out_of_memory", "too large")
+        else:
+            assert not conductor.hear(ray_id, told(state="out_of_memory", reason="too large"))
+
+    first = conductor.next("a")
+    assert conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    assert conductor.exhausted
+    runs_out("a")
+    assert not conductor.exhausted and not conductor.done and checkpoint.exists()
+    assert conductor.studies["vae-digits"].history()[0].state.name == "RUNNING"
+    second = again(conductor, "b")
+    assert (first["gpus"], second["gpus"]) == (0.25, 1.0)
+    assert second == first | {"gpus": 1.0, "wants_room": True} and not first["wants_room"]
+    runs_out("b")
+    (end,) = events(conductor, "end")
+    assert (end["state"], end["epoch"], end["reason"]) == ("out_of_memory", 1, "too large")
+    assert conductor.done and not checkpoint.exists()
+    assert conductor.studies["vae-digits"].history()[0].state.name == "FAIL"
+    assert conductor.trials.trials["vae-digits-0000"].setbacks == {"out_of_memory": 2}
+
+
+def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.next("a")
+    conductor.hear("a", told(state="out_of_memory"))
+    again(conductor, "b")
+    conductor.hear("b", told([row(EPOCHS, 7.0)], "complete", 7.0))
+    (trial,) = conductor.studies["vae-digits"].history()
+    assert (trial.state.name, trial.value) == ("COMPLETE", 7.0)
+
+
+def test_the_second_attempt_wants_room_even_if_the_driver_died_between(begin):
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.next("a")
+    conductor.hear("a", told(state="out_of_memory"))
+    resumed = begin(methods=["vae"], trials=1)
+    resumed.settle()
+    assert again(resumed, "b")["wants_room"]
+
+
+@pytest.mark.parametrize(
+    "gpus, wants_room, asked",
+    [
+        (0.0, False, (2, 0.0)),
+        (0.0, True, (9, 0.0)),
+        (1.0, True, (2, 1.0)),
+        (0.25, False, (2, 0.25)),
+        (2.0, True, (9, 2)),
+    ],
+)
+def test_room_is_asked_of_ray(monkeypatch, gpus, wants_room, asked):
+    nodes = [{"Alive": True, "Resources": {"CPU": n}} for n in (4.0, 16.0)]
+    nodes.append({"Alive": False, "Resources": {"CPU": 64.0}})
+    monkeypatch.setattr(executor.ray, "nodes", lambda: nodes)
+    found = executor.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room})
+    assert found.bundles == [{"CPU": float(asked[0])} | ({"GPU": float(asked[1])} if gpus else {})]
+
+
+def test_what_ray_says_of_lost_processes():
+    died, drained = RayActorError(error_msg="worker process has died"), RayActorError(preempted=True)
+    gone = RayActorError(error_msg="The actor died because its node has died.")
+    unavailable = ActorUnavailableError("no connection", actor_id=None)
+    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
+    assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
+
+
+def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
+    """Ray's own actor manager raises a RuntimeError for it, out of `tune.run`."""
+    heard = []
+    task = SimpleNamespace(
+        _tracked_actor=SimpleNamespace(actor_id="a", _on_error=lambda actor, error: heard.append(error)), _on_error=None
+    )
+    manager = object.__new__(executor._ActorManager)
+    manager._failed_actor_ids, manager._cleanup_actor = set(), lambda tracked_actor: None
+    manager._actor_task_failed(task, OutOfMemoryError("the node is running low"))
+    assert [executor.how_lost(error)[0] for error in heard] == ["out_of_memory"]
+    with pytest.raises(RuntimeError, match="unexpected"):
+        manager._actor_task_failed(task, KeyError("anything else"))
+
+
+# Going on after the driver has died
+
+
+def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path):
+    """After each single event, with the checkpoints that there would be, and with none at all."""
+    undisturbed = begin(tmp_path / "undisturbed", trials=4)
+    Tune(undisturbed).run()
+    assert undisturbed.done
+    lines = undisturbed.record.path.read_bytes().splitlines(keepends=True)
+    for cut in range(1, len(lines) + 1):
+        for keep_checkpoints in (True, False):
+            folder = tmp_path / f"cut-{cut}-{keep_checkpoints}"
+            folder.mkdir()
+            (folder / "record.jsonl").write_bytes(b"".join(lines[:cut]))
+            resumed = begin(folder, trials=4)
+            attempts = {trial.name: trial.attempt for trial in resumed.trials.trials.values() if trial.ended}
+            saved = {}
+            if keep_checkpoints:
+                saved = {t.name: max([0, *(e for e in RUNGS if e in t.rows)]) for t in resumed.trials.trials.values()}
+            resumed.settle()
+            Tune(resumed, saved=saved).run()
+            assert resumed.done
+            assert fates(resumed) == fates(undisturbed), cut
+            assert rungs(resumed) == rungs(undisturbed), cut
+            reported = [(e["trial"], r["epoch"]) for e in events(resumed, "report") for r in e["rows"]]
+            assert len(reported) == len(set(reported)), cut
+            ends = [event["trial"] for event in events(resumed, "end")]
+            assert len(ends) == len(set(ends)), cut
+            assert all(resumed.trials.trials[name].attempt == attempt for name, attempt in attempts.items())
+
+
+def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
+    conductor = begin(methods=["vae"], trials=4)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id in "abcd":
+        conductor.next(ray_id)
+    record = conductor.record
+    record.append("report", trial="vae-digits-0001", rows=[row(1, 10.0), row(2), row(3, 9.0)])
+    record.append("report", trial="vae-digits-0002", rows=[row(1, 20.0)])
+    record.append("report", trial="vae-digits-0003", rows=[row(1, 30.0)])
+    record.append("report", trial="vae-digits-0001", rows=[*map(row, range(4, 9)), row(9, 8.0)])
+
+    resumed = begin(methods=["vae"], trials=4)
+    resumed.settle()
+    ends = {event["trial"]: event for event in events(resumed, "end")}
+    assert {name: (end["state"], end["epoch"]) for name, end in ends.items()} == {
+        "vae-digits-0001": ("complete", 9), "vae-digits-0003": ("pruned", 1),
+    }  # fmt: skip
+    assert ends["vae-digits-0003"]["reason"] == "behind the best 1/3 at epoch 1"
+    again = [resumed.next(ray_id)["trial"] for ray_id in "ab"]
+    assert again == ["vae-digits-0000", "vae-digits-0002"] and resumed.exhausted
+    assert resumed.trials.trials["vae-digits-0002"].attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept"), [(3, True), (1, True), (4, False), ("torn", False)], ids=["even", "behind", "ahead", "torn"]
+)
+def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, saved, kept):
+    conductor = begin(methods=["vae"])
+    conductor.next("a")
+    conductor.hear("a", told([row(1, 50.0), row(2), row(3, 40.0)], value=40.0))
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    if saved == "torn":
+        checkpoint.write_bytes(b"PK\x03\x04 and then nothing")
+    else:
+        torch.save({"position": {"epoch": saved}, "weights": torch.zeros(3)}, checkpoint)
+    begin(methods=["vae"]).settle()
+    assert checkpoint.exists() == kept
+
+
+# More of an ended sweep
+
+
+def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(begin):
+    conductor = begin(methods=["vae"], trials=3)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id, end in (("a", "complete"), ("b", "failed"), ("c", "diverged")):
+        conductor.next(ray_id)
+        rows = [row(e, 50.0 - e) for e in range(1, 4 if end == "failed" else EPOCHS + 1)]
+        assert not conductor.hear(ray_id, told(rows, end, None if end == "failed" else 41.0))
+    before = fates(conductor)
+
+    retried = begin(methods=["vae"], trials=3)
+    assert retried.done
+    retried.retry(["vae-digits-0001"])
+    assert not retried.done
+    retried.settle()
+    Tune(retried).run()
+    assert retried.done
+    after = fates(retried)
+    assert {name for name in after if after[name] != before[name]} == {"vae-digits-0001"}
+    trial = retried.trials.trials["vae-digits-0001"]
+    assert (trial.state, trial.attempt, trial.setbacks) == ("complete", 2, {"failed": 1})
+    reported = [(e["trial"], r["epoch"]) for e in events(retried, "report") for r in e["rows"]]
+    assert len(reported) == len(set(reported))
+    assert [t.state.name for t in retried.studies["vae-digits"].history()] == ["COMPLETE", "COMPLETE", "PRUNED"]
+
+
+def test_an_extended_sweep_searches_on_with_all_it_knows(begin):
+    conductor = begin(trials=4)
+    Tune(conductor).run()
+    before, judged, history = fates(conductor), rungs(conductor), events(conductor)
+
+    extended = begin(trials=7)
+    assert not extended.done
+    fresh = Study(extended.studies["vae-digits"].spec, 0).replay(history)
+    extended.settle()
+    Tune(extended).run()
+    assert extended.done
+    after = fates(extended)
+    assert len(after) == 14 and {name: after[name] for name in before} == before
+    assert all(trial.attempt == 1 for trial in extended.trials.trials.values())
+    for study, levels in judged.items():
+        for level, trials in levels.items():
+            assert trials.items() <= rungs(extended)[study][level].items()
+        assert len(rungs(extended)[study][RUNGS[0]]) == 7
+    first = extended.trials.trials["vae-digits-0004"]
+    assert (first.origin, first.values) == ("search", fresh.ask().values)
+    assert first.values != Study(fresh.spec, 0)._suggest(4)  # as it would be without what was found before

@@ -1,0 +1,311 @@
+"""The confirmation of a sweep: what is trained again, on which images, with which seeds, and that it happens once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from analysis.confirm import confirmation_of, points
+from sweep.commands import cli
+from sweep.config import SweepConfig
+from sweep.driver import confirm as confirmation
+from sweep.driver.conductor import Conductor
+from sweep.driver.confirm import (
+    ALONE,
+    chosen,
+    confirm,
+    evaluations,
+    looks_at_test,
+    seconds_per_epoch,
+    sweep_of,
+    time_alone,
+)
+from sweep.driver.resources import Resources
+from sweep.record import Record, Trial, Trials, read
+from sweep.search.study import Study
+from sweep.tracking.story import PARENT, Story
+
+CONFIG = {"methods": ["vae"], "trials": 6, "epochs": 9, "samples": 100, "set": {"network": "mlp_8"}}
+
+
+def searched(make_plan, values: list[float | None]) -> Trials:
+    """A search whose trials came to these values, None for one that diverged; trial 0 is the paper's."""
+    planned = make_plan(methods=["vae"])
+    spec = planned.studies[0].spec
+    events = [{"event": "sweep", "time": 0.0, "sweep": "s1", "studies": [spec.to_record()]}]
+    study = Study(replace(spec, trials=len(values)), seed=0)
+    for value in values:
+        asked = study.ask()
+        events.append({"event": "start", "time": 1.0, "trial": asked.trial, "study": spec.study, "seed": 0})
+        events[-1] |= {"number": asked.number, "values": asked.values, "origin": asked.origin, "attempt": 1}
+        if value is not None:
+            rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
+            events.append({"event": "report", "time": 2.0, "trial": asked.trial, "rows": rows})
+        state = "diverged" if value is None else "complete"
+        events.append({"event": "end", "time": 3.0, "trial": asked.trial, "state": state, "epoch": 9})
+        study.end(asked.number, state)
+    return Trials.from_events(events)
+
+
+def names(told: dict) -> list[tuple]:
+    return [(claim["point"], claim["value"], claim["rank"]) for claim in told["points"]["vae-digits"]]
+
+
+def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
+    trials = searched(make_plan, [5.0, 3.0, None, 2.0, 4.0])
+    planned, told = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
+    assert names(told) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
+    spec = planned.studies[0].spec
+    assert (spec.trials, spec.metric) == (9, "test/fcd")
+    ran = [trials.trials[f"vae-digits-000{n}"].values for n in (0, 3, 1)]
+    study = Study(spec, seed=0)
+    asked = [study.ask() for _ in range(9)]
+    assert study.ask() is None
+    assert [a.values for a in asked] == ran * 3
+    assert [planned.seed_of("vae-digits", a.number) for a in asked] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_hand_tuned_point_that_won_is_trained_once_for_both(make_plan):
+    planned, told = chosen(searched(make_plan, [1.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    assert names(told) == [("hand-tuned", 1.0, 1)] and planned.studies[0].spec.trials == 2
+
+
+def test_a_hand_tuned_point_that_diverged_gets_its_chance(make_plan):
+    _, told = chosen(searched(make_plan, [None, 3.0]), SweepConfig(**CONFIG), 1, (1,))
+    assert names(told) == [("hand-tuned", None, None), ("tuned 1", 3.0, 1)]
+
+
+def test_a_point_that_ran_twice_counts_once(make_plan):
+    trials = searched(make_plan, [5.0, 3.0, 4.0, 6.0])
+    trials.trials["vae-digits-0002"].values = trials.trials["vae-digits-0001"].values
+    _, told = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
+    assert names(told) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
+
+
+def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_split(make_plan, tmp_path):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
+    splits = planned.splits["digits"]
+    images = planned.trained_on("digits")
+    assert np.array_equal(images, np.concatenate([splits.train.images, splits.valid.images]))
+    with Record(tmp_path / "record.jsonl") as record:
+        studies = {s.name: Study(s.spec, 0) for s in planned.studies}
+        opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
+        resources = Resources(cpus=1, gpus=0.0, slots=4, ahead=4, total_gpus=0)
+        conductor = Conductor(planned, studies, record, [opening], tmp_path, resources, lambda *_: None)
+        described = [conductor.next(ray_id) for ray_id in "abcd"]
+    assert [d["fit"]["seed"] for d in described] == [d["evaluate"]["seed"] for d in described] == [4, 4, 5, 5]
+    assert {d["evaluate"]["split"] for d in described} == {"test"}
+    assert all(d["rungs"] == [] and d["metric"] == "test/fcd" and d["fit"]["epochs"] == 9 for d in described)
+
+
+@pytest.fixture
+def looked(tmp_path, make_plan):
+    """The folder of a sweep whose confirmation has been opened."""
+    home = tmp_path / "s"
+    planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    studies = [s.spec.to_record() for s in planned.studies]
+    opening = {"time": 0.0, "event": "sweep", "sweep": "c", "title": "s confirmed", "studies": studies}
+    (home / "confirm").mkdir(parents=True)
+    (home / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (home / "record.jsonl").touch()
+    write(home, **opening | {"confirms": told | {"look": 1}})
+    return home
+
+
+def write(home: Path, **event) -> None:
+    """The next line of the confirmation's record."""
+    with (home / "confirm" / "record.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 1.0} | event) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch):
+    """Whatever gets as far as running is told of instead."""
+
+    def carry_out(planned, folder, announce, resumed, **told):
+        raise RuntimeError(f"{folder.name} {'goes on' if resumed else 'begins'} with {planned.seeds}")
+
+    monkeypatch.setattr(confirmation.launch, "carry_out", carry_out)
+
+
+def test_a_second_look_is_refused_unless_asked_for(looked):
+    report = {"trial": "vae-digits-0000", "rows": [{"epoch": 9, "metrics": {"test/fcd": 4.0}}]}
+    write(looked, event="start", trial="vae-digits-0000", study="vae-digits", number=0, values={}, origin="paper",
+                 seed=1, attempt=1)  # fmt: skip
+    write(looked, event="report", **report)
+    write(looked, event="report", **report)  # told twice by a trial that was resumed
+    write(looked, event="finish", outcome="done")
+    assert looks_at_test(looked) == [looked / "confirm"]
+    with pytest.raises(ValueError, match=r"already \(1 trained models, .*--again"):
+        confirm(looked)
+    with pytest.raises(RuntimeError, match=r"confirm-2 begins with \(3, 4, 5\)"):  # and not with the seeds 1 and 2
+        (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
+        confirm(looked, again=True, seeds=3)
+
+
+def test_an_interrupted_one_goes_on_as_it_was_begun(looked):
+    write(looked, event="finish", outcome="interrupted")
+    with pytest.raises(RuntimeError, match=r"confirm goes on with \(1, 2\)"):
+        confirm(looked)
+    with pytest.raises(ValueError, match="was begun with --seeds 2"):
+        confirm(looked, seeds=5)
+    with pytest.raises(ValueError, match="is not at its end"):
+        confirm(looked, again=True)
+    assert sweep_of(looked / "confirm") == looked and sweep_of(looked) is None
+
+
+def test_no_search_is_confirmed_while_it_runs(looked):
+    with Record(looked / "record.jsonl"), pytest.raises(ValueError, match="is being written by"):
+        confirm(looked)
+
+
+@pytest.mark.parametrize("flag", ["top", "seeds"])
+def test_nothing_is_no_number(looked, flag):
+    with pytest.raises(ValueError, match=f"--{flag} 0: give at least 1"):
+        confirm(looked, **{flag: 0})
+
+
+def test_mlflow_hears_point_and_seed(looked):
+    story = Story("confirm")
+    for line in (looked / "confirm" / "record.jsonl").read_text().splitlines():
+        story.add(json.loads(line))
+    story.add({"event": "start", "time": 1.0, "trial": "vae-digits-0003", "study": "vae-digits", "number": 3,
+               "values": {}, "origin": "paper", "seed": 2, "attempt": 1})  # fmt: skip
+    assert story.portrait(PARENT).name == "s confirmed"
+    portrait = story.portrait("vae-digits-0003")
+    assert portrait.name == "vae / digits / tuned 1 / seed 2" and portrait.tags["point"] == "tuned 1"
+
+
+def test_the_models_scored_are_counted_not_the_lines():
+    rows = [{"epoch": 9, "metrics": {"test/fcd": 1.0, "test/mse": 0.1}}, {"epoch": 8, "metrics": {"train/loss": 1.0}}]
+    events = [{"event": "report", "trial": trial, "rows": rows} for trial in "aab"] + [{"event": "finish"}]
+    assert evaluations(events) == 2
+
+
+@pytest.fixture
+def searched_to(monkeypatch, looked):
+    """A sweep that is to be confirmed, and whose search has just come to an outcome; what is confirmed is heard."""
+    (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm": True}))
+    heard = []
+
+    def make(outcome: str) -> list:
+        monkeypatch.setattr(cli, "show_end", lambda folder: outcome)
+        monkeypatch.setattr(cli.launch, "start", lambda config, announce: looked)
+        monkeypatch.setattr(cli.launch, "resume", lambda folder, announce, **where: looked)
+        monkeypatch.setattr(confirmation, "confirm", lambda folder, announce, **where: heard.append((folder, where)))
+        monkeypatch.setattr(cli, "conclude_confirmation", lambda folder: None)
+        return heard
+
+    return make
+
+
+@pytest.mark.parametrize("program", ["--address auto", "--resume s --address auto", "resume s --address auto"])
+def test_a_search_that_is_done_goes_on_to_its_confirmation(searched_to, looked, program):
+    heard = searched_to("done")
+    words = program.split()
+    cli.main(words) if words[0] == "resume" else cli.sweep("about", words)
+    assert heard == [(looked, {"tracking_uri": None, "address": "auto"})]
+
+
+def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(searched_to, looked, capsys):
+    heard = searched_to("interrupted")
+    with pytest.raises(SystemExit):
+        cli.conclude(looked)
+    searched_to("done")
+    write(looked, event="finish", outcome="done")
+    cli.conclude(looked)
+    assert heard == [] and f"python -m sweep confirm {looked} --again" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, monkeypatch, capsys):
+    searched_to("done")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confirmation, "confirm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cli.conclude(looked)
+    assert f"Go on with:  python -m sweep confirm {looked}" in capsys.readouterr().out
+
+
+def test_the_confirmation_takes_top_and_seeds_of_the_configuration(looked):
+    (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm_top": 2, "confirm_seeds": 3}))
+    (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
+    (looked / "confirm" / "record.jsonl").unlink()
+    with pytest.raises(RuntimeError, match=r"confirm begins with \(1, 2, 3\)"):
+        confirm(looked)
+
+
+def test_what_a_confirmation_costs_is_foreseen(make_plan):
+    planned = make_plan(methods=["vae"], epochs=9, confirm_top=2, confirm_seeds=3)
+    train, valid = (len(split) for split in (planned.splits["digits"].train, planned.splits["digits"].valid))
+    trainings, cost = cli.confirmation_cost(planned, {"vae-digits": 2.0})
+    assert trainings == 3 * 3 and cost == pytest.approx(9 * 9 * 2.0 * (train + valid) / train)
+
+
+def test_the_seconds_of_a_search_do_not_end_its_confirmation(make_plan):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG, seconds_per_study=1.0), 1, (1,))
+    assert planned.config.seconds_per_study is None
+
+
+def trained(stages: str) -> Trial:
+    """A trial whose epochs ran in these stages, a letter each."""
+    rows = {epoch: {"epoch": epoch, "stage": stage, "metrics": {}} for epoch, stage in enumerate(stages, start=1)}
+    return Trial("vae-digits-0000", "vae-digits", 0, "test/fcd", {}, "paper", 1, 1, 0.0, "complete", rows=rows)
+
+
+def test_seconds_alone_weigh_the_stages_as_the_whole_training_does():
+    assert seconds_per_epoch(trained("aaa"), [("a", 9.0), ("a", 1.0), ("a", 7.0), ("a", 2.0)]) == 2.0
+    assert seconds_per_epoch(trained("abbb"), [("a", 9.0), ("a", 1.0), ("b", 5.0)]) == (1 + 3 * 5) / 4
+    assert seconds_per_epoch(trained("ab"), [("a", 9.0), ("a", 1.0)]) is None  # nobody saw how long b takes
+    assert seconds_per_epoch(trained("a"), []) is None
+
+
+def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_plan, tmp_path, monkeypatch):
+    planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
+    heard, said = [], []
+
+    def train_alone(conductor, trials, epochs):
+        for trial in trials:
+            heard.append((trial.name, trial.seed, epochs))
+            yield trial, [("train", 3.0), ("train", 0.5)]
+
+    monkeypatch.setattr("sweep.driver.executor.train_alone", train_alone)
+    with Record(tmp_path / "record.jsonl") as record:
+        studies = {s.name: Study(s.spec, 0) for s in planned.studies}
+        opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
+        resources = Resources(cpus=1, gpus=0.0, slots=1, ahead=1, total_gpus=0)
+        conductor = Conductor(planned, studies, record, [opening], tmp_path, resources, lambda *_: None)
+        row = {"epoch": 9, "stage": "train", "time": 0.0, "metrics": {"test/fcd": 1.0}}
+        told = {"rows": [row], "value": 1.0, "epoch": 9, "state": "complete", "reason": "", "worker": None}
+        while conductor.next("a") is not None:
+            conductor.hear("a", told)
+        time_alone(conductor, said.append)
+        time_alone(conductor, said.append)  # as a resumed one does
+    assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
+    assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
+    trials = Trials.from_events(read(tmp_path / "record.jsonl"))
+    alone = {trial.seed: [t.rows[0]["metrics"] for t in trials.trials.values() if t.seed == trial.seed and 0 in t.rows]
+             for trial in trials.trials.values()}  # fmt: skip
+    assert alone == {4: [{ALONE: 0.5}] * 2, 5: []} and {trial.epoch for trial in trials.trials.values()} == {9}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
+    flags = ("--methods", "vae", "--concurrent", 1, "--confirm", "--confirm-seeds", 2)
+    screen = programs.sweep(*flags).ends_well(240)
+    home = programs.folder / "sweeps" / "quick"
+    assert "fcd on the test split" in screen and "scored on the test split, once" in screen
+    table = points(confirmation_of(home))
+    assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)
+    assert (table["alone_seconds_per_epoch"] > 0).tolist() == (table["seed"] == 1).tolist()
+    assert (home / "confirm" / "confirmed.csv").exists() and not (home / "confirm" / "config.yaml").exists()
+    tracked = programs.start("-m", "sweep", "track", home / "confirm")
+    assert tracked.wait() == 0 and "4 trials" in tracked.output
+    again = programs.start("-m", "sweep", "confirm", home)
+    assert again.wait() == 2 and "scored on the test split already" in again.output

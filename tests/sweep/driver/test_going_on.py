@@ -1,0 +1,275 @@
+"""Going on with a sweep after its driver has ended: what changed, what failed, what is added, and what a new one takes
+over."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from sweep.config import SweepConfig
+from sweep.driver import changes, launch
+from sweep.record import Record, Trials, read
+from sweep.search.plan import plan
+from sweep.search.study import Spec, Study
+from sweep.search.warm import KEPT, warmed
+
+TINY = {"methods": ["vae", "beta_vae"], "trials": 4, "epochs": 9, "samples": 100}
+PINS = {"network": "mlp_8", "latent_dim": 2}
+FCD = "valid/fcd"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """The folder of a sweep of two studies; its trials are told by (study, number, state, value, learning rate)."""
+
+    def make(*trials: tuple, name: str = "s", **fields):
+        config = launch.anywhere(SweepConfig(out=tmp_path, name=name, **TINY | {"set": PINS} | fields))
+        planned, folder = plan(config), tmp_path / name
+        folder.mkdir()
+        launch._write_config(config, folder)
+        with Record(folder / "record.jsonl") as record:
+            record.append(
+                "sweep", sweep="s1", resumed=False, config=config.model_dump(mode="json"),
+                studies=[study.spec.to_record() for study in planned.studies],
+                code="0123456789ab", versions={"torch": "0.4.1", "python": "2.7"},
+            )  # fmt: skip
+            for study, number, state, value, rate in trials:
+                trial = f"{study}-{number:04d}"
+                values = next(s.hand_tuned for s in planned.studies if s.name == study) | {"learning_rate": rate}
+                origin = "search" if number else "paper"
+                record.append("start", trial=trial, study=study, number=number, values=values, origin=origin, seed=0,
+                              attempt=1)  # fmt: skip
+                metrics = {} if value is None else {FCD: value}
+                record.append(
+                    "report", trial=trial, rows=[{"epoch": 9, "stage": "train", "time": 0.0, "metrics": metrics}]
+                )
+                record.append("end", trial=trial, state=state, epoch=9, reason="", worker=None)
+            record.append("finish", outcome="done")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def carried_out(monkeypatch) -> list:
+    """What would have been carried out: plans, and the trials that run again."""
+    heard = []
+    monkeypatch.setattr(
+        launch, "carry_out", lambda planned, folder, announce, resumed, again=(): heard.append((planned, list(again)))
+    )
+    return heard
+
+
+def edit(folder, **fields) -> None:
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | fields))
+
+
+# What has changed
+
+
+@pytest.mark.parametrize(
+    "field, value", [("epochs", 12), ("metric", "fid"), ("seed", 1), ("set", {"network": "mlp_16"})]
+)
+def test_what_gives_the_numbers_another_meaning_is_refused(sweep, carried_out, field, value):
+    folder = sweep()
+    edit(folder, **{field: value})
+    with pytest.raises(ValueError, match=f"^{field} is .*, but the sweep began with .*; put it back in config.yaml"):
+        launch.resume(folder)
+    assert not carried_out
+
+
+@pytest.mark.parametrize(
+    "methods, words",
+    [
+        (["vae"], "without beta_vae-digits"),
+        (["vae", "beta_vae", "gae"], "with gae-digits"),
+        (["vae", "gae"], "without beta_vae-digits and with gae-digits"),
+        (["beta_vae", "vae"], "in another order"),
+    ],
+)
+def test_other_studies_are_refused(sweep, carried_out, methods, words):
+    folder = sweep()
+    edit(folder, methods=methods)
+    with pytest.raises(ValueError, match=f"the sweep would go on {words}; put methods and datasets back"):
+        launch.resume(folder)
+
+
+def test_where_and_how_wide_it_runs_may_change(sweep, carried_out, capsys):
+    folder = sweep()
+    edit(folder, concurrent=3, retries=7)
+    launch.resume(folder, tracking_uri="http://elsewhere:5000")
+    ((planned, again),) = carried_out
+    assert (planned.config.concurrent, planned.config.retries) == (3, 7) and not again
+    assert planned.config.tracking_uri == "http://elsewhere:5000"
+    assert capsys.readouterr().out == ""
+
+
+def test_an_edited_search_space_is_named_and_the_recorded_one_used(sweep, carried_out, tmp_path):
+    file = tmp_path / "vae.toml"
+    text = """
+[[paper]]
+source   = "made up"
+datasets = ["digits"]
+values   = { latent_dim = 2, learning_rate = 1e-3, batch_size = 20, network = "mlp_8", likelihood = "bce" }
+
+[space]
+learning_rate = { low = 1e-4, high = HIGH, log = true }
+"""
+    file.write_text(text.replace("HIGH", "5e-3"))
+    folder = sweep(methods=["vae"], spaces={"vae": file})
+    heard = []
+    launch.resume(folder, heard.append)
+    file.write_text(text.replace("HIGH", "5e-2"))
+    launch.resume(folder, heard.append)
+    assert heard == ["the search space of vae-digits was edited; the sweep goes on in the one it began with"]
+    spaces = [planned.studies[0].spec.space.to_record()["learning_rate"]["high"] for planned, _ in carried_out]
+    assert spaces == [5e-3, 5e-3]
+
+
+def test_a_point_that_the_code_does_not_take_any_more_is_refused(sweep, carried_out):
+    folder = sweep()
+    record = folder / "record.jsonl"
+    record.write_text(record.read_text().replace('"likelihood": "bce"', '"likelihood": "sonnets"'))
+    with pytest.raises(ValueError, match=r"^vae-digits: .*sonnets"):
+        launch.resume(folder)
+
+
+def test_other_code_and_versions_are_named_in_a_line_each(sweep):
+    (opening, *_) = read(sweep() / "record.jsonl")
+    code, versions = changes.since(opening)
+    assert code.startswith("the code has changed since the sweep began (0123456789ab → ") and "\n" not in code
+    assert "torch 0.4.1 → " in versions and "python 2.7 → " in versions and "numpy" not in versions
+    assert changes.since({"config": {}}) == []
+
+
+def test_a_budget_in_seconds_is_not_extended_by_trials(sweep, carried_out):
+    folder = sweep(seconds_per_study=60)
+    with pytest.raises(ValueError, match="its studies end after 60 seconds each; raise seconds_per_study"):
+        launch.extend(folder, 5)
+    assert not carried_out
+
+
+# What failed runs again
+
+
+def test_retry_is_for_what_says_nothing_of_the_values(sweep, carried_out):
+    states = ("complete", "failed", "diverged", "out_of_memory", "pruned", "preempted")
+    folder = sweep(*(("vae-digits", number, state, 5.0, 1e-3) for number, state in enumerate(states)))
+    heard = []
+    launch.retry(folder, heard.append)
+    ((_, again),) = carried_out
+    assert again == ["vae-digits-0001", "vae-digits-0003", "vae-digits-0005"]
+    assert heard == ["again: vae-digits-0001, vae-digits-0003, vae-digits-0005"]
+
+
+def test_nothing_to_retry_is_said(sweep, carried_out):
+    with pytest.raises(ValueError, match="no trial has failed, run out of memory or been preempted"):
+        launch.retry(sweep(("vae-digits", 0, "diverged", None, 1e-3)))
+
+
+# More trials
+
+
+def test_extend_adds_trials_and_keeps_all_else(sweep, carried_out):
+    folder = sweep(("vae-digits", 0, "complete", 5.0, 1e-3))
+    before = yaml.safe_load((folder / "config.yaml").read_text())
+    launch.extend(folder, 3, tracking_uri="http://elsewhere:5000")
+    ((planned, _),) = carried_out
+    assert [study.spec.trials for study in planned.studies] == [7, 7]
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == before | {"trials": 7}
+    launch.resume(folder)  # had it been interrupted
+    assert [study.spec.trials for study in carried_out[-1][0].studies] == [7, 7]
+
+
+def test_extending_by_nothing_is_refused(sweep, carried_out):
+    with pytest.raises(ValueError, match="--trials 0: add at least 1"):
+        launch.extend(sweep(), 0)
+    pins = PINS | {"learning_rate": 1e-3, "batch_size": 20, "likelihood": "bce"}
+    folder = sweep(("vae-digits", 0, "complete", 5.0, 1e-3), name="fixed", methods=["vae"], set=pins)
+    with pytest.raises(ValueError, match="nothing is searched in it"):
+        launch.extend(folder, 3)
+    assert "trials: 4" in (folder / "config.yaml").read_text() and not carried_out
+
+
+# A warm start
+
+RATES = [1e-3, 2e-3, 3e-3, 4e-3, 4.5e-3]
+
+
+@pytest.fixture
+def new_plan(sweep):
+    """A plan that starts from a sweep with five complete trials of one study, the better the later."""
+    folder = sweep(
+        *(("vae-digits", number, "complete", 50.0 - number, rate) for number, rate in enumerate(RATES)),
+        ("vae-digits", 5, "pruned", 1.0, 1.5e-3),
+        name="old",
+    )
+
+    def make(**fields):
+        return warmed(plan(SweepConfig(**TINY | {"set": PINS, "warm_start": folder, "trials": 6} | fields)))
+
+    return make
+
+
+def test_the_best_points_come_after_the_hand_tuned_one_and_can_be_stopped(new_plan):
+    vae, beta_vae = new_plan().studies
+    assert beta_vae.spec.warm == ()
+    assert [point.values["learning_rate"] for point in vae.spec.warm] == RATES[: -KEPT - 1 : -1]
+    assert vae.spec.warm[0].source == "vae-digits-0004 of old: valid/fcd 46"
+    study = Study(vae.spec, seed=0)
+    asked = [study.ask() for _ in range(6)]
+    assert [a.origin for a in asked] == ["paper", "warm", "warm", "warm", "search", "search"]
+    assert [a.values["learning_rate"] for a in asked[1:4]] == RATES[:1:-1]
+    assert study.rungs.exempt == {0}
+
+
+def test_warm_points_survive_the_record_and_the_sweep_they_came_from(new_plan, carried_out, tmp_path):
+    planned = new_plan()
+    spec = planned.studies[0].spec
+    assert Spec.from_record(json.loads(json.dumps(spec.to_record()))).warm == spec.warm
+    config = planned.config.model_copy(update={"warm_start": tmp_path / "gone", "out": tmp_path, "name": "new"})
+    folder = tmp_path / "new"
+    folder.mkdir()
+    launch._write_config(config, folder)
+    with Record(folder / "record.jsonl") as record:
+        record.append("sweep", sweep="s2", config=config.model_dump(mode="json"),
+                      studies=[study.spec.to_record() for study in planned.studies])  # fmt: skip
+    launch.resume(folder)
+    assert carried_out[0][0].studies[0].spec.warm == spec.warm
+
+
+def test_what_is_fixed_now_is_fixed_in_the_points_too(new_plan):
+    (vae, _) = new_plan(set={"network": "mlp_16", "latent_dim": 4}).studies
+    assert {(p.values["network"], p.values["latent_dim"]) for p in vae.spec.warm} == {("mlp_16", 4)}
+    with pytest.raises(ValueError, match="no complete trial that fits vae-digits, beta_vae-digits"):
+        new_plan(set=PINS | {"learning_rate": vae.hand_tuned["learning_rate"]})  # all points have become the paper's
+
+
+def test_points_outside_the_ranges_are_left_out(new_plan):
+    planned = new_plan()
+    narrow = replace(
+        planned.studies[0].spec.space,
+        dimensions={**planned.studies[0].spec.space.dimensions,
+                    "learning_rate": replace(planned.studies[0].spec.space.dimensions["learning_rate"], high=3.5e-3)},
+    )  # fmt: skip
+    studies = (replace(planned.studies[0], spec=replace(planned.studies[0].spec, space=narrow)), planned.studies[1])
+    again = warmed(replace(planned, studies=studies))
+    assert [point.values["learning_rate"] for point in again.studies[0].spec.warm] == [3e-3, 2e-3]
+
+
+def test_a_warm_start_from_nothing_is_refused(tmp_path, new_plan):
+    with pytest.raises(ValueError, match=r"warm_start: .*holds no sweep"):
+        new_plan(warm_start=tmp_path)
+    with pytest.raises(ValueError, match="has no complete trial that fits gae-digits; it has studies vae-digits, beta"):
+        new_plan(methods=["gae"])
+    with pytest.raises(ValueError, match="searcher none tries hand-tuned points alone"):
+        new_plan(searcher="none")
+
+
+def test_a_sweep_whose_driver_died_before_the_first_line_begins(sweep, carried_out):
+    folder = sweep()
+    (folder / "record.jsonl").write_text("")
+    launch.resume(folder)
+    assert len(carried_out) == 1 and Trials.from_events(read(folder / "record.jsonl")).trials == {}

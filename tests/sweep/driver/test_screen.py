@@ -1,0 +1,158 @@
+"""What a sweep shows: a table on a terminal, plain lines elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sweep.driver.resources import Resources
+from sweep.driver.screen import Screen, duration, screen
+from sweep.record import Trials
+
+RESOURCES = Resources(cpus=1, gpus=0.0, slots=1, ahead=2, total_gpus=0)
+
+
+class Stage:
+    """A screen, and a sweep that is told to it event by event."""
+
+    def __init__(self, planned, folder, clock):
+        self.console = Console(file=io.StringIO(), width=150)
+        self.screen = Screen(planned, RESOURCES, folder, self.console)
+        self.trials, self.clock = Trials(), clock
+        self.tell("sweep", studies=[study.spec.to_record() for study in planned.studies])
+
+    def tell(self, event, **fields):
+        told = {"time": 0.0, "event": event} | fields
+        self.trials.tell(told)
+        self.screen.hear(told, self.trials)
+
+    def start(self, study, number):
+        trial = f"{study}-{number:04d}"
+        self.tell("start", trial=trial, study=study, number=number, values={}, origin="", seed=0, attempt=1)
+        return trial
+
+    def report(self, trial, epoch, value=None):
+        metrics = {} if value is None else {"valid/fcd": value}
+        self.tell("report", trial=trial, rows=[{"epoch": epoch, "metrics": metrics}])
+
+    def run(self, study, number, state, epoch, value=None, reason=""):
+        trial = self.start(study, number)
+        self.report(trial, epoch, value)
+        self.tell("end", trial=trial, state=state, epoch=epoch, reason=reason)
+
+    @property
+    def lines(self):
+        return self.console.file.getvalue().splitlines()
+
+    def table(self):
+        console = Console(file=io.StringIO(), width=150)
+        console.print(self.screen)
+        return console.file.getvalue()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("sweep.driver.screen.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def stage(make_plan, tmp_path, clock):
+    return Stage(make_plan(trials=4), tmp_path / "quick", clock)
+
+
+def test_elsewhere_a_line_for_every_end(stage):
+    stage.run("vae-digits", 0, "complete", 9, 12.3456)
+    stage.run("vae-digits", 1, "pruned", 1, 99.0, "behind the best 1/3 at epoch 1")
+    stage.run("beta_vae-digits", 0, "diverged", 2, reason="stage train, epoch 2, loss: 21 non-finite steps")
+    assert [" ".join(line.split()) for line in stage.lines] == [
+        "1/8 vae-digits-0000 complete epoch 9 fcd 12.35 best 12.35, hand-tuned 12.35",
+        "2/8 vae-digits-0001 pruned epoch 1 fcd 99 best 12.35, hand-tuned 12.35",
+        "3/8 beta_vae-digits-0000 diverged epoch 2 best -, hand-tuned diverged"
+        " (stage train, epoch 2, loss: 21 non-finite steps)",
+    ]
+
+
+def test_a_trial_that_must_run_again_says_why_and_from_where(stage):
+    trial = stage.start("vae-digits", 0)
+    stage.report(trial, 3)
+    stage.tell("lost", trial=trial, state="preempted", epoch=3, reason="its node was lost", worker=None)
+    assert [" ".join(line.split()) for line in stage.lines] == [
+        "vae-digits-0000 preempted at epoch 3 (its node was lost), runs again"
+    ]
+
+
+def test_a_long_reason_stays_one_line(stage):
+    stage.run("vae-digits", 0, "failed", 1, reason="RuntimeError: [bold]shapes[/] " + "do not match " * 40)
+    assert len(stage.lines) == 1 and "[bold]shapes[/]" in stage.lines[0]  # what a program says is no markup
+
+
+def test_the_table_says_where_each_study_stands(stage):
+    stage.run("vae-digits", 0, "complete", 9, 12.3456)
+    stage.run("vae-digits", 1, "pruned", 1, 99.0)
+    stage.run("vae-digits", 2, "failed", 1)
+    stage.run("vae-digits", 3, "complete", 9, 11.5)
+    stage.start("beta_vae-digits", 0)
+    headline, header, vae, beta_vae = stage.table().splitlines()
+    assert headline.startswith("quick: 4 of 8 trials, 0 s, ")
+    assert header.split() == ["study", "done", "running", "pruned", "failed", "best", "fcd", "hand-tuned"]
+    assert vae.split() == ["vae-digits", "4/4", "1", "1", "11.5", "12.35"]
+    assert beta_vae.split() == ["beta_vae-digits", "0/4", "1"]
+
+
+def test_the_table_renders_before_anything_has_happened(make_plan, tmp_path):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(Screen(make_plan(), RESOURCES, tmp_path / "quick", console))
+    assert "vae-digits" in console.file.getvalue() and "estimating the time left" in console.file.getvalue()
+
+
+def test_a_distance_of_nothing_is_a_number(stage):
+    stage.run("vae-digits", 0, "complete", 9, 0.0)
+    assert stage.lines[0].endswith("best 0, hand-tuned 0")
+    assert stage.table().splitlines()[2].split() == ["vae-digits", "1/4", "0", "0"]
+
+
+def test_a_hand_tuned_point_without_an_end_of_its_budget_has_no_value(stage):
+    trial = stage.start("vae-digits", 0)
+    stage.report(trial, 3, 12.0)
+    stage.tell("end", trial=trial, state="diverged", epoch=4, reason="")
+    assert "hand-tuned diverged" in stage.lines[0] and "12" in stage.lines[0]
+
+
+def test_the_time_left_follows_the_pace(stage, clock):
+    assert "estimating" in stage.table()
+    clock[0] += 90
+    stage.run("vae-digits", 0, "complete", 9, 12.0)  # 10 seconds an epoch; 9 + 7 x 9 are the most
+    stage.run("vae-digits", 1, "complete", 9, 12.0)
+    clock[0] += 90  # 18 epochs in 180 s, six trials of as many epochs to go
+    assert "3 min 00 s, about 9 min 00 s left" in stage.table()
+
+
+def test_epochs_of_an_earlier_sitting_do_not_count_for_the_pace(make_plan, tmp_path, clock):
+    before = Stage(make_plan(trials=4), tmp_path / "quick", clock)
+    before.run("vae-digits", 0, "complete", 9, 12.0)
+    resumed = Stage(make_plan(trials=4), tmp_path / "quick", clock)
+    resumed.trials, resumed.screen.epochs_before = before.trials, None
+    resumed.run("vae-digits", 1, "complete", 9, 12.0)
+    clock[0] += 90
+    assert "about 9 min 00 s left" in resumed.table()
+
+
+def test_on_a_terminal_the_table_only(make_plan, tmp_path, monkeypatch):
+    shown = Console(file=io.StringIO(), width=150, force_terminal=True)
+    monkeypatch.setattr("sweep.driver.screen.Console", lambda **_: shown)
+    with screen(make_plan(), RESOURCES, tmp_path / "quick") as on_screen:
+        stage = Stage(make_plan(), tmp_path / "quick", None)
+        stage.screen, on_screen.trials = on_screen, stage.trials
+        stage.run("vae-digits", 0, "complete", 9, 12.0)
+    text = shown.file.getvalue()
+    assert "hand-tuned" in text and "epoch 9" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 00 s"), (3725, "1 h 02 min"), (360_000, "100 h 00 min")],
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words

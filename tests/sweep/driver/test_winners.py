@@ -1,0 +1,105 @@
+"""What is kept of the trained models, and how it is found again."""
+
+import pytest
+import torch
+
+from sweep.driver.winners import WEIGHTS, collect, find, load_winner
+from sweep.record import Trials
+from trainables import Config, save
+from trainables.catalog import find as find_method
+
+STUDY = {"study": "vae-digits", "method": "vae", "dataset": "digits", "metric": "valid/fcd"}
+VALUES = {"latent_dim": 2, "learning_rate": 1e-3, "batch_size": 20, "network": "mlp_8", "likelihood": "bce"}
+
+
+def trial(number, state, value=None, study="vae-digits"):
+    name = f"{study}-{number:04d}"
+    yield {"event": "start", "time": 0.0, "trial": name, "study": study, "number": number, "values": VALUES,
+           "origin": "search", "seed": 0, "attempt": 1}  # fmt: skip
+    if value is not None:
+        rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
+        yield {"event": "report", "time": 1.0, "trial": name, "rows": rows}
+    if state != "running":
+        yield {"event": "end", "time": 2.0, "trial": name, "state": state, "epoch": 9}
+
+
+def trials_of(*stories):
+    studies = [STUDY, STUDY | {"study": "beta_vae-digits", "method": "beta_vae"}]
+    opening = {"event": "sweep", "time": 0.0, "studies": studies}
+    return Trials.from_events([opening, *(event for story in stories for event in story)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A sweep whose first four trials have left their files."""
+    for number in range(4):
+        place = tmp_path / "trials" / f"vae-digits-{number:04d}"
+        place.mkdir(parents=True)
+        (place / WEIGHTS).write_text(f"weights {number}")
+        (place / "samples.png").write_text(f"samples {number}")
+    return tmp_path
+
+
+def weights_in(folder, place):
+    return (folder / place / WEIGHTS).read_text()
+
+
+def test_the_best_and_the_hand_tuned_are_kept(folder):
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0), trial(2, "complete", 4.0)))
+    assert weights_in(folder, "winners/vae-digits") == "weights 1"
+    assert weights_in(folder, "hand_tuned/vae-digits") == "weights 0"
+    assert (folder / "winners/vae-digits/samples.png").read_text() == "samples 1"
+    assert weights_in(folder, "trials/vae-digits-0001") == "weights 1"
+    assert not (folder / "trials/vae-digits-0002" / WEIGHTS).exists()
+    assert (folder / "trials/vae-digits-0002" / "samples.png").exists()
+
+
+def test_the_weights_of_what_still_runs_stay(folder):
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(3, "running", 1.0)))
+    assert (folder / "trials/vae-digits-0003" / WEIGHTS).exists()
+
+
+def test_only_complete_trials_win(folder):
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "pruned", 3.0), trial(2, "diverged", 1.0)))
+    assert weights_in(folder, "winners/vae-digits") == "weights 0"
+
+
+def test_a_later_winner_takes_the_place_of_an_earlier_one(folder):
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0)))
+    (folder / "winners/vae-digits/by-hand.txt").touch()
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0), trial(2, "complete", 2.0)))
+    assert weights_in(folder, "winners/vae-digits") == "weights 2"
+    assert not (folder / "winners/vae-digits/by-hand.txt").exists()
+    assert [path.name for path in (folder / "winners").iterdir()] == ["vae-digits"]
+
+
+def test_a_study_without_a_complete_trial_has_no_winner(folder):
+    (folder / "trials/vae-digits-0000" / WEIGHTS).unlink()  # only complete trials leave weights
+    collect(folder, trials_of(trial(0, "diverged"), trial(1, "pruned", 3.0)))
+    assert not (folder / "winners").exists() and not (folder / "hand_tuned").exists()
+    with pytest.raises(ValueError, match="there is no winner for 'vae'; winners: none yet"):
+        find(folder, "vae")
+
+
+def test_a_winner_is_found_by_its_method(tmp_path):
+    for study in ("vae-digits", "vae-mnist", "beta_vae-mnist"):
+        (tmp_path / "winners" / study).mkdir(parents=True)
+        (tmp_path / "winners" / study / WEIGHTS).touch()
+    assert find(tmp_path, "beta_vae").name == "beta_vae-mnist"
+    assert find(tmp_path, "vae", "mnist").name == "vae-mnist"
+    with pytest.raises(ValueError, match="more than one winner fits for 'vae'; winners: beta_vae-mnist, vae-digits"):
+        find(tmp_path, "vae")
+    with pytest.raises(ValueError, match="there is no winner for 'gae'"):
+        find(tmp_path, "gae")
+    with pytest.raises(ValueError, match="there is no winner for 'vae-svhn'"):
+        find(tmp_path, "vae", "svhn")
+
+
+def test_three_lines_to_a_winner_that_samples_and_reconstructs(tmp_path):
+    config = Config(method="vae", dataset="digits", values=VALUES, epochs=1)
+    trained = find_method("vae")(config.hyper, (1, 8, 8)).eval()
+    save(trained, config, tmp_path / "winners" / "vae-digits")
+    winner = load_winner(tmp_path, "vae")
+    assert winner.sample(3).shape == (3, 1, 8, 8) and not winner.training
+    assert winner.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
+    assert all(torch.equal(a, b) for a, b in zip(winner.parameters(), trained.parameters(), strict=True))

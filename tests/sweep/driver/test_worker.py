@@ -1,0 +1,200 @@
+"""A trial on its worker, without Ray: what it tells at each step, what it saves and when, and how it goes wrong."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sweep.driver import worker as module
+from sweep.driver.checkpoints import CHECKPOINT, epochs_saved
+from sweep.driver.worker import shared
+from trainables.saved import load
+
+
+@pytest.fixture
+def described(begin) -> dict:
+    return begin(methods=["vae"], set={"network": "mlp_8", "latent_dim": 2, "batch_size": 100}).next("a")
+
+
+def steps(worker, most=99):
+    """What a worker tells until its trial ends."""
+    for _ in range(most):
+        (told,) = worker.step()["told"]
+        yield told
+        if told["state"] is not None:
+            return
+
+
+def without_clock(told):
+    rows = [row for step in told for row in step["rows"]]
+    clock = ("time/", "speed/", "memory/")
+    return {row["epoch"]: {k: v for k, v in row["metrics"].items() if not k.startswith(clock)} for row in rows}
+
+
+def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path):
+    told = list(steps(make_worker(described)))
+    assert [[row["epoch"] for row in step["rows"]] for step in told] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
+    assert [step["state"] for step in told] == [None, None, "complete"]
+    assert [step["epoch"] for step in told] == [1, 3, 9]
+    assert all(step["value"] == step["rows"][-1]["metrics"]["valid/fcd"] for step in told)
+    assert "valid/fcd" not in told[1]["rows"][0]["metrics"]
+    assert json.loads(json.dumps(told)) == told
+    folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
+    assert load(folder).sample(2).shape == (2, 1, 8, 8)
+    assert {"samples.png", "reconstructions.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_checkpoint_is_never_ahead_of_what_was_told(make_worker, described, tmp_path):
+    """Only when another step is asked for has the driver written down what the last one told."""
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    worker = make_worker(described)
+    heard = 0
+    for told in steps(worker):
+        assert epochs_saved(checkpoint) == heard
+        heard = told["epoch"]
+    assert epochs_saved(checkpoint) == 3
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, begin, described, tmp_path, killed_after):
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    before = list(steps(make_worker(again), killed_after))
+    after = list(steps(make_worker(again)))
+    # the last step that was told had not been saved when the process died
+    assert after[0]["rows"][0]["epoch"] == epochs_before(before) + 1
+    assert without_clock(before) | without_clock(after) == undisturbed
+
+
+def epochs_before(told):
+    return ([0] + [step["epoch"] for step in told])[-2]
+
+
+def test_long_trainings_are_saved_between_evaluations_too(make_worker, described, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
+    told = []
+    for step in steps(make_worker(described)):
+        assert epochs_saved(checkpoint) == len(told)
+        told.append(step)
+    assert [step["epoch"] for step in told] == list(range(1, 10))
+    assert [step["value"] is not None for step in told] == [epoch in (1, 3, 9) for epoch in range(1, 10)]
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(make_worker, described, tmp_path):
+    part = tmp_path / "quick" / "trials" / "vae-digits-0000" / f"{CHECKPOINT}.4711.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    next(steps(make_worker(described)))
+    assert not part.exists()
+
+
+def test_a_process_is_used_again_for_another_trial(make_worker, begin, tmp_path):
+    conductor = begin(methods=["vae", "beta_vae"], set={"network": "mlp_8", "latent_dim": 2, "batch_size": 100})
+    first, second = conductor.next("a"), conductor.next("b")
+    alone = without_clock(steps(make_worker(second | {"folder": str(tmp_path / "alone")})))
+    worker = make_worker(first)
+    list(steps(worker, 2))
+    assert worker.reset_config(second) is True
+    assert without_clock(steps(worker)) == alone
+
+
+# How trials go wrong
+
+
+class Spoilt:
+    """An evaluator whose distance is not finite."""
+
+    def __init__(self, evaluator):
+        self.evaluator = evaluator
+
+    def __call__(self, *args, **kwargs):
+        found = self.evaluator(*args, **kwargs)
+        return replace(found, metrics=found.metrics | {"valid/fcd": math.nan})
+
+
+def test_a_distance_that_is_no_number_is_a_divergence(make_worker, described):
+    worker = make_worker(described)
+    images, evaluator = worker._data("digits")
+    worker._data = lambda dataset: (images, Spoilt(evaluator))
+    (told,) = steps(worker)
+    assert (told["state"], told["epoch"], told["value"]) == ("diverged", 1, None)
+    assert told["reason"] == "stage train, epoch 1, valid/fcd: not finite"
+    assert "valid/fcd" not in told["rows"][0]["metrics"]
+
+
+def test_a_training_that_diverges_says_where(make_worker, described):
+    described["fit"]["values"]["learning_rate"] = 1e6
+    *_, told = steps(make_worker(described))
+    assert told["state"] == "diverged" and told["reason"].startswith("stage train, epoch ")
+    assert told["epoch"] == int(told["reason"].split("epoch ")[1].split(",")[0])
+    json.dumps(told, allow_nan=False)
+
+
+def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monkeypatch):
+    from trainables.methods.vae import VAE
+
+    def wrong(self, x):
+        raise RuntimeError("shapes do not match")
+
+    worker = make_worker(described)
+    next(steps(worker))
+    monkeypatch.setattr(VAE, "loss", wrong)
+    (told,) = steps(worker.__class__ and replace_method_loss(worker, wrong))
+    assert told["state"] == "failed" and told["rows"] == []
+    assert told["reason"].startswith("RuntimeError: shapes do not match (test_worker.py:")
+
+
+def replace_method_loss(worker, loss):
+    for turn in worker.reported.training.turns:
+        object.__setattr__(turn.player, "loss", lambda x: loss(None, x))
+    return worker
+
+
+def gpu_is_full():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB.\nSee the manual")
+
+
+def cublas_finds_no_room():
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize(
+    "no_room, reason",
+    [
+        (gpu_is_full, "CUDA out of memory. Tried to allocate 7 TiB."),
+        (cublas_finds_no_room, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (lambda: torch.empty(2**60, dtype=torch.uint8), "allocate memory"),
+        (lambda: np.empty(2**60, np.uint8), "Unable to allocate"),
+        (lambda: bytearray(2**60), "MemoryError"),
+    ],
+    ids=["GPU", "cuBLAS", "PyTorch", "NumPy", "Python"],
+)
+def test_out_of_memory_is_no_fault_of_the_code(make_worker, described, no_room, reason):
+    worker = make_worker(described)
+    worker._data = lambda dataset: no_room()
+    (told,) = steps(worker)
+    assert told["state"] == "out_of_memory" and reason in told["reason"] and "\n" not in told["reason"]
+
+
+def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, tmp_path):
+    undisturbed = without_clock(steps(make_worker(described)))
+    bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
+    worker = make_worker(bad)
+    (told,) = steps(worker)
+    assert told["state"] == "failed" and "latent_dim" in told["reason"]
+    worker.reset_config(described | {"folder": str(tmp_path / "good")})
+    assert without_clock(steps(worker)) == undisturbed
+
+
+def test_images_are_shared_not_copied():
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    tensor = shared(images)
+    images[0] = 7
+    assert tensor[0].eq(7).all()
+    images.flags.writeable = False
+    assert shared(images).data_ptr() == images.ctypes.data

@@ -1,0 +1,305 @@
+"""The record: what was appended is read again, whatever died, and by nobody else written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.record import Record, Trials, follow, read
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "some-sweep" / "record.jsonl"
+
+
+def test_events_come_back_in_order(path):
+    clock = iter([10.0, 11.5])
+    with Record(path, clock=lambda: next(clock)) as record:
+        first = record.append("sweep", sweep="s", studies=[])
+        second = record.append("report", trial="t", rows=[{"epoch": 1, "metrics": {"train/loss": 0.1 + 0.2}}])
+    assert read(path) == [first, second]
+    assert first == {"time": 10.0, "event": "sweep", "sweep": "s", "studies": []}
+    assert second["time"] == 11.5 and second["rows"][0]["metrics"]["train/loss"] == 0.1 + 0.2
+
+
+def test_reopening_appends(path):
+    for i in range(3):
+        with Record(path) as record:
+            record.append("finish", outcome=str(i))
+    assert [event["outcome"] for event in read(path)] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_json_has_no_word_for_are_refused_and_nothing_is_written(path, bad):
+    with Record(path) as record:
+        record.append("finish", outcome="done")
+        with pytest.raises(ValueError, match=r"record\.jsonl: report event: .*leave such values out"):
+            record.append("report", trial="t", rows=[{"epoch": 1, "metrics": {"train/loss": bad}}])
+    assert len(read(path)) == 1
+
+
+def test_an_unknown_event_is_refused(path):
+    with (
+        Record(path) as record,
+        pytest.raises(ValueError, match="unknown event 'ends'; known are sweep, start"),
+    ):
+        record.append("ends", trial="t")
+
+
+def test_a_torn_last_line_does_not_count_and_is_cut_away(path):
+    with Record(path) as record:
+        record.append("finish", outcome="done")
+    whole = path.read_bytes()
+    for torn in (b'{"time": 1.0, "event": "fin', b"\0\0\0\0", b'{"time": 1.0, "event": "fin\n', b"{}\n"):
+        path.write_bytes(whole + torn)
+        assert [event["outcome"] for event in read(path)] == ["done"]
+        assert follow(path)[1] == len(whole)
+        with Record(path) as record:
+            record.append("finish", outcome="again")
+        assert [event["outcome"] for event in read(path)] == ["done", "again"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_a_crash_at_any_byte_leaves_a_readable_record(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("crash") / "record.jsonl"
+    with Record(path, clock=lambda: 0.0) as record:
+        events = [record.append("report", trial=data.draw(st.text()), rows=[]) for _ in range(3)]
+    cut = data.draw(st.integers(0, path.stat().st_size))
+    whole = path.read_bytes()[:cut].count(b"\n")
+    os.truncate(path, cut)
+    assert read(path) == events[:whole]
+    with Record(path) as record:
+        new = record.append("finish", outcome="done")
+    assert read(path) == [*events[:whole], new]
+
+
+@pytest.mark.parametrize("corrupt", [b"not json\n", b"[1, 2]\n", b'{"time": 1.0}\n', b"\xff\n"])
+def test_a_corrupt_line_in_the_middle_is_named(path, corrupt):
+    with Record(path) as record:
+        record.append("finish", outcome="first")
+        position = path.stat().st_size
+        record.append("finish", outcome="last")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + corrupt + lines[1])
+    for attempt in (lambda: read(path), lambda: follow(path, position), lambda: Record(path)):
+        with pytest.raises(ValueError, match=r"record\.jsonl: line 2 is not an event; repair or remove it"):
+            attempt()
+    path.write_bytes(lines[0])
+    Record(path).close()  # the failed opening has left no lock
+
+
+def test_following_yields_each_event_once_and_waits_for_whole_lines(path):
+    with Record(path) as record:
+        first = record.append("finish", outcome="1")
+        events, offset = follow(path)
+        assert events == [first]
+        assert follow(path, offset) == ([], offset)
+        second, third = (record.append("finish", outcome=str(i)) for i in (2, 3))
+        events, offset = follow(path, offset)
+        assert events == [second, third]
+    line = json.dumps({"time": 1.0, "event": "finish", "outcome": "4"})
+    with open(path, "a") as file:
+        file.write(line[:20])
+        file.flush()
+        assert follow(path, offset) == ([], offset)
+        file.write(line[20:] + "\n")
+    events, offset = follow(path, offset)
+    assert [event["outcome"] for event in events] == ["4"] and offset == path.stat().st_size
+
+
+def test_a_full_disk_leaves_no_half_line(path, monkeypatch):
+    with Record(path) as record:
+        first = record.append("finish", outcome="1")
+
+        class Full:
+            """A file that takes ten bytes and then has no room."""
+
+            def __init__(self, file):
+                self.file, self.room = file, 10
+
+            def __getattr__(self, name):
+                return getattr(self.file, name)
+
+            def write(self, data):
+                if not self.room:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self.room -= 10
+                return self.file.write(data[:10])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(record, "_file", Full(record._file))
+            with pytest.raises(OSError, match="No space left"):
+                record.append("finish", outcome="2")
+        third = record.append("finish", outcome="3")
+    assert read(path) == [first, third]
+
+
+def test_what_marks_a_fate_is_forced_to_the_disk(path, monkeypatch):
+    with Record(path) as record:
+        forced = []
+        monkeypatch.setattr(os, "fsync", forced.append)
+        record.append("report", trial="t", rows=[])
+        assert not forced
+        for event in ("sweep", "start", "end", "finish"):
+            record.append(event)
+        assert len(forced) == 4
+
+
+def test_a_second_writer_is_told_who_holds_the_record(path):
+    with Record(path):
+        with pytest.raises(ValueError, match=rf"record\.jsonl: is being written by process {os.getpid()} on \S+;"):
+            Record(path)
+        read(path)
+    Record(path).close()
+
+
+def test_the_lock_dies_with_its_process(path):
+    code = (
+        "import os, sys; from sweep.record import Record; r = Record(sys.argv[1]); r.append('finish');"
+        " print('open', flush=True); sys.stdin.read()"
+    )
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(ValueError, match=f"is being written by process {other.pid} on "):
+            Record(path)
+        other.kill()
+        other.wait()
+        Record(path).close()
+
+
+def test_closing_twice_is_harmless(path):
+    with Record(path) as record:
+        record.close()
+
+
+SWEEP = {"time": 0.0, "event": "sweep", "studies": [{"study": "vae-mnist", "metric": "valid/fcd"}]}
+
+
+def start(number: int, time: float = 1.0, attempt: int = 1, **fields) -> dict:
+    return {
+        "time": time,
+        "event": "start",
+        "trial": f"vae-mnist-{number:04d}",
+        "study": "vae-mnist",
+        "number": number,
+        "values": {"latent_dim": 10},
+        "origin": "paper" if number == 0 else "search",
+        "seed": 0,
+        "attempt": attempt,
+    } | fields
+
+
+def report(number: int, *rows: tuple[int, dict]) -> dict:
+    rows = [{"epoch": epoch, "metrics": metrics} for epoch, metrics in rows]
+    return {"time": 2.0, "event": "report", "trial": f"vae-mnist-{number:04d}", "rows": rows}
+
+
+def end(number: int, state: str = "complete", time: float = 3.0, **fields) -> dict:
+    return {"time": time, "event": "end", "trial": f"vae-mnist-{number:04d}", "state": state} | fields
+
+
+def test_the_table_of_trials():
+    trials = Trials.from_events(
+        [
+            SWEEP,
+            start(1),
+            start(0),
+            report(0, (1, {"train/loss": 9.0}), (2, {"train/loss": 8.0, "valid/fcd": 50.0})),
+            report(0, (2, {"train/loss": -1.0, "valid/fcd": -1.0}), (3, {"train/loss": 7.0})),
+            report(1, (1, {"valid/fcd": 40.0})),
+            end(1, "failed", epoch=2, reason="broke", worker={"host": "a"}),
+        ]
+    )
+    zero, one = trials.of("vae-mnist")
+    assert (zero.number, zero.state, zero.epoch, zero.value, zero.origin) == (0, "running", 3, 50.0, "paper")
+    assert zero.rows[2]["metrics"] == {"train/loss": 8.0, "valid/fcd": 50.0}, "the first row of an epoch stays"
+    assert (one.state, one.epoch, one.value, one.reason, one.ended) == ("failed", 2, 40.0, "broke", 3.0)
+    assert trials.outcome is None and trials.sweep is SWEEP
+
+
+def test_a_new_attempt_runs_again_and_keeps_its_rows():
+    events = [
+        SWEEP,
+        start(0),
+        report(0, (1, {"valid/fcd": 5.0})),
+        end(0, "preempted", reason="taken", epoch=1),
+    ]
+    trials = Trials.from_events([*events, start(0, time=8.0, attempt=2)])
+    trial = trials.trials["vae-mnist-0000"]
+    assert (trial.state, trial.attempt, trial.reason, trial.ended) == ("running", 2, None, None)
+    assert (trial.started, trial.epoch, trial.value) == (1.0, 1, 5.0)
+
+
+def lost(number: int, state: str) -> dict:
+    return {"time": 2.0, "event": "lost", "trial": f"vae-mnist-{number:04d}", "state": state}
+
+
+def test_setbacks_are_counted_apart_and_getting_further_ends_a_stall():
+    row = {"valid/fcd": 5.0}
+    story = [SWEEP, start(0), lost(0, "preempted"), start(0, attempt=2), lost(0, "preempted"), start(0, attempt=3)]
+    trials = Trials.from_events([*story, lost(0, "out_of_memory"), start(0, attempt=4)])
+    (trial,) = trials.trials.values()
+    assert trial.state == "running" and trial.stalled == 2
+    assert trial.setbacks == {"preempted": 2, "out_of_memory": 1}
+    trials.tell(report(0, (1, row)))
+    assert trial.stalled == 0
+    trials.tell(lost(0, "preempted"))
+    trials.tell(report(0, (1, row)))  # an epoch that was known
+    assert trial.stalled == 1
+    trials.tell(end(0, "failed"))
+    assert trial.stalled == 0 and trial.setbacks == {"preempted": 3, "out_of_memory": 1, "failed": 1}
+    trials.tell(start(0, attempt=5))
+    trials.tell(end(0, "complete"))
+    assert trial.setbacks["failed"] == 1 and "complete" not in trial.setbacks
+
+
+def test_what_runs_again_neither_counts_as_ended_nor_leads():
+    events = [SWEEP]
+    for number, value in ((0, 5.0), (1, 4.0)):
+        events += [start(number), report(number, (9, {"valid/fcd": value})), end(number)]
+    trials = Trials.from_events(events)
+    assert (trials.ended, trials.best("vae-mnist").number) == (2, 1)
+    trials.tell(start(1, attempt=2))
+    assert (trials.ended, trials.best("vae-mnist").number) == (1, 0)
+    trials.tell(end(1))
+    assert (trials.ended, trials.best("vae-mnist").number) == (2, 1)
+
+
+def test_the_best_is_the_lowest_complete_one():
+    events = [SWEEP]
+    for number, (value, state) in enumerate(
+        [(5.0, "complete"), (1.0, "pruned"), (4.0, "complete"), (4.0, "complete"), (0.1, "diverged")]
+    ):
+        events += [start(number), report(number, (1, {"valid/fcd": value})), end(number, state)]
+    assert Trials.from_events(events).best("vae-mnist").number == 2
+    assert Trials.from_events(events[:1]).best("vae-mnist") is None
+
+
+def test_a_resumed_sweep_describes_itself_again():
+    longer = {
+        **SWEEP,
+        "resumed": True,
+        "studies": [{"study": "vae-mnist", "metric": "valid/fcd", "trials": 99}],
+    }
+    trials = Trials.from_events([SWEEP, {"time": 1.0, "event": "finish", "outcome": "interrupted"}])
+    assert trials.outcome == "interrupted"
+    trials.tell(longer)
+    assert trials.outcome is None and trials.studies["vae-mnist"]["trials"] == 99
+
+
+def test_events_that_do_not_follow_are_named():
+    with pytest.raises(ValueError, match="vae-mnist-0000: starts in 'vae-mnist', which no sweep event lists"):
+        Trials.from_events([start(0)])
+    with pytest.raises(ValueError, match="vae-mnist-0003: end event before its start"):
+        Trials.from_events([SWEEP, end(3)])

@@ -1,0 +1,143 @@
+"""From a configuration to studies: who is compared on what, in which space, at which cost."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep.config import SweepConfig
+from sweep.search.plan import epoch_seconds, expected_epochs, plan
+from sweep.search.space import Choice, Fixed, Range
+
+OUTSIDE = '''
+"""A method that is no part of the house."""
+from trainables.losses import bce
+from trainables.method import Loss, Method, Posterior
+
+
+class Ladder(Method):
+    class Hyper(Method.Hyper):
+        rungs: int
+
+    def build(self, nets):
+        self.encoder, self.decoder = nets.encoder(self.hyper.latent_dim), nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x):
+        return Posterior(self.encoder(x))
+
+    def loss(self, x):
+        return Loss(bce(self.decoder(self.encode(x).mean), x), {})
+'''
+SPACE = """
+[[paper]]
+source = "made up"
+datasets = ["digits"]
+values = { latent_dim = 4, learning_rate = 1e-3, batch_size = 20, network = "mlp_8", %s }
+[space]
+"""
+LADDER = SPACE % "rungs = 3" + "rungs = { low = 2, high = 5, int = true }\n"
+VAE = SPACE % "likelihood = 'bce'"
+
+
+def test_a_study_for_each_method_on_each_data_set(make_plan, pictures):
+    planned = make_plan(
+        methods=["vae", "gae"], datasets=["digits", f"folder:{pictures}"], set={"network": "mlp_8", "batch_size": 5}
+    )
+    assert [study.name for study in planned.studies] == ["vae-digits", "gae-digits", "vae-pictures", "gae-pictures"]
+    assert planned.studies[2].dataset == f"folder:{pictures}" and planned.studies[2].spec.dataset == "pictures"
+    assert planned.metric == "valid/fcd" == planned.studies[0].spec.metric
+
+
+def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
+    planned = make_plan(methods=["beta_vae"], set={"beta": "0.37", "network": "mlp_8"})
+    (study,) = planned.studies
+    assert [point.values["beta"] for point in study.spec.space.paper] == [0.37]  # the two points have become one
+    assert study.hand_tuned["beta"] == 0.37
+    assert study.spec.space.dimensions["beta"] == Fixed(0.37)
+    assert isinstance(study.spec.space.dimensions["learning_rate"], Range)
+
+
+def test_the_point_is_that_of_the_data_set(make_plan, pictures):
+    planned = make_plan(methods=["vae"], datasets=["digits", f"folder:{pictures}"], set={"batch_size": 5})
+    digits, folder = planned.studies
+    assert "digits" in digits.spec.space.paper[0].datasets
+    assert "mnist" in folder.spec.space.paper[0].datasets  # grey pictures are most like it
+
+
+def test_a_space_of_the_users_own(make_plan, tmp_path):
+    (tmp_path / "mine.toml").write_text(VAE + "latent_dim = [2, 4]\n")
+    planned = make_plan(methods=["vae"], spaces={"vae": tmp_path / "mine.toml"}, set={})
+    assert planned.studies[0].spec.space.dimensions["latent_dim"] == Choice((2, 4))
+
+
+@pytest.fixture
+def my_lab(tmp_path, monkeypatch) -> Iterator[Path]:
+    """An importable module that holds a method; its search space stands beside it."""
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "ladder.py").write_text(OUTSIDE)
+    (tmp_path / "my_lab" / "ladder.toml").write_text(LADDER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "my_lab"
+    for name in ("my_lab", "my_lab.ladder"):
+        sys.modules.pop(name, None)
+
+
+def test_a_method_from_outside_finds_its_space_beside_it(make_plan, my_lab):
+    planned = make_plan(methods=["my_lab.ladder:Ladder"], set={})
+    (study,) = planned.studies
+    assert (study.name, study.method) == ("ladder-digits", "my_lab.ladder:Ladder")
+    assert study.spec.space.dimensions["rungs"] == Range(2, 5, integer=True)
+    assert planned.fit_config(study, study.hand_tuned, seed=0).hyper.rungs == 3
+
+
+def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_plan, my_lab):
+    (my_lab / "ladder.toml").unlink()
+    with pytest.raises(ValueError, match=r"my_lab/ladder\.toml: cannot be read"):
+        make_plan(methods=["my_lab.ladder:Ladder"], set={})
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("latent_dim = [0, 4]", "vae-digits: vae: latent_dim = 0: input should be greater than or equal to 1"),
+        ("latent_dim = { low = 0, high = 8, int = true }", "latent_dim = 0"),
+        ("network = ['mlp_8', 'mpl_8']", "network = 'mpl_8' is not known"),
+        ("batch_size = [20, 5000]", "batch_size up to 5000 is larger than the 1197 training images"),
+    ],
+)
+def test_every_corner_of_a_space_must_be_trainable(make_plan, tmp_path, line, problem):
+    (tmp_path / "mine.toml").write_text(VAE + line)
+    with pytest.raises(ValueError, match=problem):
+        make_plan(methods=["vae"], spaces={"vae": tmp_path / "mine.toml"}, set={})
+
+
+def test_what_a_trial_trains(make_plan):
+    planned = make_plan(epochs=9)
+    config = planned.fit_config(planned.studies[1], {"beta": 2.0}, seed=5)
+    assert (config.method, config.dataset, config.epochs, config.seed) == ("beta_vae", "digits", 9, 5)
+    assert config.values == {"beta": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "factor", "expected"),
+    [
+        (27, 3, 3 + 6 / 3 + 18 / 9),  # rungs 3 and 9
+        (9, 3, 1 + 2 / 3 + 6 / 9),
+        (2, 3, 2.0),  # no rung fits
+        (8, 2, 1 + 1 / 2 + 2 / 4 + 4 / 8),
+    ],
+)
+def test_expected_epochs_count_what_halving_leaves(make_plan, epochs, factor, expected):
+    assert expected_epochs(make_plan(epochs=epochs, factor=factor, methods=["vae"])) == pytest.approx(expected)
+
+
+def test_seconds_of_an_epoch_are_measured(make_plan):
+    seconds = epoch_seconds(make_plan(), "cpu")
+    assert set(seconds) == {"vae-digits", "beta_vae-digits"}
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_the_quick_start_is_a_plan():
+    planned = plan(SweepConfig())
+    assert len(planned.studies) >= 5 and planned.rungs == [3, 9]

@@ -1,0 +1,189 @@
+"""The packaged configurations: each is a plan, and flags and files win over it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sweep.commands.cli import sweep
+from sweep.config import PRESET_FILES, SweepConfig, read_config
+from sweep.search.plan import Plan, expected_epochs, plan
+from sweep.search.space import Fixed
+from sweep.search.study import Study
+from trainables.datasets import Split, Splits, load
+from trainables.flags import preset_names
+
+TEN = {"vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2", "gae"}
+
+
+@pytest.fixture
+def data_root(tmp_path) -> Path:
+    """MNIST and Fashion-MNIST in their layout, 1200 training pictures each; no other data set."""
+    random = np.random.default_rng(0)
+    for folder in ("MNIST", "FashionMNIST"):
+        raw = tmp_path / "data" / folder / "raw"
+        raw.mkdir(parents=True)
+        for part, n in (("train", 1200), ("t10k", 20)):
+            for kind, array in (
+                ("images-idx3", random.integers(0, 256, (n, 28, 28), np.uint8)),
+                ("labels-idx1", random.integers(0, 10, n).astype(np.uint8)),
+            ):
+                header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+                (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return tmp_path / "data"
+
+
+def configured(*argv: object) -> SweepConfig:
+    return read_config(SweepConfig, [str(word) for word in argv], "sweep/run.py", "about")
+
+
+def planned(*argv: object) -> Plan:
+    return plan(configured(*argv))
+
+
+@pytest.fixture
+def colour(monkeypatch) -> None:
+    """Data sets of colour images in their shapes."""
+    sides = {"cifar10": 32, "celeba64": 64, "celeba64_nn": 64, "celeba64_140": 64, "celeba128": 128}
+
+    def made(name, root, **options) -> Splits:
+        if name not in sides:
+            return load(name, root, **options)
+        split = Split(np.zeros((1100, 3, sides[name], sides[name]), np.uint8), None)
+        return Splits(name, "cifar10", split, split, split)
+
+    monkeypatch.setattr("sweep.search.plan.load", made)
+
+
+@pytest.mark.parametrize("name", preset_names(PRESET_FILES))
+def test_every_preset_is_a_plan(name, data_root, colour):
+    weightless = name.startswith(("balancing", "regularization")) and name != "balancing-table4-rae"
+    with torch.device("meta" if weightless else "cpu"):  # large networks need no weights to be planned with
+        assert planned("--preset", name, "--data-root", data_root).studies
+
+
+def test_the_kappa_sweep_is_every_decoder_at_every_latent_size(data_root):
+    (study,) = planned("--preset", "regularization-table1", "--data-root", data_root).studies
+    points = [(point.name, point.values["network"], point.values["latent_dim"]) for point in study.spec.space.paper]
+    nets = {"paper": "residual_mlp_512_3", "no_skip": "plain_mlp_512_3", "affine": "plain_mlp_512_3_affine"}
+    expected = {(name, net, kappa) for name, net in nets.items() for kappa in (50, 100, 200, 400, 784)}
+    assert len(points) == study.spec.trials and set(points) == expected
+    running = Study(study.spec, 0)
+    assert [running.ask().values["latent_dim"] for _ in range(5)] == [50, 50, 50, 100, 100]
+
+
+def test_tables_3_and_5_of_balancing_are_the_papers_points(data_root, colour):
+    with torch.device("meta"):
+        (models,) = planned("--preset", "balancing-table3", "--data-root", data_root).studies
+    values = [point.values for point in models.spec.space.paper]
+    assert [v["gamma_rule"] for v in values] == 4 * ["computed"] + 4 * ["learned"]
+    assert [(v["network"], v["latent_dim"], v.get("l2_of")) for v in values] == 2 * [
+        ("resnet_4_1_32", 64, None),
+        ("resnet_4_1_32", 64, "decoder"),
+        ("resnet_4_2_32", 64, "encoder"),
+        ("resnet_3_1_32", 128, None),
+    ]
+    (rates,) = planned("--preset", "balancing-table5", "--data-root", data_root).studies
+    assert [point.values["learning_rate"] for point in rates.spec.space.paper] == [2e-4, 1.5e-4, 1e-4, 5e-5]
+
+
+def test_points_are_taken_by_name_and_lists_make_each_of_them_several(make_plan):
+    few = make_plan(methods=["beta_vae"], searcher="none", points=["beta_0.1"], set={"latent_dim": [3, "4"]})
+    assert [(p.values["beta"], p.values["latent_dim"]) for p in few.studies[0].spec.space.paper] == [(0.1, 3), (0.1, 4)]
+    searched = make_plan(methods=["beta_vae"], set={"latent_dim": [3, 4]}).studies[0].spec.space
+    assert searched.dimensions["latent_dim"].choices == (3, 4) and len(searched.paper) == 4
+    for changes, told in (
+        ({"points": ["beta_01"]}, r"^beta_vae: points: none is called beta_01 here; there is paper, beta_0\.1$"),
+        ({"set": {"latent_dim": []}}, r"^set: beta_vae: latent_dim: the list is empty"),
+        ({"set": {"latent_dims": [3]}}, r"^set: beta_vae: unknown key 'latent_dims'; did you mean 'latent_dim'"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make_plan(methods=["beta_vae"], searcher="none", **changes)
+
+
+def test_the_grid_of_table_3_is_every_method_at_its_hand_tuned_points_on_what_is_there(data_root):
+    grid = planned("--preset", "gae-table3", "--data-root", data_root)
+    assert {(s.method, s.dataset) for s in grid.studies} == {(m, d) for m in TEN for d in ("mnist", "fashion_mnist")}
+    assert grid.config.datasets == ["mnist", "fashion_mnist"]  # what a resumed sweep will have as well
+    assert expected_epochs(grid) == 30
+    study = next(s for s in grid.studies if s.name == "info_vae-mnist")
+    assert [point.name for point in study.spec.space.paper] == ["paper", "alpha_1", "rbf"]
+    running = Study(study.spec, grid.config.seed)
+    asked = [running.ask() for _ in range(4)]
+    assert [a and a.values["kernel"] for a in asked] == ["imq", "imq", "rbf", None]
+    assert {a.origin for a in asked[:3]} == {"paper"}
+
+
+def test_the_tuned_grid_searches_every_cell_at_one_budget(data_root):
+    grid = planned("--preset", "gae-table3-tuned", "--data-root", data_root)
+    assert len({(s.spec.trials, s.spec.epochs) for s in grid.studies}) == 1
+    assert all(Study(s.spec, 0).budget > len(s.spec.space.paper) for s in grid.studies)
+
+
+def test_runs_of_the_same_points_differ_by_their_seeds(make_plan):
+    twice = make_plan(methods=["vae", "beta_vae"], searcher="none", trials=2, seed=7)
+    vae, beta = twice.studies
+    assert (vae.spec.trials, beta.spec.trials) == (2, 4)
+    assert [twice.seed_of(vae.name, number) for number in range(2)] == [7, 8]
+    assert [twice.seed_of(beta.name, number) for number in range(4)] == [7, 7, 8, 8]
+    study = Study(beta.spec, 7)
+    assert [study.ask().values["beta"] for _ in range(4)] == [4.0, 0.1, 4.0, 0.1]
+    for number in range(4):
+        assert study.report(number, 1, float(number))  # no rung stops a hand-tuned point
+
+
+def test_the_toy_is_the_papers(tmp_path):
+    toy = planned("--preset", "gae-toy", "--data-root", tmp_path)
+    vae, gae = toy.studies
+    assert (vae.spec.trials, gae.spec.trials, toy.metric) == (5, 5, "valid/mse")
+    assert [toy.seed_of(gae.name, number) for number in range(5)] == [0, 1, 2, 3, 4]
+    for study in toy.studies:
+        assert study.hand_tuned["likelihood"] == "gaussian" and study.hand_tuned["network"] == "mlp_256"
+        assert study.hand_tuned["batch_size"] == len(toy.splits["cosine"].train) == 50
+    assert gae.hand_tuned["components"] == 1 and "components" not in vae.hand_tuned
+
+
+def test_the_walk_of_the_kl_weight_stops_no_trial_and_draws_it_on_a_log_scale(tmp_path):
+    walk = planned("--preset", "gae-toy-kl", "--data-root", tmp_path)
+    (study,) = walk.studies
+    assert walk.rungs == [] and study.spec.sampler == "random"
+    searched = {name for name, d in study.spec.space.dimensions.items() if not isinstance(d, Fixed)}
+    assert searched == {"beta"} and study.spec.space.dimensions["beta"].log
+
+
+def test_one_method_can_be_set_alone(make_plan):
+    mixed = make_plan(methods=["beta_vae", "wae"], set={"latent_dim": 4, "wae.latent_dim": 8, "beta_vae.beta": "0.5"})
+    beta, wae = mixed.studies
+    assert (beta.hand_tuned["latent_dim"], beta.hand_tuned["beta"]) == (4, 0.5)
+    assert wae.hand_tuned["latent_dim"] == 8
+
+
+def test_a_search_has_one_seed(make_plan):
+    search = make_plan(methods=["vae"], seed=7)
+    assert {search.seed_of("vae-digits", number) for number in range(4)} == {7}
+
+
+def test_the_file_wins_over_the_preset_and_flags_over_both(tmp_path):
+    (tmp_path / "mine.yaml").write_text("epochs: 4\ntrials: 5\n")
+    config = configured("--preset", "gae-table3", "--config", tmp_path / "mine.yaml", "--trials", 6)
+    assert (config.samples, config.epochs, config.trials) == (10_000, 4, 6)
+
+
+def test_absent_data_sets_are_left_out_only_where_that_is_said(data_root, monkeypatch):
+    only = {"data_root": data_root, "datasets": ["svhn", "mnist"], "methods": ["vae"]}
+    assert plan(SweepConfig(**only, present_only=True)).config.datasets == ["mnist"]
+    with pytest.raises(ValueError, match=r"^svhn: .*train_32x32\.mat is missing and downloading is off"):
+        plan(SweepConfig(**only | {"datasets": ["svhn"]}, present_only=True))
+    (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is no idx file"):
+        plan(SweepConfig(**only, present_only=True))
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
+    with pytest.raises(SystemExit) as caught:
+        sweep("about", ["--preset", "gae-table4"])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in told
+    assert told.count("\n") == 1

@@ -1,0 +1,151 @@
+"""Successive halving: who is stopped, and that nothing but the reports decides it."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.search.rungs import Rungs
+
+
+@pytest.mark.parametrize(
+    "epochs, first, factor, levels",
+    [
+        (30, 3, 3, [3, 9]),
+        (27, 3, 3, [3, 9]),
+        (26, 3, 3, [3]),
+        (243, 1, 3, [1, 3, 9, 27, 81]),  # a ladder built with float logarithms loses one here
+        (1000, 1, 10, [1, 10, 100]),  # and here
+        (5, 3, 3, []),
+        (1, 1, 2, []),
+        (16, 1, 2, [1, 2, 4, 8]),
+    ],
+)
+def test_levels(epochs, first, factor, levels):
+    assert Rungs(epochs, first, factor).levels == levels
+
+
+def test_more_epochs_only_add_rungs_on_top():
+    for epochs in range(1, 200):
+        shorter, longer = Rungs(epochs, 2, 3).levels, Rungs(epochs + 1, 2, 3).levels
+        assert longer[: len(shorter)] == shorter
+
+
+@pytest.mark.parametrize("epochs, first, factor", [(0, 1, 3), (9, 0, 3), (9, 1, 1)])
+def test_senseless_rungs_are_refused(epochs, first, factor):
+    with pytest.raises(ValueError, match=r"rungs need .* got epochs = \d+, first = \d+, factor = \d+; correct"):
+        Rungs(epochs, first, factor)
+
+
+def test_nobody_is_stopped_before_there_are_factor_values():
+    rungs = Rungs(9, 1, 3)
+    assert rungs.report("a", 1, 1.0)
+    assert rungs.report("b", 1, 1000.0)
+    assert not rungs.report("c", 1, 2.0), "the third of three is not the best of three"
+    assert rungs.report("d", 1, 0.5)
+
+
+def test_the_best_third_of_six_goes_on():
+    rungs = Rungs(9, 1, 3)
+    for trial, value in enumerate([1.0, 2.0, 3.0, 4.0, 5.0]):
+        rungs.report(trial, 1, value)
+    assert rungs.report("second of six", 1, 1.5)
+    rungs = Rungs(9, 1, 3)
+    for trial, value in enumerate([1.0, 2.0, 3.0, 4.0]):
+        rungs.report(trial, 1, value)
+    assert not rungs.report("second of five", 1, 1.5)
+
+
+def test_no_judgement_below_the_first_level_nor_at_the_end():
+    rungs = Rungs(9, 3, 3)
+    assert rungs.levels == [3]
+    for trial in range(4):
+        assert rungs.report(trial, 2, float(trial))
+    assert rungs.judged == {3: {}}
+    rungs = Rungs(9, 1, 3)
+    verdicts = [rungs.report(trial, 1, 1.0) and rungs.report(trial, 9, float(trial)) for trial in range(5)]
+    assert 9 not in rungs.judged and all(verdicts[:2])
+
+
+def test_exempt_trials_are_never_stopped_but_count():
+    rungs = Rungs(9, 1, 2, exempt={"paper"})
+    rungs.report("a", 1, 1.0)
+    assert rungs.report("paper", 1, 50.0)
+    assert not rungs.report("b", 1, 2.0)
+    assert not rungs.report("c", 1, 3.0), "two of four may pass; a and b are better"
+    assert rungs.report("d", 1, 1.5), "two of five may pass, and only a is better"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_the_worst(value):
+    rungs = Rungs(9, 1, 2)
+    rungs.report("broken", 1, value)
+    assert rungs.report("a", 1, 1e300)
+    assert not rungs.report("broken too", 1, value)
+    only_broken = Rungs(9, 1, 2)
+    assert [only_broken.report(trial, 1, value) for trial in range(3)] == [True, False, False]
+
+
+def test_the_first_value_and_the_first_verdict_stay():
+    rungs = Rungs(9, 1, 2)
+    assert rungs.report("a", 1, 5.0)
+    for trial, value in enumerate([1.0, 2.0, 3.0]):
+        rungs.report(trial, 1, value)
+    assert rungs.report("a", 1, 1000.0) and rungs.judged[1]["a"].value == 5.0
+    assert not rungs.report("z", 1, 9.0)
+    assert not rungs.report("z", 1, 0.0)
+    assert not rungs.report("z", 2, 0.0) and not rungs.judged[2], "it stands on no further rung"
+    assert rungs.goes_on("a") and not rungs.goes_on("z") and rungs.goes_on("never seen")
+
+
+def test_a_trial_is_judged_by_its_first_report_at_or_past_a_level():
+    rungs = Rungs(27, 1, 3)
+    rungs.report("a", 5, 7.0)  # evaluated every five epochs: 1 is skipped, 3 is judged by 5
+    assert [list(rungs.judged[level]) for level in rungs.levels] == [[], ["a"], []]
+    rungs.report("a", 10, 6.0)
+    assert [list(rungs.judged[level]) for level in rungs.levels] == [[], ["a"], ["a"]]
+
+
+VALUES = st.one_of(st.floats(allow_nan=True), st.integers(0, 3).map(float))
+REPORTS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 27), VALUES), max_size=60)
+
+
+@settings(deadline=None)
+@given(REPORTS, st.integers(2, 4), st.integers(1, 3))
+def test_verdicts_are_those_of_the_rule_read_aloud(reports, factor, first):
+    rungs = Rungs(27, first, factor, exempt={0})
+    stands: dict[int, dict[int, float]] = {}
+    stopped = set()
+    for trial, epoch, value in reports:
+        goes_on = rungs.report(trial, epoch, value)
+        passed = [level for level in rungs.levels if level <= epoch]
+        if trial in stopped:
+            assert not goes_on
+            continue
+        if not passed:
+            assert goes_on
+            continue
+        rung = stands.setdefault(passed[-1], {})
+        if trial in rung:
+            continue
+        rung[trial] = value if math.isfinite(value) else math.inf
+        best = sorted(rung.values())[: max(1, len(rung) // factor)]
+        allowed = trial == 0 or len(rung) < factor or (rung[trial] in best and rung[trial] < math.inf)
+        assert goes_on == allowed
+        stopped |= set() if allowed else {trial}
+
+
+@settings(deadline=None)
+@given(REPORTS)
+def test_a_replay_with_repeats_rebuilds_the_same_state(reports):
+    lived, replayed = Rungs(27, 1, 3, exempt={0}), Rungs(27, 1, 3, exempt={0})
+    verdicts = [lived.report(*report) for report in reports]
+    for report, verdict in zip(reports, verdicts, strict=True):
+        assert replayed.report(*report) == verdict
+        trial, epoch, value = report
+        assert replayed.report(trial, epoch, value + 1.0) == verdict, "a repeat changes nothing"
+    assert lived == replayed
+    for report in reports:
+        assert lived.report(*report) <= lived.goes_on(report[0]), "once stopped, stopped"
+    assert lived == replayed

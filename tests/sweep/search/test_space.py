@@ -1,0 +1,249 @@
+"""Search spaces: what is read is what was written, and a slip is one line that names the way out."""
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from sweep.search.space import Choice, Fixed, Range, Space, load
+
+FIELDS = {"latent_dim": True, "learning_rate": True, "network": True, "beta": True, "warm_up": False}
+GOOD = """
+[[paper]]
+source   = "some table"
+datasets = ["mnist", "fashion_mnist"]
+values   = { latent_dim = 10, learning_rate = 1e-3, network = "mlp", beta = 4 }
+
+[[paper]]
+name     = "beta_0.1"
+source   = "another reading"
+datasets = ["mnist"]
+values   = { latent_dim = 10, learning_rate = 1e-3, network = "mlp", beta = 0.1 }
+
+[[paper]]
+source   = "some table"
+datasets = ["cifar10"]
+values   = { latent_dim = 32, learning_rate = 2e-3, network = "resnet", beta = 4.0 }
+
+[space]
+latent_dim    = [8, 10, 32]
+learning_rate = { low = 1e-4, high = 5e-3, log = true }
+beta          = { low = 0.01, high = 10, log = true }
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text: str) -> Space:
+        path = tmp_path / "beta_vae.toml"
+        path.write_text(text)
+        return load(path, FIELDS)
+
+    return read
+
+
+def test_values_and_ranges_are_those_of_the_file(read):
+    space = read(GOOD)
+    assert space.dimensions == {
+        "latent_dim": Choice((8, 10, 32)),
+        "learning_rate": Range(1e-4, 5e-3, log=True),
+        "beta": Range(0.01, 10.0, log=True),
+    }
+    first = space.paper[0]
+    assert (first.name, first.source, first.datasets) == ("paper", "some table", ("mnist", "fashion_mnist"))
+    assert first.values == {"latent_dim": 10, "learning_rate": 1e-3, "network": "mlp", "beta": 4.0}
+    assert type(first.values["beta"]) is float, "the range of beta holds floats, so its point does"
+
+
+@pytest.mark.parametrize(
+    "dataset, like, betas, dims",
+    [
+        ("mnist", "mnist", [4.0, 0.1], [10, 10]),
+        ("fashion_mnist", "mnist", [4.0], [10]),  # its own point wins over those of its like
+        ("digits", "mnist", [4.0, 0.1], [10, 10]),
+        ("cifar10-jpeg", "cifar10", [4.0], [32]),
+        ("cosine", None, [4.0], [10]),  # the first point is the fallback
+        ("cosine", "cosine", [4.0], [10]),
+    ],
+)
+def test_points_of_a_data_set(read, dataset, like, betas, dims):
+    points = read(GOOD).points(dataset, like)
+    assert [point.values["beta"] for point in points] == betas
+    assert [point.values["latent_dim"] for point in points] == dims
+
+
+def test_a_field_left_out_of_the_space_stays_at_the_points_value(read):
+    assert read(GOOD).on("mnist").dimensions["network"] == Fixed("mlp")
+    assert read(GOOD).on("cifar10").dimensions["network"] == Fixed("resnet")
+    assert "warm_up" not in read(GOOD).on("mnist").dimensions, "nobody gives it: the method's default holds"
+
+
+def test_pinned_values_win_in_points_and_space(read):
+    space = read(GOOD).with_fixed({"latent_dim": 64, "learning_rate": 1})
+    assert space.dimensions["latent_dim"] == Fixed(64)
+    assert [point.values["latent_dim"] for point in space.paper] == [64, 64, 64]
+    assert space.dimensions["learning_rate"].value == 1.0
+    assert type(space.dimensions["learning_rate"].value) is float
+
+
+def test_a_point_says_which_of_its_values_are_not_its_sources(read):
+    points, kept = read(GOOD).paper, read(GOOD).paper[0].values["latent_dim"]
+    changed = read(GOOD).with_fixed({"latent_dim": kept, "beta": 0.25}).paper
+    assert changed[0].source == f"{points[0].source}; set here: beta"
+
+
+def test_points_that_pins_make_alike_become_one(read):
+    space = read(GOOD).on("mnist").with_fixed({"beta": 1.0})
+    assert len(space.paper) == 2, "their data sets differ"
+    same = GOOD.replace('["mnist"]', '["mnist", "fashion_mnist"]')
+    assert len(read(same).on("mnist").paper) == 2
+    assert len(read(same).on("mnist").with_fixed({"beta": 1.0}).paper) == 1
+
+
+def test_a_pin_with_a_wrong_name_or_kind_is_refused(read):
+    with pytest.raises(ValueError, match=r"unknown key 'latentdim'; did you mean 'latent_dim'\?"):
+        read(GOOD).with_fixed({"latentdim": 8})
+    with pytest.raises(ValueError, match="learning_rate = 'fast' is not a finite number"):
+        read(GOOD).with_fixed({"learning_rate": "fast"})
+
+
+def test_true_is_not_one():
+    assert Choice((1, 2)).contains(1.0) and not Choice((1, 2)).contains(True)
+    assert not Fixed(True).contains(1) and not Range(0.0, 2.0).contains(True)
+
+
+def test_json_round_trip(read):
+    space = read(GOOD.replace("latent_dim    = [8, 10, 32]", "latent_dim = { low = 2, high = 64, int = true }"))
+    space = space.on("mnist")
+    record = json.loads(json.dumps(space.to_record()))
+    assert record["beta"] == {"low": 0.01, "high": 10.0, "log": True}
+    assert record["latent_dim"] == {"low": 2, "high": 64, "int": True}
+    assert record["network"] == {"value": "mlp"}
+    again = Space.from_record(record, [json.loads(json.dumps(p.to_record())) for p in space.paper])
+    assert (again.dimensions, again.paper) == (space.dimensions, space.paper)
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            replaced("beta = 4 }", "beta = 40.0 }"),
+            "beta_vae.toml: [[paper]] 1: beta = 40.0 is outside [space] 0.01..10.0;"
+            " widen the range or correct the value",
+        ),
+        (
+            replaced("latent_dim = 10", "latent_dim = 12"),
+            "beta_vae.toml: [[paper]] 1: latent_dim = 12 is outside [space] [8, 10, 32];"
+            " add it there or correct the value",
+        ),
+        (
+            replaced("beta = 4 }", "bata = 4 }"),
+            "[[paper]] 1: values: unknown key 'bata'; did you mean 'beta'?",
+        ),
+        (replaced("beta     ", "bata     "), "[space]: unknown key 'bata'; did you mean 'beta'?"),
+        (
+            replaced("beta     ", "zzz     "),
+            "[space]: unknown key 'zzz'; known are latent_dim, learning_rate",
+        ),
+        (replaced("source ", "sauce "), "[[paper]] 1: unknown key 'sauce'; did you mean 'source'?"),
+        (replaced("log = true", "log true"), "(at line 20, column "),
+        (
+            replaced("log = true", "logs = true"),
+            "[space] learning_rate: unknown key 'logs'; did you mean 'log'?",
+        ),
+        (replaced("log = true", "log = 1"), "[space] learning_rate: log = 1 is not a boolean"),
+        (replaced("low = 1e-4, ", ""), "[space] learning_rate: a range needs low and high, low is missing"),
+        (replaced("low = 1e-4", "low = 1e-2"), "[space] learning_rate: low = 0.01 is not below high = 0.005"),
+        (replaced("low = 1e-4", "low = 0"), "[space] learning_rate: a log range needs low > 0, got 0.0"),
+        (replaced("low = 1e-4", "low = true"), "[space] learning_rate: low = True is not a finite number"),
+        (replaced("high = 5e-3", "high = inf"), "[space] learning_rate: high = inf is not a finite number"),
+        (replaced("high = 10,", "high = 10, int = true,"), "[space] beta: low = 0.01 is not a whole number"),
+        (replaced("[8, 10, 32]", "[]"), "[space] latent_dim: the list of choices is empty"),
+        (replaced("[8, 10, 32]", "[8, 10, 10]"), "[space] latent_dim: 10 stands twice"),
+        (replaced("[8, 10, 32]", "[10, [32]]"), "[space] latent_dim = [32] is not a number, text or boolean"),
+        (replaced("[8, 10, 32]", "16"), "[[paper]] 1: latent_dim = 10 is outside [space] 16"),
+        (replaced("beta = 4 }", "beta = true }"), "[[paper]] 1: beta = True is not a finite number"),
+        (replaced("beta = 4 }", 'beta = "4" }'), "[[paper]] 1: beta = '4' is not a finite number"),
+        (replaced("beta = 4 }", "beta = nan }"), "[[paper]] 1: beta = nan is not a finite number"),
+        (
+            replaced(', network = "mlp", beta = 4 }', ", beta = 4 }"),
+            "[[paper]] 1: network is missing; the method",
+        ),
+        (GOOD + "warm_up = [0, 5]\n", "[[paper]] 1: warm_up is missing but stands in [space]"),
+        (replaced('source   = "some table"', ""), "[[paper]] 1: no source"),
+        (replaced('source   = "some table"', 'source = ""'), "[[paper]] 1: source = '' is not a text"),
+        (replaced('["mnist", "fashion_mnist"]', '"mnist"'), "[[paper]] 1: datasets must be a list of names"),
+        (replaced("[space]", "[spaces]"), "top level: unknown key 'spaces'; did you mean 'space'?"),
+        (GOOD.partition("[space]")[0], "no [space] table"),
+        (GOOD[GOOD.index("[space]") :], "no [[paper]] table"),
+        (replaced("[[paper]]", "[[paper]"), "beta_vae.toml: "),
+    ],
+)
+def test_a_slip_is_one_line_that_names_it(read, text, message):
+    with pytest.raises(ValueError) as caught:
+        read(text)
+    said = str(caught.value)
+    assert said.startswith("beta_vae.toml: ") and message in said and "\n" not in said, said
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing\.toml: cannot be read \(No such file"):
+        load(tmp_path / "nothing.toml", FIELDS)
+
+
+COMMON = dict.fromkeys(("latent_dim", "learning_rate", "batch_size", "network", "likelihood"), True)
+SHIPPED = {  # method -> its own fields and their hand-tuned values on grey and on colour images
+    "vae": ({}, {}),
+    "beta_vae": ({"beta": 4.0}, {"beta": 4.0}),
+    "wae": ({"weight": 200.0}, {"weight": 200.0}),
+    "rae_l2": (
+        {"code_weight": 7.8e-3, "decoder_weight": 7.8e-5, "components": 10, "covariance": "full"},
+        {"code_weight": 9.6e-2, "decoder_weight": 3.1e-3, "components": 10, "covariance": "full"},
+    ),
+    "gae": (
+        {"components": 10, "covariance": "full", "delta": 0.1},
+        {"components": 10, "covariance": "full", "delta": 0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("method", SHIPPED)
+def test_the_shipped_spaces_hold_the_papers_values(method):
+    grey, colour = SHIPPED[method]
+    space = load(files("search_spaces") / f"{method}.toml", COMMON | dict.fromkeys(grey, True))
+    protocol = {
+        "learning_rate": 1e-3,
+        "batch_size": 100,
+        "network": "mlp_500_500_2000",
+        "likelihood": "bce",
+    }
+    for datasets, latent_dim, own in (
+        (("mnist", "fashion_mnist"), 10, grey),
+        (("cifar10", "svhn"), 32, colour),
+    ):
+        for dataset in datasets:
+            assert space.points(dataset)[0].values == {"latent_dim": latent_dim, **protocol, **own}
+    assert not {"network", "likelihood", "delta", "epochs"} & set(space.dimensions)
+
+
+def test_beta_vae_runs_on_both_sides_of_one():
+    space = load(files("search_spaces") / "beta_vae.toml", COMMON | {"beta": True})
+    for dataset in ("mnist", "svhn"):
+        assert [(p.name, p.values["beta"]) for p in space.points(dataset)] == [
+            ("paper", 4.0),
+            ("beta_0.1", 0.1),
+        ]
+
+
+def test_the_weights_of_rae_are_the_official_ones_in_the_sum_rule():
+    fields = COMMON | dict.fromkeys(SHIPPED["rae_l2"][0], True)
+    space = load(files("search_spaces") / "rae_l2.toml", fields)
+    for dataset, pixels, code, decoder in (("mnist", 784, 1e-4, 1e-7), ("cifar10", 3072, 1e-3, 1e-6)):
+        values = space.points(dataset)[0].values
+        assert values["code_weight"] == pytest.approx(code * pixels / values["latent_dim"], rel=0.02)
+        assert values["decoder_weight"] == pytest.approx(decoder * pixels, rel=0.02)
