@@ -52,6 +52,14 @@ def reconstruction(raw: Tensor, x: Tensor, likelihood: str) -> Tensor:
     return sse if likelihood == "sse" else 0.5 * sse
 
 
+def beta_beside(likelihood: str, kl_weight: float) -> float | None:
+    """The beta of SSE/2 + beta KL that `reconstruction` + kl_weight KL amounts to (methods.md 1.2).
+
+    None beside a cross-entropy, whose implied variance differs from pixel to pixel.
+    """
+    return {"sse": 0.5 * kl_weight, "gaussian": kl_weight}.get(likelihood)
+
+
 def gaussian_nll(sse: Tensor, variance: Tensor | float, pixels: int) -> Tensor:
     """Nats per image of a Gaussian decoder of variance gamma_v (Balancing eq. 8 summed over pixels):
 

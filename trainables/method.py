@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.densities import Density, StandardNormal
-from trainables.losses import kl_to_standard_normal_per_dim, output
+from trainables.losses import gaussian_log_prob, kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks, train_in_bfloat16
 
 Positive = Annotated[float, Field(gt=0)]
@@ -185,6 +185,32 @@ class Method(nn.Module):
     def decoder_variance(self) -> float | None:
         """gamma_v of a Gaussian decoder that learns or computes it; None: what its error implies, the mse."""
         return None
+
+    def beta_equiv(self) -> float | None:
+        """The beta of SSE/2 + beta KL that the loss amounts to once training is over (methods.md 1.2).
+
+        None: the loss has no KL or no squared error in pixels, or the method does not say.
+        """
+        return None
+
+    @property
+    def prior(self) -> Density:
+        """What codes are compared with: the density "prior", or else the first one, which is fitted to them."""
+        return self.densities["prior"] if "prior" in self.densities else next(iter(self.densities.values()))
+
+    def rate(self, x: Tensor, q: Posterior, z: Tensor) -> Tensor | None:
+        """log q(z|x) - log p(z) under the method's own prior, (B,) in nats; its mean is the KL of the bound.
+
+        x (B, C, H, W), their posteriors q, and z (B, D) drawn from these. In closed form where the prior is N(0, I),
+        else at z. None: the encoder is deterministic, or the prior has no density.
+        """
+        if q.log_var is None:
+            return None
+        if isinstance(self.prior, StandardNormal):
+            return kl_to_standard_normal_per_dim(q.mean.double(), q.log_var.double()).sum(1)
+        if not hasattr(self.prior, "log_prob"):
+            return None
+        return gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]."""

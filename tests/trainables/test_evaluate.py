@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables import Config, Evaluator, find, fit, names
 from trainables.datasets import Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
-from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
+from trainables.evaluate import GRID, NotFinite, finite, fit_densities
 from trainables.method import Loss, Method, Posterior, as_images
 
 
@@ -229,25 +229,8 @@ def test_the_bound_of_the_likelihood_is_that_of_its_parts(evaluator, train_image
     assert told["valid/gamma"] == mse and told["valid/nll_bound"] == pytest.approx(expected, rel=1e-6)
     method.decoder_variance = lambda: 0.5
     told = evaluator(method, train_images, final=True).metrics
-    assert (told["valid/gamma"], told["valid/beta_equiv"]) == (0.5, 0.5)
+    assert told["valid/gamma"] == 0.5
     assert told["valid/nll_bound"] == pytest.approx(32 * (mse / 0.5 + math.log(math.pi)) + kl, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "variance", "expected"),
-    [
-        ("beta_vae", {"likelihood": "sse", "beta": 3.0}, None, 1.5),  # SSE + 3 KL is twice SSE/2 + 1.5 KL
-        ("beta_vae", {"likelihood": "gaussian", "beta": 3.0}, None, 3.0),
-        ("beta_vae", {"likelihood": "sse", "beta": 3.0}, 0.25, 0.75),
-        ("beta_vae", {"likelihood": "bce", "beta": 3.0}, None, None),
-        ("wae", {}, None, None),
-    ],
-)
-def test_the_weight_of_the_kl_is_told_in_one_unit(name, values, variance, expected):
-    method = built(name, **values)
-    method.decoder_variance = lambda: variance
-    told = latent.equivalents(method, 0.1, stochastic=name != "wae")
-    assert told.get("beta_equiv") == expected and told["gamma"] == (variance or 0.1)
 
 
 def test_the_bound_of_a_learned_prior_is_by_its_own_kl(evaluator, train_images):

@@ -160,11 +160,13 @@ class Evaluator:
 
     def _reconstructions(self, method: Method, found: Findings, final: bool) -> None:
         """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes."""
-        gathered, squared, posteriors = Scores(self.extractor), 0.0, []
+        gathered, squared, posteriors, rates = Scores(self.extractor), 0.0, [], []
         for batch in self.images.split(BATCH):
             x = as_images(batch)  # (B, C, H, W)
             q = method.encode(x)
-            x_hat = finite(method.decode(q.draw()), "reconstructions")  # (B, C, H, W)
+            z = q.draw()  # (B, D)
+            x_hat = finite(method.decode(z), "reconstructions")  # (B, C, H, W)
+            rates.append(method.rate(x, q, z))
             gathered.update(x_hat)
             squared += (x_hat - x).double().square().sum().item()
             posteriors.append(q)
@@ -174,14 +176,14 @@ class Evaluator:
         mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
         stochastic = posteriors[0].log_var is not None
         log_var = torch.cat([q.log_var for q in posteriors]) if stochastic else None  # (N, D)
-        metrics, found.vectors = latent.at_a_glance(mean, log_var)
-        metrics |= latent.equivalents(method, mse, stochastic)
+        rate = None if rates[0] is None else torch.cat(rates)  # (N,)
+        metrics, found.vectors = latent.at_a_glance(mean, log_var, rate)
+        metrics |= latent.equivalents(method, mse)
         if final:
             metrics |= latent.in_full(mean, log_var)
-            if stochastic:
-                metrics |= latent.likelihood_bound(method, mean, log_var, metrics["gamma"], mse, self.seed)
+            metrics |= latent.likelihood_bound(method, metrics.get("kl"), metrics["gamma"], mse)
             some = slice(self.pairs)
-            pairs = latent.between_pairs(mean[some], log_var[some] if stochastic else None, self.seed)
+            pairs = latent.between_pairs(method, mean[some], log_var[some] if stochastic else None, self.seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
             pixels = as_images(self.images).flatten(1)  # (N, P)
             variance = pixels.var(0, correction=0).mean().item()

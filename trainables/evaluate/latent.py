@@ -6,14 +6,12 @@ N images, D latent; mean (N, D), log_var (N, D) or None where the encoder is det
 import math
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from trainables.densities import StandardNormal
 from trainables.evaluate.findings import finite
-from trainables.losses import gaussian_log_prob
 from trainables.method import Method
-from trainables.metrics.kernels import prior_discrepancy
+from trainables.metrics.kernels import discrepancy, prior_discrepancy
 from trainables.metrics.latent import (
     active_dims,
     aggregate_posterior_entropy,
@@ -29,18 +27,22 @@ PAIRS_OF = 2000  # codes whose pairs are compared in a sweep: 10,000 take 25 tim
 Found = tuple[dict[str, float], dict[str, list[float]]]  # metrics, vectors
 
 
-def at_a_glance(mean: Tensor, log_var: Tensor | None) -> Found:
-    """Active dimensions, the KL to the standard normal, summaries of codes and of sigma: what every rung tells."""
+def at_a_glance(mean: Tensor, log_var: Tensor | None, rate: Tensor | None) -> Found:
+    """Active dimensions, the KL, summaries of codes and of sigma: what every rung reports.
+
+    rate: `Method.rate` of the images, (N,), or None. kl is its mean, the KL to the method's own prior. The vector
+    kl_per_dim is to N(0, 1), whatever the prior.
+    """
     variance = mean.double().var(0, correction=0)  # (D,)
     metrics = {"active_dims": float(active_dims(mean))}
     metrics |= {f"code_{name}": value for name, value in summary(mean).items()}
     vectors = {"code_variance": variance.tolist()}
     if log_var is not None:
-        per_dim = finite(kl_per_dim(mean, log_var), "kl")  # (D,)
-        metrics["kl"] = per_dim.sum().item()
-        vectors["kl_per_dim"] = per_dim.tolist()
+        vectors["kl_per_dim"] = finite(kl_per_dim(mean, log_var), "kl").tolist()
         metrics |= {f"sigma_{name}": value for name, value in summary((0.5 * log_var).exp()).items()}
         vectors["posterior_variance"] = log_var.double().exp().mean(0).tolist()
+    if rate is not None:
+        metrics["kl"] = finite(rate.double().mean(), "kl").item()
     return metrics, vectors
 
 
@@ -52,12 +54,18 @@ def in_full(mean: Tensor, log_var: Tensor | None) -> dict[str, float]:
     return {"var_law": law.text, "var_law_sd": law.code, "inactive": inactive.text, "inactive_sd": inactive.code}
 
 
-def between_pairs(mean: Tensor, log_var: Tensor | None, seed: int) -> dict[str, float]:
-    """How far q(z) is from the prior, by MMD beside its noise floor, and its entropy: all cost N² D.
+def between_pairs(method: Method, mean: Tensor, log_var: Tensor | None, seed: int) -> dict[str, float]:
+    """How far q(z) is from the method's own prior, by MMD beside its noise floor, and its entropy: all cost N² D.
 
     z is one draw from each posterior.
     """
-    metrics = prior_discrepancy(drawn(mean, log_var, seed), seed + 1)  # not the very draws that made z
+    z = drawn(mean, log_var, seed)
+    if isinstance(method.prior, StandardNormal):
+        metrics = prior_discrepancy(z, seed + 1)  # not the very draws that made z
+    else:
+        with torch.random.fork_rng():  # what is drawn later is the same without this
+            torch.manual_seed(seed + 1)
+            metrics = discrepancy(z, method.prior.sample)
     if log_var is not None:
         metrics["aggregate_entropy"] = aggregate_posterior_entropy(mean, log_var, seed)
     return metrics
@@ -73,50 +81,26 @@ def drawn(mean: Tensor, log_var: Tensor | None, seed: int) -> Tensor:
     return z + (0.5 * log_var.double()).exp() * noise
 
 
-def kl_weight(hyper: BaseModel) -> float:
-    """The weight that a method's loss gives the KL, by the name it has there; 1 where it has none."""
-    given = hyper.model_dump()
-    for name in ("beta", "beta_h", "kl_weight"):
-        if name in given:
-            return float(given[name])
-    return 1.0 - given.get("alpha", 0.0)
-
-
-def equivalents(method: Method, mse: float, stochastic: bool) -> dict[str, float]:
-    """What makes weights and learned variances comparable (methods.md 1.2).
+def equivalents(method: Method, mse: float) -> dict[str, float]:
+    """What makes weights and learned variances comparable (methods.md 1.2), as the method declares it.
 
     gamma: the decoder's variance, or else the one that a Gaussian decoder of this error would learn, which is the
-    mse.  beta_equiv: the weight of the KL beside SSE/2: its own weight times gamma where that is the decoder's own,
-    half of it where SSE is descended and not SSE/2.  There is none beside a cross-entropy, whose implied variance
-    differs from pixel to pixel.
+    mse.  beta_equiv: the weight of the KL beside SSE/2; left out where the method declares none.
     """
-    own = method.decoder_variance()
-    values = {"gamma": mse if own is None else own}
-    scale = {"sse": 0.5, "gaussian": 1.0}.get(getattr(method.hyper, "likelihood", None)) if own is None else own
-    if stochastic and scale is not None:
-        values["beta_equiv"] = scale * kl_weight(method.hyper)
-    return values
+    own, beta = method.decoder_variance(), method.beta_equiv()
+    return {"gamma": mse if own is None else own} | ({} if beta is None else {"beta_equiv": beta})
 
 
-def likelihood_bound(
-    method: Method, mean: Tensor, log_var: Tensor, gamma: float, mse: float, seed: int
-) -> dict[str, float]:
+def likelihood_bound(method: Method, kl: float | None, gamma: float, mse: float) -> dict[str, float]:
     """nll_bound: the bound of a Gaussian decoder of variance gamma, nats per image (methods.md 7.8).
 
-    The KL is that to the method's own prior: in closed form for the standard normal, else by one z from each
-    posterior. Empty where that prior has no density, or nothing is left of the error.
+    kl: to the method's own prior. Empty where it has none, or nothing is left of the error.
     """
-    prior = next(iter(method.densities.values()))
-    if not hasattr(prior, "log_prob") or gamma <= 0:
+    if kl is None or gamma <= 0:
         return {}
-    if isinstance(prior, StandardNormal):
-        kl = kl_per_dim(mean, log_var).sum()  # ()
-    else:
-        z = drawn(mean, log_var, seed).float()
-        kl = (gaussian_log_prob(z, mean, log_var) - prior.log_prob(z)).mean()  # ()
     pixels = math.prod(method.shape)
-    squared_error = torch.tensor([mse * pixels])
-    return {"nll_bound": gaussian_bound(squared_error, kl.cpu()[None], gamma, pixels)}
+    squared_error, kls = torch.tensor([mse * pixels]), torch.tensor([kl], dtype=torch.float64)
+    return {"nll_bound": gaussian_bound(squared_error, kls, gamma, pixels)}
 
 
 def collapses(metrics: dict[str, float], data_variance: float) -> dict[str, str]:

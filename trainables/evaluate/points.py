@@ -44,12 +44,13 @@ class PointsEvaluator:
             fit_seconds = fit_densities(method, train_points, self.seed)
             q = method.encode(self.points)
             mean = finite(q.mean, "codes")  # (N, D)
-            reconstruction = finite(method.decode(q.draw()), "reconstructions")  # (N, P)
+            z = q.draw()  # (N, D)
+            reconstruction = finite(method.decode(z), "reconstructions")  # (N, P)
             samples = finite(method.sample(self.samples), "samples")  # (n, P)
             squared = (reconstruction - self.points).double().square().mean(0)  # (P,)
             errors = {f"mse_{i}": error for i, error in enumerate(squared.tolist())}
             found.add({"mse": squared.mean().item()} | errors, self._recipe("coordinates", "reconstruction"))
-            metrics, found.vectors = latent.at_a_glance(mean, q.log_var)
+            metrics, found.vectors = latent.at_a_glance(mean, q.log_var, method.rate(self.points, q, z))
             found.add(metrics, self._recipe("codes", "posterior"))
         except FloatingPointError as error:
             return Evaluation(broken=str(error))

@@ -141,3 +141,7 @@ class CodeSpaceVAE(CodeSpaceMethod):
 
     def decoder_variance(self) -> float | None:
         return self.variance.value.item() if self.hyper.error_in == "pixels" else None
+
+    def beta_equiv(self) -> float | None:
+        gamma = self.decoder_variance()
+        return None if gamma is None else self.hyper.kl_weight * gamma

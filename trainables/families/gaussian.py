@@ -151,3 +151,6 @@ class GaussianDecoderVAE(Method):
 
     def decoder_variance(self) -> float:
         return self.variance.value.item()
+
+    def beta_equiv(self) -> float:
+        return self.hyper.kl_weight * self.decoder_variance()

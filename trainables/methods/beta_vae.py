@@ -9,7 +9,7 @@ B batch, C H W image, D latent.
 
 from torch import Tensor
 
-from trainables.losses import kl_to_standard_normal, reconstruction
+from trainables.losses import beta_beside, kl_to_standard_normal, reconstruction
 from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
 from trainables.networks import Networks
 
@@ -38,3 +38,6 @@ class BetaVAE(Method):
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
         return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, self.hyper.beta)

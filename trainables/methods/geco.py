@@ -67,3 +67,6 @@ class GECO(Method):
 
     def decoder_variance(self) -> float:
         return 0.5 / self.multiplier.item()
+
+    def beta_equiv(self) -> float:
+        return self.decoder_variance()

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from trainables.densities import HierarchicalMixture, component_usage
 from trainables.losses import (
+    beta_beside,
     gaussian_log_prob,
     kl_between_gaussians,
-    kl_to_standard_normal,
+    kl_to_standard_normal_per_dim,
     kl_to_uniform,
     reconstruction,
 )
@@ -50,10 +51,6 @@ class GMVAE(Method):
         prior = HierarchicalMixture(h.latent_dim, h.w_dim, h.components)
         self.densities = nn.ModuleDict({"prior": prior})
 
-    @property
-    def prior(self) -> HierarchicalMixture:
-        return self.densities["prior"]
-
     def split(self, both: Tensor) -> tuple[Tensor, ...]:
         """(B, D + W) -> its parts for h and for w, (B, D) and (B, W)."""
         return both.split([self.hyper.latent_dim, self.hyper.w_dim], dim=1)
@@ -69,19 +66,27 @@ class GMVAE(Method):
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode_both(x)
         h, w = self.split(q.draw())  # (B, D), (B, W)
-        mean_h, mean_w = self.split(q.mean)
-        log_var_h, log_var_w = self.split(q.log_var)
         rec = reconstruction(self.decoder(h), x, self.hyper.likelihood)  # ()
-        means, log_vars = self.prior.conditionals(w)  # (B, K, D) each
-        log_r = gaussian_log_prob(h[:, None], means, log_vars).log_softmax(1)  # (B, K)
-        to_each = kl_between_gaussians(mean_h[:, None], log_var_h[:, None], means, log_vars)  # (B, K)
-        kl_h = (log_r.exp() * to_each).sum(1).mean()  # ()
-        kl_w = kl_to_standard_normal(mean_w, log_var_w)  # ()
-        kl_c = kl_to_uniform(log_r).mean()  # ()
+        kl_h, kl_w, kl_c = (part.mean() for part in self.kl_parts(q, h, w))  # () each
         weights = self.hyper
         total = rec + weights.beta_h * kl_h + weights.beta_w * kl_w + kl_c.clamp(min=weights.threshold)
         kl = {"kl": kl_h + kl_w + kl_c, "kl_h": kl_h, "kl_w": kl_w, "kl_c": kl_c}
         return Loss(total, {"reconstruction": rec, **kl, "clamped": q.clamped})
+
+    def kl_parts(self, q: Posterior, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The KL of h, of w and of c, (B,) each, of q over (B, D + W) at the drawn h (B, D) and w (B, W)."""
+        mean_h, mean_w = self.split(q.mean)
+        log_var_h, log_var_w = self.split(q.log_var)
+        means, log_vars = self.prior.conditionals(w)  # (B, K, D) each
+        log_r = gaussian_log_prob(h[:, None], means, log_vars).log_softmax(1)  # (B, K)
+        to_each = kl_between_gaussians(mean_h[:, None], log_var_h[:, None], means, log_vars)  # (B, K)
+        kl_w = kl_to_standard_normal_per_dim(mean_w, log_var_w).sum(1)  # (B,)
+        return (log_r.exp() * to_each).sum(1), kl_w, kl_to_uniform(log_r)
+
+    def rate(self, x: Tensor, q: Posterior, z: Tensor) -> Tensor:
+        """The KL of h, w and c together, (B,) in nats: the prior of h alone has no density in closed form."""
+        both = self.encode_both(x)
+        return sum(self.kl_parts(both, z, self.split(both.draw())[1]))
 
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
         h, w = self.split(self.encode_both(x).mean)
@@ -91,3 +96,6 @@ class GMVAE(Method):
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
         return {"components": self.decode(self.prior.rows())}
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, self.hyper.beta_h)

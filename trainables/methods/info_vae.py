@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from trainables.losses import kl_to_standard_normal, mmd, reconstruction
+from trainables.losses import beta_beside, kl_to_standard_normal, mmd, reconstruction
 from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
 from trainables.networks import Networks
 
@@ -52,3 +52,6 @@ class InfoVAE(Method):
         distance = mmd(z, torch.randn_like(z), h.kernel)  # ()
         total = rec + (1 - h.alpha) * kl + (h.alpha + h.lambda_ - 1) * distance
         return Loss(total, {"reconstruction": rec, "kl": kl, "mmd": distance, "clamped": q.clamped})
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, 1 - self.hyper.alpha)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.densities import LearnedMixture, component_usage
-from trainables.losses import kl_between_categoricals, kl_between_gaussians, reconstruction
+from trainables.losses import beta_beside, kl_between_categoricals, kl_between_gaussians, reconstruction
 from trainables.method import (
     Likelihood,
     Loss,
@@ -79,8 +79,8 @@ class VaDE(Method):
         beta = self.hyper.beta
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
-        terms = {"reconstruction": rec, "kl": kl_z + kl_c, "kl_c": kl_c, "clamped": q.clamped}
-        return Loss(rec + beta * (kl_z + kl_c), terms)
+        kl = kl_z + kl_c  # ()
+        return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "kl_c": kl_c, "clamped": q.clamped})
 
     def joint_losses(self, x: Tensor) -> Mapping[str, Loss]:
         loss = self.loss(x)
@@ -110,3 +110,6 @@ class VaDE(Method):
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
         return {"components": self.decode(self.mixture.rows())}
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, self.hyper.beta)

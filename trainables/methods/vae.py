@@ -7,7 +7,7 @@ B batch, C H W image, D latent.
 
 from torch import Tensor
 
-from trainables.losses import kl_to_standard_normal, reconstruction
+from trainables.losses import beta_beside, kl_to_standard_normal, reconstruction
 from trainables.method import Likelihood, Loss, Method, Posterior
 from trainables.networks import Networks
 
@@ -31,3 +31,6 @@ class VAE(Method):
         rec = reconstruction(logits, x, self.hyper.likelihood)  # ()
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         return Loss(rec + kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, 1.0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.densities import VampPrior, component_usage
-from trainables.losses import gaussian_log_prob, reconstruction
+from trainables.losses import beta_beside, reconstruction
 from trainables.method import Likelihood, Loss, Method, NonNegative, PositiveInt, Posterior, Stage, as_images
 from trainables.networks import Networks
 
@@ -42,10 +42,6 @@ class VampVAE(Method):
         self.decoder = nets.decoder(h.latent_dim)
         self.densities = nn.ModuleDict({"prior": VampPrior(self.encode, self.shape, h.components)})
 
-    @property
-    def prior(self) -> VampPrior:
-        return self.densities["prior"]
-
     def encode(self, x: Tensor) -> Posterior:
         return Posterior.from_head(self.encoder(x), LOG_VAR_MIN, LOG_VAR_MAX)
 
@@ -53,7 +49,7 @@ class VampVAE(Method):
         q = self.encode(x)
         z = q.draw()  # (B, D)
         rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
-        kl = (gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)).mean()  # ()
+        kl = self.rate(x, q, z).mean()  # ()
         beta = self.hyper.beta
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
@@ -77,3 +73,6 @@ class VampVAE(Method):
             "pseudo_inputs": self.prior.pseudo_inputs[:SHOWN],
             "components": self.decode(self.prior.rows()),
         }
+
+    def beta_equiv(self) -> float | None:
+        return beta_beside(self.hyper.likelihood, self.hyper.beta)

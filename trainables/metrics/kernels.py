@@ -6,7 +6,7 @@ n, m samples, D dimensions of a sample (F of a feature).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from trainables.losses import imq_kernel
 from trainables.metrics.cache import cached, digest
 
+FLOOR_PAIRS = 5  # of samples of the prior: one pair could be near 0 by chance
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, D), (m, D) -> (n, m)
 
 
@@ -105,19 +106,34 @@ def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
     return values
 
 
+def discrepancy(z: Tensor, prior: Callable[[int], Tensor]) -> dict[str, float]:
+    """`prior_discrepancy` for any prior: prior(n) draws n codes, (n, D), and the floor is between samples of it."""
+    first, *others = (prior(len(z)).to(z) for _ in range(1 + 2 * FLOOR_PAIRS))
+    values = {}
+    for name, kernel in (("mmd_imq", imq), ("mmd_rbf", rbf)):
+        values[name] = mmd(z, first, kernel)
+        values[f"{name}_floor"] = _floor(others, kernel)
+    return values
+
+
+def _floor(draws: Sequence[Tensor], kernel: Kernel) -> float:
+    """The root mean square of the discrepancy between each two of the draws, (n, D) each."""
+    values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
+    return math.sqrt(sum(value**2 for value in values) / len(values))
+
+
 @cache
-def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: int = 5) -> float:
+def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: int = FLOOR_PAIRS) -> float:
     """The root mean square of the discrepancy between two samples (n, D) of N(0, I): its error, for its mean is 0.
 
-    Of one pair it could be near 0 by chance.  It depends on no model and costs more than a rung, so it is computed
+    It depends on no model and costs more than a rung, so it is computed
     once for all processes and kept on disk.
     """
 
     def make() -> Tensor:
         like = torch.empty(n, dims, device=device)
         draws = [_prior(like, seed) for seed in range(1, 2 * pairs + 1)]
-        values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
-        return torch.tensor(math.sqrt(sum(value**2 for value in values) / pairs), dtype=torch.float64)
+        return torch.tensor(_floor(draws, kernel), dtype=torch.float64)
 
     origin, corner = torch.zeros(1, dims), torch.ones(1, dims)
     is_now = f"{kernel(origin, corner).item():.6g}"  # a kernel that was changed is another one

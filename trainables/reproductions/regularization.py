@@ -74,26 +74,28 @@ def measured(method: Method, images: Tensor, seed: int, last: bool) -> tuple[dic
     Raises FloatingPointError where codes or reconstructions are not finite.
     """
     torch.manual_seed(seed)
-    squared, posteriors = 0.0, []
+    squared, posteriors, rates = 0.0, [], []
     for batch in images.split(BATCH):
         x = as_images(batch)  # (B, C, H, W)
         q = method.encode(x)
-        squared += (finite(method.decode(q.draw()), "reconstructions") - x).double().square().sum().item()
+        z = q.draw()  # (B, D)
+        rates.append(method.rate(x, q, z))
+        squared += (finite(method.decode(z), "reconstructions") - x).double().square().sum().item()
         posteriors.append(q)
     mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
     log_var = torch.cat([q.log_var for q in posteriors])  # (N, D)
-    glance, vectors = latent.at_a_glance(mean, log_var)
+    glance, vectors = latent.at_a_glance(mean, log_var, torch.cat(rates))
     full = latent.in_full(mean, log_var)
     gamma = method.decoder_variance()
     told = {ERROR: squared / len(images), ACTIVE: glance["active_dims"], "KL": glance["kl"], "gamma": gamma}
     told |= {"variance law": full["var_law"], "variance law, as coded": full["var_law_sd"]}
     told |= {"inactive variables": full["inactive"], "inactive variables, as coded": full["inactive_sd"]}
     mse = squared / images.numel()
-    bound = latent.likelihood_bound(method, mean, log_var, gamma, mse, seed)["nll_bound"]
+    bound = latent.likelihood_bound(method, glance["kl"], gamma, mse)["nll_bound"]
     pull = gradient_at_codes(method, as_images(images[:GRADIENTS_OF]))["gradient_at_codes"]
     told |= {BOUND: bound, "|dL/dz|": pull}
     if last:
-        pairs = latent.between_pairs(mean[: latent.PAIRS_OF], log_var[: latent.PAIRS_OF], seed)
+        pairs = latent.between_pairs(method, mean[: latent.PAIRS_OF], log_var[: latent.PAIRS_OF], seed)
         told |= {MMD: pairs["mmd_imq"], "MMD, noise floor": pairs["mmd_imq_floor"], "MMD, RBF": pairs["mmd_rbf"]}
     return told, vectors
 
