@@ -16,6 +16,10 @@ from trainables.method import Method
 from trainables.training import Diverged, Training
 
 
+class Unreadable(Exception):
+    """A checkpoint that is cut short or damaged."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What one epoch brought. `epoch` counts over all stages; `evaluation` is None between evaluations."""
@@ -33,7 +37,10 @@ class Report:
     def save(self, path: Path) -> None:
         """Writes the training state, all of it or nothing; `fit(resume=path)` goes on bit for bit."""
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        torch.save(self.training.state_dict(), part)
+        with part.open("wb") as file:
+            torch.save(self.training.state_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that dies may keep the name without the bytes
         os.replace(part, path)
 
 
@@ -47,12 +54,12 @@ def fit(
     """Trains `config.method` on images, uint8 (N, C, H, W) on the training device, one report per epoch.
 
     The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
-    own random numbers: how often one looks never changes what is trained. Raises Diverged, and ValueError for a bad
-    configuration.
+    own random numbers: how often one looks never changes what is trained. Raises Diverged, Unreadable when the
+    checkpoint to resume from is damaged, and ValueError for a bad configuration.
     """
     training = Training(config, images)
     if resume is not None:
-        training.load_state_dict(torch.load(resume, map_location=images.device, weights_only=True))
+        training.load_state_dict(_state(resume, images.device))
     while not training.finished:
         terms = training.run_epoch()
         metrics = {f"train/{name}": value for name, value in terms.items()}
@@ -73,6 +80,15 @@ def fit(
                 "memory/peak_mb": peak_memory(training.device) / 2**20,
             }
         yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
+
+
+def _state(checkpoint: Path, device: torch.device) -> dict:
+    try:
+        return torch.load(checkpoint, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch.load lets those of zip, pickle and the file system through
+        raise Unreadable(f"{checkpoint.name} cannot be read ({type(error).__name__})") from error
 
 
 def peak_memory(device: torch.device) -> float:

@@ -211,7 +211,7 @@ class Training:
         self.steps += steps
         terms = meter.read()
         self._guard(terms)
-        terms |= self.method.after_epoch(terms)
+        terms |= {name: _number(name, value) for name, value in self.method.after_epoch(terms).items()}
         self.method.eval()
         self.random = random_state(self.device)
         self.seconds["train"] += time.perf_counter() - start
@@ -277,6 +277,14 @@ class Training:
             turn.optimiser.load_state_dict(optimiser)
             turn.skipped.copy_(skipped)
         self.random = state["random"]
+
+
+def _number(name: str, value: object) -> float:
+    """A metric of a method as a float, also one that came as a tensor or a NumPy scalar of one element."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"after_epoch: {name} is {value!r:.60}; return one number for each name") from error
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -110,6 +110,8 @@ class Conductor:
         del self.running[ray_id]
         if state == "out_of_memory" and not _wants_room(trial):
             self._again(trial, state, reason, told["worker"])
+        elif state == "preempted":
+            self._set_back(trial, state, reason, told["worker"])
         else:
             self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
         return False
@@ -126,10 +128,8 @@ class Conductor:
                 self._end(trial, state, reason, trial.epoch, None)
             else:
                 self._again(trial, state, reason, None)
-        elif trial.stalled < self.plan.config.retries:
-            self._again(trial, "preempted", reason, None)
         else:
-            self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, None)
+            self._set_back(trial, state, reason, None)
 
     def _trial(self, ray_id: str) -> Trial:
         return self.trials.trials[self.running[ray_id]]
@@ -144,6 +144,13 @@ class Conductor:
         self.studies[trial.study].end(trial.number, state)
         self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
         self._checkpoint(trial).unlink(missing_ok=True)
+
+    def _set_back(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
+        """Not the trial's fault: it runs again, unless this came too often since it last got further."""
+        if trial.stalled < self.plan.config.retries:
+            self._again(trial, "preempted", reason, worker)
+        else:
+            self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, worker)
 
     def _again(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
         """An attempt has come to `state`, but the trial has not ended: it runs next."""

@@ -10,6 +10,8 @@ import socket
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,13 @@ import numpy as np
 import ray
 import torch
 from ray import tune
+from safetensors import SafetensorError
 
 from sweep.driver.checkpoints import CHECKPOINT
+from sweep.driver.process import limit, settings
 from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
+from trainables.catalog import find
+from trainables.fit import Unreadable
 from trainables.saved import save_grid
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
@@ -48,13 +54,27 @@ def ran_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def _prepare(cpus: float, gpus: float) -> torch.device:
-    """Keeps this process to its share of the machine; returns the device to train on."""
-    torch.set_num_threads(max(1, int(cpus)))
-    torch.set_flush_denormal(True)
-    if 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
-    return torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
+def readable(told: Any) -> Any:
+    """The same with all text such that it can be printed and written as UTF-8: a stranger's may hold half a pair of
+    surrogates."""
+    if isinstance(told, dict):
+        return {readable(name): readable(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [readable(value) for value in told]
+    return told.encode(errors="replace").decode() if isinstance(told, str) else told
+
+
+class StorageError(Exception):
+    """The sweep's folder cannot be read or written on this machine."""
+
+
+@contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """What fails in here is the fault of the storage below `folder`. Raises StorageError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{socket.gethostname()} cannot use {folder} ({error})") from error
 
 
 def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: float) -> list[tuple[str, float]]:
@@ -62,7 +82,7 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
 
     Nothing is evaluated. Raises Diverged.
     """
-    device = _prepare(cpus, gpus)
+    device = limit(cpus, gpus)
     told, before = [], 0.0
     for report in fit(Config(**fitted), shared(images).to(device)):
         seconds = report.training.seconds["train"]
@@ -76,7 +96,8 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
         self.refs, self.loaded = data, {}
-        self.device = _prepare(config["cpus"], config["gpus"])
+        self.device = limit(config["cpus"], config["gpus"])
+        self.restore = settings()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -94,24 +115,16 @@ class TrialWorker(tune.Trainable):
         told = {"rows": rows, "state": None, "reason": "", "value": None, "epoch": 0}
         start = time.monotonic()
         try:
-            if self.reports is None:
-                self.reports = self._fit()
-                self.saved_at = start
-            self._save_reported()
-            for report in self.reports:
-                rows.append(self._row(report))
-                self.reported, told["epoch"] = report, report.epoch
-                last = report.epoch == self.trial["fit"]["epochs"]
-                if report.evaluation is not None:
-                    told["value"] = self._value(report)
-                    self._keep_pictures(report)
-                if last:
-                    told["state"] = "complete"
-                    save(report.method, Config(**self.trial["fit"]), self.folder)
-                if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
-                    break
+            with torch.inference_mode(False):  # a method may have left it on, and no function switches it off
+                self._advance(told, start)
         except Diverged as divergence:
             told |= {"state": "diverged", "reason": str(divergence), "epoch": divergence.epoch}
+        except StorageError as error:  # not the trial's fault; nothing of this step counts, for it is not saved
+            rows.clear()
+            told |= {"state": "preempted", "reason": str(error), "value": None, "epoch": 0}
+        except Unreadable as error:
+            self.checkpoint.unlink(missing_ok=True)
+            told |= {"state": "preempted", "reason": f"{error}; the trial starts from the beginning"}
         except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
             if ran_out_of_memory(error):
                 told |= {"state": "out_of_memory", "reason": (str(error) or type(error).__name__).splitlines()[0]}
@@ -122,17 +135,42 @@ class TrialWorker(tune.Trainable):
         if told["state"] is not None:
             self._release()
         told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
-        return {"told": [told]}  # in a list: Ray flattens dicts and would keep statistics of every number
+        return {"told": [readable(told)]}  # in a list: Ray flattens dicts and would keep statistics of every number
 
-    def _fit(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for half_written in self.folder.glob("*.part"):  # by a process that was killed
-            half_written.unlink()
+    def _advance(self, told: dict[str, Any], start: float) -> None:
+        if self.reports is None:
+            self.reports = self._fit()
+            self.saved_at = start
+        self._save_reported()
+        for report in self.reports:
+            told["rows"].append(self._row(report))
+            self.reported, told["epoch"] = report, report.epoch
+            last = report.epoch == self.trial["fit"]["epochs"]
+            if report.evaluation is not None:
+                told["value"] = self._value(report)
+                self._keep_pictures(report)
+            if last:
+                with storing(self.folder):
+                    save(report.method, Config(**self.trial["fit"]), self.folder)
+                told["state"] = "complete"
+            if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
+                break
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / CHECKPOINT
+
+    def _fit(self) -> Iterator[Report]:
+        with storing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for half_written in self.folder.glob("*.part"):  # by a process that was killed
+                half_written.unlink()
+            resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
+        find(config.method)  # its module may change global settings when it is imported: now, or never again
+        self.restore(config.seed)
         images, evaluator = self._data(config.dataset)
         evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
-        checkpoint = self.folder / CHECKPOINT
-        resume = checkpoint if checkpoint.exists() else None
         return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
 
     def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
@@ -146,33 +184,38 @@ class TrialWorker(tune.Trainable):
         return self.loaded[dataset]
 
     def _row(self, report: Report) -> dict[str, Any]:
+        metrics = {name: float(value) for name, value in report.metrics.items()}  # a stranger's may be of any kind
         row = {
             "epoch": report.epoch,
             "stage": report.stage,
             "time": time.time(),
-            "metrics": {name: value for name, value in report.metrics.items() if math.isfinite(value)},
+            "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
         }
         if report.evaluation is not None:
-            row["vectors"] = report.evaluation.vectors
+            vectors = report.evaluation.vectors.items()
+            row["vectors"] = {name: values for name, values in vectors if all(map(math.isfinite, values))}
             row["recipes"] = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
         return row
 
     def _value(self, report: Report) -> float:
         metric = self.trial["metric"]
-        if not math.isfinite(report.metrics[metric]):
+        value = float(report.metrics[metric])
+        if not math.isfinite(value):
             raise Diverged(report.stage, report.epoch, metric, "not finite")
-        return report.metrics[metric]
+        return value
 
     def _keep_pictures(self, report: Report) -> None:
-        for name, picture in report.evaluation.pictures.items():
-            save_grid(picture, self.folder / f"{name}.png")
+        with storing(self.folder):
+            for name, picture in report.evaluation.pictures.items():
+                save_grid(picture, self.folder / f"{name}.png")
 
     def _save_reported(self) -> None:
         """Saves where the last step ended. Not sooner: that Ray asks for another step means that the record has
         what the last one told, and a checkpoint must never be ahead of the record, or its epochs were lost."""
         due = time.monotonic() - self.saved_at > SAVE_SECONDS
         if self.reported is not None and (self.reported.evaluation is not None or due):
-            self.reported.save(self.folder / CHECKPOINT)
+            with storing(self.folder):
+                self.reported.save(self.checkpoint)
             self.saved_at = time.monotonic()
 
     def _release(self) -> None:

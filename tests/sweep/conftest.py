@@ -8,6 +8,7 @@ import torch
 
 from sweep.config import SweepConfig
 from sweep.driver.conductor import Conductor
+from sweep.driver.process import settings
 from sweep.driver.resources import Resources
 from sweep.driver.worker import TrialWorker, shared
 from sweep.record import Record, read
@@ -74,7 +75,7 @@ def begin(tmp_path, make_plan):
 @pytest.fixture
 def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
     """Workers of described trials in this process, on the digits."""
-    threads = torch.get_num_threads()
+    restore = settings()
     splits = load("digits", "unused")
     evaluator = Evaluator(splits, "fcd", samples=100)
     monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: (shared(splits.train.images), evaluator))
@@ -85,5 +86,5 @@ def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
         return worker
 
     yield make
-    torch.set_num_threads(threads)
+    restore(seed=0)
     torch.set_flush_denormal(False)

@@ -546,7 +546,7 @@ def test_a_failed_save_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     kept = path.read_bytes()
 
     def out_of_space(state, part):
-        part.write_bytes(b"half")
+        part.write(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", out_of_space)

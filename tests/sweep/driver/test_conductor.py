@@ -290,6 +290,18 @@ def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
     assert not conductor.studies["vae-digits"].unfinished
 
 
+def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):
+    conductor = begin(methods=["vae"], retries=1)
+    first = conductor.next("a")
+    assert not conductor.hear("a", told(state="preempted", reason="its disk is full"))
+    assert again(conductor, "b") == first
+    assert not conductor.hear("b", told(state="preempted", reason="its disk is full"))
+    (lost,), (end,) = events(conductor, "lost"), events(conductor, "end")
+    assert (lost["state"], lost["reason"]) == ("preempted", "its disk is full")
+    assert (end["state"], end["reason"]) == ("preempted", "its disk is full 2 times")
+    assert lost["worker"]["host"] == end["worker"]["host"] == "here"
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
 def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, killed):
     conductor = begin(methods=["vae"], trials=1)

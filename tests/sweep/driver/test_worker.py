@@ -1,7 +1,10 @@
 """A trial on its worker, without Ray: what it tells at each step, what it saves and when, and how it goes wrong."""
 
+import errno
 import json
 import math
+import os
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -198,3 +201,145 @@ def test_images_are_shared_not_copied():
     assert tensor[0].eq(7).all()
     images.flags.writeable = False
     assert shared(images).data_ptr() == images.ctypes.data
+
+
+# What one trial leaves for the next
+
+
+def half_precision_everywhere():
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+
+
+def gone_to_another_folder():
+    os.chdir("/")
+
+
+LEFT_BEHIND = {
+    "default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "default device": lambda: torch.set_default_device("meta"),
+    "gradients": lambda: torch.set_grad_enabled(False),
+    "inference mode": lambda: torch.inference_mode().__enter__(),
+    "autocast": half_precision_everywhere,
+    "threads": lambda: torch.set_num_threads(2),
+    "matmul precision": lambda: torch.set_float32_matmul_precision("medium"),
+    "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
+    "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
+    "NumPy's errors": lambda: np.seterr(all="raise"),
+    "working folder": gone_to_another_folder,
+    "Python's generator": lambda: random.random(),
+    "NumPy's generator": lambda: np.random.random(),
+    "PyTorch's generator": lambda: torch.rand(()),
+}
+
+
+class Global:
+    """All settings that a number could depend on, as the next trial finds them."""
+
+    def __init__(self):
+        self.found = []
+
+    def look(self):
+        self.found.append(
+            (
+                torch.get_default_dtype(), str(torch.get_default_device()), torch.is_grad_enabled(),
+                torch.is_autocast_enabled("cpu"), torch.get_num_threads(), torch.get_float32_matmul_precision(),
+                torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), np.geterr(), os.getcwd(),
+                torch.is_inference_mode_enabled(),
+            )
+        )  # fmt: skip
+        return {"drawn": random.random() + np.random.random()}
+
+
+@pytest.mark.parametrize("kind", LEFT_BEHIND)
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_a_trial_leaves_nothing_to_the_next(make_worker, begin, tmp_path, monkeypatch, kind):
+    from trainables.methods.vae import VAE
+
+    few = {"network": "mlp_8", "latent_dim": 2, "batch_size": 400}
+    described = begin(methods=["vae"], epochs=2, first_rung=1, set=few).next("a")
+
+    def leave(method, terms):
+        LEFT_BEHIND[kind]()
+        return {}
+
+    alone, after = Global(), Global()
+    monkeypatch.setattr(VAE, "after_epoch", lambda *_: alone.look())
+    undisturbed = without_clock(steps(make_worker(described)))
+    monkeypatch.setattr(VAE, "after_epoch", leave)
+    worker = make_worker(described | {"folder": str(tmp_path / "stranger")})
+    with torch.random.fork_rng():
+        next(steps(worker))
+        monkeypatch.setattr(VAE, "after_epoch", lambda *_: after.look())
+        worker.reset_config(described | {"folder": str(tmp_path / "next")})
+        told = list(steps(worker))
+    assert told[-1]["state"] == "complete", told[-1]["reason"]
+    assert without_clock(told) == undisturbed
+    assert after.found == alone.found
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.25), np.float32(0.25), np.int64(0), torch.tensor([0.25])], ids=repr)
+def test_a_metric_of_any_numeric_type_becomes_a_number(make_worker, described, monkeypatch, value):
+    from trainables.methods.vae import VAE
+
+    monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
+    told = next(steps(make_worker(described)))
+    assert type(told["rows"][0]["metrics"]["train/own"]) is float
+    assert told["rows"][0]["metrics"]["train/own"] == float(value)
+    json.dumps(told)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(2), "much", None, 10**400], ids=["tensor", "text", "none", "huge"])
+def test_a_metric_that_is_no_number_fails_its_trial_alone(make_worker, described, monkeypatch, value):
+    from trainables.methods.vae import VAE
+
+    monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
+    (told,) = steps(make_worker(described))
+    assert told["state"] == "failed"
+    assert told["reason"].startswith("ValueError: after_epoch: own is ")
+
+
+def test_text_that_is_no_unicode_is_told_as_well_as_it_can_be(make_worker, described, monkeypatch):
+    from trainables.methods.vae import VAE
+
+    def wrong(method, terms):
+        raise RuntimeError("half a pair: \ud800")
+
+    monkeypatch.setattr(VAE, "after_epoch", wrong)
+    (told,) = steps(make_worker(described))
+    assert told["state"] == "failed" and told["reason"].startswith("RuntimeError: half a pair: ? (")
+    monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own \ud800": 1.0})
+    told = next(steps(make_worker(described)))
+    assert told["rows"][0]["metrics"]["train/own ?"] == 1
+
+
+# Storage
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
+def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, described, tmp_path, damage):
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    list(steps(make_worker(again), 2))
+    checkpoint = tmp_path / "again" / CHECKPOINT
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "zeros": bytes(len(whole))}[damage])
+    worker = make_worker(again)
+    (told,) = steps(worker)
+    assert told["state"] == "preempted" and told["rows"] == []
+    assert told["reason"].startswith("checkpoint.pt cannot be read (")
+    assert told["reason"].endswith("; the trial starts from the beginning")
+    worker.reset_config(again)
+    assert without_clock(steps(worker)) == undisturbed
+
+
+def test_a_disk_that_cannot_be_written_is_not_the_trials_fault(make_worker, described, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    worker = make_worker(described)
+    told = next(steps(worker))
+    monkeypatch.setattr(module, "save_grid", full)
+    (told,) = steps(worker)
+    assert (told["state"], told["rows"], told["value"], told["epoch"]) == ("preempted", [], None, 0)
+    folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
+    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in told["reason"]
