@@ -212,14 +212,21 @@ class VampPrior(Mixture):
     """1/K sum_k q(z|u_k): the posteriors of K learned pseudo-inputs (Tomczak, Welling, 2018; methods.md 2.8).
 
     encode: the method's own, called anew each time, so the prior moves with the encoder; images of one shape
-    (K, ...) -> q(z|u). Pseudo-inputs are cut to [0, 1], and start as noise just above 0: below it, where the
-    defaults of the official program would put them, the cut lets no gradient through.
+    (K, ...) -> q(z|u). Pseudo-inputs are cut to [0, 1], and start as Gaussian noise of this mean and deviation; the
+    cut lets no gradient through below 0.
     """
 
-    def __init__(self, encode: Callable[[Tensor], Posterior], shape: tuple[int, ...], components: int):
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Posterior],
+        shape: tuple[int, ...],
+        components: int,
+        mean: float = 0.05,
+        std: float = 0.01,
+    ):
         super().__init__()
         self.encode, self.components = encode, components
-        self.raw = nn.Parameter(0.05 + 0.01 * torch.randn(components, *shape))
+        self.raw = nn.Parameter(mean + std * torch.randn(components, *shape))
 
     @property
     def pseudo_inputs(self) -> Tensor:

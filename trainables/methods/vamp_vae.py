@@ -12,9 +12,10 @@ B batch, C H W image, D latent, K pseudo-inputs.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.densities import VampPrior, component_usage
@@ -33,6 +34,8 @@ class VampVAE(Method):
         warm_up: NonNegative  # epochs
         components: PositiveInt = 10
         init: Literal["noise", "data"] = "noise"  # data: pseudo-inputs start as training images
+        init_mean: Annotated[float, Field(ge=0, le=1)] = 0.05  # of the noise that pseudo-inputs start as
+        init_std: NonNegative = 0.01
 
     hyper: Hyper
 
@@ -40,7 +43,9 @@ class VampVAE(Method):
         h = self.hyper
         self.encoder = nets.encoder(2 * h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict({"prior": VampPrior(self.encode, self.shape, h.components)})
+        self.densities = nn.ModuleDict(
+            {"prior": VampPrior(self.encode, self.shape, h.components, h.init_mean, h.init_std)}
+        )
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior.from_head(self.encoder(x), LOG_VAR_MIN, LOG_VAR_MAX)

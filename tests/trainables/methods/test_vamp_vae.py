@@ -1,11 +1,13 @@
 """VampVAE: its prior is the encoder's own, at pseudo-inputs that learn."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
+from trainables.__main__ import hand_tuned
 from trainables.config import Config
 from trainables.losses import gaussian_log_prob
 from trainables.methods.vae import VAE
@@ -145,6 +147,13 @@ def test_pseudo_inputs_can_start_as_training_images(components):
     nearest = distance.argmin(1)
     assert len(nearest.unique()) == min(components, 35), "different images, as long as there are any"
     assert (distance.min(1).values / math.sqrt(64) < 0.02).all(), "up to noise of 0.01"
+
+
+@pytest.mark.parametrize(("dataset", "mean", "std"), [("mnist", 0.05, 0.01), ("cifar10", 0.4, 0.05)])
+def test_noise_starts_where_the_official_loader_puts_it(dataset, mean, std):
+    values = {**hand_tuned("vamp_vae", SimpleNamespace(name=dataset, like=None), None), "network": "mlp_16"}
+    raw = VampVAE(VampVAE.Hyper(**values), (3, 32, 32)).prior.raw
+    assert raw.mean().item() == pytest.approx(mean, rel=0.01) and raw.std().item() == pytest.approx(std, rel=0.02)
 
 
 def test_noise_starts_inside_the_cut():
