@@ -22,7 +22,7 @@ from sweep.driver import archive, launch
 from sweep.driver import confirm as confirmation
 from sweep.driver.checkpoints import superfluous
 from sweep.driver.resources import of_this_machine
-from sweep.driver.screen import duration
+from sweep.driver.screen import duration, steady_output
 from sweep.driver.winners import load_winner
 from sweep.record import SETBACKS, Trials, read
 from sweep.search.importance import write_importances
@@ -62,7 +62,8 @@ def sweep(about: str, argv: Sequence[str] | None = None) -> None:
         else:
             conclude(launch.start(config, say), tracking_uri=config.tracking_uri, address=config.address)
 
-    run("sweep/run.py", main, argv)
+    with steady_output():
+        run("sweep/run.py", main, argv)
 
 
 def resume(flags: RunFlags, config: SweepConfig) -> None:
@@ -135,14 +136,18 @@ def confirmation_cost(planned: Plan, seconds: dict[str, float]) -> tuple[int, fl
 def conclude(folder: Path, **where: str | None) -> None:
     """Shows the end of a sweep, and confirms it if it was configured so and has not been confirmed.
 
-    An interrupted one ends the program as Ctrl-C does, with exit code 130. `where` are the tracking_uri and the address
-    that its search was run with.
+    An interrupted one ends the program as Ctrl-C does, with exit code 130, and one without a complete trial with 1:
+    job schedulers go by it. `where` are the tracking_uri and the address that its search was run with.
     """
     if show_end(folder) != "done":
         raise SystemExit(130)
+    if not any(trial.state == "complete" for trial in trials_of(folder).trials.values()):
+        say("No trial completed.")
+        raise SystemExit(1)
     if not launch.config_of(folder).confirm:
         return
     if confirmation.is_confirmed(folder):
+        confirmation.tidy(folder, launch.config_of(folder))
         say(f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {folder} --again")
         return
     say("\nThe search is done; its confirmation begins.")
@@ -152,6 +157,11 @@ def conclude(folder: Path, **where: str | None) -> None:
         say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {folder}")
         raise
     conclude_confirmation(looked)
+
+
+def trials_of(folder: Path) -> Trials:
+    """The trials of a sweep so far."""
+    return Trials.from_events(read(folder / launch.RECORD))
 
 
 def show_end(folder: Path) -> str:
@@ -282,7 +292,7 @@ def command_gc(flags: argparse.Namespace) -> None:
     keep = config.keep if flags.keep is None else flags.keep
     if keep < 1:
         raise ValueError(f"--keep {keep}: a study keeps at least its best model; allowed are 1, 2, ...")
-    trials = Trials.from_events(read(flags.sweep / launch.RECORD))
+    trials = trials_of(flags.sweep)
     files = list(superfluous(flags.sweep, trials, keep, config.keep_bytes))
     size = sum(path.stat().st_size for path in files)
     for path in files:
@@ -395,7 +405,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def dispatch(argv: Sequence[str]) -> None:
         if argv and argv[0] in BEFOREHAND:
-            import_module(f"sweep.{argv[0]}").main(argv[1:])
+            import_module(f"sweep.commands.{argv[0]}").main(argv[1:])
             return
         flags, unknown = parser.parse_known_args(argv)
         if unknown:

@@ -10,6 +10,7 @@ stopped, resumed and tracked as a search is.  Looking at the test split again is
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from analysis.confirm import write_confirmed
 from analysis.page.report import write_report
+from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
@@ -93,6 +95,7 @@ def confirm(
             raise ValueError(f"{looks[-1]} is not at its end; go on with it, without --again, before another look")
         return _go_on(sweep, looks[-1], events[0], config, announce, {"top": top, "seeds": seeds})
     if looks and not again:
+        tidy(sweep, config)
         count = sum(evaluations(read(look / RECORD)) for look in looks)
         raise ValueError(
             f"{sweep} was scored on the test split already ({count} trained models, {looks[-1].name}/confirmed.csv); a "
@@ -117,6 +120,17 @@ def is_confirmed(sweep: Path) -> bool:
     """Whether a sweep has a confirmation, and the latest is at its end."""
     looks = looks_at_test(sweep)
     return bool(looks) and Trials.from_events(read(looks[-1] / RECORD)).outcome == "done"
+
+
+def tidy(sweep: Path, config: SweepConfig) -> None:
+    """Does what a driver that died after the last line of the latest confirmation had left undone."""
+    look, uri = looks_at_test(sweep)[-1], launch.default_tracking(config)
+    if not (look / "confirmed.csv").exists():
+        write_confirmed(look)
+        write_report(sweep)
+    if not tracking.is_told(look, uri):
+        with suppress(ValueError):  # the server is away; the next command tries again
+            tracking.track(look, uri, config.experiment)
 
 
 def sweep_of(folder: Path) -> Path | None:

@@ -17,7 +17,7 @@ from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep import tracking
 from sweep.config import SweepConfig
-from sweep.driver import changes, provenance
+from sweep.driver import changes, copies, provenance
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
@@ -194,6 +194,9 @@ def carry_out(
         resources = resources or Resources.of(config, *found)
         if waiting := resources.waiting(*found):
             announce(waiting)
+        new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+        if copies.rename(folder / RECORD, config, new_id):
+            announce(f"{folder} is a copy; it goes on as a sweep of its own, {new_id}")
         with Record(folder / RECORD) as record, screen(planned, resources, folder) as shown:
             history = read(record.path)  # with the lock: nobody adds to it any more
             if history and not resumed:
@@ -203,7 +206,7 @@ def carry_out(
             for line in changes.since(history[0]) if history else ():
                 announce(line)
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
-            sweep = history[0]["sweep"] if history else f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+            sweep = history[0]["sweep"] if history else new_id
             opening = record.append(
                 "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
                 studies=[s.spec.to_record() for s in planned.studies],

@@ -1,10 +1,12 @@
 """The sweep on the screen: one calm table on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -123,6 +125,41 @@ def screen(plan: Plan, resources: Resources, folder: Path) -> Iterator[Screen]:
     with Live(shown, console=console, refresh_per_second=2, transient=True) as live:
         shown.live = live
         yield shown
+
+
+class _Steady:
+    """A stream that takes all text, also when what is behind it does not: a closed pipe, a full disk under a log."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def steady_output() -> Iterator[None]:
+    """Whatever fails of the screen, the program goes on."""
+    stream = sys.stdout
+    sys.stdout = _Steady(stream)
+    try:
+        yield
+    finally:
+        try:
+            stream.flush()
+        except OSError:
+            pass  # ours stays: at its end Python flushes what is there, and an error would change the exit code
+        else:
+            sys.stdout = stream
 
 
 def _number(value: float) -> str:

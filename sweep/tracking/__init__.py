@@ -5,6 +5,6 @@ the sweep never waits for the server, and what the server has missed can be told
 """
 
 from sweep.tracking.address import check, redact
-from sweep.tracking.follow import Tracker, reconcile, track
+from sweep.tracking.follow import Tracker, is_told, reconcile, track
 
-__all__ = ["Tracker", "check", "reconcile", "redact", "track"]
+__all__ = ["Tracker", "check", "is_told", "reconcile", "redact", "track"]

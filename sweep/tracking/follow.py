@@ -40,9 +40,9 @@ class Follower:
     def __init__(self, folder: Path, uri: str, experiment: str, from_start: bool = False):
         self.refusals: list[str] = []
         self._folder, self._uri, self._experiment = folder, uri, experiment
-        self._position = folder / f"tracking-{fingerprint(uri)}.json"
+        self._position = _position_file(folder, uri)
         self._lock: int | None = None
-        self._begin(known=None if from_start else self._read_position())
+        self._begin(known=None if from_start else _read_position(self._position))
 
     def advance(self) -> bool:
         """Tells the server the next events of the record; False if there is nothing to tell.
@@ -191,13 +191,6 @@ class Follower:
             raise ValueError(f"{self._folder} is already being tracked; wait for the other process") from None
         self._lock = lock
 
-    def _read_position(self) -> dict | None:
-        try:
-            position = json.loads(self._position.read_text())
-            return {"sweep": str(position["sweep"]), "events": int(position["events"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def _write_position(self) -> None:
         draft = self._position.with_suffix(".draft")
         with contextlib.suppress(OSError):  # a full disk: the next start tells more than it must
@@ -302,6 +295,13 @@ def track(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> Tracked
     return _bring_up(Path(folder), uri, experiment, from_start=True)[0]
 
 
+def is_told(folder: Path, uri: str) -> bool:
+    """Whether a server has the whole record of a sweep, by the position that is kept beside the record."""
+    record = folder / "record.jsonl"
+    position = _read_position(_position_file(folder, uri))
+    return position is not None and position["events"] == len(follow(record)[0])
+
+
 def reconcile(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> int:
     """Leaves no run RUNNING that does not run; returns how many had the wrong status.
 
@@ -327,6 +327,18 @@ def _bring_up(folder: Path, uri: str, experiment: str, from_start: bool) -> tupl
             raise ValueError(one_line(error)) from error
         story = follower.story
         return Tracked(len(story.trials), story.epochs, len(follower.refusals)), wrong
+
+
+def _position_file(folder: Path, uri: str) -> Path:
+    return folder / f"tracking-{fingerprint(uri)}.json"
+
+
+def _read_position(file: Path) -> dict | None:
+    try:
+        position = json.loads(file.read_text())
+        return {"sweep": str(position["sweep"]), "events": int(position["events"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _flush(file: Path) -> None:

@@ -12,6 +12,7 @@ from analysis.confirm import confirmation_of, points
 from sweep.commands import cli
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
+from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.confirm import (
     ALONE,
@@ -21,11 +22,13 @@ from sweep.driver.confirm import (
     looks_at_test,
     seconds_per_epoch,
     sweep_of,
+    tidy,
     time_alone,
 )
 from sweep.driver.resources import Resources
 from sweep.record import Record, Trial, Trials, read
 from sweep.search.study import Study
+from sweep.tracking.address import fingerprint
 from sweep.tracking.story import PARENT, Story
 
 CONFIG = {"methods": ["vae"], "trials": 6, "epochs": 9, "samples": 100, "set": {"network": "mlp_8"}}
@@ -129,6 +132,7 @@ def nothing_runs(monkeypatch):
         raise RuntimeError(f"{folder.name} {'goes on' if resumed else 'begins'} with {planned.seeds}")
 
     monkeypatch.setattr(confirmation.launch, "carry_out", carry_out)
+    monkeypatch.setattr(confirmation, "tidy", lambda sweep, config: None)
 
 
 def test_a_second_look_is_refused_unless_asked_for(looked):
@@ -186,7 +190,7 @@ def test_the_models_scored_are_counted_not_the_lines():
 
 
 @pytest.fixture
-def searched_to(monkeypatch, looked):
+def searched_to(monkeypatch, looked, make_plan):
     """A sweep that is to be confirmed, and whose search has just come to an outcome; what is confirmed is heard."""
     (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm": True}))
     heard = []
@@ -197,6 +201,7 @@ def searched_to(monkeypatch, looked):
         monkeypatch.setattr(cli.launch, "resume", lambda folder, announce, **where: looked)
         monkeypatch.setattr(confirmation, "confirm", lambda folder, announce, **where: heard.append((folder, where)))
         monkeypatch.setattr(cli, "conclude_confirmation", lambda folder: None)
+        monkeypatch.setattr(cli, "trials_of", lambda folder: searched(make_plan, [1.0]))
         return heard
 
     return make
@@ -218,6 +223,33 @@ def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(se
     write(looked, event="finish", outcome="done")
     cli.conclude(looked)
     assert heard == [] and f"python -m sweep confirm {looked} --again" in capsys.readouterr().out
+
+
+def test_a_search_without_a_complete_trial_is_no_success(searched_to, looked, make_plan, monkeypatch, capsys):
+    heard = searched_to("done")
+    monkeypatch.setattr(cli, "trials_of", lambda folder: searched(make_plan, [None, None]))
+    with pytest.raises(SystemExit) as ended:
+        cli.conclude(looked)
+    assert ended.value.code == 1 and heard == []
+    assert "No trial completed." in capsys.readouterr().out
+
+
+def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(looked, tmp_path, monkeypatch):
+    write(looked, event="finish", outcome="done")
+    done = []
+    monkeypatch.setattr(confirmation, "write_confirmed", lambda folder: done.append("tables"))
+    monkeypatch.setattr(confirmation, "write_report", lambda folder: done.append("report"))
+    monkeypatch.setattr(confirmation.tracking, "track", lambda folder, uri, experiment: done.append("tracking"))
+    config = launch.config_of(looked)
+    tidy(looked, config)
+    assert done == ["tables", "report", "tracking"]
+    (looked / "confirm" / "confirmed.csv").touch()
+    position = looked / "confirm" / f"tracking-{fingerprint(launch.default_tracking(config))}.json"
+    for events, left in ((1, ["tracking"]), (2, [])):
+        position.write_text(json.dumps({"sweep": "c", "events": events}))
+        done.clear()
+        tidy(looked, config)
+        assert done == left
 
 
 def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, monkeypatch, capsys):

@@ -1,12 +1,15 @@
 """What a sweep shows: a table on a terminal, plain lines elsewhere."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
 from sweep.driver.resources import Resources
-from sweep.driver.screen import Screen, duration, screen
+from sweep.driver.screen import Screen, duration, screen, steady_output
 from sweep.record import Trials
 
 RESOURCES = Resources(cpus=1, gpus=0.0, slots=1, ahead=2, total_gpus=0)
@@ -156,3 +159,32 @@ def test_on_a_terminal_the_table_only(make_plan, tmp_path, monkeypatch):
 )
 def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("broken", ["closed pipe", "full disk"])
+def test_the_program_outlives_its_screen(broken, tmp_path):
+    """Real ones: a pipe without a reader, and the device that is always full."""
+    program = (
+        "from sweep.driver.screen import steady_output\n"
+        "with steady_output():\n"
+        "    for _ in range(3):\n"
+        "        print('x' * 100_000, flush=True)\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
+    )
+    if broken == "full disk":
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    else:
+        read, write = os.pipe()
+        os.close(read)
+        ended = subprocess.run([sys.executable, "-c", program], stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "done").exists()
+
+
+def test_a_screen_that_works_shows_everything_and_is_given_back(capsys):
+    before = sys.stdout
+    with steady_output():
+        print("seen")
+    assert sys.stdout is before and capsys.readouterr().out == "seen\n"

@@ -1,0 +1,41 @@
+"""A copy of a sweep's folder is another sweep.
+
+Runs in MLflow are found by the sweep's id in the record. A copy that goes on under the id of its original would write
+its trials into the original's runs.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from sweep.config import SweepConfig
+from sweep.record import Record, read
+
+
+def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
+    """Gives the record of a copied sweep the id `sweep`; returns whether it is one.
+
+    It is a copy if the folder that it was last written in still holds a record of the same id. A folder that was moved,
+    or brought to another machine, stays the sweep it was. `config` is that of the sweep, with its present `out` and
+    `name`.
+    """
+    events = read(record) if record.exists() else []
+    openings = [event for event in events if event["event"] == "sweep"]
+    if not openings or not {"out", "name"} <= openings[-1].get("config", {}).keys():
+        return False
+    home = config.out.absolute() / config.name
+    was = openings[-1]["config"]
+    original = Path(was["out"], was["name"]) / record.absolute().relative_to(home)
+    if not original.exists() or original.samefile(record):
+        return False
+    if next(iter(read(original)), {}).get("sweep") != events[0]["sweep"]:
+        return False
+    part = record.with_name(f".{record.name}.part")
+    with Record(record), part.open("w") as file:  # held: nobody adds to it meanwhile
+        for event in events:
+            event = event | {"sweep": sweep} if event["event"] == "sweep" else event
+            file.write(json.dumps(event) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        part.replace(record)
+    return True
