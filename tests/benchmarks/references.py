@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainables.datasets import load
-from trainables.evaluate.pictures import read_pictures
+from trainables.datasets import load, read_pictures
 from trainables.metrics import FID, Scores
 from trainables.metrics.inception import inception
 
@@ -41,9 +40,9 @@ def ours(fake: str, real: str, weights: Path) -> dict[str, float]:
     for metric in FID:
         more = ("kid", "neighbourhoods", "inception_score") if metric == "fid_tensorflow1" else ()
         scores = Scores(inception(weights, metric=metric), ("distance", *more), split_size=None)
-        for batch in torch.from_numpy(read_pictures(Path(fake))).split(50):
+        for batch in torch.from_numpy(read_pictures(Path(fake))[0]).split(50):
             scores.update(batch.float() / 255)
-        told |= scores.against(read_pictures(Path(real)), batch_size=50)
+        told |= scores.against(read_pictures(Path(real))[0], batch_size=50)
     return told
 
 

@@ -1,5 +1,6 @@
 """Any folder of pictures: layouts, sizes, modes, damage."""
 
+import json
 import os
 
 import numpy as np
@@ -265,3 +266,175 @@ def test_the_path_may_start_with_a_tilde_and_end_with_a_slash(tmp_path, random, 
     monkeypatch.setenv("HOME", str(tmp_path))
     fill(tmp_path / "pets", 12, random)
     assert load("folder:~/pets/", tmp_path).name == "pets"
+
+
+# How a folder was read
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("ds/train", "ds/test"),  # an unpacked archive
+        ("ds/ds/train", "ds/ds/test"),
+        ("training_set", "test_set"),
+        ("Training-Images", "Test-Images"),
+        ("trainA", "testA"),
+        ("images/train2017", "images/test2017"),
+        ("trn", "tst"),
+    ],
+)
+def test_the_usual_names_of_splits(tmp_path, random, train, test):
+    held = fill(tmp_path / "pets" / test, 4, random)
+    learned = fill(tmp_path / "pets" / train, 20, random)
+    splits = pets(tmp_path)
+    assert rows(splits.test.images) == rows(held)
+    assert rows(np.concatenate([splits.train.images, splits.valid.images])) == rows(learned)
+    assert splits.train.labels is None
+    reading = splits.reading
+    assert (reading.pictures, reading.classes) == ({"train": 18, "valid": 2, "test": 4}, ())
+    assert reading.origins == {"train": train, "valid": "set aside", "test": test}
+    assert f"24 pictures: 18 train ({train}), 2 valid (set aside), 4 test ({test}); no classes" == reading.words()
+
+
+@pytest.mark.parametrize("valid", ["val", "dev", "validation_set", "Valid"])
+def test_the_usual_names_of_validation(tmp_path, random, valid):
+    held = fill(tmp_path / "pets" / "images" / valid, 4, random)
+    fill(tmp_path / "pets" / "images" / "train", 20, random)
+    splits = pets(tmp_path)
+    assert rows(splits.valid.images) == rows(held)
+    assert splits.reading.origins == {"train": "images/train", "valid": f"images/{valid}", "test": "set aside"}
+
+
+def test_pictures_of_annotations_are_left_out(tmp_path, random):
+    for part, n in (("train", 20), ("val", 4)):
+        fill(tmp_path / "pets" / "images" / part, n, random)
+        fill(tmp_path / "pets" / "masks" / part, n, random)
+    splits = pets(tmp_path)
+    assert len(splits.train) + len(splits.test) == 20 and len(splits.valid) == 4
+    assert splits.reading.left_out == {"in masks/": 24}
+
+
+def test_two_domains_are_two_classes(tmp_path, random):
+    for name, n in (("trainA", 12), ("trainB", 12), ("testA", 3), ("testB", 3)):
+        fill(tmp_path / "pets" / name, n, random)
+    splits = pets(tmp_path)
+    assert splits.reading.classes == ("A", "B")
+    assert sorted(splits.test.labels) == [0, 0, 0, 1, 1, 1]
+    assert splits.reading.origins["train"] == "trainA, trainB"
+
+
+def test_splits_within_each_class(tmp_path, random):
+    held = []
+    for kind in ("cat", "dog"):
+        fill(tmp_path / "pets" / kind / "train", 12, random)
+        held += fill(tmp_path / "pets" / kind / "test", 3, random)
+    splits = pets(tmp_path)
+    assert rows(splits.test.images) == rows(held)
+    assert splits.reading.classes == ("cat", "dog") and sorted(splits.test.labels) == [0, 0, 0, 1, 1, 1]
+    assert splits.reading.origins["test"] == "*/test"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("val", "test"), "holds test and val, but no folder of training pictures; name one train"),
+        (("train", "training", "test"), "holds test, train, training, of which two are the same split"),
+    ],
+)
+def test_splits_that_are_ambiguous_are_refused(tmp_path, random, names, words):
+    for name in names:
+        fill(tmp_path / "pets" / name, 12, random)
+    with pytest.raises(ValueError, match=words):
+        pets(tmp_path)
+
+
+def test_what_was_left_out_is_counted_by_its_reason(tmp_path, random):
+    for kind in ("cat", "dog", "@eaDir", "__MACOSX", ".cache"):
+        fill(tmp_path / "pets" / kind, 6, random)
+    for name in ("a.heic", "b.heic", "notes.TXT", "LICENCE"):
+        (tmp_path / "pets" / name).write_text("no picture")
+    os.mkfifo(tmp_path / "pets" / "pipe.png")  # opening it would wait for ever
+    reading = pets(tmp_path).reading
+    assert reading.classes == ("cat", "dog") and sum(reading.pictures.values()) == 12
+    assert reading.left_out == {"hidden": 3, ".heic": 2, ".txt": 1, "without a suffix": 1, "no regular files": 1}
+    assert "left out: 3 hidden, 2 .heic, 1 .txt, 1 no regular files, 1 without a suffix" in reading.words()
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".avif", ".jp2"])
+def test_rarer_suffixes_are_pictures(tmp_path, random, suffix):
+    fill(tmp_path / "pets", 12, random, (16, 16, 3), suffix)
+    assert sum(pets(tmp_path).reading.pictures.values()) == 12
+
+
+def test_pictures_outside_the_classes_are_warned_of(tmp_path, random):
+    for kind in ("cat", "dog"):
+        fill(tmp_path / "pets" / kind, 6, random)
+    fill(tmp_path / "pets", 1, random)
+    splits = pets(tmp_path)
+    assert splits.train.labels is None and splits.reading.classes == ()
+    assert "no labels, because some pictures of train lie outside the class folders" in splits.reading.words()
+
+
+def test_classes_that_differ_by_case_are_warned_of(tmp_path, random):
+    for kind in ("cat", "Cat", "dog"):
+        fill(tmp_path / "pets" / kind, 6, random)
+    assert "WARNING: the classes Cat, cat differ in upper and lower case only" in pets(tmp_path).reading.words()
+
+
+def test_links_to_one_another_count_each_picture_once(tmp_path, random):
+    written = {kind: rows(fill(tmp_path / "pets" / kind, 15, random)) for kind in "ab"}
+    (tmp_path / "pets" / "b" / "toA").symlink_to("../a")
+    (tmp_path / "pets" / "a" / "toB").symlink_to("../b")
+    (tmp_path / "pets" / "b" / "copy.png").symlink_to("../a/000.png")
+    splits = pets(tmp_path)
+    parts = (splits.train, splits.valid, splits.test)
+    assert sum(map(len, parts)) == 30
+    for part in parts:
+        for image, label in zip(part.images, part.labels, strict=True):
+            assert image.tobytes() in written["ab"[label]]
+    assert splits.reading.left_out == {"links to what is read already": 3}
+
+
+def test_a_link_to_itself_is_named(tmp_path, random):
+    fill(tmp_path / "pets", 12, random)
+    (tmp_path / "pets" / "loop").symlink_to("loop")
+    assert len(pets(tmp_path).test) == 1
+    (tmp_path / "pets" / "loop.png").symlink_to("loop.png")
+    with pytest.raises(ValueError, match=r"1 of 13 pictures cannot be read: .*loop\.png"):
+        pets(tmp_path)
+
+
+def test_copies_across_splits_are_warned_of(tmp_path, random):
+    learned = fill(tmp_path / "pets" / "train", 20, random)
+    fill(tmp_path / "pets" / "val", 3, random)
+    fill(tmp_path / "pets" / "test", 3, random)
+    assert "WARNING" not in pets(tmp_path).reading.words()
+    write_picture(tmp_path / "pets" / "val" / "copy.png", learned[3])
+    write_picture(tmp_path / "pets" / "test" / "copy.png", learned[4])
+    reading = pets(tmp_path).reading
+    assert reading.pixels.repeated == 2
+    assert "WARNING: 2 pictures of the validation or test split also in an earlier split" in reading.words()
+
+
+@pytest.mark.parametrize("name", ["ä" * 50, "図" * 33, "a b'c"])
+def test_any_name_of_up_to_100_bytes(tmp_path, random, name):
+    fill(tmp_path / name, 12, random)
+    splits = load(f"folder:{tmp_path / name}", tmp_path)
+    assert splits.name == name and len(splits.test) == 1
+
+
+def test_longer_names_are_refused_and_long_names_of_pictures_are_not(tmp_path, random):
+    fill(tmp_path / ("n" * 101), 12, random)
+    with pytest.raises(ValueError, match="name is longer than 100 bytes; rename it"):
+        load(f"folder:{tmp_path / ('n' * 101)}", tmp_path)
+    fill(tmp_path / "pets", 12, random)
+    (tmp_path / "pets" / "000.png").rename(tmp_path / "pets" / ("x" * 251 + ".png"))
+    assert len(pets(tmp_path).test) == 1
+
+
+def test_the_reading_can_be_written_as_json(tmp_path, random):
+    fill(tmp_path / "pets", 12, random)
+    reading = pets(tmp_path).reading
+    told = json.loads(json.dumps(reading.record()))
+    assert told["words"] == reading.words() and told["pictures"] == {"train": 10, "valid": 1, "test": 1}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import numpy as np
 
 from . import _folder
 from ._errors import Absent
-from ._prepare import places, prepare
+from ._prepare import decode, places, prepare
+from ._reading import Pixels, Reading, left_out_words
 from ._source import Part, Pictures, Source
 
-__all__ = ["Absent", "Split", "Splits", "load", "names"]
+__all__ = ["Absent", "Reading", "Split", "Splits", "load", "names", "read_pictures"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: what tables call it, whose hand-tuned values fit it, and its three splits."""
+    """A data set: what tables call it, whose hand-tuned values fit it, its three splits, and how a folder was read."""
 
     name: str
     like: str
     train: Split
     valid: Split
     test: Split
+    reading: Reading | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,15 +92,38 @@ def load(
     root = Path(root).expanduser()
     source = _read(name, root, download)
     parts = _split(source, split_seed)
+    pixels = Pixels()
     if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
         arrays = [np.ascontiguousarray(part.images) for part in parts]
     elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
         raise ValueError(f"{source.name}: size and channels are for pictures, and this data set holds points")
     else:
         folders = places(None if name.startswith("folder:") else root)
-        arrays = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
+        arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
-    return Splits(source.name, source.like or _likeness(train.images), train, valid, test)
+    reading = source.reading and replace(
+        source.reading,
+        pictures={"train": len(train), "valid": len(valid), "test": len(test)},
+        pixels=pixels,
+    )
+    return Splits(source.name, source.like or _likeness(train.images), train, valid, test, reading)
+
+
+def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
+    """All pictures below a folder, in the order of their paths, uint8 (N, C, H, W), and how they were read, in words.
+
+    They are grey where all of them are; folders named train or test mean nothing. Raises a `ValueError` for a missing
+    or empty folder, damaged pictures, and sizes that differ.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
+    found = _folder.find(folder)
+    if not found.files:
+        raise ValueError(f"{folder} holds no pictures; pictures are files that end in {' '.join(_folder.SUFFIXES)}")
+    images, pixels = decode(_folder.read_files(folder, found.files))
+    words = [f"{len(images)} pictures of {folder}", *pixels.words(), *left_out_words(found.left_out)]
+    return images, "; ".join(words)
 
 
 def _readers() -> dict[str, Callable[[Path, bool], Source]]:

@@ -33,7 +33,7 @@ def read(
     """
     folder, partition = root / "celeba" / "img_align_celeba", root / "celeba" / "list_eval_partition.txt"
     ensure(name, root, [partition, folder], _fetch, download)
-    files = {file.path: file for file in find(folder)}
+    files = {file.path: file for file in find(folder).files}
     parts: dict[str, list[File]] = {"0": [], "1": [], "2": []}  # train, valid, test
     for number, line in enumerate(partition.read_text(errors="replace").splitlines(), 1):
         picture, _, part = line.partition(" ")

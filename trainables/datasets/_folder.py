@@ -1,125 +1,272 @@
 """Any folder of pictures as a data set: with or without class subfolders, with or without official splits.
 
-Official splits are subfolders `train` (`training`) beside `test` (`testing`) or `valid` (`val`, `validation`)
-in small or capital letters; other subfolders beside them are not read. Classes are the first level of folders
-below that. Hidden files and files that are no pictures (by their suffix) are ignored.
+The data set begins in the first folder that holds more than one other folder, as an unpacked archive wants it. Official
+splits are subfolders there such as `train` beside `test` or `val`, `training_set` beside `test_set`, `trainA` beside
+`testA`, or subfolders of these names in each class. Classes are the first level of folders below that.
+`Reading` tells what was found and what was left out.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import stat
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from ._errors import reason
+from ._pictures import SUFFIXES, open_picture
+from ._reading import SET_ASIDE, Reading
 from ._source import Part, Pictures, Source, digest
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 OFFICIAL = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
+    part: re.compile(rf"(?i:(?:{names})(?:[ _-]?(?:set|images|imgs|data|split))?(?:20\d\d)?)(?:[ _-]?([A-Z]))?")
+    for part, names in {
+        "train": "train|training|trn",
+        "valid": "valid|val|validation|dev|development",
+        "test": "test|testing|tst",
+    }.items()
 }
+IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures")
+ANNOTATIONS = re.compile(r"(?i:.*(?:mask|label|annotation|segmentation|ground.?truth|target).*|gt)")
+SYSTEM = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")  # and .name, and @name on a NAS
 FEWEST = 10  # pictures to train on; a tenth of them must be at least one
+LONGEST_NAME = 100  # bytes: the data set's name becomes part of the names of files
 
 
 @dataclass(frozen=True, order=True)
 class File:
-    """A picture's path below its part's folder, and what changes with it: size in bytes, time in ns."""
+    """A picture's path below its folder, and what changes with it: size in bytes, time in ns."""
 
     path: str
     bytes: int
     modified: int
 
 
+@dataclass(frozen=True)
+class Found:
+    """What lies below a folder: pictures and folders, `a/b/`, both sorted by path, and how much was not read, why."""
+
+    files: list[File]
+    folders: list[str]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture belongs: its split, and its class if it has one."""
+
+    part: str
+    kind: str | None
+
+
 def read(folder: Path, name: str | None = None, like: str | None = None) -> Source:
     """The data set in `folder`, called by the folder's own name unless `name` is given.
 
     Without an official test split a tenth of the pictures is set aside, the same for every seed of the split.
-    Raises a `ValueError` for a missing folder or too few pictures.
+    Raises a `ValueError` for a missing folder, one whose splits are ambiguous, or too few pictures.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
     folder = folder.resolve()
-    places = _places(folder)
-    found = {part: find(place) for part, place in places.items()}
-    for part, files in found.items():
+    name = name or folder.name
+    if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        raise ValueError(f"{folder}: the folder's name is longer than {LONGEST_NAME} bytes; rename it")
+    found = find(folder)
+    origins, places, beside = _arrange(folder, found)
+    chosen: dict[str, list[File]] = {part: [] for part in origins}
+    for file in found.files:
+        if file.path in places:
+            chosen[places[file.path].part].append(file)
+    for part, files in chosen.items():
         fewest = FEWEST if part == "train" else 1
         if len(files) < fewest:
             raise ValueError(
-                f"{places[part]} holds {len(files)} pictures, but at least {fewest} are needed; pictures are "
+                f"{folder / origins[part]} holds {len(files)} pictures, but at least {fewest} are needed; pictures are "
                 f"files that end in {' '.join(SUFFIXES)}"
             )
-    classes = _classes(found.values())
-    parts = {part: _part(places[part], files, classes) for part, files in found.items()}
+    names = sorted({place.kind for place in places.values() if place.kind is not None})
+    classes = {kind: label for label, kind in enumerate(names)} if len(names) > 1 else {}
+    parts = {part: _part(folder, files, places, classes) for part, files in chosen.items()}
+    warnings = _warnings(classes, parts)
     if "test" not in parts:
         whole, held_out = parts["train"], max(1, len(parts["train"]) // 10)
         everything = np.arange(len(whole))
         parts |= {"train": whole.take(everything[:-held_out]), "test": whole.take(everything[-held_out:])}
-    return Source(name or folder.name, parts["train"], parts["test"], parts.get("valid"), like)
+    labelled = all(part.labels is not None for part in parts.values())
+    reading = Reading(
+        {part: len(pictures) for part, pictures in parts.items()},
+        {part: origins.get(part, SET_ASIDE) for part in ("train", "valid", "test")},
+        tuple(classes) if labelled else (),
+        found.left_out | beside,
+        warnings,
+    )
+    return Source(name, parts["train"], parts["test"], parts.get("valid"), like, reading=reading)
 
 
 def read_files(folder: Path, files: Sequence[File]) -> Pictures:
     """The pictures of `files` below `folder`, in that order."""
-
-    def picture(i: int) -> Image.Image:
-        image = Image.open(folder / files[i].path)
-        if "exif" in image.info:
-            ImageOps.exif_transpose(image, in_place=True)  # cameras store the picture as the sensor lay
-        return image
-
     lines = [f"{file.path}\n{file.bytes}\n{file.modified}" for file in files]
     stamp = digest("\n".join([str(folder), *lines]).encode(errors="surrogateescape"))
-    return Pictures([f"{folder}/{file.path}" for file in files], stamp, picture)
+    return Pictures([f"{folder}/{file.path}" for file in files], stamp, lambda i: open_picture(folder / files[i].path))
 
 
-def find(folder: Path) -> list[File]:
-    """All pictures below `folder`, sorted by path. Raises a `ValueError` where a folder may not be read."""
-    return sorted(_walk(folder, "", frozenset()))
+def find(folder: Path) -> Found:
+    """All pictures below `folder`, each once: links to what is found without them are left out.
+
+    Raises a `ValueError` where a folder may not be read.
+    """
+    files: list[File] = []
+    folders: list[str] = []
+    left_out: Counter[str] = Counter()
+    links: list[str] = []
+    seen: set[str] = set()  # real paths
+
+    def walk(prefix: str) -> None:
+        real = os.path.realpath(folder / prefix)
+        seen.add(real)
+        try:
+            entries = sorted(os.scandir(folder / prefix), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ValueError(
+                f"{folder / prefix} cannot be listed ({reason(error)}); correct its permissions"
+            ) from error
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.name.startswith((".", "@")) or entry.name in SYSTEM:
+                left_out["hidden"] += 1
+            elif entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                folders.append(f"{path}/")
+                walk(f"{path}/")
+            elif add(path):
+                seen.add(f"{real}/{entry.name}")
+
+    def add(path: str) -> bool:
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in SUFFIXES:
+            left_out[suffix or "without a suffix"] += 1
+            return False
+        try:
+            status = os.stat(folder / path)
+        except OSError:  # a broken link: decoding fails on it, and names it
+            status = None
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            left_out["no regular files"] += 1
+            return False
+        files.append(File(path, status.st_size, status.st_mtime_ns) if status else File(path, 0, 0))
+        return True
+
+    walk("")
+    own = os.path.realpath(folder)
+    while links:  # after all that is no link, so that a picture stays where it lies
+        path = links.pop(0)
+        real = os.path.realpath(folder / path)
+        if real in seen or own.startswith(f"{real.rstrip('/')}/"):
+            left_out["links to what is read already"] += 1
+        elif os.path.isdir(real):
+            folders.append(f"{path}/")
+            walk(f"{path}/")
+        elif add(path):
+            seen.add(real)
+    return Found(sorted(files), sorted(folders), dict(left_out))
 
 
-def _walk(folder: Path, prefix: str, ancestors: frozenset[str]) -> Iterator[File]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be listed ({reason(error)}); correct its permissions") from error
-    ancestors |= {os.path.realpath(folder)}
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if os.path.realpath(entry) not in ancestors:  # a link to a folder around it would never end
-                yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", ancestors)
-        elif entry.name.lower().endswith(SUFFIXES):
-            try:
-                status = entry.stat()
-            except OSError:  # a broken link: decoding fails on it, and names it
-                yield File(prefix + entry.name, 0, 0)
-            else:
-                yield File(prefix + entry.name, status.st_size, status.st_mtime_ns)
+def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Place], dict[str, int]]:
+    """Each split's folder, each picture's place, by its path, and how much lies beside and was left out, by where."""
+    base, beside = _base(folder, found)
+    here, names = _below(found, base), _names_in(found, base)
+    within = {"": _official(folder / base, names)}  # class, or none, -> its folders of splits
+    if not within[""] and here and names:
+        within = {f"{name}/": _official(folder / base / name, _names_in(found, f"{base}{name}/")) for name in names}
+        within = {kind: splits for kind, splits in within.items() if splits or _below(found, base + kind)}
+        if not all(within.values()) or any("/" not in path for path in here):
+            kinds = {path: path.partition("/")[0] if "/" in path else None for path in here}
+            places = {base + path: Place("train", kind) for path, kind in kinds.items()}
+            return {"train": base.rstrip("/") or "."}, places, beside
+    elif not within[""]:
+        return {"train": base.rstrip("/") or "."}, {base + path: Place("train", None) for path in here}, beside
+    origins, places = {part: [] for part in OFFICIAL}, {}
+    domains = {domain for splits in within.values() for _, domain in splits.values()}
+    for kind, splits in within.items():
+        for name, (part, domain) in splits.items():
+            origins[part].append(f"{base}{'*/' if kind else ''}{name}")
+            for path in _below(found, f"{base}{kind}{name}/"):
+                own = kind.rstrip("/") or (
+                    domain if len(domains) > 1 else path.partition("/")[0] if "/" in path else ""
+                )
+                places[f"{base}{kind}{name}/{path}"] = Place(part, own or None)
+    for path in here:
+        if base + path not in places:
+            where = f"in {base}{path.partition('/')[0]}/" if "/" in path else "beside the folders of the splits"
+            beside[where] = beside.get(where, 0) + 1
+    return {part: ", ".join(sorted(set(names))) for part, names in origins.items() if names}, places, beside
 
 
-def _places(folder: Path) -> dict[str, Path]:
-    """Where each part lies. A lone folder named "train" may be a class, so it is official in company only."""
-    inside = {entry.name.lower(): folder / entry.name for entry in os.scandir(folder) if entry.is_dir()}
-    places = {part: inside[name] for part, names in OFFICIAL.items() for name in names if name in inside}
-    return places if "train" in places and len(places) > 1 else {"train": folder}
+def _base(folder: Path, found: Found) -> tuple[str, dict[str, int]]:
+    """The folder that the data set begins in, `a/b/`, and how many pictures of annotations lie beside it, by where."""
+    base, beside = "", {}
+    while True:
+        paths = _below(found, base)
+        filled = Counter(path.partition("/")[0] for path in paths)
+        if any("/" not in path for path in paths) or _official(folder / base, _names_in(found, base)):
+            return base, beside
+        images = [name for name in filled if name.lower() in IMAGES]
+        others = {name: n for name, n in filled.items() if name not in images}
+        if len(images) == 1 and all(map(ANNOTATIONS.fullmatch, others)):
+            base, beside = f"{base}{images[0]}/", beside | {f"in {base}{name}/": n for name, n in others.items()}
+        elif len(filled) == 1:
+            base = f"{base}{next(iter(filled))}/"
+        else:
+            return base, beside
 
 
-def _classes(parts: Iterable[Sequence[File]]) -> dict[str, int] | None:
-    """The label of each class subfolder, in sorted order over all parts; one class alone is none."""
-    names = sorted({file.path.partition("/")[0] for files in parts for file in files if "/" in file.path})
-    return {name: label for label, name in enumerate(names)} if len(names) > 1 else None
+def _names_in(found: Found, base: str) -> list[str]:
+    """The names of the folders directly below `base`."""
+    names = [path[len(base) : -1] for path in found.folders if path.startswith(base)]
+    return [name for name in names if name and "/" not in name]
 
 
-def _part(folder: Path, files: list[File], classes: dict[str, int] | None) -> Part:
+def _below(found: Found, base: str) -> list[str]:
+    """The paths of the pictures below `base`, from there."""
+    return [file.path[len(base) :] for file in found.files if file.path.startswith(base)]
+
+
+def _official(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """The split, and the domain (A in trainA), of each subfolder that is one. A lone `train` may be a class."""
+    found = {}
+    for name in names:
+        for part, pattern in OFFICIAL.items():
+            if match := pattern.fullmatch(name):
+                found[name] = (part, match[1])
+    parts = {part for part, _ in found.values()}
+    if len(parts) > 1 and "train" not in parts:
+        raise ValueError(f"{folder} holds {' and '.join(found)}, but no folder of training pictures; name one train")
+    if len(parts) < 2:
+        return {}
+    if len(set(found.values())) < len(found):
+        raise ValueError(f"{folder} holds {', '.join(found)}, of which two are the same split; rename or move one")
+    return found
+
+
+def _part(folder: Path, files: list[File], places: dict[str, Place], classes: dict[str, int]) -> Part:
     # Class folders come one after the other; shuffled, the first few pictures show them all.
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
-    labels = None
-    if classes is not None and all("/" in file.path for file in files):
-        labels = np.array([classes[file.path.partition("/")[0]] for file in files], np.int64)
+    kinds = [places[file.path].kind for file in files]
+    labels = None if not classes or None in kinds else np.array([classes[kind] for kind in kinds], np.int64)
     return Part(read_files(folder, files), labels)
+
+
+def _warnings(classes: dict[str, int], parts: dict[str, Part]) -> tuple[str, ...]:
+    told = []
+    alike = Counter(name.casefold() for name in classes)
+    if same := [name for name in classes if alike[name.casefold()] > 1]:
+        told.append(f"the classes {', '.join(same)} differ in upper and lower case only")
+    if classes and (without := [part for part, pictures in parts.items() if pictures.labels is None]):
+        told.append(f"no labels, because some pictures of {', '.join(without)} lie outside the class folders")
+    return tuple(told)

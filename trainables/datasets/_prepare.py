@@ -4,17 +4,20 @@ Sixty thousand JPEGs take many seconds, a map takes none, and the processes of a
 file is keyed by everything that shapes its content (the pictures' stamps, their order, the options), so it is
 never stale and may be deleted at any time.
 
+What was found out about the pictures on the way is kept in a .json beside it.
+
 N pictures, C H W channels, height and width of a picture.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,10 +26,11 @@ from PIL import Image
 
 from ._errors import reason
 from ._lock import locked
+from ._pictures import Open, look, range_of, read
+from ._reading import Pixels
 from ._source import Pictures, digest
 
-RULES = b"1"  # to be counted up when the same pictures and options shall give other bytes
-GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")  # Pillow's names of the grey modes
+RULES = b"2"  # to be counted up when the same pictures and options shall give other bytes
 RUN = 32  # pictures decoded in one go by one thread: handing over a small one takes as long as decoding it
 AHEAD = 32  # runs decoded ahead of the writer, which bounds the memory
 NAMED = 3  # damaged files that an error names
@@ -47,40 +51,51 @@ def places(root: Path | None) -> list[Path]:
 
 def prepare(
     name: str, parts: Sequence[Pictures], size: int | None, channels: int | None, folders: Sequence[Path]
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], Pixels]:
     """Each part's pictures, uint8 (N, C, H, W), as a read-only map of a file in one of `folders`.
 
     It is written into the first folder that lets it. Raises a `ValueError` where pictures are damaged or
     of several sizes without a `size`, and where no folder can be written.
     """
     key = digest(RULES, *(part.stamp for part in parts), repr((size, channels)).encode()).hex()
-    files = [folder / f"{name[:50]}-{key}.npy" for folder in folders]
-    images = next((images for images in map(_open, files) if images is not None), None)
-    if images is None:
-        images = _make(name, files, parts, size, channels)
+    readable = "".join(letter if letter.isascii() else "_" for letter in name[:50])
+    files = [folder / f"{readable}-{key}.npy" for folder in folders]
+    prepared = next((prepared for prepared in map(_open, files) if prepared is not None), None)
+    images, pixels = prepared or _make(name, files, parts, size, channels)
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    return np.split(images, ends)
+    return np.split(images, ends), pixels
 
 
-def _open(file: Path) -> np.ndarray | None:
+def decode(pictures: Pictures, channels: int | None = None) -> tuple[np.ndarray, Pixels]:
+    """The pictures, uint8 (N, C, H, W), in memory. Raises a `ValueError` as `prepare` does."""
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        shape, pixels = _shape([pictures], None, channels, pool)
+        decoded = list(_each([pictures], _reader(shape, None, pixels.white), pool))
+    return np.stack([one.array for one in decoded]), _counted(pixels, [pictures], decoded)
+
+
+def _open(file: Path) -> tuple[np.ndarray, Pixels] | None:
     try:
-        return np.load(file, mmap_mode="r")
-    except (OSError, EOFError, ValueError):  # not there, or cut short: to be made
+        pixels = Pixels(**json.loads(file.with_suffix(".json").read_text()))
+        return np.load(file, mmap_mode="r"), pixels
+    except (OSError, EOFError, ValueError, TypeError):  # not there, or cut short: to be made
         return None
 
 
 def _make(
     name: str, files: Sequence[Path], parts: Sequence[Pictures], size: int | None, channels: int | None
-) -> np.ndarray:
+) -> tuple[np.ndarray, Pixels]:
     failures = []
     for file in files:
         try:
             with locked(file.parent):
-                images = _open(file)
-                if images is None:  # no other process has made it while we waited
+                prepared = _open(file)
+                if prepared is None:  # no other process has made it while we waited
                     _write(file, parts, size, channels)
-                    images = np.load(file, mmap_mode="r")
-                return images
+                    prepared = _open(file)
+                    if prepared is None:
+                        raise OSError("what was written cannot be read back")
+                return prepared
         except OSError as error:  # a full disk, or a data root that may only be read
             failures.append(f"{file.parent} ({reason(error)})")
     raise ValueError(
@@ -92,35 +107,75 @@ def _make(
 def _write(file: Path, parts: Sequence[Pictures], size: int | None, channels: int | None) -> None:
     partial = file.with_name(f"{file.name}.{uuid4().hex}.partial")
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        shape = _shape(parts, size, channels, pool)  # (C, H, W)
+        shape, pixels = _shape(parts, size, channels, pool)
         header = {"descr": "|u1", "fortran_order": False, "shape": (sum(map(len, parts)), *shape)}
         try:
+            decoded = []
             with open(partial, "xb") as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
-                for array in _each(parts, lambda image: _array(image, shape, size), pool):
-                    stream.write(array.data)
+                for one in _each(parts, _reader(shape, size, pixels.white), pool):
+                    stream.write(one.array.data)
+                    decoded.append(replace(one, array=None))
             os.replace(partial, file)  # whole or not at all
+            partial.write_text(json.dumps(asdict(_counted(pixels, parts, decoded))))
+            os.replace(partial, file.with_suffix(".json"))
         finally:
             partial.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    array: np.ndarray | None  # uint8 (C, H, W)
+    digest: bytes
+    transparent: bool
+
+
+def _reader(shape: tuple[int, int, int], size: int | None, white: float | None) -> Callable[[Open], _Decoded]:
+    """Reads a picture as uint8 of `shape`, (C, H, W), cropped and resized if a `size` is asked for."""
+    channels, height, width = shape
+
+    def decoded(opened: Open) -> _Decoded:
+        image, transparent = read(opened, channels, white)
+        if size is not None:
+            side = min(image.size)
+            left, upper = (image.width - side) // 2, (image.height - side) // 2
+            box = (left, upper, left + side, upper + side)
+            image = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+        array = np.ascontiguousarray(np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1))
+        return _Decoded(array, digest(array), transparent)
+
+    return decoded
+
+
+def _counted(pixels: Pixels, parts: Sequence[Pictures], decoded: Sequence[_Decoded]) -> Pixels:
+    """`pixels` with what only the decoded pictures show."""
+    digests = [one.digest for one in decoded]
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    earlier: set[bytes] = set()
+    repeated = 0
+    for first, end in pairwise([0, *ends]):
+        repeated += sum(one in earlier for one in digests[first:end])
+        earlier.update(digests[first:end])
+    return replace(pixels, transparent=sum(one.transparent for one in decoded), repeated=repeated)
+
+
 def _shape(
     parts: Sequence[Pictures], size: int | None, channels: int | None, pool: ThreadPoolExecutor
-) -> tuple[int, int, int]:
-    """(C, H, W) of all pictures, from their headers; they must agree in what the options leave open."""
-    if size is not None and channels is not None:
-        return channels, size, size
+) -> tuple[tuple[int, int, int], Pixels]:
+    """(C, H, W) of all pictures, from their headers, which must agree in what the options leave open, and the range
+    of those of more than 8 bits.
+    """
     if (shape := parts[0].shape) is not None and all(part.shape == shape for part in parts):
-        return channels or shape[0], size or shape[1], size or shape[2]
+        return (channels or shape[0], size or shape[1], size or shape[2]), Pixels()
     names = [name for part in parts for name in part.names]
     try:
-        headers = list(_each(parts, lambda image: (image.size, image.mode in GREY), pool))
+        looks = list(_each(parts, look, pool))
     except Unreadable:
         deque(_each(parts, _decode, pool), maxlen=0)  # the error shall count those with whole headers too
         raise
-    (width, height), _ = headers[0]
+    width, height = looks[0].size
     if size is None:
-        for name, (other, _) in zip(names, headers, strict=True):
+        for name, other in zip(names, (one.size for one in looks), strict=True):
             if other != (width, height):
                 raise ValueError(
                     f"{names[0]} is {width}x{height} and {name} is {other[0]}x{other[1]}; give a size, to "
@@ -128,17 +183,22 @@ def _shape(
                 )
     else:
         width = height = size
-    return channels or (1 if all(grey for _, grey in headers) else 3), height, width
+    deep = [one.largest for one in looks if one.largest is not None]
+    pixels = Pixels(
+        deep=len(deep),
+        white=range_of(max(deep)) if deep else None,
+        paged=sum(one.pages > 1 for one in looks),
+    )
+    return (channels or (1 if all(one.grey for one in looks) else 3), height, width), pixels
 
 
-def _each(parts: Sequence[Pictures], function: Callable[[Image.Image], object], pool: ThreadPoolExecutor) -> Iterator:
+def _each(parts: Sequence[Pictures], function: Callable[[Open], object], pool: ThreadPoolExecutor) -> Iterator:
     """`function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
     total, bad = sum(map(len, parts)), []
 
     def attempt(part: Pictures, i: int) -> object:
         try:
-            with part.open(i) as image:
-                return function(image)
+            return function(lambda: part.open(i))
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             return _Damage(f"{part.names[i]} ({reason(error)})")
 
@@ -165,20 +225,6 @@ class _Damage:
     what: str
 
 
-def _decode(image: Image.Image) -> None:
-    image.load()
-
-
-def _array(image: Image.Image, shape: tuple[int, int, int], size: int | None) -> np.ndarray:
-    """The picture as uint8 of `shape`, (C, H, W), cropped and resized if a `size` is asked for."""
-    channels, height, width = shape
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow itself would clip at 255
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} has no fixed range; store it with 8 or 16 bits")
-    image = image.convert("L" if channels == 1 else "RGB")
-    if size is not None:
-        side = min(image.size)
-        left, upper = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, upper, left + side, upper + side)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1))
+def _decode(opened: Open) -> None:
+    with opened() as image:
+        image.load()

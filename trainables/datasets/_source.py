@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ._reading import Reading
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -75,7 +77,7 @@ class Source:
     """A data set as its owners publish it.
 
     Without `valid`, `held_out` pictures of `train` become the validation split: a tenth if that is not given.
-    Without `like`, grey pictures go with "mnist" and colour ones with "cifar10".
+    Without `like`, grey pictures go with "mnist" and colour ones with "cifar10". `reading` tells how a folder was read.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Source:
     valid: Part | None = None
     like: str | None = None
     held_out: int | None = None
+    reading: Reading | None = None
 
 
 def digest(*values: bytes | np.ndarray) -> bytes:

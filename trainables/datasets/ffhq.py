@@ -19,7 +19,7 @@ def read(root: Path, download: bool) -> Source:
     They cannot be downloaded by a program. Raises `Absent` where they are not there, `ValueError` if not all are.
     """
     folder = root / "ffhq" / "thumbnails128x128"
-    files = _folder.find(folder) if folder.is_dir() else []
+    files = _folder.find(folder).files if folder.is_dir() else []
     if len(files) != COUNT:
         fault = ValueError if files else Absent  # a sweep may leave out what is absent, not what is incomplete
         raise fault(

@@ -73,10 +73,12 @@ class _Generated:
         self.settings, source = settings, settings.source
         self.method: Method | None = None
         self.density: Density | None = None  # fitted here, where it is not the model's own
+        self.how = ""  # the pictures were read
         if not source.exists():
             raise ValueError(f"{source}: there is no such file or folder")
         if not (source / "config.json").exists():
-            self.images = torch.from_numpy(read_images(source))
+            images, self.how = read_images(source, splits.shape[0])
+            self.images = torch.from_numpy(images)
             self.n, self.sampler = len(self.images), "pictures"
             return
         self.method = load_method(source, settings.device)
@@ -130,7 +132,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     net = extractor(settings.metric, splits, fid_weights=settings.fid_weights, device=settings.device)
     gathered = Scores(net, wanted & SCORES)
     generated = _Generated(settings, splits)
-    real, statistics = _real(settings, splits)
+    real, statistics, how = _real(settings, splits)
     images_only = wanted & (PAIRWISE | {"ndb", "nll"})
     if real is None and images_only:
         raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
@@ -139,6 +141,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     if real is not None:
         _fits(real.shape[1:], net.name, splits)
     told: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
+    told["read"] = [words for words in (generated.how, how) if words]
 
     def tell(values: dict[str, float], recipe: Recipe) -> None:
         told["values"] |= values
@@ -176,13 +179,14 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     return told
 
 
-def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None]:
-    """The images to compare with, uint8 (N, C, H, W), or the file of their statistics."""
+def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None, str]:
+    """The images to compare with, uint8 (N, C, H, W), or the file of their statistics, and how pictures were read."""
     if settings.against is None:
-        return some_of(getattr(splits, settings.split).images), None
+        return some_of(getattr(splits, settings.split).images), None, splits.reading.words() if splits.reading else ""
     if settings.against.suffix == ".npz":
-        return None, settings.against
-    return read_images(settings.against), None
+        return None, settings.against, ""
+    images, how = read_images(settings.against, splits.shape[0])
+    return images, None, how
 
 
 def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | None = None) -> None:
@@ -227,6 +231,8 @@ def main(argv: Sequence[str]) -> None:
         shown.setdefault(_words(told["recipes"][name]), []).append(f"{name} {value:.6g}")
     for recipe, values in shown.items():
         print("\n".join([*values, recipe]))
+    for words in told["read"]:
+        print(f"read: {words}")
     for flag, words in told["caveats"].items():
         print(f"{flag}: {words}")
     if settings.json_file is not None:

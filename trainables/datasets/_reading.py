@@ -1,0 +1,90 @@
+"""How a folder of pictures was read: what its reader must know to trust what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ._pictures import BACKGROUND
+
+SET_ASIDE = "set aside"  # the origin of a split that no folder holds
+NAMED = 5  # classes or kinds of files that the words name
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the pictures of a set were like before they became uint8 levels, in numbers of pictures.
+
+    deep: of more than 8 bits; white: their value that became 255. transparent: laid on white. paged: with further
+    pages, which were left out. repeated: of the validation and test splits, those that are in an earlier split, pixel
+    for pixel.
+    """
+
+    deep: int = 0
+    white: float | None = None
+    transparent: int = 0
+    paged: int = 0
+    repeated: int = 0
+
+    def words(self) -> list[str]:
+        """One clause for each treatment that was applied."""
+        told = []
+        if self.deep:
+            told.append(f"{_many(self.deep, 'picture')} of more than 8 bits, 0 to {self.white:g} scaled to 0 to 255")
+        if self.transparent:
+            told.append(f"{_many(self.transparent, 'picture')} with transparent pixels, laid on {BACKGROUND}")
+        if self.paged:
+            told.append(f"only the first page of {_many(self.paged, 'file')} with several")
+        if self.repeated:
+            told.append(
+                f"WARNING: {_many(self.repeated, 'picture')} of the validation or test split also in an earlier split"
+            )
+        return told
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a folder was read. Splits are train, valid and test.
+
+    pictures: how many each split has; origins: the folder of each split, or SET_ASIDE; classes: their names, sorted,
+    or none; left_out: how many files or folders were not read, by the reason; warnings: what is probably a mistake.
+    """
+
+    pictures: Mapping[str, int]
+    origins: Mapping[str, str]
+    classes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    pixels: Pixels = Pixels()
+
+    def words(self) -> str:
+        """All of it in one line."""
+        splits = ", ".join(f"{n} {split} ({self.origins[split]})" for split, n in self.pictures.items())
+        named = ", ".join(self.classes[:NAMED]) + (", ..." if len(self.classes) > NAMED else "")
+        told = [
+            f"{_many(sum(self.pictures.values()), 'picture')}: {splits}",
+            f"{len(self.classes)} classes ({named})" if self.classes else "no classes",
+            *self.pixels.words(),
+            *left_out_words(self.left_out),
+            *(f"WARNING: {warning}" for warning in self.warnings),
+        ]
+        return "; ".join(told)
+
+    def record(self) -> dict[str, Any]:
+        """The fields, and the words, as JSON can hold them."""
+        return {**asdict(self), "words": self.words()}
+
+
+def left_out_words(left_out: Mapping[str, int]) -> list[str]:
+    """What was not read and why, as at most one clause."""
+    counted = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    if not counted:
+        return []
+    named = ", ".join(f"{n} {why}" for why, n in counted[:NAMED])
+    rest = sum(n for _, n in counted[NAMED:])
+    return [f"left out: {named}" + (f", {rest} others" if rest else "")]
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
