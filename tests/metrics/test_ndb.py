@@ -90,6 +90,13 @@ def test_of_many_pixels_a_sixth_is_used_and_whitened(generator):
     assert difference(fitted, images.float() / 255) == pytest.approx((0, 0), abs=1e-9)
 
 
+def test_bins_of_some_of_the_images(digits):
+    fitted = bins(digits.images, 5, at_most=200)
+    assert fitted.counts.sum() == 200 and not torch.equal(fitted.counts, bins(digits.images[:200], 5).counts)
+    with pytest.raises(ValueError, match="5 bins need as many images, got at_most = 4; give at least 5"):
+        bins(digits.images, 5, at_most=4)
+
+
 def test_nonsense_is_refused(digits):
     with pytest.raises(ValueError, match=r"100 bins need as many uint8 images .* got uint8 \(9, 1, 8, 8\)"):
         bins(digits.images[:9])

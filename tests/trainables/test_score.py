@@ -311,6 +311,10 @@ def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     assert set(values) == {f"ndb{js}_{k}{real}" for js in ("", "_js") for k in (100, 200) for real in ("", "_real")}
     assert values["ndb_100"] > 2 * values["ndb_100_real"] and values["ndb_js_100"] > values["ndb_js_100_real"]
     assert told["recipes"]["ndb_100"]["n"] == n and "pixels of" in capsys.readouterr().out
+    flags = ["--whiten", "--bin-images", "600", "--json-file", str(tmp_path / "whitened.json")]
+    main([str(tmp_path / "ones.npy"), "--scores", "ndb", *flags])
+    whitened = json.loads((tmp_path / "whitened.json").read_text())["values"]
+    assert set(whitened) == {f"ndb{js}_100{real}" for js in ("", "_js") for real in ("", "_real")}  # 600 fill 100 bins
     few = write(digits.test.images[:5], tmp_path / "few")
     assert "ndb needs 500 images" in says(capsys, few, "--against", few, "--scores", "ndb")
 

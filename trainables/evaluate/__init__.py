@@ -12,6 +12,7 @@ from typing import Any
 from trainables.datasets import Splits
 from trainables.evaluate.evaluator import GRID, Evaluation, Evaluator
 from trainables.evaluate.findings import NotFinite, finite
+from trainables.evaluate.latent import PAIRS_OF
 from trainables.evaluate.points import PointsEvaluator
 from trainables.evaluate.samplers import fit_densities
 
@@ -28,11 +29,18 @@ __all__ = [
 
 
 def evaluator_for(
-    splits: Splits, metric: str, *, fid_weights: Path | None = None, **settings: Any
+    splits: Splits,
+    metric: str,
+    *,
+    fid_weights: Path | None = None,
+    pairs: int = PAIRS_OF,
+    inception_splits: int = 10,
+    **settings: Any,
 ) -> Evaluator | PointsEvaluator:
     """What scores methods on a data set by `metric`: mse for points, a distance for images.
 
-    settings: split, samples, seed, device. Raises ValueError for a metric that does not apply.
+    pairs, inception_splits: as in `Evaluator`. settings: split, samples, seed, device. Raises ValueError for a metric
+    that does not apply.
     """
     points = len(splits.shape) == 1
     if points != (metric == "mse"):
@@ -40,4 +48,6 @@ def evaluator_for(
         raise ValueError(f"--metric {metric} does not apply to {splits.name}, which holds {kind}; use {allowed}")
     if points:
         return PointsEvaluator(splits, **settings)
-    return Evaluator(splits, metric, fid_weights=fid_weights, **settings)
+    return Evaluator(
+        splits, metric, fid_weights=fid_weights, pairs=pairs, inception_splits=inception_splits, **settings
+    )

@@ -51,7 +51,8 @@ class Evaluator:
 
     samples: how many images are drawn for a distance. seed: of the evaluation's own random numbers.
     scores: of metrics.scores, for the own sampler of a final evaluation; all that so many images allow unless
-    given. pairs: how many codes, and images of each side, a final evaluation compares in pairs.
+    given. pairs: how many codes, and images of each side, a final evaluation compares in pairs. inception_splits: parts
+    of the Inception Score's images, whose mean it is.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Evaluator:
         device: torch.device | str = "cpu",
         scores: Collection[str] | None = None,
         pairs: int = latent.PAIRS_OF,
+        inception_splits: int = 10,
     ):
         self.split, self.samples, self.seed, self.pairs = split, samples, seed, pairs
+        self.inception_splits = inception_splits
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         self.metric = self.extractor.metric
         held_out = some_of(getattr(splits, split).images)
@@ -114,7 +117,7 @@ class Evaluator:
 
     def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] = ("distance",)) -> Scores:
         """The scores of `samples` images that draw(n) makes, n at a time."""
-        gathered = Scores(self.extractor, scores, max(1, self.samples // 10), self.pairs)
+        gathered = Scores(self.extractor, scores, max(1, self.samples // self.inception_splits), self.pairs)
         for first in range(0, self.samples, BATCH):
             gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
         return gathered

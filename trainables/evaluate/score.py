@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from trainables.metrics.statistics import load_statistics, save_statistics
 from trainables.saved import load as load_method
 
 PROG = "python -m trainables.evaluate"
+PRESET_FILES = files("trainables") / "evaluate" / "presets"
 BATCH = 250
 BINS = (100, 200, 300)  # REG's Table 4
 IMAGES_TO_A_BIN = 5  # of training: fewer make a bin's share a matter of chance
@@ -55,6 +57,11 @@ class Settings(BaseModel):
         description=f"the model's density to draw from, by default its own, or {', '.join(BEHIND_ANY)}, fitted to the "
         "codes of the training split",
     )
+    whiten: bool = Field(False, description="ndb: divide out each pixel's mean and deviation, as for CelebA")
+    bin_images: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="ndb: training images that its bins are fitted to, all unless given"
+    )
+    inception_splits: Annotated[int, Field(ge=1)] = Field(10, description="parts of the Inception Score's images")
     nll_images: Annotated[int, Field(ge=1)] = Field(500, description="real images whose likelihood is bounded")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the draws")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
@@ -116,11 +123,12 @@ class _Generated:
         return self.method.decode(self.density.sample(n))
 
 
-def _fitted_bins(images: np.ndarray) -> dict[int, Bins]:
-    numbers = [k for k in BINS if len(images) >= IMAGES_TO_A_BIN * k]
+def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[int, Bins]:
+    n = min(len(images), at_most or len(images))
+    numbers = [k for k in BINS if n >= IMAGES_TO_A_BIN * k]
     if not numbers:
-        raise ValueError(f"ndb needs {IMAGES_TO_A_BIN * BINS[0]} images to fit its bins to, got {len(images)}")
-    return {k: bins(images, k) for k in numbers}
+        raise ValueError(f"ndb needs {IMAGES_TO_A_BIN * BINS[0]} images to fit its bins to, got {n}")
+    return {k: bins(images, k, whiten=whiten, at_most=at_most) for k in numbers}
 
 
 def score(settings: Settings, watch: Watch) -> dict[str, Any]:
@@ -130,8 +138,8 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     net = extractor(settings.metric, splits, fid_weights=settings.fid_weights, device=settings.device)
-    gathered = Scores(net, wanted & SCORES)
     generated = _Generated(settings, splits)
+    gathered = Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
     real, statistics, how = _real(settings, splits)
     images_only = wanted & (PAIRWISE | {"ndb", "nll"})
     if real is None and images_only:
@@ -156,7 +164,9 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     split = settings.split if settings.against is None else str(settings.against)
     fitted = {}
     if "ndb" in wanted:
-        fitted = _fitted_bins(splits.train.images if settings.against is None else real)
+        fitted = _fitted_bins(
+            splits.train.images if settings.against is None else real, settings.whiten, settings.bin_images
+        )
     places: dict[int, list[Tensor]] = {k: [] for k in fitted}
     with torch.no_grad():
         for batch in watch(generated.batches(), -(-generated.n // BATCH)):
@@ -215,7 +225,7 @@ def _ndb(
 
 
 def main(argv: Sequence[str]) -> None:
-    settings = read_flags(Settings, argv, PROG, __doc__, positional=["source"])
+    settings = read_flags(Settings, argv, PROG, __doc__, positional=["source"], presets=PRESET_FILES)
     from rich.console import Console
     from rich.progress import track
 

@@ -45,36 +45,43 @@ class Difference(NamedTuple):
     js: float
 
 
-def bins(images: np.ndarray, k: int = 100, *, whiten: bool = False, seed: int = 0) -> Bins:
+def bins(images: np.ndarray, k: int = 100, *, whiten: bool = False, at_most: int | None = None, seed: int = 0) -> Bins:
     """K-means bins of training images, uint8 (N, C, H, W); computed once and cached on disk.
 
     Richardson and Weiss (2018): up to 100 iterations; of more than 1000 pixels a random sixth is used.
     whiten: divide out each pixel's mean and standard deviation (their choice for CelebA, not for MNIST).
+    at_most: how many of the images are used, chosen at random; all unless given (theirs: 80,000 of CelebA).
     ValueError: not uint8 images, or fewer than k of them.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < k:
         raise ValueError(f"{k} bins need as many uint8 images (N, C, H, W), got {images.dtype} {images.shape}")
-    key = cache.digest(images, {"k": k, "whiten": whiten, "seed": seed})
+    if at_most is not None and at_most < k:
+        raise ValueError(f"{k} bins need as many images, got at_most = {at_most}; give at least {k}")
+    key = cache.digest(images, {"k": k, "whiten": whiten, "at_most": at_most, "seed": seed})
 
     def save(made: Bins, path: Path) -> None:
         save_file(asdict(made), path)
 
     return cache.cached(
         f"bins-{key}.safetensors",
-        lambda: _fit(images, k, whiten, seed),
+        lambda: _fit(images, k, whiten, at_most, seed),
         lambda path: Bins(**load_file(path)),
         save,
     )
 
 
-def _fit(images: np.ndarray, k: int, whiten: bool, seed: int) -> Bins:
+def _fit(images: np.ndarray, k: int, whiten: bool, at_most: int | None, seed: int) -> Bins:
     from sklearn.cluster import KMeans  # takes a second to import
 
-    pixels = images[0].size
+    pixels, chance = images[0].size, torch.Generator().manual_seed(seed)
     used = torch.arange(pixels)
     if pixels > 1000:
-        used = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))[: pixels // 6].sort().values
-    x = torch.tensor(images).flatten(1)[:, used].float() / 255  # (N, p)
+        used = torch.randperm(pixels, generator=chance)[: pixels // 6].sort().values
+    rows = torch.arange(len(images))
+    if at_most is not None and at_most < len(images):
+        rows = torch.randperm(len(images), generator=chance)[:at_most].sort().values
+    flat = images.reshape(len(images), pixels)  # a view: CelebA at 128 pixels is 8 GB
+    x = torch.tensor(flat[np.ix_(rows.numpy(), used.numpy())]).float() / 255  # (N, p)
     shift, scale = torch.zeros(len(used)), torch.ones(len(used))
     if whiten:
         shift, scale = x.mean(0), x.std(0, correction=0).clamp_min(1e-6)
