@@ -17,6 +17,7 @@ from trainables.densities import Density
 from trainables.families.gaussian import DecoderVariance
 from trainables.losses import kl_to_standard_normal, squared_error
 from trainables.method import ENCODE_BATCH, Loss, Method, Optimiser, Player, Posterior, Stage, as_images
+from trainables.networks.resnet import glorot
 
 LAYERS = 3
 STEPS, BATCH, RATE = 3000, 100, 1e-3  # of a fit ex post: ours
@@ -46,7 +47,8 @@ class LatentVAE(Density):
     def __init__(self, dim: int, width: int, variance: DecoderVariance, noise: bool = True, kl_weight: float = 1.0):
         super().__init__()
         self.dim, self.noise, self.kl_weight = dim, noise, kl_weight
-        self.encoder, self.decoder, self.variance = Beside(dim, width, 2 * dim), Beside(dim, width, dim), variance
+        self.encoder, self.decoder = glorot(Beside(dim, width, 2 * dim)), glorot(Beside(dim, width, dim))
+        self.variance = variance
 
     def loss(self, z: Tensor) -> Loss:  # (B, D)
         q = Posterior.from_head(self.encoder(z))

@@ -22,10 +22,10 @@ from trainables.method import Loss, NonNegative
 
 
 def literal(z: Tensor, e: Tensor) -> Tensor:
-    """KLDiv(log_softmax(z), e) of the released code, (B, D) each -> (): noise e as the target "probabilities", of
-    which those below 0 count nothing, as PyTorch had it when the code was written."""
+    """KLDivLoss()(log_softmax(z), e) of the released code, (B, D) each -> (): a mean over all entries, noise e as the
+    target "probabilities", of which those below 0 count nothing, as PyTorch had it when the code was written."""
     log_ratio = e.clamp_min(torch.finfo(e.dtype).tiny).log() - z.log_softmax(1)  # (B, D)
-    return (e.clamp_min(0) * log_ratio).sum() / len(z)
+    return (e.clamp_min(0) * log_ratio).mean()
 
 
 class KLDLossIAAE(AdversarialAutoencoder):

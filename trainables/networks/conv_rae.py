@@ -1,8 +1,10 @@
 """The convolutional network of RAE (Ghosh et al., 2020; methods.md 3.6).
 
 "conv_rae_128": four convolutions of stride 2 with 128, 256, 512, 1024 channels, each with BatchNorm and ReLU, then a
-linear head; the decoder goes from 1024 channels at a quarter of the side or less (8 at most) by transposed convolutions
-of 512, 256, ... to full size, and a last one without stride. Kernels are 4x4; "conv_rae_128_5" has 5x5, for CelebA.
+linear head; the decoder goes from 1024 channels at a quarter of the side or less (8 at most), straight from a linear
+layer, by transposed convolutions of 512, 256, ... to full size, each with BatchNorm and ReLU, and a last one without
+stride. Kernels are 4x4, and the encoder sees 2x - 1, as for MNIST and CIFAR-10; "conv_rae_128_5" has 5x5 and sees x, as
+for CelebA. Weights start by Glorot's uniform rule and biases at 0, Keras' defaults.
 
 B batch, C channels, H W image.
 """
@@ -10,13 +12,14 @@ B batch, C channels, H W image.
 import re
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
-from trainables.networks.resnet import halvings, image_shape, upsampling
+from trainables.networks.resnet import glorot, halvings, image_shape, upsampling
 
 KINDS = "conv_rae_CHANNELS[_KERNEL], e.g. conv_rae_128"
 KIND = re.compile(r"conv_rae_([1-9]\d*)(?:_([3-9]))?")
 LAYERS = 4
+SIGNED = 4  # the kernel of the networks that see pixels in [-1, 1]
 START = 8  # the largest side at which the decoder begins
 
 
@@ -27,6 +30,13 @@ def accepts(kind: str) -> bool:
 def _parse(kind: str) -> tuple[int, int]:
     channels, kernel = KIND.fullmatch(kind).groups()
     return int(channels), int(kernel or 4)
+
+
+class Signed(nn.Module):
+    """Pixels of [0, 1] in [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
 
 
 def _normalised(channels: int) -> list[nn.Module]:
@@ -43,12 +53,12 @@ def _around(sides: tuple[int, int], kernel: int, stride: int) -> nn.Module:
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
     channels, *sides = image_shape(shape, kind)
     width, kernel = _parse(kind)
-    parts: list[nn.Module] = []
+    parts: list[nn.Module] = [Signed()] if kernel == SIGNED else []
     for layer in range(LAYERS):
         here = width << layer
         parts += [_around(sides, kernel, 2), nn.Conv2d(channels, here, kernel, 2), *_normalised(here)]
         channels, sides = here, [(side + 1) // 2 for side in sides]
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], out))
+    return glorot(nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], out)))
 
 
 def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
@@ -57,11 +67,9 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
     sides = halvings((height, width), until=START)[::-1]  # smallest first
     here = base << (LAYERS - 1)
     start = (here, *sides[0])
-    parts: list[nn.Module] = [
-        nn.Linear(latent, here * sides[0][0] * sides[0][1]), nn.Unflatten(1, start), *_normalised(here)
-    ]  # fmt: skip
+    parts: list[nn.Module] = [nn.Linear(latent, here * sides[0][0] * sides[0][1]), nn.Unflatten(1, start)]
     for of, to in pairwise(sides):
         half = max(1, here // 2)
         parts += [upsampling(here, half, kernel, of, to), *_normalised(half)]
         here = half
-    return nn.Sequential(*parts, _around(sides[-1], kernel, 1), nn.Conv2d(here, channels, kernel))
+    return glorot(nn.Sequential(*parts, _around(sides[-1], kernel, 1), nn.Conv2d(here, channels, kernel)))

@@ -8,8 +8,10 @@ resnet_3_1_32 for 32 pixels and resnet_4_1_32 for 64; resnet_5_1_32 is our readi
     decoder  linear to about 2x2, then {transposed convolution, scale block} up to full size, conv; the channels
              halve on the way to those at full size, and are 1024 at most
 
-As in the released code the average is global (its figure flattens), and batch statistics run at .999 an update,
-which evaluates nonsense before some 3000 steps. "resnet_3_1_32_bn99" lets them run at .99, for short trainings.
+Weights start by Glorot's uniform rule and biases at 0, the defaults of TensorFlow, in which both codes are written; the
+Balancing paper stresses how sensitive its variables are to the start. As in the released code the average is global
+(its figure flattens), and batch statistics run at .999 an update, which evaluates nonsense before some 3000 steps.
+"resnet_3_1_32_bn99" lets them run at .99, for short trainings.
 
 B batch, C channels, H W image.
 """
@@ -37,6 +39,15 @@ class Residual(nn.Module):
 
 def accepts(kind: str) -> bool:
     return KIND.fullmatch(kind) is not None
+
+
+def glorot(network: nn.Module) -> nn.Module:
+    """The network with weights by Glorot's uniform rule and biases of 0, as TensorFlow and Keras start theirs."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return network
 
 
 def halvings(sides: tuple[int, int], until: int) -> list[tuple[int, int]]:
@@ -92,7 +103,7 @@ def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
         parts += _scale(here, blocks, momentum)
     parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     branch = nn.Sequential(nn.ReLU(), nn.Linear(here, DENSE), nn.ReLU(), nn.Linear(DENSE, DENSE))
-    return nn.Sequential(*parts, Residual(branch, nn.Linear(here, DENSE)), nn.Linear(DENSE, out))
+    return glorot(nn.Sequential(*parts, Residual(branch, nn.Linear(here, DENSE)), nn.Linear(DENSE, out)))
 
 
 def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
@@ -105,4 +116,4 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
     for i in reversed(range(len(sides) - 1)):
         parts.append(upsampling(counts[i + 1], counts[i], 3, sides[i + 1], sides[i]))
         parts += _scale(counts[i], blocks, momentum)
-    return nn.Sequential(*parts, nn.Conv2d(counts[0], channels, 3, padding=1))
+    return glorot(nn.Sequential(*parts, nn.Conv2d(counts[0], channels, 3, padding=1)))

@@ -1,6 +1,8 @@
 """Two-stage VAE: what each stage moves, what the second learns from, the normalisation, and the three penalties."""
 
 import math
+import tomllib
+from importlib.resources import files
 
 import pytest
 import torch
@@ -143,11 +145,25 @@ def test_the_three_penalties():
     assert kinds == {"encoder": ("adam", 0.0), "decoder": ("adamw", 0.5)}
 
 
-def test_papers_budget_and_halvings():
-    """1000 + 2000 epochs, halved every 300 and 600, from the shares in the search space."""
-    first, second = training(second_share=0.667, halve_every=0.3, second_halve_every=0.3).method.stages(3000)
-    assert (first.epochs, second.epochs) == (999, 2001)
-    for stage in (first, second):
+@pytest.mark.parametrize(
+    ("dataset", "point", "epochs", "halved"),
+    [
+        ("cifar10", "paper", (700, 1400), (200, 100)),
+        ("cifar10", "computed_code", (700, 1400), (250, 400)),
+        ("cifar10", "learned", (1000, 2000), (300, 600)),
+        ("celeba64", "paper", (70, 140), (60, 120)),
+        ("celeba64", "learned", (120, 300), (48, 120)),
+        ("celeba64_nn", "paper", (120, 300), (48, 120)),
+    ],
+)
+def test_papers_budget_and_halvings(dataset, point, epochs, halved):
+    """The printed epochs of both stages and of their halvings follow from the shares in the search space."""
+    space = tomllib.loads((files("search_spaces") / "two_stage_vae.toml").read_text(encoding="utf-8"))
+    values = next(p["values"] for p in space["paper"] if dataset in p["datasets"] and p.get("name", "paper") == point)
+    shares = {name: values[name] for name in ("second_share", "halve_every", "second_halve_every")}
+    first, second = training(**shares).method.stages(sum(epochs))
+    assert (first.epochs, second.epochs) == epochs
+    for stage, every in zip((first, second), halved, strict=True):
         rates = [stage.players[0].optimiser.schedule(epoch) for epoch in range(stage.epochs)]
-        assert rates.index(0.5) == round(0.3 * stage.epochs)
+        assert rates.index(0.5) == every
     assert not first.judged and second.judged

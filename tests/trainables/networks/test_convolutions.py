@@ -55,6 +55,31 @@ def test_widths_of_the_rae_network(side, kind, up):
     assert {m.kernel_size for m in encoder if isinstance(m, nn.Conv2d)} == {(5, 5) if kind[-2:] == "_5" else (4, 4)}
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("conv_rae_4", -1.0), ("conv_rae_4_5", 0.0)])
+def test_what_the_rae_encoder_sees_of_black(kind, seen):
+    encoder, inputs = Networks((1, 32, 32), kind).encoder(3), []
+    next(m for m in encoder if isinstance(m, nn.Conv2d)).register_forward_hook(lambda m, x, y: inputs.append(x[0]))
+    encoder(torch.zeros(2, 1, 32, 32))
+    assert inputs[0][0, 0, 16, 16] == seen  # 2x - 1 on MNIST and CIFAR-10, x on CelebA
+
+
+def test_the_rae_decoder_goes_straight_from_dense_to_transposed_convolution():
+    kinds = [type(m) for m in Networks((3, 32, 32), "conv_rae_4").decoder(8)]
+    assert kinds[:5] == [nn.Linear, nn.Unflatten, nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU]
+
+
+@pytest.mark.parametrize("kind", ["resnet_2_1_8", "conv_rae_4"])
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_weights_start_by_glorots_rule_and_biases_at_0(kind, part):
+    torch.manual_seed(0)
+    network = getattr(Networks((3, 16, 16), kind), part)(64)
+    for layer in network.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            fans = layer.weight[0].numel() + layer.weight[:, 0].numel()  # of inputs and outputs
+            assert layer.weight.abs().max() <= (6 / fans) ** 0.5 and not layer.bias.any()
+            assert layer.weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.2)
+
+
 def test_blocks_per_scale():
     one, two = (Networks((3, 32, 32), f"resnet_3_{n}_4").encoder(4) for n in (1, 2))
     count = [sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) for network in (one, two)]
