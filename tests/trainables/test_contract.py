@@ -8,6 +8,8 @@ import torch
 from torch.nn.functional import conv2d
 
 import trainables
+from trainables.catalog import find
+from trainables.config import checked
 from trainables.testing import CHECKS, Subject, check_method, check_owners, check_samples, check_turns
 
 SMALL = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
@@ -70,6 +72,38 @@ def test_contract(name, check):
 @pytest.mark.parametrize("name", trainables.names())
 def test_contract_of_colour_images_of_another_size(name, check):
     check(Subject(name, shape=(3, 12, 12), **arguments(name)))
+
+
+SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
+
+
+def on_the_shared_network(name: str, shape: tuple[int, int, int]) -> Subject:
+    made = arguments(name)
+    made["values"] |= {"network": "shared_4"}
+    made["changes"] = made["changes"] | {"network": "shared_6"}
+    return Subject(name, shape=shape, **made)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", trainables.names())
+def test_the_shared_network_at_full_width(name, shape):
+    values = arguments(name)["values"] | {"network": "shared"}
+    method = find(name)(checked(find(name).Hyper, values, name), shape)
+    assert method.sample(2).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("check", [check_turns, check_samples])
+@pytest.mark.parametrize("name", trainables.names())
+def test_training_on_the_shared_network(name, check):
+    check(on_the_shared_network(name, SHAPES[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", trainables.names())
+def test_contract_on_the_shared_network(name, check, shape):
+    check(on_the_shared_network(name, shape))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -23,7 +23,6 @@ from torch import Tensor
 from trainables.losses import absolute_error, fake, real
 from trainables.method import Loss, Method, Optimiser, Player, Positive, Posterior, Stage
 from trainables.networks import Networks
-from trainables.networks.mlp_aae import latent_critic
 
 TINY = 1e-12  # beside sigma^2 where its logarithm is taken: a sigma of 0 is all but what the paper finds
 
@@ -42,7 +41,7 @@ class AdversarialAutoencoder(Method):
     def build(self, nets: Networks) -> None:
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
-        self.critic = latent_critic(self.hyper.latent_dim)
+        self.critic = nets.latent_critic(self.hyper.latent_dim)
 
     def variance(self, raw: Tensor) -> Tensor:
         """sigma^2 from the encoder's second head, both (B, D)."""

@@ -5,12 +5,15 @@ A kind is a name such as "mlp_500_500_2000"; each family is one file of this pac
 B batch, C H W image.
 """
 
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 
-from trainables.networks import conv_rae, mlp, mlp_aae, mlp_vg, residual_mlp, resnet
+from trainables.networks import conv_rae, mlp, mlp_aae, mlp_vg, residual_mlp, resnet, shared
 
 FAMILIES = {
+    "shared": shared,
     "mlp": mlp,
     "mlp_aae": mlp_aae,
     "mlp_vg": mlp_vg,
@@ -20,6 +23,24 @@ FAMILIES = {
 }
 
 
+def family_of(kind: str) -> ModuleType:
+    """The module that builds networks of a kind. Raises ValueError for a kind that is not known."""
+    family = next((f for f in FAMILIES.values() if f.accepts(kind)), None)
+    if family is None:
+        known = "; ".join(f.KINDS for f in FAMILIES.values())
+        raise ValueError(f"network = {kind!r} is not known; allowed: {known}")
+    return family
+
+
+def latent_width(kind: str) -> int | None:
+    """Units of the hidden layers that the kind's family wants over latents; None: as the method's paper has it.
+
+    Raises ValueError for a kind that is not known.
+    """
+    rule = getattr(family_of(kind), "latent_width", None)
+    return rule and rule(kind)
+
+
 class Networks:
     """Builds encoder, decoder and critic of one kind for images of one shape (C, H, W).
 
@@ -27,11 +48,7 @@ class Networks:
     """
 
     def __init__(self, shape: tuple[int, ...], kind: str):
-        family = next((f for name, f in FAMILIES.items() if f.accepts(kind)), None)
-        if family is None:
-            known = "; ".join(f.KINDS for f in FAMILIES.values())
-            raise ValueError(f"network = {kind!r} is not known; allowed: {known}")
-        self.shape, self.kind, self._family = shape, kind, family
+        self.shape, self.kind, self._family = shape, kind, family_of(kind)
 
     def encoder(self, out: int) -> nn.Module:
         """Images (B, C, H, W) -> (B, out), no activation on the head."""
@@ -45,6 +62,11 @@ class Networks:
         """Images (B, C, H, W) -> logits (B, out): the family's own critic, or its encoder with other weights."""
         make = getattr(self._family, "critic", self._family.encoder)
         return make(self.shape, self.kind, out)
+
+    def latent_critic(self, latent: int) -> nn.Module:
+        """Codes (B, D) -> logits (B, 1): the AAE paper's, at the width that the family wants over latents."""
+        width = latent_width(self.kind)
+        return mlp_aae.latent_critic(latent, [width] * 4 if width else mlp_aae.CRITIC_WIDTHS)
 
 
 def train_in_bfloat16(network: nn.Module) -> None:

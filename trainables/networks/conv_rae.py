@@ -50,13 +50,18 @@ def _around(sides: tuple[int, int], kernel: int, stride: int) -> nn.Module:
     return nn.ZeroPad2d((left, right, top, bottom))
 
 
+def strided(of: int, to: int, kernel: int, sides: tuple[int, int]) -> list[nn.Module]:
+    """A convolution of stride 2 that leads a picture of `sides` to exactly half of them, rounded up."""
+    return [_around(sides, kernel, 2), nn.Conv2d(of, to, kernel, 2)]
+
+
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
     channels, *sides = image_shape(shape, kind)
     width, kernel = _parse(kind)
     parts: list[nn.Module] = [Signed()] if kernel == SIGNED else []
     for layer in range(LAYERS):
         here = width << layer
-        parts += [_around(sides, kernel, 2), nn.Conv2d(channels, here, kernel, 2), *_normalised(here)]
+        parts += [*strided(channels, here, kernel, sides), *_normalised(here)]
         channels, sides = here, [(side + 1) // 2 for side in sides]
     return glorot(nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], out)))
 

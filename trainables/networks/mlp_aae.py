@@ -6,6 +6,7 @@ last hidden layer, and the mirror of it (methods.md 4.0); "mlp_aae_64_32" has ot
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -44,14 +45,14 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
     return nn.Sequential(*layers([latent, *reversed(widths(kind)), math.prod(shape)]), nn.Unflatten(1, shape))
 
 
-def latent_critic(latent: int) -> nn.Module:
+def latent_critic(latent: int, widths: Sequence[int] = CRITIC_WIDTHS) -> nn.Module:
     """Codes (B, D) -> logits (B, 1): D-64-128-128-64-1, LeakyReLU and dropout after every hidden layer."""
     hidden = [
         module
-        for a, b in pairwise([latent, *CRITIC_WIDTHS])
+        for a, b in pairwise([latent, *widths])
         for module in (nn.Linear(a, b), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT))
     ]
-    return nn.Sequential(*hidden, nn.Linear(CRITIC_WIDTHS[-1], 1))
+    return nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 
 
 class EqualLinear(nn.Module):
@@ -70,11 +71,31 @@ class EqualLinear(nn.Module):
         return linear(x, self.scale * self.weight, self.scale * self.bias)
 
 
+class EqualConvolution(nn.Module):
+    """The same of a convolution, transposed or not: g (A * x + b), fan_in the products that a pixel is the sum of."""
+
+    def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d, lr_mul: float = 1.0):
+        super().__init__()
+        self.convolution = convolution
+        fan_in = convolution.in_channels * math.prod(convolution.kernel_size)
+        if isinstance(convolution, nn.ConvTranspose2d):
+            fan_in /= math.prod(convolution.stride)
+        self.scale = lr_mul / math.sqrt(fan_in)
+        nn.init.normal_(convolution.weight, std=1 / lr_mul)
+        nn.init.zeros_(convolution.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.convolution(x)
+
+
 def equalised(network: nn.Module, lr_mul: float = 1.0, batch_norm: bool = False) -> nn.Module:
-    """The network with an EqualLinear for every linear layer, and without its BatchNorm layers unless they stay."""
+    """The network with equal layers for all linear and convolutional ones, and without its normalisation (BatchNorm,
+    GroupNorm) unless that stays."""
     if isinstance(network, nn.Linear):
         return EqualLinear(network.in_features, network.out_features, lr_mul)
-    if isinstance(network, nn.modules.batchnorm._BatchNorm) and not batch_norm:
+    if isinstance(network, (nn.Conv2d, nn.ConvTranspose2d)):
+        return EqualConvolution(network, lr_mul)
+    if isinstance(network, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)) and not batch_norm:
         return nn.Identity()
     for name, child in network.named_children():
         setattr(network, name, equalised(child, lr_mul, batch_norm))

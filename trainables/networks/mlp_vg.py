@@ -1,7 +1,7 @@
 """The fully connected networks of the VG paper, "mlp_vg" (methods.md 5.0): one hidden layer of d^2 units around a
 latent of size d, at most 10,000 of them; "mlp_vg_400" has 400 whatever the latent. ReLU; the critic has 256.
 
-BatchNorm is no part of the kind: `with_batch_norm` puts it into any such network, in front of the ReLUs.
+BatchNorm is no part of the kind: `with_batch_norm` puts it into any such network.
 """
 
 import re
@@ -39,16 +39,24 @@ def critic(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
 
 
 def with_batch_norm(network: nn.Module, head: bool = False) -> nn.Sequential:
-    """A plain MLP with BatchNorm behind every linear layer, behind the last only if `head` says so.
+    """A plain MLP, or the "shared" network, with BatchNorm behind every linear or convolutional layer, behind the last
+    only if `head` says so. It takes the place of GroupNorm.
 
     Raises ValueError for a network that is made of anything else.
     """
-    plain = (nn.Linear, nn.ReLU, nn.Flatten, nn.Unflatten)
+    weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    plain = (*weighted, nn.GroupNorm, nn.ReLU, nn.Flatten, nn.Unflatten, nn.ZeroPad2d)
     if not all(isinstance(module, plain) for module in network.children()):
-        raise ValueError("BatchNorm is put into plain MLPs only; choose network = mlp_vg or mlp_WIDTH[_WIDTH...]")
-    linear = [i for i, module in enumerate(network) if isinstance(module, nn.Linear)]
-    wanted = linear if head else linear[:-1]
+        raise ValueError(
+            "BatchNorm is put into plain networks only; choose network = shared, mlp_vg or mlp_WIDTH[_WIDTH...]"
+        )
+    kept = [module for module in network if not isinstance(module, nn.GroupNorm)]
+    where = [i for i, module in enumerate(kept) if isinstance(module, weighted)]
+    wanted = where if head else where[:-1]
     layers = []
-    for i, module in enumerate(network):
-        layers += [module, nn.BatchNorm1d(module.out_features)] if i in wanted else [module]
+    for i, module in enumerate(kept):
+        layers.append(module)
+        if i in wanted:
+            linear = isinstance(module, nn.Linear)
+            layers.append(nn.BatchNorm1d(module.out_features) if linear else nn.BatchNorm2d(module.out_channels))
     return nn.Sequential(*layers)

@@ -93,7 +93,7 @@ def test_where_batch_norm_is(name, changed, norms):
 
 
 def test_batch_norm_needs_a_plain_mlp():
-    with pytest.raises(ValueError, match="plain MLPs only; choose network = mlp_vg"):
+    with pytest.raises(ValueError, match="plain networks only; choose network = shared, mlp_vg"):
         find("vg_bn")(find("vg_bn").Hyper(**values("vg_bn", network="resnet_2_1_8")), (1, 32, 32))
 
 

@@ -1,0 +1,81 @@
+"""One convolutional network for every method and any size of image, so that in a comparison the method alone differs.
+
+"shared" is "shared_32": 32 channels at half size, twice as many at each further halving, 256 at most.
+
+    encoder  {4x4 convolution of stride 2, GroupNorm, ReLU} until no side is longer than 2 pixels, a dense layer of 256
+             with ReLU, linear head
+    decoder  its mirror: a dense layer of 256, linear to about 2x2, {GroupNorm, ReLU, transposed convolution} up to the
+             picture
+
+"shared_W" scales all of these by W / 32. A picture of 28 pixels halves to 14, 7, 4, 2, and back over the same sides.
+Only the heads differ between methods, by the numbers that each gives or takes for a latent. GroupNorm treats every
+image alone, in training as in evaluation, so no statistics pass between players or lag behind in a short budget.
+
+Beside them one rule: a critic of images is the encoder with other weights, and a network over latents (a latent
+critic, a second stage, the small network of a code space) has hidden layers of 512 units, 16 W; how many and with
+which shortcuts is the method's. Design: ours, after DCGAN (Radford et al., 2016) and GroupNorm (Wu and He, 2018).
+
+B batch, C channels, H W image, D latent.
+"""
+
+import math
+import re
+from itertools import pairwise
+
+from torch import nn
+
+from trainables.networks.conv_rae import strided
+from trainables.networks.resnet import halvings, image_shape, upsampling
+
+KINDS = "shared or shared_WIDTH, e.g. shared_32"
+KIND = re.compile(r"shared(?:_([1-9]\d*))?")
+WIDTH, KERNEL = 32, 4
+SMALLEST = 2  # the longest side at which the encoder ends
+MOST = 8  # channels and dense units, over the width
+LATENT = 16  # units of a hidden layer over latents, over the width
+GROUPS = 8
+
+
+def accepts(kind: str) -> bool:
+    return KIND.fullmatch(kind) is not None
+
+
+def width_of(kind: str) -> int:
+    return int(KIND.fullmatch(kind)[1] or WIDTH)
+
+
+def latent_width(kind: str) -> int:
+    """Units of every hidden layer of a network over latents."""
+    return LATENT * width_of(kind)
+
+
+def _layers(shape: tuple[int, ...], kind: str) -> tuple[list[tuple[int, int]], list[int]]:
+    """Sides (H, W) and channels from the picture down to the last layer, as many of both."""
+    channels, *sides = image_shape(shape, kind)
+    scales = halvings(tuple(sides), until=SMALLEST)
+    width = width_of(kind)
+    return scales, [channels, *(min(width << i, MOST * width) for i in range(len(scales) - 1))]
+
+
+def _normalised(channels: int) -> list[nn.Module]:
+    return [nn.GroupNorm(math.gcd(GROUPS, channels), channels), nn.ReLU()]
+
+
+def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+    scales, counts = _layers(shape, kind)
+    parts = []
+    for sides, (of, to) in zip(scales, pairwise(counts), strict=False):
+        parts += [*strided(of, to, KERNEL, sides), *_normalised(to)]
+    (height, width), dense = scales[-1], MOST * width_of(kind)
+    flat = [nn.Flatten(), nn.Linear(counts[-1] * height * width, dense), nn.ReLU()]
+    return nn.Sequential(*parts, *flat, nn.Linear(dense, out))
+
+
+def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
+    scales, counts = _layers(shape, kind)
+    (height, width), dense = scales[-1], MOST * width_of(kind)
+    start = (counts[-1], height, width)
+    parts = [nn.Linear(latent, dense), nn.ReLU(), nn.Linear(dense, math.prod(start)), nn.Unflatten(1, start)]
+    for (small, large), (of, to) in zip(pairwise(scales[::-1]), pairwise(counts[::-1]), strict=True):
+        parts += [*_normalised(of), upsampling(of, to, KERNEL, small, large)]
+    return nn.Sequential(*parts)
