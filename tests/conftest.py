@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the slow tests: Ray, servers, whole sweeps")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Folders are tested on every core; files, named one by one, in this process, where -s and --pdb reach them."""
+    return 0 if all(".py" in argument for argument in config.args) else len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         for item in items:
@@ -32,15 +37,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory) -> Iterator[Path]:
-    """No test reads or fills the user's own cache; references are computed once for all tests."""
+    """No test reads or fills the user's own cache; references are computed once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
         patch.setenv("SWEEP_CACHE", str(cache))
         yield cache
 
 
 class Program:
-    """A program of ours in a process of its own, with everything it starts; `output` is what it has printed."""
+    """A program of ours in a process of its own, with everything it starts; `output` is what it has printed.
+
+    Waiting for it has no time limit, as the machine may be busy: a program that hangs is ended with its test.
+    """
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]):
         self.screen = folder / f"{uuid.uuid4().hex}.txt"
@@ -58,12 +67,18 @@ class Program:
     def running(self) -> bool:
         return self.process.poll() is None
 
-    def wait(self, seconds: float = 120) -> int:
-        return self.process.wait(seconds)
+    def wait(self) -> int:
+        return self.process.wait()
 
-    def ends_well(self, seconds: float = 120) -> str:
+    def until(self, holds: Callable[[], object]) -> None:
+        """Waits until something holds, which must be before the program ends."""
+        while not holds():
+            assert self.running or holds(), self.output
+            time.sleep(0.1)
+
+    def ends_well(self) -> str:
         """What it printed until its end, which must be a good one."""
-        assert self.wait(seconds) == 0, self.output
+        assert self.wait() == 0, self.output
         assert "Traceback" not in self.output, self.output
         return self.output
 
@@ -138,11 +153,9 @@ class Programs:
         with contextlib.closing(sqlite3.connect(self.database)) as database:
             return database.execute(question, values).fetchall()
 
-    def wait_for_processes(self, seconds: float = 30) -> None:
+    def wait_for_processes(self) -> None:
         """Until all that was started here has ended, as it must after its driver did."""
-        until = time.monotonic() + seconds
-        while left := self._processes():
-            assert time.monotonic() < until, f"still running: {left}"
+        while self._processes():
             time.sleep(0.1)
 
     def processes(self, pattern: str) -> list[int]:
@@ -160,8 +173,7 @@ class Programs:
         return {pid: command for pid, command in found.items() if command}  # no zombies
 
     def close(self) -> None:
-        until = time.monotonic() + 10
-        while (left := self._processes()) and time.monotonic() < until:
+        while left := self._processes():
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -195,16 +207,3 @@ def module_programs(tmp_path_factory, tracking_database) -> Iterator[Programs]:
     found = Programs(tmp_path_factory.mktemp("sweeps"), tracking_database)
     yield found
     found.close()
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], bool], float], None]:
-    """Waits until something holds."""
-
-    def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
-        until = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < until, "it never came true"
-            time.sleep(0.1)
-
-    return wait

@@ -15,7 +15,7 @@ import pytest
 from sweep.record import Event, Trials, read
 from sweep.search.study import Spec, Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 FLAGS = ["--methods", "vae", "beta_vae", "--concurrent", 1]
 ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 3))  # of the killed driver; 20 take a quarter of an hour
@@ -107,7 +107,7 @@ def undisturbed(tmp_path_factory, module_programs) -> Told:
     return Told.by(module_programs.folder / "sweeps" / "quick")
 
 
-def test_a_killed_driver(programs, undisturbed, seed, eventually):
+def test_a_killed_driver(programs, undisturbed, seed):
     """Anywhere from its first imports to its last lines."""
     chance = random.Random(seed)
     folder = programs.folder / "sweeps" / "quick"
@@ -117,7 +117,8 @@ def test_a_killed_driver(programs, undisturbed, seed, eventually):
         time.sleep(chance.uniform(0, 12))
     else:
         events = chance.randrange(1, EVENTS)
-        eventually(lambda: not sweep.running or (record.exists() and len(read(record)) >= events))
+        while sweep.running and not (record.exists() and len(read(record)) >= events):
+            time.sleep(0.1)
         time.sleep(chance.uniform(0, 0.3))
     sweep.kill()
     began = (folder / "config.yaml").exists()
@@ -138,10 +139,10 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("seed", range(ROUNDS))
 
 
-def test_ctrl_c_says_how_to_go_on(programs, undisturbed, eventually):
+def test_ctrl_c_says_how_to_go_on(programs, undisturbed):
     folder = programs.folder / "sweeps" / "quick"
     sweep = programs.sweep(*FLAGS)
-    eventually(lambda: (folder / "record.jsonl").exists() and len(Told.by(folder).ended()) >= 2)
+    sweep.until(lambda: (folder / "record.jsonl").exists() and len(Told.by(folder).ended()) >= 2)
     sweep.interrupt()
     assert sweep.wait() == 130, sweep.output
     print(sweep.output)
@@ -160,7 +161,7 @@ def test_ctrl_c_says_how_to_go_on(programs, undisturbed, eventually):
 
 
 @pytest.mark.parametrize("moment", ["imports", "checks", "ray", "begin"])
-def test_ctrl_c_before_the_first_trial_has_ended(programs, eventually, moment):
+def test_ctrl_c_before_the_first_trial_has_ended(programs, moment):
     folder = programs.folder / "sweeps" / "quick"
     sweep = programs.sweep(*FLAGS)
     reached = {
@@ -169,7 +170,7 @@ def test_ctrl_c_before_the_first_trial_has_ended(programs, eventually, moment):
         "ray": lambda: programs.processes("gcs_server"),
         "begin": (folder / "record.jsonl").exists,
     }
-    eventually(reached[moment])
+    sweep.until(reached[moment])
     sweep.interrupt()
     assert sweep.wait() == 130, sweep.output
     assert "Traceback" not in sweep.output

@@ -16,7 +16,7 @@ import pytest
 
 from sweep.record import Trials, read
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 4, 150
 
@@ -54,7 +54,7 @@ class Cluster:
                     yield int(process.name)
 
 
-def test_a_killed_node(programs, eventually):
+def test_a_killed_node(programs):
     cluster = Cluster(programs)
     cluster.add("one")
     cluster.add("two")
@@ -66,9 +66,9 @@ def test_a_killed_node(programs, eventually):
         trials = Trials.from_events(read(record)).trials.values() if record.exists() else ()
         return {trial.name for trial in trials if trial.state == "running" and trial.rows}
 
-    eventually(lambda: len(running()) == 2)
+    sweep.until(lambda: len(running()) == 2)
     cluster.kill("two")
-    output = sweep.ends_well(200)
+    output = sweep.ends_well()
 
     events = read(record)
     trials = Trials.from_events(events).trials

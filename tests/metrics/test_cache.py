@@ -1,7 +1,8 @@
 """The cache under many processes, damage and bad folders."""
 
-import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,14 @@ def make_slowly(log):
     return "thing"
 
 
-def ask(log, answers):
-    answers.put(
-        cache.cached("x.txt", lambda: make_slowly(log), Path.read_text, lambda thing, path: path.write_text(thing))
-    )
+def ask(log):
+    return cache.cached("x.txt", lambda: make_slowly(log), Path.read_text, lambda thing, path: path.write_text(thing))
 
 
 def test_of_many_processes_one_makes_it_and_all_get_it(tmp_path):
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
     log = tmp_path / "log"
-    processes = [context.Process(target=ask, args=(log, answers)) for _ in range(6)]
-    for process in processes:
-        process.start()
-    got = [answers.get(timeout=20) for _ in processes]
-    for process in processes:
-        process.join()
-    assert got == ["thing"] * 6
+    with ProcessPoolExecutor(6, mp_context=get_context("fork")) as pool:
+        assert list(pool.map(ask, [log] * 6)) == ["thing"] * 6
     assert log.read_text() == "made\n"
     assert sorted(path.name for path in cache.folder().iterdir()) == ["x.lock", "x.txt"]
 

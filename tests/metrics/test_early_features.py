@@ -26,7 +26,6 @@ def state(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_feature_iaae_trains_on_the_early_features_of_a_weights_file(state, generator):
     convolutions = [BasicConv2d(3, 32, kernel_size=3, stride=2), BasicConv2d(32, 32, kernel_size=3)]
     convolutions.append(BasicConv2d(32, 64, kernel_size=3, padding=1))

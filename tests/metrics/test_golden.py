@@ -44,7 +44,6 @@ def test_training_digits_are_close_to_test_digits():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_training_images_are_close_to_test_images(name, data_root):
     check_rows(name, data_root)

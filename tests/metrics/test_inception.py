@@ -42,7 +42,6 @@ def save(images, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_features_are_those_of_pytorch_fid_on_png_files(channels, weights, tmp_path, generator):
     images = blobs(4, channels, generator, sharpness=5)
@@ -55,7 +54,6 @@ def test_features_are_those_of_pytorch_fid_on_png_files(channels, weights, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Matrix is singular")
 def test_distance_is_that_of_pytorch_fid_on_two_folders(weights, tmp_path, generator):
@@ -69,7 +67,6 @@ def test_distance_is_that_of_pytorch_fid_on_two_folders(weights, tmp_path, gener
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("program", ["cleanfid", "torch_fidelity"])
 def test_scores_are_those_of_other_programs_on_two_folders(program, weights, tmp_path, generator):
     pytest.importorskip(program)

@@ -32,7 +32,6 @@ def test_same_images_fill_the_bins_and_missing_classes_empty_them(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_mnist_without_a_class_is_found_out(data_root):
     train = load("mnist", data_root, download=False).train
     half, k = 10_000, 100

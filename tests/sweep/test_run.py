@@ -19,7 +19,7 @@ from sweep.driver.winners import load_winner
 ROOT = Path(__file__).parents[2]
 BETA = 0.37
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_winner_draws(run, tmp_path):
 def test_the_notebook_shows_it(run, tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEP_FOLDER", str(run[0]))
     notebook = nbformat.read(ROOT / "analysis" / "sweep.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, startup_timeout=900, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/svg+xml" in output.get("data", {}) for output in outputs)
     assert any("text/html" in output.get("data", {}) for output in outputs)

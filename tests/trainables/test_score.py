@@ -207,7 +207,7 @@ def test_what_is_wrong_with_pictures_and_flags_is_said_in_one_line(wrong, digits
 @pytest.mark.slow
 def test_the_program_itself_ends_with_that_line(digits, tmp_path):
     command = [sys.executable, "-m", "trainables.evaluate", *map(str, mixed_sizes(digits, tmp_path))]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("python -m trainables.evaluate: error: ") and ended.stderr.count("\n") == 1
 

@@ -174,14 +174,13 @@ def test_a_browser_fills_the_table_of_trials(tmp_path, write_sweep):
     path = write_report(folder)
     flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --dump-dom"
     command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=4000"]
-    dom = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=50).stdout
+    dom = subprocess.run([*command, path.as_uri()], capture_output=True, text=True).stdout
     body = dom.split('class="trials"')[1].split("</tbody>")[0]
     assert body.count("<tr") == 1 + 25
     assert "160 of 160 trials" in dom
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)  # the machine may be busy; what counts is the time of the processor
 def test_ten_thousand_trials_take_seconds(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "big", trials=1000)
     start = time.process_time()

@@ -205,7 +205,6 @@ def test_the_gae_notebook_is_kept_without_outputs():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
     betas = [point("beta_vae", "mnist", 250.0, beta=4.0), point("beta_vae", "mnist", 50.0, beta=0.1)]
     grid([point("vae", "mnist", 100.0), point("gae", "mnist", 30.0), *betas])
@@ -214,7 +213,7 @@ def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
         monkeypatch.setenv(f"GAE_{name}", str(tmp_path / folder))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, startup_timeout=900, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("text/html" in o.get("data", {}) for o in outputs) == 5  # tables 3, correlations, beta, 4, 2
     assert sum("image/svg+xml" in o.get("data", {}) for o in outputs) == 2

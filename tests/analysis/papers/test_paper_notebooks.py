@@ -88,7 +88,6 @@ def test_the_notebook_of_a_paper_is_kept_without_outputs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_notebooks_of_the_papers_show_their_tables(settings, tmp_path):
     whole, ends = read(NOTEBOOKS[0]), {}
     whole.cells = []
@@ -97,7 +96,7 @@ def test_the_notebooks_of_the_papers_show_their_tables(settings, tmp_path):
         ends[name] = len(whole.cells)
     for place, cell in enumerate(whole.cells):
         cell.id = f"cell-{place}"
-    NotebookClient(whole, timeout=200, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(whole, startup_timeout=900, resources={"metadata": {"path": tmp_path}}).execute()
     shown, start = {}, 0
     for name, end in ends.items():
         outputs = [output for cell in whole.cells[start:end] for output in cell.get("outputs", [])]
