@@ -52,6 +52,12 @@ class SweepConfig(BaseModel):
         description="hyperparameters fixed for all trials; METHOD.KEY for one method; "
         "a list, in a file, makes every hand-tuned point one with each of its values",
     )
+    networks: str | None = Field(
+        None,
+        description="shared: one network for all methods; paper: that of each hand-tuned point; or a kind, for all, "
+        "see python -m trainables --networks; unless given, shared for folders and for data sets on which a method "
+        "has no hand-tuned point, else paper",
+    )
     points: list[str] | None = Field(
         None, min_length=1, description="names of the hand-tuned points to take; all of a data set unless given"
     )

@@ -15,6 +15,7 @@ from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
+from trainables.networks import FAMILIES, Networks
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
 
@@ -26,7 +27,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    method: str = Field(description=f"one of {', '.join(names())}, or package.module:Class")
+    method: str = Field(
+        description=f"one of {', '.join(names())}, or package.module:Class; --networks in its place lists the networks"
+    )
     dataset: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, svhn, ..., or folder:PATH")
     values: Path | None = Field(
         None, description="search space whose [[paper]] point is taken instead of the method's own"
@@ -64,7 +67,25 @@ def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]
     return first
 
 
+def show_networks() -> None:
+    """Every family of networks: the names of its kinds, what it is, and its size on two shapes of image."""
+    for family in FAMILIES.values():
+        example = family.KINDS.rpartition("e.g. ")[2]
+        print(family.KINDS)
+        print(f"    {(family.__doc__ or '').partition(chr(10) * 2)[0].replace(chr(10), ' ')}")
+        sizes = []
+        for shape in ((1, 28, 28), (3, 64, 64)):
+            with torch.device("meta"):  # counted, never made
+                nets = Networks(shape, example)
+                both = (nets.encoder(20), nets.decoder(10))
+            count = sum(p.numel() for network in both for p in network.parameters())
+            sizes.append(f"{count / 1e6:.2f} M for {' x '.join(map(str, shape))}")
+        print(f"    {example}, parameters of encoder and decoder, 10 latents: {', '.join(sizes)}")
+
+
 def main(argv: Sequence[str]) -> None:
+    if list(argv) == ["--networks"]:
+        return show_networks()
     settings = read_flags(Settings, argv, "python -m trainables", __doc__, positional=["method"])
     find(settings.method)
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,6 +137,7 @@ class Method(nn.Module):
         clip: NonNegative = 0.0  # gradient-norm clip; 0 is off (methods.md 1.5)
         precision: Literal["float32", "bfloat16"] = "float32"  # of the networks' products in training
 
+    per_pixel: ClassVar[tuple[str, ...]] = ()  # weights whose paper sets them in proportion to an image's numbers
     hyper: Hyper
     densities: nn.ModuleDict  # the first one is the method's own sampler
     epoch: Tensor  # () fractional epochs into the stage, for warm-ups; moved by fit
@@ -151,6 +152,11 @@ class Method(nn.Module):
         for network in self.children() if hyper.precision == "bfloat16" else ():
             if network is not self.densities:
                 train_in_bfloat16(network)
+
+    @classmethod
+    def on_network(cls, kind: str) -> dict[str, Any]:
+        """The hyperparameters that put the method on networks of one kind, those over latents by that kind's rule."""
+        return {"network": kind}
 
     def build(self, nets: Networks) -> None:
         """Creates the networks; may replace `self.densities`."""

@@ -1,5 +1,6 @@
 """From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -99,9 +100,15 @@ def plan(config: SweepConfig) -> Plan:
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
     studies = []
+    spaces_of = {method: space_of(method, config) for method in config.methods}
     for dataset, data in splits.items():
-        for method in config.methods:
-            space = _pinned(space_of(method, config).on(data.name, data.like), method, config)
+        kind = _network(config, dataset, data, spaces_of.values())
+        for method, space in spaces_of.items():
+            space = space.on(data.name, data.like)
+            space = space.carried_to(data.name, math.prod(data.shape), find(method).per_pixel)
+            if kind is not None:
+                space = space.with_fixed(find(method).on_network(kind), by="--networks")
+            space = _pinned(space, method, config)
             trials = config.trials
             if config.searcher == "none":
                 space, trials = space.points_only(), trials * len(space.paper)
@@ -116,6 +123,15 @@ def plan(config: SweepConfig) -> Plan:
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; sweep them apart")
     return Plan(config, splits, tuple(studies))
+
+
+def _network(config: SweepConfig, dataset: str, data: Splits, spaces: Iterable[Space]) -> str | None:
+    """The kind of network that all methods take on a data set; None: each that of its hand-tuned point."""
+    if config.networks is not None:
+        return None if config.networks == "paper" else config.networks
+    of_its_own = all(any(data.name in point.datasets for point in space.paper) for space in spaces)
+    apart = dataset.startswith("folder:") or not of_its_own
+    return "shared" if apart and len(data.shape) == 3 else None
 
 
 def load_splits(config: SweepConfig) -> dict[str, Splits]:

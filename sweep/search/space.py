@@ -107,6 +107,8 @@ class Point:
     datasets: tuple[str, ...]
     values: Mapping[str, Value]
     name: str = "paper"
+    numbers: int | None = None  # of an image that the values are for, where a weight depends on them
+    carried: str = ""  # from which data sets or network the values were taken to others; empty: nothing was
 
     def to_record(self) -> dict[str, Any]:
         return {
@@ -114,11 +116,16 @@ class Point:
             "source": self.source,
             "datasets": list(self.datasets),
             "values": dict(self.values),
+            "numbers": self.numbers,
+            "carried": self.carried,
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Point":
-        return cls(record["source"], tuple(record["datasets"]), record["values"], record["name"])
+        return cls(
+            record["source"], tuple(record["datasets"]), record["values"], record["name"],
+            record.get("numbers"), record.get("carried", ""),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,10 +153,38 @@ class Space:
         fixed = {name: Fixed(value) for name, value in points[0].values.items()}
         return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
 
-    def with_fixed(self, values: Mapping[str, Value]) -> "Space":
+    def carried_to(self, dataset: str, numbers: int, per_pixel: Sequence[str]) -> "Space":
+        """The space with its points of other data sets marked as carried over.
+
+        Their weights named by `per_pixel` grow by how many more `numbers` an image has, and so do the ranges of these.
+        """
+        points, dimensions = [], dict(self.dimensions)
+        for point in self.paper:
+            if dataset in point.datasets:
+                points.append(point)
+                continue
+            origin = ", ".join(point.datasets)
+            ratio = numbers / point.numbers if point.numbers else 1.0
+            scaled = {name: float(f"{ratio * point.values[name]:.4g}") for name in per_pixel if name in point.values}
+            words = [f"carried over from {origin}"]
+            words += [f"{name} times {ratio:.3g} for {numbers} numbers an image" for name in scaled if ratio != 1]
+            source = "; ".join([point.source, *words])
+            points.append(replace(point, source=source, values={**point.values, **scaled}, carried=f"from {origin}"))
+        first = self.paper[0]
+        if first.numbers and dataset not in first.datasets:
+            for name in per_pixel:
+                if isinstance(found := dimensions.get(name), Range):
+                    ratio = numbers / first.numbers
+                    dimensions[name] = replace(found, low=ratio * found.low, high=ratio * found.high)
+                elif isinstance(found, Fixed):
+                    dimensions[name] = Fixed(points[0].values[name])
+        return replace(self, paper=tuple(points), dimensions=dimensions)
+
+    def with_fixed(self, values: Mapping[str, Value], by: str = "set here") -> "Space":
         """The space with some fields pinned, in the points as well: what the user says wins over any range.
 
-        Points that the pins make alike become one. Raises ValueError for an unknown name or a wrong kind of
+        Points that the pins make alike become one, those that get another network are carried over; `by` says in their
+        sources who pinned. Raises ValueError for an unknown name or a wrong kind of
         value.
         """
         pins = {}
@@ -161,8 +196,11 @@ class Space:
         points: list[Point] = []
         for point in self.paper:
             changed = ", ".join(name for name, value in pins.items() if point.values.get(name) != value)
-            source = f"{point.source}; set here: {changed}" if changed else point.source
-            pinned = replace(point, source=source, values={**point.values, **pins})
+            source = f"{point.source}; {by}: {changed}" if changed else point.source
+            carried, before = point.carried, point.values.get("network")
+            if before is not None and pins.get("network", before) != before:
+                carried = ", ".join(filter(None, [carried, f"from {before}"]))
+            pinned = replace(point, source=source, values={**point.values, **pins}, carried=carried)
             if not any((pinned.values, pinned.datasets) == (p.values, p.datasets) for p in points):
                 points.append(pinned)
         fixed = {name: Fixed(value) for name, value in pins.items()}
@@ -277,11 +315,13 @@ def _dimension(where: str, entry: Any) -> Dimension:
 def _point(
     where: str, entry: Mapping[str, Any], dimensions: Mapping[str, Dimension], fields: Mapping[str, bool]
 ) -> Point:
-    _refuse_unknown(where, entry, ("name", "source", "datasets", "values"))
-    datasets, values = entry.get("datasets"), entry.get("values")
+    _refuse_unknown(where, entry, ("name", "source", "datasets", "values", "numbers"))
+    datasets, values, numbers = entry.get("datasets"), entry.get("values"), entry.get("numbers")
     for key in ("name", "source"):
         if not isinstance(entry.get(key, "paper"), str) or not entry.get(key, "paper").strip():
             raise ValueError(f"{where}: {key} = {entry[key]!r} is not a text; write it in quotes")
+    if numbers is not None and (not isinstance(numbers, int) or isinstance(numbers, bool) or numbers < 1):
+        raise ValueError(f"{where}: numbers = {numbers!r} of an image is not a whole number of 1 or more; correct it")
     if "source" not in entry:
         raise ValueError(f"{where}: no source; say where the values are printed, or that they are our choice")
     if not isinstance(datasets, list) or not datasets or not all(isinstance(name, str) for name in datasets):
@@ -304,7 +344,7 @@ def _point(
         if not dimension.contains(value):
             kind = "widen the range" if isinstance(dimension, Range) else "add it there"
             raise ValueError(f"{where}: {name} = {value!r} is outside [space] {dimension}; {kind} or correct the value")
-    return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"))
+    return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"), numbers)
 
 
 def _cast(where: str, dimension: Dimension, value: Any) -> Value:

@@ -85,6 +85,7 @@ class Spec:
             "sampler": self.sampler,
             "hand_tuned": dict(first.values),
             "hand_tuned_source": first.source,
+            "hand_tuned_carried": first.carried,
             "points": [point.to_record() for point in self.space.paper],
             "warm": [point.to_record() for point in self.warm],
             "space": self.space.to_record(),

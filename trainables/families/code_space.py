@@ -10,7 +10,7 @@ B batch, C H W image, P pixels, D latent, E code (d~ in the paper).
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -31,7 +31,7 @@ from trainables.method import (
     Stage,
     as_images,
 )
-from trainables.networks import Networks
+from trainables.networks import Networks, latent_width
 
 
 class PixelAutoencoder(nn.Module):
@@ -69,6 +69,11 @@ class CodeSpaceMethod(Method):
 
     hyper: Hyper
     head = 1  # numbers that the small encoder gives for each latent
+
+    @classmethod
+    def on_network(cls, kind: str) -> dict[str, Any]:
+        width = latent_width(kind)
+        return super().on_network(kind) | ({"latent_network": f"residual_mlp_{width}_3_affine"} if width else {})
 
     def build(self, nets: Networks) -> None:
         h = self.hyper

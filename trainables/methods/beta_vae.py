@@ -2,9 +2,10 @@
 
     E_q(z|x)[-log p(x|z)] + beta * KL(q(z|x) || N(0, I))
 
+The paper compares images and codes of any size by beta D / P: carried to images of other sizes, beta keeps that.
 With `warm_up` the weight rises linearly from 0 to beta over that many epochs.
 
-B batch, C H W image, D latent.
+B batch, C H W image, P pixels, D latent.
 """
 
 from torch import Tensor
@@ -20,6 +21,7 @@ class BetaVAE(Method):
         beta: NonNegative  # 1 is the plain VAE
         warm_up: NonNegative = 0.0  # epochs
 
+    per_pixel = ("beta",)
     hyper: Hyper
 
     def build(self, nets: Networks) -> None:

@@ -15,7 +15,7 @@ decoder or both; the paper has the convolutions that change the size, of one or 
 B batch, C H W image, P pixels, D latent.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from trainables.families.gaussian import GaussianDecoderVAE, halving
 from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
 from trainables.losses import squared_norm
 from trainables.method import Loss, NonNegative, Optimiser, Player, PositiveInt, Stage
-from trainables.networks import Networks
+from trainables.networks import Networks, latent_width
 
 
 class TwoStageVAE(GaussianDecoderVAE):
@@ -40,6 +40,11 @@ class TwoStageVAE(GaussianDecoderVAE):
         l2_of: Literal["both", "encoder", "decoder"] = "both"
 
     hyper: Hyper
+
+    @classmethod
+    def on_network(cls, kind: str) -> dict[str, Any]:
+        width = latent_width(kind)
+        return super().on_network(kind) | ({"second_width": width} if width else {})
 
     def build(self, nets: Networks) -> None:
         super().build(nets)

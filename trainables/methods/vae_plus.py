@@ -8,13 +8,15 @@ does not pass through the second VAE.
 B batch, D latent, N images.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from trainables.families.code_space import CodeSpaceVAE
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
 from trainables.method import Loss, NonNegative, Optimiser, PositiveInt, Stage
-from trainables.networks import Networks
+from trainables.networks import Networks, latent_width
 
 
 class VAEPlus(CodeSpaceVAE):
@@ -24,6 +26,11 @@ class VAEPlus(CodeSpaceVAE):
         noise: bool = True  # whether a sample gets the noise of the second decoder
 
     hyper: Hyper
+
+    @classmethod
+    def on_network(cls, kind: str) -> dict[str, Any]:
+        width = latent_width(kind)
+        return super().on_network(kind) | ({"second_width": width} if width else {})
 
     def build(self, nets: Networks) -> None:
         super().build(nets)

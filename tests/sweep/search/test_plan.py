@@ -49,6 +49,50 @@ def test_a_study_for_each_method_on_each_data_set(make_plan, pictures):
     assert planned.metric == "valid/fcd" == planned.studies[0].spec.metric
 
 
+def networks_of(planned) -> set[str]:
+    return {point.values["network"] for study in planned.studies for point in study.spec.space.paper}
+
+
+def test_one_network_for_all_methods(make_plan, pictures):
+    """Unless given: on a folder, and where some method has no point of its own."""
+    assert networks_of(make_plan(methods=["vae", "two_stage_vae"], set={})) == {"mlp_250_250_1000", "mlp_250_250"}
+    assert networks_of(make_plan(methods=["vae", "two_stage_vae"], networks="shared", set={})) == {"shared"}
+    folder = {"datasets": [f"folder:{pictures}"], "set": {"batch_size": 5}}
+    assert networks_of(make_plan(methods=["vae", "rae_l2"], **folder)) == {"shared"}
+    assert networks_of(make_plan(methods=["vae", "rae_l2"], networks="paper", **folder)) == {"mlp_500_500_2000"}
+    assert networks_of(make_plan(methods=["vae", "rae_l2"], networks="mlp_9", **folder)) == {"mlp_9"}
+    folder["set"] = {"network": "mlp_8", "batch_size": 5}
+    assert networks_of(make_plan(methods=["vae", "rae_l2"], **folder)) == {"mlp_8"}
+
+
+def test_networks_over_latents_follow_the_rule(make_plan):
+    planned = make_plan(methods=["two_stage_vae", "ae_vae", "vae_plus"], networks="shared_8", set={})
+    values = {study.method: study.hand_tuned for study in planned.studies}
+    assert values["two_stage_vae"]["second_width"] == values["vae_plus"]["second_width"] == 128
+    assert values["ae_vae"]["latent_network"] == values["vae_plus"]["latent_network"] == "residual_mlp_128_3_affine"
+
+
+def test_an_unknown_network_is_named(make_plan):
+    with pytest.raises(ValueError, match="network = 'mpl_8' is not known; allowed: shared"):
+        make_plan(methods=["vae"], networks="mpl_8", set={})
+
+
+def test_points_of_other_data_sets_are_carried_over(make_plan, pictures):
+    """beta of the beta-VAE's paper goes with the numbers of an image; the VAE has no weight to carry."""
+    own = make_plan(methods=["beta_vae", "vae"], set={})
+    assert {point.carried for study in own.studies for point in study.spec.space.paper} == {""}
+    planned = make_plan(
+        methods=["beta_vae", "wae"], datasets=[f"folder:{pictures}"], image_size=16, channels=3,
+        set={"batch_size": 5},
+    )  # fmt: skip
+    beta_vae, wae = (study.spec.space for study in planned.studies)
+    assert [point.values["beta"] for point in beta_vae.paper] == [3.918, 0.09796]  # 4 and 0.1 times 768 / 784
+    assert beta_vae.dimensions["beta"] == Range(1e-3 * 768 / 784, 20 * 768 / 784, log=True)
+    assert wae.paper[0].values["weight"] == 200.0
+    assert wae.paper[0].carried == "from mnist, fashion_mnist, from mlp_500_500_2000"
+    assert "beta times 0.98 for 768 numbers an image" in beta_vae.paper[0].source
+
+
 def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
     planned = make_plan(methods=["beta_vae"], set={"beta": "0.37", "network": "mlp_8"})
     (study,) = planned.studies
