@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from trainables.catalog import label
 from trainables.config import Metric
 from trainables.flags import laid_over, read_flags
+from trainables.metrics import CHOICES
 
 PRESET_FILES = files("sweep") / "presets"
-Objective = Literal["mse", "active_dims", "train_seconds"]
+Objective = Literal["mse", "dssim", "active_dims", "probe_error", "knn_error", "train_seconds"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -32,8 +33,10 @@ class SweepConfig(BaseModel):
         None, description="seconds of training and evaluation after which a study begins no more trials"
     )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
-    metric: Metric = Field(
-        "fcd", description="what is minimised: fcd (small classifier) or fid (Inception); mse for points"
+    metric: Metric | None = Field(
+        None,
+        description=f"what is minimised: {CHOICES}; unless given fcd for data sets with labels, fsd without, mse for "
+        "points",
     )
     objectives: list[Objective] = Field(
         [], description="what else the search minimises; halving and the leaderboard go by the metric alone"
@@ -127,8 +130,6 @@ class SweepConfig(BaseModel):
             raise ValueError(
                 f"objectives = {told} mean nothing to searcher {self.searcher!r}; take tpe or leave them out"
             )
-        if self.metric in self.objectives:
-            raise ValueError(f"objectives = {self.metric} is the metric already; leave it out")
         return self
 
     @property

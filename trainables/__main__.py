@@ -15,6 +15,7 @@ from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
+from trainables.metrics import CHOICES
 from trainables.networks import FAMILIES, Networks
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
@@ -37,8 +38,8 @@ class Settings(BaseModel):
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    metric: Metric = Field(
-        "fcd", description="Fréchet distance: fcd (small classifier) or fid (Inception); mse for points"
+    metric: Metric | None = Field(
+        None, description=f"{CHOICES}; unless given fcd for data sets with labels, fsd without, mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
     data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")

@@ -3,15 +3,23 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.catalog import find
 from trainables.method import Method
+from trainables.metrics import choose
 
-Metric = Literal["fcd", "fid", "fid_tensorflow1", "fid_clean", "mse"]  # what a model can be judged by
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _chosen(metric: str) -> str:
+    choose(metric)
+    return metric
+
+
+Metric = Annotated[str, AfterValidator(_chosen)]  # what a model can be judged by: a name that `choose` knows
 
 
 class Config(BaseModel):

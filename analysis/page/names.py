@@ -46,6 +46,11 @@ DATASETS = {
 METRICS = {
     "valid/fcd": "Fréchet classifier distance",
     "valid/fid": "Fréchet Inception distance",
+    "valid/fsd": "Fréchet distance of self-supervised features",
+    "valid/fd_dinov2": "Fréchet distance of DINOv2 features",
+    "valid/cmmd": "CLIP maximum mean discrepancy",
+    "valid/probe_error": "error of a linear probe on the codes",
+    "valid/knn_error": "error of nearest neighbours among the codes",
     "valid/mse": "mean squared error",
     "valid/kl": "KL divergence (nats)",
     "valid/active_dims": "active dimensions",

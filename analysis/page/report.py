@@ -82,6 +82,29 @@ WHAT_A_METRIC_IS = {
         "It is not FID and not on FID's scale: compare it within one data set of this report, never with a "
         "printed FID."
     ),
+    "fsd": (
+        "fsd, the Fréchet distance of self-supervised features, compares what a small network that learned the "
+        "training images without labels sees in drawn and in real validation images: the mean and covariance of its "
+        "features. 0 is a perfect match. It is not FID, and it belongs to these images: compare it within one data "
+        "set of this report."
+    ),
+    "fd_dinov2": (
+        "fd_dinov2 is the Fréchet distance between drawn and real validation images in the features of DINOv2, with "
+        "the resize of Stein et al. (2023). 0 is a perfect match. It depends on the number of images and on the size "
+        "of the network."
+    ),
+    "cmmd": (
+        "cmmd is 1000 times the squared maximum mean discrepancy between the CLIP embeddings of drawn and real "
+        "validation images (Jayasumana et al., 2024). 0 is a perfect match. It is biased by the number of images."
+    ),
+    "probe_error": (
+        "probe_error is the share of validation images whose class a logistic regression misreads from their codes; "
+        "it was fitted to the codes of training images."
+    ),
+    "knn_error": (
+        "knn_error is the share of validation images whose class is misread from the codes of their 5 nearest "
+        "training images."
+    ),
     "fid": (
         "fid is the Fréchet distance between drawn and real validation images in the features of Inception, "
         "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "

@@ -27,7 +27,7 @@ from sweep.config import SweepConfig, read_config
 from sweep.driver import provenance
 from sweep.driver.launch import anywhere, default_tracking
 from trainables.datasets import Absent, load
-from trainables.metrics import FID
+from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS
 
 ENOUGH_BYTES = 10e9
@@ -219,7 +219,7 @@ def weights_here(config: SweepConfig) -> Path | None:
 
 
 def weights(where: str, config: SweepConfig, file: Path | None) -> Iterator[Finding]:
-    if config.metric in FID:
+    if needs_inception(config.metric):
         if file is None:
             yield Finding("bad", where, "no Inception weights; python -m sweep prefetch --metric fid brings them")
         else:

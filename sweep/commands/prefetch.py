@@ -12,8 +12,8 @@ import torch
 from sweep.config import SweepConfig, read_config
 from sweep.driver.launch import anywhere
 from sweep.search.plan import load_splits
-from trainables.evaluate import Evaluator
-from trainables.metrics import FID, cache
+from trainables.evaluate import evaluator_for
+from trainables.metrics import cache, needs_inception
 
 
 def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
@@ -23,7 +23,8 @@ def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
     for name, splits in load_splits(config).items():
         sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
         say(f"{name}: {sizes} images of {' x '.join(map(str, splits.shape))} under {config.data_root}")
-        Evaluator(splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device)
-        say(f"{name}: {config.metric} is ready, its references in {cache.folder()}")
-    if config.metric in FID and config.fid_weights is None:
+        told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
+        judge = evaluator_for(splits, config.metric, **told)
+        say(f"{name}: {judge.metric} is ready, its references in {cache.folder()}")
+    if needs_inception(config.metric) and config.fid_weights is None:
         say(f"Inception weights in {Path(torch.hub.get_dir(), 'checkpoints')}")

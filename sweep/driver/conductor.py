@@ -173,7 +173,8 @@ class Conductor:
     def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
         planned, config = self.planned[event["study"]], self.plan.config
         seed = self.plan.seed_of(event["study"], event["number"])
-        evaluate = {"metric": config.metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
+        metric = self.plan.metric_of(planned.dataset)
+        evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
         wants_room = _wants_room(self.trials.trials[event["trial"]])
@@ -182,7 +183,7 @@ class Conductor:
             "trial": event["trial"],
             "folder": str(self.folder.absolute() / "trials" / event["trial"]),
             "fit": self.plan.fit_config(planned, event["values"], seed).model_dump(mode="json"),
-            "metric": self.plan.metric,
+            "metric": planned.spec.metric,
             "rungs": self.plan.rungs,
             "evaluate": evaluate,
             "cpus": self.resources.cpus,

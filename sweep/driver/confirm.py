@@ -162,8 +162,9 @@ def chosen(
     for name, entry in trials.studies.items():
         points, claims[name] = _points(trials, name, entry, top)
         spec = Spec.from_record(entry)
+        metric = f"test/{spec.metric.partition('/')[2]}"
         spec = replace(
-            spec, trials=len(points) * len(seeds), metric=f"test/{config.metric}", first_rung=spec.epochs,
+            spec, trials=len(points) * len(seeds), metric=metric, first_rung=spec.epochs,
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)

@@ -251,9 +251,9 @@ def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
 
     config = planned.config
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
-    for splits in planned.splits.values():
+    for name, splits in planned.splits.items():
         told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        evaluator_for(splits, config.metric, split=planned.split, **told)
+        evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
 
 
 def _write_setting(planned: Plan, folder: Path) -> None:

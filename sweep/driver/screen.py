@@ -45,7 +45,8 @@ class Screen:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich__(self) -> Group:
-        metric = self.plan.config.metric
+        metrics = {study.spec.metric.partition("/")[2] for study in self.plan.studies}
+        metric = metrics.pop() if len(metrics) == 1 else "value"
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("study")
         for name in ("done", "running", "pruned", "failed"):
@@ -105,7 +106,7 @@ class Screen:
         return f"{self.trials.ended:>4}/{sum(study.spec.trials for study in self.plan.studies)}"
 
     def _line(self, trial: Trial) -> str:
-        value = f"{self.plan.config.metric} {_number(trial.value)}" if trial.value is not None else ""
+        value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)
         reason = f" ({trial.reason})" if trial.state in BAD else ""
         return (

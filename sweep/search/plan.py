@@ -20,10 +20,12 @@ from trainables.catalog import find, label
 from trainables.config import Config, checked, did_you_mean, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
+from trainables.metrics import choose, default_metric
 from trainables.networks import Networks
 from trainables.training import Training
 
-OBJECTIVES = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
+OBJECTIVES = {name: f"valid/{name}" for name in ("mse", "dssim", "active_dims", "probe_error", "knn_error")}
+OBJECTIVES["train_seconds"] = "time/train_seconds"
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Plan:
         """The split that trials are scored on; a search never sees another."""
         return "valid"
 
-    @property
-    def metric(self) -> str:
-        return f"{self.split}/{self.config.metric}"
+    def metric_of(self, dataset: str) -> str:
+        """What a data set's trials are judged by, as `evaluator_for` takes it."""
+        return self.config.metric or default_metric(self.splits[dataset])
 
     @property
     def rungs(self) -> list[int]:
@@ -102,6 +104,9 @@ def plan(config: SweepConfig) -> Plan:
     studies = []
     spaces_of = {method: space_of(method, config) for method in config.methods}
     for dataset, data in splits.items():
+        metric = choose(config.metric or default_metric(data)).recorded
+        if metric in config.objectives:
+            raise ValueError(f"objectives = {metric} is the metric of {data.name} already; leave it out")
         kind = _network(config, dataset, data, spaces_of.values())
         for method, space in spaces_of.items():
             space = space.on(data.name, data.like)
@@ -114,7 +119,7 @@ def plan(config: SweepConfig) -> Plan:
                 space, trials = space.points_only(), trials * len(space.paper)
             spec = Spec(
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
-                epochs=config.epochs, metric=f"valid/{config.metric}", space=space, first_rung=config.rung_epoch,
+                epochs=config.epochs, metric=f"valid/{metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, sampler=config.searcher,
                 objectives=tuple(OBJECTIVES[name] for name in config.objectives),
             )  # fmt: skip

@@ -122,7 +122,7 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
     """Virtual Ray: one event after the other in the order of their times, until no trial runs."""
     levels = (*conductor.plan.rungs, conductor.plan.config.epochs)
     due: list[tuple[float, str, float, Evaluated]] = []  # when, Ray's trial id, when it began, what it then tells
-    courses = {}
+    courses, metrics = {}, {}
     ids = (f"{number:08d}" for number in count())
 
     def go_on(ray_id: str, began: float) -> None:
@@ -132,26 +132,27 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
     while True:
         while not conductor.exhausted and (asked := conductor.next(ray_id := next(ids))) is not None:
             trial = conductor.trials.trials[asked["trial"]]
+            metrics[ray_id] = trial.metric
             courses[ray_id] = curves.course(trial.study, trial.number, trial.values, levels)
             go_on(ray_id, clock.now)
         if not due:
             return
         clock.now, ray_id, began, evaluated = heapq.heappop(due)
-        if conductor.hear(ray_id, told(evaluated, conductor.plan, clock.now)):
+        if conductor.hear(ray_id, told(evaluated, metrics[ray_id], levels[-1], clock.now)):
             go_on(ray_id, began)
         else:
-            del courses[ray_id]
+            del courses[ray_id], metrics[ray_id]
 
 
-def told(evaluated: Evaluated, plan: Plan, now: float) -> dict[str, Any]:
+def told(evaluated: Evaluated, metric: str, epochs: int, now: float) -> dict[str, Any]:
     """What a worker would tell of it: only the evaluated epoch has a row, for of others a search hears nothing."""
     epoch, value = evaluated.epoch, evaluated.value
     fields = {"epoch": epoch, "value": value, "reason": "", "worker": None}
     if value is None:
         return fields | {"rows": [], "state": "diverged", "reason": "as its curve says"}
-    metrics = {plan.metric: value, "time/train_seconds": evaluated.seconds}
+    metrics = {metric: value, "time/train_seconds": evaluated.seconds}
     row = {"epoch": epoch, "stage": "train", "time": now, "metrics": metrics}
-    return fields | {"rows": [row], "state": "complete" if epoch == plan.config.epochs else None}
+    return fields | {"rows": [row], "state": "complete" if epoch == epochs else None}
 
 
 def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) -> None:

@@ -120,7 +120,7 @@ def test_the_name_of_a_shipped_classifier_is_not_enough(few_steps):
 
 
 def test_a_data_set_without_labels_or_images_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"^tiny has no labels .* use --metric fid$"):
+    with pytest.raises(ValueError, match=r"^tiny has no labels .* use --metric fsd$"):
         extractor("fcd", tiny(labels=False))
     points = Split(np.zeros((5, 2), np.float32))
     with pytest.raises(ValueError, match=r"^cosine holds points, not images.*$"):
@@ -147,7 +147,7 @@ def test_the_program_prints_the_accuracy_and_saves(few_steps, monkeypatch, tmp_p
     monkeypatch.setattr("sys.argv", arguments)
     module.main()
     assert capsys.readouterr().out == "tiny: accuracy 1.0000 on 16 test images\n"
-    assert module._load(tmp_path / "w.safetensors").classes == 2
+    assert module.load_network(tmp_path / "w.safetensors").classes == 2
 
 
 def test_a_reference_on_a_wrong_dtype_is_refused():

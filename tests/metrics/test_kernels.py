@@ -7,6 +7,7 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from trainables.metrics import kernels
 from trainables.metrics.kernels import (
+    cmmd,
     imq,
     kid,
     kid_of_subsets,
@@ -43,6 +44,12 @@ def test_rbf_agrees_with_scikit_learns(pair):
     x, y = pair
     kernels = (rbf_kernel(a, b, gamma=1 / 6) for a, b in ((x, x), (y, y), (x, y)))
     assert mmd(x, y, rbf) == pytest.approx(unbiased(*kernels), rel=1e-9)
+
+
+def test_cmmd_agrees_with_scikit_learns_rbf_over_all_pairs(pair):
+    x, y = pair
+    within, other, across = (rbf_kernel(a, b, gamma=1 / 200).mean() for a, b in ((x, x), (y, y), (x, y)))
+    assert cmmd(x, y) == pytest.approx(1000 * (within + other - 2 * across), rel=1e-9)
 
 
 @pytest.mark.parametrize("kernel", [polynomial, imq, rbf])

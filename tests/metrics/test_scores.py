@@ -13,6 +13,7 @@ GOLDEN = {
     "fcd": 7.6588298,
     "fcd_infinity": 5.3863822,
     "fcd_kid": 6.3553545,
+    "fcd_sliced": 7.2389719,
     "fcd_precision": 0.97833333,
     "fcd_recall": 0.91666667,
     "fcd_density": 1.0983333,

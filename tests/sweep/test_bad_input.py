@@ -87,10 +87,12 @@ WRONG = {
     "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
     # metric
-    "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd or fid",
-    "--datasets cosine --set batch_size=10": "--metric fcd does not apply to cosine, which holds points; use mse",
+    "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd",
+    "--datasets cosine --metric fcd --set batch_size=9": "fcd does not apply to cosine, which holds points; use mse",
+    "--datasets cosine --objectives mse": "objectives = mse is the metric of cosine already; leave it out",
+    "--metric fd_dinov2": "--metric fd_dinov2: needs weights; write fd_dinov2:PATH",
     "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
-    "--metric fdi": "metric = 'fdi' 'fcd', 'fid', 'fid_tensorflow1', 'fid_clean' or 'mse'",
+    "--metric fdi": "metric = 'fdi': unknown metric 'fdi'; choose fcd, fsd, fid",
     "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
     "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
     # flags and keys
@@ -236,8 +238,8 @@ def test_two_data_sets_of_one_name(refused, pictures, place):
 
 
 def test_a_folder_without_classes_has_no_classifier(refused, pictures):
-    told = refused("--datasets", f"folder:{pictures / 'a'}", "--set", "batch_size=5")
-    assert "a has no labels to train a classifier on; use --metric fid" in told
+    told = refused("--datasets", f"folder:{pictures / 'a'}", "--set", "batch_size=5", "--metric", "fcd")
+    assert "a has no labels to train a classifier on; use --metric fsd" in told
 
 
 @pytest.mark.parametrize("content", [b"not weights", {"conv.weight": torch.zeros(2)}])

@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 from test_contract import arguments
 from torch import Tensor, nn
 
 from trainables import Config, Evaluator, find, fit, names
-from trainables.datasets import Splits, load
+from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities
 from trainables.method import Loss, Method, Posterior, as_images
@@ -355,3 +356,59 @@ def test_a_few_epochs_on_digits_beat_an_untrained_model(evaluator, digits):
         assert last.metrics[metric] < first.metrics[metric]
     assert last.metrics["time/evaluate_seconds"] > first.metrics["time/evaluate_seconds"] > 0
     assert last.metrics["time/density_fit_seconds"] > 0
+
+
+def test_classes_are_read_off_codes_and_codes_are_walked_through(evaluator, train_images, digits):
+    """The codes of a mirror are the pixels: what scikit-learn finds there is known."""
+    real = as_images(torch.tensor(digits.train.images)).flatten(1)
+    method = mirror({"replay": Replay(real)})
+    told = evaluator(method, train_images, final=True)
+    x, y = (
+        (as_images(torch.tensor(part.images)).flatten(1).numpy(), part.labels) for part in (digits.train, digits.valid)
+    )
+    expected = 1 - KNeighborsClassifier(5).fit(*x).score(*y)
+    assert told.metrics["valid/knn_error"] == pytest.approx(expected)
+    assert told.metrics["valid/probe_error"] < 0.1 and 0.5 < told.metrics["valid/nmi"] < 1
+    assert told.recipes["valid/probe_error"].n == len(digits.valid.images)
+    assert told.metrics["valid/psnr"] > 100 and "valid/ssim" not in told.metrics  # 8 pixels are fewer than its window
+    # What is drawn are training images themselves, each beside itself.
+    assert told.metrics["valid/memorisation"] > 0.95
+    sample, nearest = told.pictures["nearest_training_images"].unflatten(0, (-1, 2)).unbind(1)
+    assert torch.equal((sample * 255).round(), (nearest * 255).round())
+    # From one image to the next, and through the pixels that vary most.
+    rows = told.pictures["interpolations"].unflatten(0, (-1, 8))  # (8 pairs, 8 steps, C, H, W)
+    originals = as_images(evaluator.images[:16])
+    assert torch.allclose(rows[:, 0], originals[::2]) and torch.allclose(rows[:, -1], originals[1::2])
+    changed = told.pictures["traversals"].unflatten(0, (-1, 8)).flatten(2).var(1).sum(0)  # (P,)
+    busiest = as_images(evaluator.images).flatten(1).var(0).topk(8).indices
+    assert set(changed.nonzero()[:, 0].tolist()) <= set(busiest.tolist())
+
+
+def test_ssim_is_told_where_images_have_room_for_it(train_images, digits):
+    def larger(part):
+        return Split(part.images.repeat(2, axis=2).repeat(2, axis=3), None)
+
+    splits = Splits("larger", "mnist", *(larger(part) for part in (digits.train, digits.valid, digits.test)))
+    judge = Evaluator(splits, "my_judge:pixels", samples=100)
+    cls = find("vae")
+    method = cls(cls.Hyper(**arguments("vae")["values"]), (1, 16, 16))
+    told = judge(method, torch.tensor(splits.train.images[:100]), final=True)
+    assert -1 < told.metrics["valid/ssim"] < 1
+    assert told.metrics["valid/dssim"] == pytest.approx((1 - told.metrics["valid/ssim"]) / 2)
+    assert "valid/probe_error" not in told.metrics  # there are no labels
+
+
+@pytest.mark.parametrize("metric", ["fcd_kid", "fcd_sliced", "probe_error", "knn_error"])
+def test_the_metric_may_be_another_score_of_the_features_or_of_the_codes(metric, train_images, digits):
+    judge = Evaluator(digits, metric, samples=100)
+    rung, end = (judge(built("vae"), train_images, final=final) for final in (False, True))
+    assert judge.metric == metric and math.isfinite(rung.metrics[f"valid/{metric}"])
+    assert end.metrics[f"valid/{metric}"] == rung.metrics[f"valid/{metric}"]
+
+
+def test_a_metric_of_labels_needs_labels(digits):
+    unlabelled = Splits(
+        "nameless", "mnist", *(Split(part.images) for part in (digits.train, digits.valid, digits.test))
+    )
+    with pytest.raises(ValueError, match=r"--metric probe_error reads labels, which nameless lacks; use fsd"):
+        Evaluator(unlabelled, "probe_error")

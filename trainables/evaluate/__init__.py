@@ -15,6 +15,7 @@ from trainables.evaluate.findings import NotFinite, finite
 from trainables.evaluate.latent import PAIRS_OF
 from trainables.evaluate.points import PointsEvaluator
 from trainables.evaluate.samplers import fit_densities
+from trainables.metrics import default_metric
 
 __all__ = [
     "GRID",
@@ -30,21 +31,23 @@ __all__ = [
 
 def evaluator_for(
     splits: Splits,
-    metric: str,
+    metric: str | None,
     *,
     fid_weights: Path | None = None,
     pairs: int = PAIRS_OF,
     inception_splits: int = 10,
     **settings: Any,
 ) -> Evaluator | PointsEvaluator:
-    """What scores methods on a data set by `metric`: mse for points, a distance for images.
+    """What scores methods on a data set by `metric`: mse for points, a distance for images; None: the default one.
 
     pairs, inception_splits: as in `Evaluator`. settings: split, samples, seed, device. Raises ValueError for a metric
     that does not apply.
     """
+    metric = metric or default_metric(splits)
     points = len(splits.shape) == 1
     if points != (metric == "mse"):
-        kind, allowed = ("points", "mse") if points else ("images", "fcd or fid")
+        kind = "points" if points else "images"
+        allowed = default_metric(splits)
         raise ValueError(f"--metric {metric} does not apply to {splits.name}, which holds {kind}; use {allowed}")
     if points:
         return PointsEvaluator(splits, **settings)

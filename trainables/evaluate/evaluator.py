@@ -8,16 +8,32 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.datasets import Splits
+from trainables.datasets import Split, Splits
 from trainables.evaluate import latent
 from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.gradient import gradient_at_codes
 from trainables.evaluate.samplers import common_densities, fit_densities
+from trainables.evaluate.walks import interpolations, traversals
 from trainables.method import Method, as_images
-from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
+from trainables.metrics import (
+    FID,
+    Recipe,
+    Scores,
+    caveats,
+    choose,
+    codes,
+    default_metric,
+    extractor,
+    reference,
+    reference_features,
+    similarity,
+    some_of,
+)
+from trainables.metrics.choice import OF_CODES
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.scores import PAIRWISE
 
@@ -49,6 +65,8 @@ class Evaluation:
 class Evaluator:
     """Scores methods on one split of one data set; holds the extractor and the reference between trials.
 
+    metric: what `metrics.choose` knows; its score of all samplers and reconstructions is told at every rung, and
+    beside a metric of codes that of the data set's default one.
     samples: how many images are drawn for a distance. seed: of the evaluation's own random numbers.
     scores: of metrics.scores, for the own sampler of a final evaluation; all that so many images allow unless
     given. pairs: how many codes, and images of each side, a final evaluation compares in pairs. inception_splits: parts
@@ -71,21 +89,30 @@ class Evaluator:
     ):
         self.split, self.samples, self.seed, self.pairs = split, samples, seed, pairs
         self.inception_splits = inception_splits
+        self.train, self.held_out = splits.train, getattr(splits, split)
+        self.classes = 0 if self.train.labels is None else len(np.unique(self.train.labels))
+        self.metric = choose(metric).recorded
+        if self.metric in OF_CODES:
+            if self.classes < 2:
+                raise ValueError(f"--metric {metric} reads labels, which {splits.name} lacks; use fsd")
+            metric = default_metric(splits)
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
-        self.metric = self.extractor.metric
-        held_out = some_of(getattr(splits, split).images)
+        score = choose(metric).score
+        self.judged_by = frozenset({score})
+        held_out = some_of(self.held_out.images)
         self.images = torch.tensor(held_out, device=device)  # uint8 (N, C, H, W)
-        self.scores = frozenset({"distance", *(self._affordable() if scores is None else scores)})
-        self.reference = reference(self.extractor, held_out, keep=bool(self.scores & PAIRWISE))
+        self.scores = frozenset({"distance", score, *(self._affordable() if scores is None else scores)})
+        keep = bool(Scores(self.extractor, self.scores).both_sides)
+        self.reference = reference(self.extractor, held_out, keep=keep)
         self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
 
     def _affordable(self) -> set[str]:
         scores = set()
         if min(self.samples, len(self.images)) >= 20:
             scores |= PAIRWISE
-        if self.samples // 10 > self.extractor.dims:  # or the line to infinity does not hold
-            scores.add("infinity")
-        if self.metric in FID:  # its classes are everybody's; those of an fcd belong to one data set
+        if self.samples // 10 > self.extractor.dims and self.extractor.distance is None:
+            scores.add("infinity")  # or its line does not hold
+        if self.extractor.metric in FID:  # its classes are everybody's; those of an fcd belong to one data set
             scores.add("inception_score")
         return scores
 
@@ -106,8 +133,11 @@ class Evaluator:
             self._reconstructions(method, found, final)
             pictures = self._pictures(method)
             self._own(method, found)
+            if final or self.metric in OF_CODES:
+                self._classes_in_codes(method, found, final)
             if final:
                 self._common_samplers(method, train_images, found)
+                pictures |= self._walks(method) | self._memorised(method, pictures["samples"], found)
         except FloatingPointError as error:  # also of a density that finds no fit
             return Evaluation(broken=str(error))
         seconds = time.perf_counter() - start - fit_seconds
@@ -115,20 +145,23 @@ class Evaluator:
             found.metrics, found.vectors, pictures, found.recipes, seconds, fit_seconds, "", found.caveats
         )
 
-    def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] = ("distance",)) -> Scores:
-        """The scores of `samples` images that draw(n) makes, n at a time."""
-        gathered = Scores(self.extractor, scores, max(1, self.samples // self.inception_splits), self.pairs)
+    def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] | None = None) -> Scores:
+        """The scores of `samples` images that draw(n) makes, n at a time; the metric's alone unless given."""
+        gathered = Scores(
+            self.extractor, scores or self.judged_by, max(1, self.samples // self.inception_splits), self.pairs
+        )
         for first in range(0, self.samples, BATCH):
             gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
         return gathered
 
     def _told(self, gathered: Scores, name: str, sampler: str, found: Findings) -> None:
         """Scores under their names, with _<name> behind the metric's."""
-        if gathered.scores & PAIRWISE and self._features is None:
+        if gathered.both_sides and self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
         values = gathered.against_features(self.reference, self._features)
         for metric, value in values.items():
-            paired = metric.rpartition("_")[2] in IN_PAIRS
+            own = self.extractor.distance is not None and metric == self.extractor.metric
+            paired = own or metric.rpartition("_")[2] in IN_PAIRS
             n, real_n = gathered.moments.n, self.reference.n
             recipe = Recipe.of(
                 self.extractor,
@@ -145,7 +178,7 @@ class Evaluator:
             own = i == 0
             gathered = self._score(
                 lambda n, sampler=sampler: method.sample(n, sampler),
-                self.scores if own and final else ("distance",),
+                self.scores if own and final else None,
             )
             self._told(gathered, "" if own else sampler, sampler, found)
             if own and final:
@@ -163,7 +196,8 @@ class Evaluator:
 
     def _reconstructions(self, method: Method, found: Findings, final: bool) -> None:
         """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes."""
-        gathered, squared, posteriors, rates = Scores(self.extractor), 0.0, [], []
+        gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
+        rates, ratios, alike = [], [], {}
         for batch in self.images.split(BATCH):
             x = as_images(batch)  # (B, C, H, W)
             q = method.encode(x)
@@ -171,11 +205,16 @@ class Evaluator:
             x_hat = finite(method.decode(z), "reconstructions")  # (B, C, H, W)
             rates.append(method.rate(x, q, z))
             gathered.update(x_hat)
+            ratios.append(similarity.psnr(x_hat, x))
+            if final and not alike and min(x.shape[2:]) >= similarity.SMALLEST:
+                value = similarity.ssim(x_hat, x)  # of one batch: every window of it is a loop of NumPy's
+                alike = {"ssim": value, "dssim": (1 - value) / 2}
+                found.add(alike, self._plain("pixels", "reconstruction", n=len(x)))
             squared += (x_hat - x).double().square().sum().item()
             posteriors.append(q)
         self._told(gathered, "reconstruction", "reconstruction", found)
         mse = squared / self.images.numel()
-        found.add({"mse": mse}, self._plain("pixels", "reconstruction"))
+        found.add({"mse": mse, "psnr": torch.cat(ratios).mean().item()}, self._plain("pixels", "reconstruction"))
         mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
         stochastic = posteriors[0].log_var is not None
         log_var = torch.cat([q.log_var for q in posteriors]) if stochastic else None  # (N, D)
@@ -198,7 +237,7 @@ class Evaluator:
 
     def _mean_reconstructions(self, method: Method, mean: Tensor, found: Findings) -> None:
         """REC-mean: the distance of what the posteriors' means (N, D) decode to, beside that of one draw."""
-        gathered = Scores(self.extractor)
+        gathered = Scores(self.extractor, self.judged_by, pairs=self.pairs)
         for part in mean.split(BATCH):
             gathered.update(finite(method.decode(part), "reconstructions"))
         self._told(gathered, "reconstruction_mean", "reconstruction of the mean", found)
@@ -211,6 +250,45 @@ class Evaluator:
             found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
         few = as_images(self.images[:GRADIENTS_OF])
         found.add(gradient_at_codes(method, few), self._plain("gradients", "posterior", n=len(few)))
+
+    def _classes_in_codes(self, method: Method, found: Findings, final: bool) -> None:
+        """How well the classes can be read off frozen codes, and at the end whether clusters of codes are classes."""
+        if self.classes < 2:
+            return
+        sides = [(self._codes(method, part), some_of(part.labels, codes.MOST)) for part in (self.train, self.held_out)]
+        (train, held_out), n = sides, len(sides[1][1])
+        found.add(codes.class_errors(*train, *held_out), self._plain("classes of codes", "posterior mean", n=n))
+        if final:
+            agreement = codes.cluster_agreement(*held_out, self.seed)
+            found.add(agreement, self._plain("clusters of codes", "posterior mean", n=n))
+
+    def _codes(self, method: Method, part: Split) -> Tensor:
+        """Posterior means of some images of a split, (n, D), always the same ones."""
+        images = torch.tensor(some_of(part.images, codes.MOST), device=self.images.device)
+        return finite(method.codes(images), "codes").flatten(1)
+
+    def _walks(self, method: Method) -> dict[str, Tensor]:
+        some = self.images[:BATCH]
+        walks = {"interpolations": interpolations(method, some), "traversals": traversals(method, some)}
+        return {name: finite(walk, name).float().cpu() for name, walk in walks.items() if walk is not None}
+
+    def _memorised(self, method: Method, shown: Tensor, found: Findings) -> dict[str, Tensor]:
+        """How near samples are to the training images, and those shown (N, C, H, W), each before its nearest one."""
+        train_images = some_of(self.train.images)
+        train = reference_features(self.extractor, train_images)  # (T, F)
+        if self._features is None:
+            self._features = reference_features(self.extractor, self.images.cpu().numpy())
+        drawn = self.extractor(finite(method.sample(BATCH), "samples"))
+        value = codes.memorisation(codes.nearest(drawn, train)[0], codes.nearest(self._features, train)[0])
+        sampler = next(iter(method.densities))
+        recipe = Recipe.of(
+            self.extractor, n=len(drawn), split=self.split, reference_n=len(self._features), sampler=sampler
+        )
+        found.add({"memorisation": value}, recipe)
+        shown = shown[: GRID // 2]
+        _, places = codes.nearest(self.extractor(shown), train)
+        nearest = as_images(torch.tensor(train_images[places.cpu().numpy()]))
+        return {"nearest_training_images": torch.stack([shown, nearest], 1).flatten(0, 1)}
 
     def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
         return Recipe.without_extractor(metric, n=n or len(self.images), split=self.split, sampler=sampler)

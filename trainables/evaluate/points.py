@@ -23,6 +23,8 @@ class PointsEvaluator:
     samples: how many points are drawn for the picture. seed: of the evaluation's own random numbers.
     """
 
+    metric = "mse"
+
     def __init__(
         self, splits: Splits, *, split: str = "valid", samples: int = 5000, seed: int = 0, device: str = "cpu"
     ):

@@ -24,10 +24,21 @@ from trainables.evaluate.pictures import read_images
 from trainables.evaluate.samplers import BEHIND_ANY, behind
 from trainables.flags import read_flags
 from trainables.method import Method, as_images
-from trainables.metrics import FID, Recipe, Scores, caveats, extractor, reference, reference_features, some_of
+from trainables.metrics import (
+    CHOICES,
+    Recipe,
+    Scores,
+    caveats,
+    choose,
+    default_metric,
+    extractor,
+    reference,
+    reference_features,
+    some_of,
+)
 from trainables.metrics.ndb import Bins, bins, difference_of
 from trainables.metrics.references import Watch
-from trainables.metrics.scores import PAIRWISE, SCORES
+from trainables.metrics.scores import SCORES
 from trainables.metrics.statistics import load_statistics, save_statistics
 from trainables.saved import load as load_method
 
@@ -47,10 +58,10 @@ class Settings(BaseModel):
     against: Path | None = Field(
         None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set's"
     )
-    metric: str = Field("fcd", description=f"fcd, {', '.join(FID)} or package.module:Name")
-    dataset: str = Field("digits", description="what the model was trained on; fcd takes its classifier")
+    metric: str | None = Field(None, description=f"{CHOICES}; fcd for data sets with labels and fsd without by default")
+    dataset: str = Field("digits", description="what the model was trained on, and the network of fcd and fsd")
     split: Literal["valid", "test"] = Field("test", description="which part of it is the reference")
-    scores: list[str] = Field(["distance"], description=f"of {', '.join(sorted(SCORES))}, ndb, nll")
+    scores: list[str] = Field([], description=f"of {', '.join(sorted(SCORES))}, ndb, nll; the metric unless given")
     samples: Annotated[int, Field(ge=2)] = Field(10_000, description="images drawn from a model")
     sampler: str | None = Field(
         None,
@@ -133,15 +144,16 @@ def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[
 
 def score(settings: Settings, watch: Watch) -> dict[str, Any]:
     """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by, first the real ones."""
-    wanted = set(settings.scores)
+    splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
+    metric = settings.metric or default_metric(splits)
+    wanted = set(settings.scores) or {choose(metric).score}
     if unknown := wanted - SCORES - {"ndb", "nll"}:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
-    splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
-    net = extractor(settings.metric, splits, fid_weights=settings.fid_weights, device=settings.device)
+    net = extractor(metric, splits, fid_weights=settings.fid_weights, device=settings.device)
     generated = _Generated(settings, splits)
     gathered = Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
     real, statistics, how = _real(settings, splits)
-    images_only = wanted & (PAIRWISE | {"ndb", "nll"})
+    images_only = wanted & {"ndb", "nll"} | gathered.both_sides
     if real is None and images_only:
         raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
     if "nll" in wanted and generated.method is None:
@@ -156,7 +168,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
         told["recipes"] |= dict.fromkeys(values, recipe.model_dump())
 
     if statistics is None:
-        moments, real_n = reference(net, real, keep=bool(wanted & PAIRWISE), watch=watch), len(real)
+        moments, real_n = reference(net, real, keep=bool(gathered.both_sides), watch=watch), len(real)
     else:
         moments, real_n = load_statistics(statistics, net)
         if real_n is None:
@@ -174,7 +186,7 @@ def score(settings: Settings, watch: Watch) -> dict[str, Any]:
             gathered.update(batch)
             for k, its_bins in fitted.items():
                 places[k].append(its_bins.of(batch.cpu()))
-    features = reference_features(net, real, watch=watch) if wanted & PAIRWISE else None
+    features = reference_features(net, real, watch=watch) if gathered.both_sides else None
     recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
     tell(gathered.against_features(moments, features), recipe)
     told["caveats"] |= caveats(gathered.moments, moments)
@@ -202,7 +214,7 @@ def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path |
 def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | None = None) -> None:
     """Some networks, and bins, take one size of image only, (C, H, W)."""
     shape = tuple(shape)
-    if name.startswith("classifier-") and shape != splits.shape:
+    if name.startswith(("classifier-", "self-supervised-")) and shape != splits.shape:
         raise ValueError(f"images of shape {shape}; {name} takes {splits.shape}")
     if binned is not None and shape != binned.shape[1:]:
         raise ValueError(f"images of shape {shape}; ndb compares them with images of {binned.shape[1:]}")

@@ -17,23 +17,26 @@ from pathlib import Path
 import torch
 
 from trainables.datasets import Splits
+from trainables.metrics.choice import BY_PATH, CHOICES, FID, choose, default_metric, needs_inception
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments, caveats, frechet_distance
 from trainables.metrics.recipe import Recipe
 from trainables.metrics.references import reference, reference_features, some_of
 from trainables.metrics.scores import Scores
 
-FID = ("fid", "fid_tensorflow1", "fid_clean")  # by the way to the network's size, inception.WAYS
-
 __all__ = [
+    "CHOICES",
     "FID",
     "Extractor",
     "Moments",
     "Recipe",
     "Scores",
     "caveats",
+    "choose",
+    "default_metric",
     "extractor",
     "frechet_distance",
+    "needs_inception",
     "reference",
     "reference_features",
     "some_of",
@@ -47,23 +50,37 @@ def extractor(
     fid_weights: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The feature extractor of a metric: "fid" (Inception of 2015; "fid_tensorflow1" and "fid_clean" resize
-    otherwise), "fcd" (a classifier of the data set), or the dotted path `package.module:Name` of a torch module of
-    one's own, whose metric is called fd_<name>.
+    """The feature extractor of a metric, whatever score of its features is asked for (`choose`):
+
+    fid              Inception of 2015; fid_tensorflow1 and fid_clean resize otherwise
+    fcd              a classifier of the data set
+    fsd              a network that learned the data set's images without labels
+    fd_dinov2:PATH, cmmd:PATH    DINOv2 and CLIP, from a folder of weights
+    package.module:Name          a torch module of one's own, whose metric is called fd_<name>
 
     ValueError: another metric, no weights to be had, or a data set without what the metric needs.
     """
+    name = choose(metric).extractor
+    bare, _, place = name.partition(":")
     # Each is imported when asked for: torchvision's Inception takes seconds, and the classifier is a program.
-    if metric in FID:
+    if name in FID:
         from trainables.metrics.inception import inception
 
-        return inception(fid_weights, device, metric)
-    if metric == "fcd":
+        return inception(fid_weights, device, name)
+    if name == "fcd":
         from trainables.metrics.classifier import classifier
 
         return classifier(splits, device)
-    if ":" in metric:
+    if name == "fsd":
+        from trainables.metrics.self_supervised import self_supervised
+
+        return self_supervised(splits, device)
+    if bare in BY_PATH:
+        from trainables.metrics.pretrained import clip, dinov2
+
+        return (dinov2 if bare == "fd_dinov2" else clip)(Path(place), device)
+    if place:
         from trainables.metrics.custom import custom
 
-        return custom(metric, splits, device)
-    raise ValueError(f"unknown metric {metric!r}; choose {', '.join(FID)}, fcd or package.module:Name")
+        return custom(name, splits, device)
+    raise ValueError(f"--metric {metric} is not of features; choose fcd, fsd, fid, ...")

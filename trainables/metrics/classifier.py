@@ -65,7 +65,9 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
     if network is None:
         _check(splits)
         key = cache.digest(splits.train.images, splits.train.labels, RECIPE)
-        network = cache.cached(f"classifier-{key}.safetensors", lambda: train(splits, device), _load, _save)
+        network = cache.cached(
+            f"classifier-{key}.safetensors", lambda: train(splits, device), load_network, save_network
+        )
     network = frozen(network, device)
     return Extractor(
         name=f"classifier-{splits.name}",
@@ -125,7 +127,7 @@ def _shipped(splits: Splits) -> Classifier | None:
     if path.is_file():
         with safe_open(path, framework="pt") as file:
             if file.metadata()["test_images"] == cache.digest(splits.test.images):
-                return _load(path)
+                return load_network(path)
     return None
 
 
@@ -133,16 +135,16 @@ def _check(splits: Splits) -> None:
     if len(splits.shape) != 3:
         raise ValueError(f"{splits.name} holds points, not images; no --metric applies to it")
     if splits.train.labels is None:
-        raise ValueError(f"{splits.name} has no labels to train a classifier on; use --metric fid")
+        raise ValueError(f"{splits.name} has no labels to train a classifier on; use --metric fsd")
 
 
-def _save(network: Classifier, path: Path, **metadata: str) -> None:
+def save_network(network: Classifier, path: Path, **metadata: str) -> None:
     shape = " ".join(map(str, network.shape))
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, path, metadata={"shape": shape, "classes": str(network.classes), **metadata})
 
 
-def _load(path: Path) -> Classifier:
+def load_network(path: Path) -> Classifier:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         network = Classifier(tuple(map(int, metadata["shape"].split())), int(metadata["classes"]))
@@ -167,7 +169,7 @@ def main() -> None:
     test = splits.test
     print(f"{splits.name}: accuracy {accuracy(network, test):.4f} on {len(test.images)} test images")
     if arguments.save:
-        _save(network, arguments.save, test_images=cache.digest(test.images), recipe=str(RECIPE))
+        save_network(network, arguments.save, test_images=cache.digest(test.images), recipe=str(RECIPE))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainables.datasets import Splits
+from trainables.metrics.choice import choose
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
 
@@ -42,7 +43,7 @@ def custom(path: str, splits: Splits, device: torch.device | str = "cpu") -> Ext
         )
     return Extractor(
         name=path,
-        metric=f"fd_{name.lower()}",
+        metric=choose(path).recorded,
         dims=features.shape[1],
         channels=splits.shape[0],
         resize="the module's own",

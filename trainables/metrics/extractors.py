@@ -6,7 +6,7 @@ B batch, C H W image, F features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ class Extractor:
     name: "inception-2015", "classifier-digits", ...; metric: what the distance of its features is called.
     dims: F; channels: what the network takes, where grey images are replicated to 3.
     resize: how images get the network's size; fingerprint: a short sha256 of the weights.
+    distance: of features (n, F) and (m, F), where `metric` is not the Fréchet distance of their moments.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Extractor:
     network: nn.Module  # (B, C, H, W) in [0, 1] -> (B, F); knows its own resize and scaling
     device: torch.device
     head: nn.Module | None = None  # (B, F) -> (B, K), logits of classes, where the network knows any
+    distance: Callable[[Tensor, Tensor], float] | None = None
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

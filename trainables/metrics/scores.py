@@ -15,18 +15,20 @@ from trainables.metrics.infinity import distance_at_infinity
 from trainables.metrics.kernels import kid
 from trainables.metrics.neighbours import neighbourhoods
 from trainables.metrics.references import reference, reference_features
+from trainables.metrics.sliced import sliced_wasserstein
 
 PAIRWISE = frozenset({"kid", "neighbourhoods"})
-KEEPING = PAIRWISE | {"infinity"}
-SCORES = KEEPING | {"distance", "inception_score"}
+BOTH_SIDES = PAIRWISE | {"sliced"}  # need the real images' features, not their moments alone
+SCORES = BOTH_SIDES | {"distance", "infinity", "inception_score"}
 
 
 class Scores:
     """What a stream of generated images is worth.
 
     scores: which of SCORES to compute.  All carry the extractor's metric in their name: fid, fid_infinity,
-    fid_kid, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
-    pairs: how many images of each side, the first ones, enter the PAIRWISE scores, which cost their product.
+    fid_kid, fid_sliced, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
+    pairs: how many images of each side, the first ones, enter the PAIRWISE scores, which cost their product; so does
+    the distance of an extractor that brings its own.
     ValueError: a score of another name, or the Inception Score of a network without classes.
     """
 
@@ -41,7 +43,10 @@ class Scores:
             raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES)}")
         if "inception_score" in scores and extractor.head is None:
             raise ValueError(f"{extractor.name} knows no classes, so it gives no Inception Score")
+        if "infinity" in scores and extractor.distance is not None:
+            raise ValueError(f"infinity is of Fréchet distances, which {extractor.metric} is not")
         self.extractor, self.scores, self.pairs = extractor, frozenset(scores), pairs
+        self.both_sides = self.scores & (BOTH_SIDES if extractor.distance is None else BOTH_SIDES | {"distance"})
         self.moments = Moments(extractor.dims, extractor.device)
         self._features: list[Tensor] = []
         self._classes = InceptionScore(split_size)
@@ -51,34 +56,34 @@ class Scores:
         """Take in a batch of generated images, floats (B, C, H, W) in [0, 1]."""
         features = self.extractor(images)  # (B, F)
         self.moments.update(features)
-        if self.scores & KEEPING:
+        if self.both_sides or "infinity" in self.scores:
             self._features.append(features)
         if "inception_score" in self.scores:
             self._classes.update(self.extractor.head(features))
 
     def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
         """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
-        pairs = bool(self.scores & PAIRWISE)
-        real = reference(self.extractor, images, batch_size, keep=pairs)
-        features = reference_features(self.extractor, images, batch_size) if pairs else None
+        real = reference(self.extractor, images, batch_size, keep=bool(self.both_sides))
+        features = reference_features(self.extractor, images, batch_size) if self.both_sides else None
         return self.against_features(real, features)
 
     def against_features(self, real: Moments, features: Tensor | None = None) -> dict[str, float]:
-        """The same against what was gathered of the real images before; features (N, F) for PAIRWISE scores."""
+        """The same against what was gathered of the real images before; features (N, F) for those `both_sides`."""
         values: dict[str, float] = {}
-        if "distance" in self.scores:
+        fake = torch.cat(self._features) if self._features else None
+        if "distance" in self.scores and self.extractor.distance is None:
             values[""] = frechet_distance(self.moments, real)
-        if self.scores & KEEPING:
-            fake = torch.cat(self._features)
-            if "infinity" in self.scores:
-                values["_infinity"] = distance_at_infinity(fake, real)
-            if self.scores & PAIRWISE:
-                fake, features = fake[: self.pairs], features[: self.pairs]
-            if "kid" in self.scores:
-                values["_kid"] = kid(fake, features)
-            if "neighbourhoods" in self.scores:
-                figures = neighbourhoods(fake, features)._asdict()
-                values |= {f"_{name}": value for name, value in figures.items()}
+        elif "distance" in self.scores:
+            values[""] = self.extractor.distance(fake[: self.pairs], features[: self.pairs])
+        if "infinity" in self.scores:
+            values["_infinity"] = distance_at_infinity(fake, real)
+        if "sliced" in self.scores:
+            values["_sliced"] = sliced_wasserstein(fake, features)
+        if "kid" in self.scores:
+            values["_kid"] = kid(fake[: self.pairs], features[: self.pairs])
+        if "neighbourhoods" in self.scores:
+            figures = neighbourhoods(fake[: self.pairs], features[: self.pairs])._asdict()
+            values |= {f"_{name}": value for name, value in figures.items()}
         if "inception_score" in self.scores:
             values["_inception_score"], values["_inception_score_std"] = self._classes.value()
         return {self.extractor.metric + name: value for name, value in values.items()}

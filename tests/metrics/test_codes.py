@@ -1,0 +1,76 @@
+"""Classes read off codes, clusters, memorisation and likeness, on codes whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.neighbors import NearestNeighbors
+
+from trainables.metrics.codes import class_errors, cluster_agreement, memorisation, nearest
+from trainables.metrics.similarity import psnr, ssim
+
+
+def clouds(n, classes, apart, generator):
+    labels = np.arange(n) % classes
+    centres = apart * torch.eye(classes)[torch.tensor(labels)]
+    return centres + torch.randn(n, classes, generator=generator), labels
+
+
+def test_far_clouds_are_read_without_error_and_noise_by_chance(generator):
+    told = class_errors(*clouds(200, 4, 20, generator), *clouds(100, 4, 20, generator))
+    assert told == {"probe_error": 0, "knn_error": 0}
+    told = class_errors(*clouds(400, 4, 0, generator), *clouds(400, 4, 0, generator))
+    assert all(value == pytest.approx(0.75, abs=0.08) for value in told.values())
+
+
+def test_a_probe_reads_along_lines_and_neighbours_around_points(generator):
+    """A class inside the other one has no line around it, and has neighbours of its own."""
+
+    def rings(n):
+        angle = 2 * torch.pi * torch.rand(n, generator=generator)
+        labels = np.arange(n) % 2
+        radius = 1 + 4 * torch.tensor(labels)
+        return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1), labels
+
+    told = class_errors(*rings(300), *rings(300))
+    assert told["knn_error"] == 0 and told["probe_error"] > 0.3
+
+
+def test_clusters_are_the_classes_only_where_codes_lie_apart(generator):
+    assert cluster_agreement(*clouds(200, 4, 20, generator)) == {"nmi": pytest.approx(1), "ari": pytest.approx(1)}
+    told = cluster_agreement(*clouds(400, 4, 0, generator))
+    assert told["nmi"] < 0.05 and abs(told["ari"]) < 0.05
+
+
+def test_the_nearest_is_scikit_learns(generator):
+    x, y = torch.randn(30, 5, generator=generator), torch.randn(40, 5, generator=generator)
+    distances, places = NearestNeighbors(n_neighbors=1).fit(y.numpy()).kneighbors(x.numpy())
+    found = nearest(x, y, block_size=7)
+    assert found[0].numpy() == pytest.approx(distances[:, 0], rel=1e-5) and (found[1].numpy() == places[:, 0]).all()
+
+
+def test_memorisation_is_the_statistic_of_mann_and_whitney(generator):
+    samples, held_out = torch.randint(9, (50,), generator=generator), torch.randint(2, 12, (70,), generator=generator)
+    expected = 1 - mannwhitneyu(samples, held_out).statistic / (50 * 70)
+    assert memorisation(samples, held_out) == pytest.approx(expected)
+    assert memorisation(torch.zeros(5), torch.ones(7)) == 1  # copies
+    assert memorisation(torch.full((5,), 2.0), torch.ones(7)) == 0
+    assert memorisation(torch.ones(5), torch.ones(7)) == 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_likeness_is_scikit_images(channels, generator):
+    x = torch.rand(4, channels, 16, 13, generator=generator)
+    y = (x + 0.2 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    pairs = list(zip(x.double().numpy(), y.double().numpy(), strict=True))
+    ratios = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
+    assert psnr(x, y).tolist() == pytest.approx(ratios, rel=1e-6)
+    options = {"channel_axis": 0, "data_range": 1, "gaussian_weights": True, "use_sample_covariance": False}
+    assert ssim(x, y) == pytest.approx(np.mean([structural_similarity(a, b, **options) for a, b in pairs]), rel=1e-6)
+    assert ssim(x, x) == pytest.approx(1) and psnr(x, x).isfinite().all()
+
+
+def test_ssim_needs_room_for_its_window():
+    with pytest.raises(ValueError, match=r"11 pixels or more, got \(8, 8\)"):
+        ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))

@@ -1,0 +1,122 @@
+"""The extractor of the fsd: a small network that learned a data set's own training images, without labels.
+
+    python -m trainables.metrics.self_supervised folder:PATH --data-root DIR
+
+trains one and prints how well it does its task on the test split.  The task is to say by which of four quarter turns
+an image was turned (Gidaris et al., 2018), of images that are not square by which of two half turns.  How its distance
+ranks models beside the labelled fcd is measured in README.md.
+
+B batch, C H W image, T turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainables.datasets import Split, Splits, load
+from trainables.metrics import cache
+from trainables.metrics.classifier import FEATURES, Classifier, load_network, save_network
+from trainables.metrics.extractors import Extractor, fingerprint, frozen
+
+RECIPE = {"version": 1, "task": "turns", "seed": 0, "steps": 1500, "batch_size": 128, "learning_rate": 2e-3}
+FEWEST = 8  # training images
+
+
+def self_supervised(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
+    """The network of a data set as an extractor, trained on its training split once and cached by its images.
+
+    ValueError: the data set holds no images, or fewer than 8 to train on.
+    """
+    _check(splits)
+    key = cache.digest(splits.train.images, RECIPE)
+    name = f"self-supervised-{key}.safetensors"
+    network = frozen(cache.cached(name, lambda: train(splits, device), load_network, save_network), device)
+    return Extractor(
+        name=f"self-supervised-{splits.name}",
+        metric="fsd",
+        dims=FEATURES,
+        channels=splits.shape[0],
+        resize="none",
+        fingerprint=fingerprint(network.state_dict()),
+        network=network,
+        device=torch.device(device),
+    )
+
+
+def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
+    """A network trained on the training images alone; the process's own random state is left as it was."""
+    _check(splits)
+    images = torch.tensor(splits.train.images, device=device)  # (N, C, H, W) uint8
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(RECIPE["seed"])
+        network = Classifier(splits.shape, turns(splits.shape)).to(device).train()
+    order = torch.Generator().manual_seed(RECIPE["seed"])
+    batch_size = min(RECIPE["batch_size"], len(images))
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["learning_rate"], RECIPE["steps"])
+    with torch.enable_grad():
+        for _ in range(RECIPE["steps"]):
+            chosen = torch.randperm(len(images), generator=order)[:batch_size].to(device)
+            turned, by = turned_images(images[chosen].float() / 255)
+            loss = nn.functional.cross_entropy(network.logits(turned), by)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def turns(shape: tuple[int, int, int]) -> int:
+    """How many ways there are to turn an image (C, H, W) that leave its shape."""
+    return 4 if shape[1] == shape[2] else 2
+
+
+def turned_images(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W), each turned in one way, as many in each as possible, and in which: (B, C, H, W), (B,)."""
+    ways = turns(images.shape[1:])
+    parts = [torch.rot90(images[way::ways], way * 4 // ways, (2, 3)) for way in range(ways)]
+    by = torch.cat([torch.full((len(part),), way) for way, part in enumerate(parts)])
+    return torch.cat(parts), by.to(images.device)
+
+
+@torch.no_grad()
+def accuracy(network: Classifier, split: Split) -> float:
+    """The share of a split's images whose turn the network names rightly."""
+    device, right = next(network.parameters()).device, 0
+    for start in range(0, len(split.images), 500):
+        images = torch.tensor(split.images[start : start + 500], device=device).float() / 255
+        turned, by = turned_images(images)
+        right += int((network.logits(turned).argmax(1) == by).sum())
+    return right / len(split.images)
+
+
+def _check(splits: Splits) -> None:
+    if len(splits.shape) != 3:
+        raise ValueError(f"{splits.name} holds points, not images; use --metric mse")
+    if len(splits.train) < FEWEST:
+        raise ValueError(f"{splits.name} has {len(splits.train)} training images; fsd needs {FEWEST} or more")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.metrics.self_supervised",
+        description="Train the network of the fsd on the training split; print its accuracy on the test split.",
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
+    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the data lies")
+    arguments = parser.parse_args()
+    try:
+        splits = load(arguments.dataset, arguments.data_root)
+        network = train(splits)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    told = f"names the turn of {accuracy(network, splits.test):.4f} of {len(splits.test.images)} test images"
+    print(f"{splits.name}: {told}, by chance {1 / turns(splits.shape):.2f}")
+
+
+if __name__ == "__main__":
+    main()
