@@ -35,6 +35,7 @@ class Study:
     rungs: tuple[int, ...] = ()
     hand_tuned: Mapping[str, object] = field(default_factory=dict)
     hand_tuned_source: str = ""
+    carried: str = ""  # from which data sets or network its point was taken to others
     space: Mapping[str, Mapping] = field(default_factory=dict)
 
     @property
@@ -300,6 +301,7 @@ class _Fold:
                 rungs=tuple(told.get("rungs") or ()),
                 hand_tuned=told.get("hand_tuned") or {},
                 hand_tuned_source=told.get("hand_tuned_source") or "",
+                carried=told.get("hand_tuned_carried") or "",
                 space=told.get("space") or {},
             )
 

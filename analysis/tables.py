@@ -41,6 +41,11 @@ LEADERBOARD_COLUMNS = (
     "balance_tuned",
     "train_seconds_hand_tuned",
     "train_seconds_tuned",
+    "network",
+    "parameters",
+    "epoch_seconds",
+    "images_per_second",
+    "carried",
     "knobs_searched",
     "trials",
     "searched",
@@ -57,6 +62,7 @@ LEADERBOARD_COLUMNS = (
     "seconds",
     "recipe",
 )
+SPEEDS = ("time/train_seconds", "speed/images_per_second")
 OUTCOMES = {
     "complete": ("complete",),
     "pruned": ("pruned",),
@@ -104,6 +110,8 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     stayed the best. `searched` counts the trials that are no point of the paper, `failed` errors of the code,
     `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
     `seconds` is the time that all trials of the study held a worker.
+    `network`, its `parameters`, the seconds that an epoch of training takes and the images trained on per second are
+    those of the tuned point; `carried` says from which data sets or network the hand-tuned point was taken.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
     measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
     """
@@ -159,8 +167,23 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
             known = runs is not None and metric in runs
             row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
+    row |= _network(at_best, study)
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+
+
+def _network(runs: pd.DataFrame | None, study: Study) -> dict:
+    """The network of a point's runs, its size and its speed."""
+    if runs is None:
+        return {"network": "", "carried": study.carried}
+    mean = {name: runs[name].mean() if name in runs else float("nan") for name in ("model/parameters", *SPEEDS)}
+    return {
+        "network": str(runs["hyper/network"].iloc[0]) if "hyper/network" in runs else "",
+        "parameters": mean["model/parameters"],
+        "epoch_seconds": mean["time/train_seconds"] / study.epochs,
+        "images_per_second": mean["speed/images_per_second"],
+        "carried": study.carried,
+    }
 
 
 def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
@@ -196,7 +219,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
     mixed = mixed_datasets(table)
     apart = table["recipe"].where(table["dataset"].isin(mixed), "")
     for (dataset, metric, recipe), rows in table.groupby(["dataset", "metric", apart], sort=False):
-        head = ("method", "hand-tuned", "tuned", "change", "what changed", "trials")
+        head = ("method", "hand-tuned", "tuned", "change", "what changed", "params", "s/epoch", "images/s", "trials")
         lines = [head] + [
             (
                 method_name(row.method),
@@ -204,6 +227,9 @@ def leaderboard_text(table: pd.DataFrame) -> str:
                 measured(row.tuned) if row.complete else "none complete",
                 change_words(row),
                 changed_words(row),
+                count_words(row.parameters),
+                measured(row.epoch_seconds),
+                count_words(row.images_per_second),
                 outcome_words(row),
             )
             for row in rows.itertuples()
@@ -213,8 +239,31 @@ def leaderboard_text(table: pd.DataFrame) -> str:
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
         if dataset in mixed:
             title += f" · not to be compared with the other blocks, measured by {recipe or 'an unknown recipe'}"
-        blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
+        above = [words] if (words := networks_words(rows)) else []
+        blocks.append("\n".join([title, *above, *(line.rstrip() for line in text)]))
     return "\n\n".join(blocks)
+
+
+def networks_words(rows: pd.DataFrame) -> str:
+    """Which networks the rows of one table have, in a sentence; "" where it is one for all."""
+    ranked = rows[rows["tuned"].notna()]
+    if ranked["network"].nunique() < 2:
+        return ""
+    kinds = [
+        f"{listed([method_name(method) for method in same['method']])} {kind}"
+        for kind, same in ranked.groupby("network", sort=False)
+    ]
+    return f"Networks differ, so method and network are ranked together: {'; '.join(kinds)} (--networks shared: one)"
+
+
+def count_words(number: float) -> str:
+    """A large count in thousands or millions: 23.4 k, 1.91 M."""
+    if number != number:
+        return measured(number)
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
 
 
 def mixed_datasets(table: pd.DataFrame) -> set[str]:
@@ -227,7 +276,7 @@ def mixed_datasets(table: pd.DataFrame) -> set[str]:
 def hand_tuned_words(row) -> str:
     """The hand-tuned value of a leaderboard row, or what became of that trial."""
     if row.hand_tuned == row.hand_tuned:
-        return measured(row.hand_tuned)
+        return f"{measured(row.hand_tuned)}{' carried over' if row.carried else ''}"
     return "no value" if row.hand_tuned_state == "complete" else spaced(row.hand_tuned_state)
 
 
@@ -246,7 +295,7 @@ def changed_words(row) -> str:
     if row.tuned_runs > 1:
         return ", ".join([row.changed or "hand-tuned point", f"mean of {row.tuned_runs} runs"])
     if row.tuned_trial == row.hand_tuned_trial:
-        return "hand-tuned point kept"
+        return "carried-over point kept" if row.carried else "hand-tuned point kept"
     return f"{row.changed} (another hand-tuned point)" if row.tuned_origin == "paper" else row.changed
 
 

@@ -164,6 +164,11 @@ def distance_against_time(sweep: Sweep, dataset: str) -> Figure | None:
     return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
 
 
+def distance_against_parameters(sweep: Sweep, dataset: str) -> Figure | None:
+    """The distance of every complete trial against the parameters of its networks; rings are hand-tuned points."""
+    return _cloud(sweep, dataset, "model/parameters", None, "parameters (log)", log_x=True)
+
+
 def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
     """Reconstruction error against the KL term of every complete trial whose method reports both.
 

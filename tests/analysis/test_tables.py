@@ -10,9 +10,11 @@ from analysis.page.labels import label_trials
 from analysis.page.report import render
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
+    count_words,
     headline,
     leaderboard,
     leaderboard_text,
+    networks_words,
     replace,
     write_tables,
 )
@@ -71,7 +73,13 @@ def test_a_study_in_one_row(tmp_path, write_record):
             "complete",
             15.0,
             values={"beta": 0.12, "lr": 4e-4},
-            metrics={"valid/mse": 0.4, "valid/active_dims": 9.0, "time/train_seconds": 8.0},
+            metrics={
+                "valid/mse": 0.4,
+                "valid/active_dims": 9.0,
+                "time/train_seconds": 8.0,
+                "model/parameters": 5e3,
+                "speed/images_per_second": 70.0,
+            },
         )
         .trial("beta_vae-mnist", 3, "out_of_memory")
         .trial("beta_vae-mnist", 4, "diverged", 2.0)
@@ -102,6 +110,11 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "active_dims_hand_tuned": 3.0,
         "active_dims_tuned": 9.0,
         "train_seconds_tuned": 8.0,
+        "network": "",
+        "parameters": 5e3,
+        "epoch_seconds": 4.0,
+        "images_per_second": 70.0,
+        "carried": "",
         "knobs_searched": 2,
         "trials": 6,
         "searched": 5,
@@ -120,6 +133,32 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "balance_hand_tuned": "",
         "balance_tuned": "",
     }
+
+
+def test_networks_that_differ_between_ranked_rows_are_named_above_them():
+    rows = pd.DataFrame(
+        {
+            "method": ["vae", "aae", "gae", "wae"],
+            "network": ["mlp_9", "mlp_aae", "mlp_9", ""],
+            "tuned": [1.0, 2.0, 3.0, float("nan")],  # the last is not ranked
+        }
+    )
+    assert "ranked together: VAE and GAE mlp_9; AAE mlp_aae (" in networks_words(rows)
+    assert networks_words(rows.iloc[[0, 2, 3]]) == ""
+
+
+@pytest.mark.parametrize(("number", "words"), [(1.913e6, "1.91 M"), (23_400.0, "23.4 k"), (87.31, "87.3")])
+def test_large_counts(number, words):
+    assert count_words(number) == words
+
+
+def test_a_hand_tuned_point_of_others_is_called_carried_over(tmp_path, write_record):
+    told = Told(("vae", "mnist"))
+    told.trial("vae-mnist", 0, "complete", 20.0)
+    for study in told.events[0]["studies"]:
+        study["hand_tuned_carried"] = "from cifar10"
+    text = leaderboard_text(board_of(told, tmp_path, write_record))
+    assert "20.0 carried over" in text and "carried-over point kept" in text
 
 
 def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_path, write_record):
