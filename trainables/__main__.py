@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainables import feed
 from trainables.catalog import find, names
 from trainables.config import Config, Metric
 from trainables.datasets import Splits, load
@@ -99,9 +100,9 @@ def main(argv: Sequence[str]) -> None:
     evaluator = evaluator_for(
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )
-    images = torch.tensor(splits.train.images, device=device)
+    images = feed.placed(feed.shared(splits.train.images), device)
     try:
-        for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9)):
+        for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device):
             shown = (f"{name.partition('/')[2]} {value:.4g}" for name, value in report.metrics.items())
             print(f"epoch {report.epoch:3d}  {report.stage}  {'  '.join(shown)}", flush=True)
     except Diverged as divergence:

@@ -50,16 +50,19 @@ def fit(
     evaluator: Evaluator | None = None,
     evaluate_at: Collection[int] = (),
     resume: Path | None = None,
+    device: torch.device | str | None = None,
 ) -> Iterator[Report]:
-    """Trains `config.method` on images, uint8 (N, C, H, W) on the training device, one report per epoch.
+    """Trains `config.method` on images, uint8 (N, C, H, W), one report per epoch.
+
+    The images lie on the device to train on, or on the host if a device is given (see `trainables.feed`).
 
     The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
     own random numbers: how often one looks never changes what is trained. Raises Diverged, Unreadable when the
     checkpoint to resume from is damaged, and ValueError for a bad configuration.
     """
-    training = Training(config, images)
+    training = Training(config, images, device)
     if resume is not None:
-        training.load_state_dict(_state(resume, images.device))
+        training.load_state_dict(_state(resume, training.device))
     while not training.finished:
         terms = training.run_epoch()
         metrics = {f"train/{name}": value for name, value in terms.items()}

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.densities import Density, StandardNormal
+from trainables.feed import in_order
 from trainables.losses import gaussian_log_prob, kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks, train_in_bfloat16
 
@@ -28,7 +29,6 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Likelihood = Literal["bce", "sse", "gaussian"]
 
 LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; an active clamp is logged, it is a finding
-ENCODE_BATCH = 500
 
 
 def as_images(pixels: Tensor) -> Tensor:
@@ -108,7 +108,8 @@ class Stage:
     """One phase of training. Players alternate, in order, each with its own forward pass; `joint` instead
     computes every player's loss from one shared forward pass and takes the gradients by owner.
 
-    prepare: a closed-form fit on entering, given the training images (N, C, H, W) uint8, e.g. EM.
+    prepare: a closed-form fit on entering, given the training images (N, C, H, W) uint8, e.g. EM. They may lie on the
+        host: `feed.in_order` brings them to the networks.
     inputs: what the stage trains on, computed once on entering (default: the images themselves).
     judged: False for pretraining, whose samples say nothing yet: no evaluation, so no rung, falls in it.
     """
@@ -225,7 +226,7 @@ class Method(nn.Module):
     @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:
         """Posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D)."""
-        return torch.cat([self.encode(as_images(batch)).mean for batch in images.split(ENCODE_BATCH)])
+        return torch.cat([self.encode(as_images(batch)).mean for batch in in_order(images, self.epoch.device)])
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Tensor:

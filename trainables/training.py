@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.catalog import find
 from trainables.config import Config
+from trainables.feed import batches
 from trainables.method import Loss, Method, Optimiser, Player, Stage, as_images
 
 MAX_SKIPPED_STEPS = 20  # non-finite steps before a trial counts as diverged (methods.md 1.5)
@@ -142,8 +143,11 @@ class Meter:
 class Training:
     """A method on its way through its stages; holds all state that a resumed run needs."""
 
-    def __init__(self, config: Config, images: Tensor):
-        """images: the training split on the device, uint8 (N, C, H, W) or float32 points (N, P)."""
+    def __init__(self, config: Config, images: Tensor, device: torch.device | str | None = None):
+        """images: the training split, uint8 (N, C, H, W) or float32 points (N, P), on the device or on the host.
+
+        device: where to train; where the images lie unless given.
+        """
         hyper = config.hyper
         if hyper.batch_size > len(images):
             raise ValueError(
@@ -151,7 +155,8 @@ class Training:
                 f"{config.dataset}; allowed: 1..{len(images)}"
             )
         torch.manual_seed(config.seed)
-        self.config, self.images, self.device = config, images, images.device
+        self.config, self.images = config, images
+        self.device = images.device if device is None else torch.empty(0, device=device).device  # with its index
         self.method = find(config.method)(hyper, tuple(images.shape[1:])).to(self.device)
         self.stages = tuple(s for s in self.method.stages(config.epochs) if s.epochs or s.prepare)
         total = sum(stage.epochs for stage in self.stages)
@@ -202,9 +207,8 @@ class Training:
         steps = len(self.inputs) // batch  # the last incomplete batch is dropped
         order = torch.randperm(len(self.inputs), device=self.device)
         meter = Meter()
-        for step in range(steps):
-            x = as_images(self.inputs[order[step * batch : (step + 1) * batch]])  # (B, C, H, W)
-            self._round(x, meter)
+        for x in batches(self.inputs, order[: steps * batch], batch, self.device):
+            self._round(as_images(x), meter)  # (B, C, H, W)
             self.method.epoch += 1 / steps
         self.stage_epoch += 1
         self.epoch += 1

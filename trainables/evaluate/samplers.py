@@ -67,7 +67,7 @@ def behind(method: Method, images: Tensor, name: str, seed: int) -> Density:
         return found
     torch.manual_seed(seed)
     method.eval()
-    stochastic = method.encode(as_images(images[:1])).log_var is not None
+    stochastic = method.encode(as_images(images[:1].to(method.epoch.device))).log_var is not None
     codes = finite(drawn(posteriors(method, images)) if stochastic else method.codes(images), "codes")  # (N, D)
     dim = codes.shape[1]
     density = LatentVAE(dim, SECOND_WIDTH, DecoderVariance(dim, "learned")).to(codes.device)

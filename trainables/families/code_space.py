@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.families.gaussian import DecoderVariance
+from trainables.feed import in_order
 from trainables.losses import kl_to_standard_normal, squared_error
 from trainables.method import (
-    ENCODE_BATCH,
     Loss,
     Method,
     NonNegative,
@@ -52,7 +52,7 @@ class PixelAutoencoder(nn.Module):
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:
         """Measures the codes of a whole data set, uint8 (N, C, H, W); a dimension that is dead keeps its scale."""
-        raw = torch.cat([self.encoder(as_images(batch)) for batch in images.split(ENCODE_BATCH)])  # (N, E)
+        raw = torch.cat([self.encoder(as_images(some)) for some in in_order(images, self.mean.device)])  # (N, E)
         if not raw.isfinite().all():
             raise FloatingPointError("codes are not finite")
         self.mean.copy_(raw.mean(0))

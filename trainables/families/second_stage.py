@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from trainables.densities import Density
 from trainables.families.gaussian import DecoderVariance
+from trainables.feed import in_order
 from trainables.losses import kl_to_standard_normal, squared_error
-from trainables.method import ENCODE_BATCH, Loss, Method, Optimiser, Player, Posterior, Stage, as_images
+from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage, as_images
 from trainables.networks.resnet import glorot
 
 LAYERS = 3
@@ -115,7 +116,7 @@ class Rescaled(Density):
 @torch.no_grad()
 def posteriors(method: Method, images: Tensor) -> Tensor:
     """Means and log-variances of q(z|x) of a whole data set, uint8 (N, C, H, W) -> (N, 2, D)."""
-    found = (method.encode(as_images(batch)) for batch in images.split(ENCODE_BATCH))
+    found = (method.encode(as_images(some)) for some in in_order(images, method.epoch.device))
     return torch.cat([torch.stack([q.mean, q.log_var], 1) for q in found])
 
 

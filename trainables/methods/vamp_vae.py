@@ -63,7 +63,7 @@ class VampVAE(Method):
     def start_from_data(self, images: Tensor) -> None:
         order = torch.randperm(len(images)).to(images.device)  # (N,)
         turn = torch.arange(self.hyper.components, device=images.device) % len(order)  # few images come again
-        self.prior.start_from(as_images(images[order[turn]]))
+        self.prior.start_from(as_images(images[order[turn]].to(self.epoch.device)))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         (stage,) = super().stages(epochs)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainables.datasets import Split, Splits, load
+from trainables.feed import batches, placed, shared
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
@@ -85,23 +86,25 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     """A classifier trained on the training split alone; the process's own random state is left as it was."""
     _check(splits)
-    images = torch.tensor(splits.train.images, device=device)  # (N, C, H, W) uint8
+    images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
     labels = torch.tensor(splits.train.labels, device=device)  # (N,)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RECIPE["seed"])
         network = Classifier(splits.shape, int(labels.max()) + 1).to(device).train()
     order = torch.Generator().manual_seed(RECIPE["seed"])
     batch_size = min(RECIPE["batch_size"], len(images))
-    batches = len(images) // batch_size
-    epochs = max(RECIPE["epochs"], -(-RECIPE["min_steps"] // batches))
+    steps = len(images) // batch_size
+    epochs = max(RECIPE["epochs"], -(-RECIPE["min_steps"] // steps))
     optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["learning_rate"], epochs * batches)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["learning_rate"], epochs * steps)
     with torch.enable_grad():
         for _ in range(epochs):
             shuffled = torch.randperm(len(images), generator=order).to(device)
-            for batch in shuffled[: batches * batch_size].split(batch_size):
-                logits = network.logits(images[batch].float() / 255)  # (B, K)
-                loss = nn.functional.cross_entropy(logits, labels[batch])
+            seen = shuffled[: steps * batch_size]
+            fed = batches(images, seen, batch_size, labels.device)
+            for x, y in zip(fed, labels[seen].split(batch_size), strict=True):
+                logits = network.logits(x.float() / 255)  # (B, K)
+                loss = nn.functional.cross_entropy(logits, y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
