@@ -87,7 +87,9 @@ class SweepConfig(BaseModel):
 
     concurrent: PositiveInt | None = Field(None, description="trials at a time; what the machine holds unless given")
     cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores of a trial")
-    gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial, e.g. 0.25")
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of a GPU for a trial, at most 1: a training uses one GPU"
+    )
     address: str | None = Field(
         None, description="a running Ray cluster, e.g. auto; a local one is started unless given"
     )

@@ -33,7 +33,6 @@ from trainables.metrics.inception import WEIGHTS
 ENOUGH_BYTES = 10e9
 TOKEN = Path("~/.ray/auth_token")
 DASHBOARD_PORT = 8265
-COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 COLOURS = {"ok": "green", "warn": "yellow", "bad": "bold red"}
 
 
@@ -270,17 +269,16 @@ def every_node(config: SweepConfig) -> Iterator[Finding]:
 
 def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
     """What a machine says of itself; runs there."""
-    # Not in this process: to a task that asks for no GPU, Ray shows none.
-    visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    from sweep.driver.nodes import gpus_seen
+
     cards = graphics_cards()
-    count = [sys.executable, "-c", COUNT_GPUS]
     return {
         "code": provenance.code_hash(),
         "versions": provenance.versions(),
         "shared": sign.exists() and os.access(sign.parent, os.W_OK),
         "free": shutil.disk_usage("/tmp").free,
         "cards": cards,
-        "gpus": int(subprocess.check_output(count, env=visible, text=True)) if cards else 0,
+        "gpus": gpus_seen() if cards else 0,
         "weights": weights_here(config),
         "open": open_ports(),
         "token": os.environ.get("RAY_AUTH_MODE") == "token",

@@ -46,6 +46,12 @@ class Conductor:
         """True once all that was asked for has ended, and nothing more will be."""
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
+    @property
+    def left(self) -> int:
+        """How many trials have yet to end, at most."""
+        asked = sum(study.budget for study in self.studies.values()) - sum(self.asked.values())
+        return asked + len(self.waiting) + len(self.running)
+
     def retry(self, names: Iterable[str]) -> None:
         """Trials that have ended are to run once more, from their beginning."""
         self.waiting.extend(self.trials.trials[name] for name in names)

@@ -26,6 +26,7 @@ from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.launch import RECORD
+from sweep.driver.maps import joined
 from sweep.driver.winners import WEIGHTS, hand_tuned
 from sweep.record import Event, Record, Trial, Trials, read
 from sweep.search.plan import Plan, Planned, load_splits
@@ -57,7 +58,7 @@ class Confirmation(Plan):
     def trained_on(self, dataset: str) -> np.ndarray:
         """Training and validation images together.  Test images stay those that the search never saw."""
         splits = self.splits[dataset]
-        return np.concatenate([splits.train.images, splits.valid.images])
+        return joined(splits.train.images, splits.valid.images)
 
     def seed_of(self, study: str, number: int) -> int:
         """The same seeds for all points, so that they can be compared in pairs."""

@@ -14,33 +14,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util import register_serializer
 
+from sweep.driver import provenance
 from sweep.driver.conductor import Conductor
-from sweep.driver.resources import Resources
+from sweep.driver.maps import files_of, opened, sent
+from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
+from sweep.driver.resources import Node, Resources
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Trial
+from sweep.search.plan import Plan
 
-SECONDS_TO_ANSWER = 5
+SECONDS_TO_KNOCK = 5
 
 
 class _Asker(Searcher):
     """Ray asks for trials here."""
 
-    def __init__(self, conductor: Conductor):
+    def __init__(self, conductor: Conductor, pool: Pool | None):
         super().__init__()
-        self.conductor = conductor
+        self.conductor, self.pool = conductor, pool
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.conductor.done:
             return Searcher.FINISHED
-        return self.conductor.next(trial_id)
+        trial = self.conductor.next(trial_id)
+        return trial and trial | {"nodes": self.pool.selector() if self.pool else {}}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing: the judge has ended it, or its process was lost."""
@@ -55,16 +63,71 @@ class _Asker(Searcher):
 class _Judge(FIFOScheduler):
     """Ray hands over results here and learns who stops."""
 
-    def __init__(self, conductor: Conductor):
+    def __init__(self, conductor: Conductor, pool: Pool | None):
         super().__init__()
-        self.conductor = conductor
+        self.conductor, self.pool = conductor, pool
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True  # each study has its own metric
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = all(self.conductor.hear(trial.trial_id, told) for told in result["told"])
+        goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(told)) for told in result["told"])
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def _blamed(self, told: dict[str, Any]) -> dict[str, Any]:
+        """What a worker tells, set right where its node is to blame."""
+        if self.pool is None:
+            return told
+        node = told["node"]
+        if told["epoch"]:
+            self.pool.trained(node)
+        elif told["state"] in ("failed", "out_of_memory") and self.pool.is_suspect(node):
+            told = told | {"state": "preempted"}
+        if told["state"] == "preempted":
+            self.pool.spoilt(node, told["reason"])
+        return told
+
+
+class _Watch(tune.Callback):
+    """Ray calls this again and again: nodes that come and go are looked at, and the conductor learns their places."""
+
+    def __init__(self, conductor: Conductor, pool: Pool, announce: Callable[[str], None]):
+        self.conductor, self.pool, self.announce = conductor, pool, announce
+        self.wanted = 0
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        if self.pool.look():
+            self._count()
+
+    def _count(self) -> None:
+        before, concurrent = self.conductor.resources, self.conductor.plan.config.concurrent
+        after = before.on(self.pool.holding(), concurrent)
+        self.conductor.resources = after
+        if before.slots and not after.slots:
+            self.announce(after.waiting(self.pool.holding()))
+        # The search is asked when there is a place, so it is not trials that make a cluster grow.
+        if concurrent and (wanted := min(concurrent, self.conductor.left)) != self.wanted:
+            self.wanted = wanted
+            request_resources(bundles=[{"CPU": after.cpus, "GPU": after.gpus}] * wanted)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        if self.wanted:
+            request_resources(bundles=[])
+
+
+def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
+    """The nodes of a cluster, all of them looked at; None on this machine alone. Raises ValueError if none is fit."""
+    if conductor.plan.config.address is None:
+        return None
+    record, opening = conductor.record.path.absolute(), conductor.trials.sweep
+    expected = record, opening["sweep"], provenance.code_hash(), own_versions()
+    pool = Pool(expected, announce, gpus=conductor.resources.gpus > 0)
+    pool.look(SECONDS_TO_ANSWER)
+    concurrent = conductor.plan.config.concurrent
+    conductor.resources = conductor.resources.on(pool.holding(), concurrent)
+    if pool.set_aside and not conductor.resources.slots and concurrent is None:  # else it may grow
+        raise ValueError(f"no node can run trials; the first one: {next(iter(pool.set_aside.values()))}")
+    return pool
 
 
 class _Losses(tune.Callback):
@@ -88,6 +151,8 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
         isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
     ):
         return "preempted", "its node was lost"
+    if "creation task" in str(error):  # it never came to its first step
+        return "failed", f"its process could not begin ({str(error).strip().splitlines()[-1].strip()})"
     return "failed", "its process was lost"
 
 
@@ -112,33 +177,39 @@ def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     if trial["wants_room"] and trial["gpus"] != 1:
         largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
-    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}])
+    # Processes are used again for the same request only: no trial gets one on a node that has been set aside.
+    nodes = {"bundle_label_selector": [trial["nodes"]]} if trial.get("nodes") else {}
+    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 
-def run(conductor: Conductor) -> None:
-    """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up."""
-    plan, resources = conductor.plan, conductor.resources
+def run(conductor: Conductor, announce: Callable[[str], None]) -> None:
+    """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up.
+
+    `announce` hears what people should know beside the record. Raises ValueError if no node can run trials.
+    """
+    plan = conductor.plan
     conductor.settle()
+    pool = _pool(conductor, announce)
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record has it all
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
-        "TUNE_MAX_PENDING_TRIALS_PG": str(resources.ahead),
+        "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the conductor says how many
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start such trials again by itself
     }
     tune_controller.RayActorManager = _ActorManager
-    refs = {name: ray.put((plan.trained_on(name), splits)) for name, splits in plan.splits.items()}
+    refs = _put(plan, pool)
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen
     tune.run(
         trainable,
         name="ray",
         storage_path=str(conductor.folder.absolute()),
-        search_alg=_Asker(conductor),
-        scheduler=_Judge(conductor),
-        callbacks=[_Losses(conductor)],
+        search_alg=_Asker(conductor, pool),
+        scheduler=_Judge(conductor, pool),
+        callbacks=[_Losses(conductor), *([_Watch(conductor, pool, announce)] if pool else [])],
         num_samples=-1,
         max_failures=0,
         raise_on_failed_trial=False,
@@ -147,6 +218,24 @@ def run(conductor: Conductor) -> None:
         verbose=0,
         trial_dirname_creator=lambda trial: trial.trial_id,
     )
+
+
+def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef]:
+    """For each data set what its trials are trained on, and its splits.
+
+    Arrays that lie in mapped files go by the files' names, if all nodes see them. Else Ray's object store has them.
+    """
+    data = {name: (plan.trained_on(name), splits) for name, splits in plan.splits.items()}
+    parts = [
+        array
+        for trained, splits in data.values()
+        for array in (trained, *(split.images for split in (splits.train, splits.valid, splits.test)))
+    ]
+    if pool is None or pool.share(files_of(parts)):
+        register_serializer(np.memmap, serializer=sent, deserializer=opened)
+    else:
+        register_serializer(np.memmap, serializer=np.array, deserializer=opened)
+    return {name: ray.put(parts) for name, parts in data.items()}
 
 
 def train_alone(
@@ -220,8 +309,8 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[int, int]]:
-    """Ray, started here on the loopback interface only, or an existing cluster; gives its CPUs and GPUs.
+def cluster(address: str | None, resources: Resources | None) -> Iterator[list[Node]]:
+    """Ray, started here on the loopback interface only, or an existing cluster; gives CPUs and GPUs of each node.
 
     Raises ValueError when it does not start or cannot be reached.
     """
@@ -240,8 +329,8 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[tuple[
         where = f"at {address} does not answer" if address else "does not start on this machine"
         raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
     try:
-        total = ray.cluster_resources()
-        yield int(total.get("CPU", 0)), int(total.get("GPU", 0))
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
     finally:
         ray.shutdown()
 
@@ -250,4 +339,4 @@ def _knock(address: str) -> None:
     """Raises OSError within seconds if nobody listens at HOST:PORT, which takes Ray itself minutes to find out."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
-        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+        socket.create_connection((host, int(port)), SECONDS_TO_KNOCK).close()

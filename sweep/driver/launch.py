@@ -191,8 +191,8 @@ def carry_out(
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
     with cluster(config.address, resources) as found, stopped_by_signals() as listen:
-        resources = resources or Resources.of(config, *found)
-        if waiting := resources.waiting(*found):
+        resources = resources or Resources.of(config, found)
+        if waiting := resources.waiting(found):
             announce(waiting)
         new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         if copies.rename(folder / RECORD, config, new_id):
@@ -201,6 +201,7 @@ def carry_out(
             history = read(record.path)  # with the lock: nobody adds to it any more
             if history and not resumed:
                 raise ValueError(f"{folder} holds another sweep by now; choose another --name")
+            (folder / "trials").mkdir(exist_ok=True)  # a worker that finds none has not mounted the sweep's folder
             if not history:
                 (begin or _write_setting)(planned, folder)
             for line in changes.since(history[0]) if history else ():
@@ -226,7 +227,7 @@ def carry_out(
             rest = after
             try:
                 listen()  # not sooner: from here on the record gets its end
-                run(conductor)
+                run(conductor, announce)
                 if after is not None and conductor.done:
                     after(conductor)
                     rest = None

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +18,20 @@ import numpy as np
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from safetensors import SafetensorError
 
 from sweep.driver.checkpoints import CHECKPOINT
 from sweep.driver.process import limit, settings
 from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
+from trainables.feed import DEVICE_SHARE, placed, shared
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
 SAVE_SECONDS = 60.0
-KEPT_DATASETS = 2  # on a device, per process
+KEPT_DATASETS = 2  # per process
 OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -40,18 +41,16 @@ OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of C
 )
 
 
-def shared(images: np.ndarray) -> torch.Tensor:
-    """The array as a tensor without a copy: on a CPU all trials of a node train on Ray's shared memory itself."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
-        return torch.from_numpy(images)
-
-
 def ran_out_of_memory(error: Exception) -> bool:
     """Whether an error tells of too little memory, of a GPU or of the machine; not all of them have a class."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def share(gpus: float) -> float:
+    """Of a GPU's memory, what one data set of a trial may take."""
+    return DEVICE_SHARE * min(1.0, gpus) / KEPT_DATASETS
 
 
 def readable(told: Any) -> Any:
@@ -84,7 +83,7 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
     """
     device = limit(cpus, gpus)
     told, before = [], 0.0
-    for report in fit(Config(**fitted), shared(images).to(device)):
+    for report in fit(Config(**fitted), placed(shared(images), device, share(gpus)), device=device):
         seconds = report.training.seconds["train"]
         told.append((report.stage, seconds - before))
         before = seconds
@@ -98,6 +97,7 @@ class TrialWorker(tune.Trainable):
         self.refs, self.loaded = data, {}
         self.device = limit(config["cpus"], config["gpus"])
         self.restore = settings()
+        self.node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -134,6 +134,7 @@ class TrialWorker(tune.Trainable):
                 told |= {"state": "failed", "reason": reason}
         if told["state"] is not None:
             self._release()
+        told["node"] = self.node
         told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
         return {"told": [readable(told)]}  # in a list: Ray flattens dicts and would keep statistics of every number
 
@@ -162,7 +163,7 @@ class TrialWorker(tune.Trainable):
 
     def _fit(self) -> Iterator[Report]:
         with storing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)  # not its parents: where they are missing, nothing is mounted
             for half_written in self.folder.glob("*.part"):  # by a process that was killed
                 half_written.unlink()
             resume = self.checkpoint if self.checkpoint.exists() else None
@@ -171,16 +172,19 @@ class TrialWorker(tune.Trainable):
         self.restore(config.seed)
         images, evaluator = self._data(config.dataset)
         evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
-        return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume)
+        return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume, device=self.device)
 
     def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
-        """Training images on the device and the evaluator, kept from trial to trial."""
+        """Training images, on the device or on the host, and the evaluator, kept from trial to trial."""
         if dataset not in self.loaded:
             while len(self.loaded) >= KEPT_DATASETS:
                 self.loaded.pop(next(iter(self.loaded)))
-            images, splits = ray.get(self.refs[dataset])
+            try:
+                images, splits = ray.get(self.refs[dataset])
+            except RayError as error:  # a file of images is gone, or a node that held them
+                raise StorageError(f"{socket.gethostname()} cannot get {dataset} ({error})") from error
             evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
-            self.loaded[dataset] = shared(images).to(self.device), evaluator
+            self.loaded[dataset] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
         return self.loaded[dataset]
 
     def _row(self, report: Report) -> dict[str, Any]:

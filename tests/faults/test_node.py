@@ -1,14 +1,17 @@
-"""A node of a Ray cluster dies in the middle of a sweep: its trial goes on elsewhere, nothing is lost or doubled.
+"""Nodes of a Ray cluster die, join late, or cannot run trials: these run elsewhere, nothing is lost or doubled.
 
-The nodes are real ones, raylets with workers of their own, but share this machine's disk and address; machines with
-their own are rehearsed in tests/cluster.
+The nodes are real ones, raylets with workers of their own, but share this machine's address; machines with their own
+are rehearsed in tests/cluster. What a node sees of the disk is changed in a mount namespace, which takes root.
 """
 
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +36,18 @@ class Cluster:
         port = self.address.rpartition(":")[2]
         self._start("head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
 
-    def add(self, name: str) -> None:
-        self._start(name, f"--address={self.address}", "--num-cpus=1")
+    def add(self, name: str, before: str = "", cpus: int = 1) -> None:
+        """A node; `before` is a shell command that changes what it sees of the disk."""
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", before=before)
+
+    def change(self, name: str, command: str) -> None:
+        """Runs a shell command in what a node sees of the disk."""
+        raylet = next(pid for pid in self._processes(name) if self._is_raylet(pid))
+        subprocess.run(["nsenter", "-t", str(raylet), "-m", "sh", "-c", command], check=True)
+
+    @staticmethod
+    def _is_raylet(pid: int) -> bool:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"
 
     def kill(self, name: str) -> None:
         """All processes of a node at once, as when its power fails."""
@@ -42,8 +55,12 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _start(self, name: str, *flags: str) -> None:
+    def _start(self, name: str, *flags: str, before: str = "") -> None:
         start = ["-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        if before:
+            ray = shlex.join([sys.executable, *start, *flags])
+            start = ["-c", f"import os; os.execvp('unshare', ['unshare', '-m', 'sh', '-c', {f'{before} && {ray}'!r}])"]
+            flags = ()
         self._programs.start(*start, *flags, NODE=name, **self.secret).ends_well()
 
     def _processes(self, name: str) -> Iterator[int]:
@@ -87,3 +104,47 @@ def test_a_killed_node(programs):
     assert {(trial, epoch) for trial, epoch, _ in tracked} == set(told)
     runs = {trial: outcome for trial, _, outcome in programs.runs(events[0]["sweep"])}
     assert runs == {None: "done"} | {name: trial.state for name, trial in trials.items()}
+
+
+def can_mount() -> bool:
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="may not make mount namespaces")
+def test_nodes_that_cannot_run_trials(programs):
+    """The sweep's folder is not mounted on one, cannot be written on one that joins late, and fails midway on another:
+    all trials are complete, none counts as failed, each of the three is set aside and the cause is said."""
+    sweeps = programs.folder / "sweeps"
+    sweeps.mkdir()
+    cluster = Cluster(programs)
+    cluster.add("good")
+    cluster.add("unmounted", f"mount -t tmpfs none {sweeps}")
+    flags = ["--methods", "vae", "--trials", 8, "--epochs", 60, "--first-rung", 20, "--set", "network=mlp_8"]
+    sweep = programs.sweep(*flags, "latent_dim=2", "--address", cluster.address, **cluster.secret)
+    record = sweeps / "quick" / "record.jsonl"
+
+    def events(kind: str) -> list[dict]:
+        return [event for event in read(record) if event["event"] == kind] if record.exists() else []
+
+    sweep.until(lambda: events("report"))
+    cluster.add("read-only", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
+    cluster.add("late", f"mount --bind {sweeps} {sweeps}", cpus=2)
+    trials = Trials.from_events
+    sweep.until(lambda: len(running(trials(read(record)))) >= 3)  # the late node brings two places
+    cluster.change("late", f"mount -o remount,bind,ro {sweeps}")
+    output = sweep.ends_well()
+
+    said = [line for line in output.splitlines() if "is set aside" in line]
+    assert len(said) == 3, output
+    assert "cannot use" in said[0] and "No such file" in said[0]
+    assert "Read-only file system" in said[1] and "Read-only file system" in said[2]
+    ended = trials(read(record)).trials
+    assert {trial.state for trial in ended.values()} <= {"complete", "pruned"} and len(ended) == 8
+    assert events("lost") and all("Read-only file system" in event["reason"] for event in events("lost"))
+    for trial in ended.values():
+        if trial.state == "complete":
+            assert (sweeps / "quick" / "trials" / trial.name / "model.safetensors").exists()
+
+
+def running(trials: Trials) -> list[str]:
+    return [trial.name for trial in trials.trials.values() if trial.state == "running" and trial.rows]

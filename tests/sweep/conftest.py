@@ -81,6 +81,7 @@ def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
     monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: (shared(splits.train.images), evaluator))
 
     def make(described: dict) -> TrialWorker:
+        Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)  # as the driver does
         worker = object.__new__(TrialWorker)  # Ray's own constructor wants Ray
         worker.setup(described, {})
         return worker

@@ -138,7 +138,7 @@ WRONG = {
     "--spaces vae=outside.toml": "outside.toml: [[paper]] 1: learning_rate = 0.5 is outside [space] 0.0001..0.01",
     "--spaces vae=misspelt.toml": "misspelt.toml: [space]: unknown key 'latentdim'; did you mean 'latent_dim'?",
     # resources
-    "--gpus-per-trial 64": "gpus_per_trial = 64, but there are GPUs; ask for at most that, or 0 for CPU only",
+    "--gpus-per-trial 2": "gpus_per_trial = '2': less than or equal to 1",
     "--cpus-per-trial 4096": "cpus_per_trial = 4096, but there are CPU cores; ask for fewer",
     "--gpus-per-trial -1": "gpus_per_trial = '-1': greater than or equal to 0",
     "--concurrent 0": "concurrent = '0': greater than or equal to 1",

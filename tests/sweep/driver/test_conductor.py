@@ -378,6 +378,64 @@ def test_what_ray_says_of_lost_processes():
     assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
 
 
+def test_why_a_process_could_not_begin_is_said():
+    error = RayActorError(
+        error_msg="The actor died because of an error raised in its creation task, ray::X.__init__()\n  File ...\n"
+        "ModuleNotFoundError: No module named 'my_lab'"
+    )
+    assert executor.how_lost(error) == (
+        "failed", "its process could not begin (ModuleNotFoundError: No module named 'my_lab')"
+    )  # fmt: skip
+
+
+class Pool(executor.Pool):
+    """Nodes without Ray."""
+
+    def __init__(self, *nodes: str):
+        self.said = []
+        self._nodes = {node: {"Resources": {"CPU": 1}, "NodeManagerHostname": f"host {node}"} for node in nodes}
+        self._announce, self._strikes, self._proven = self.said.append, Counter(), set()
+        self.passed, self.set_aside = set(nodes), {}
+
+
+def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
+    """Two trials fail on it before their first epoch: they run again, and no process of it is asked for any more."""
+    conductor, pool = begin(methods=["vae"], slots=2), Pool("good", "bad")
+    judge, asker = executor._Judge(conductor, pool), executor._Asker(conductor, pool)
+
+    def step(ray_id: str, node: str, **what) -> str:
+        said = told(**what) | {"node": node}
+        return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"told": [said]})
+
+    assert asker.suggest("a")["nodes"] == {}
+    step("a", "good", rows=[row(1, 50.0)], value=50.0)
+    for ray_id in ("b", "c"):
+        asker.suggest(ray_id)
+        assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
+    assert pool.said == ["host bad (bad) is set aside: no kernel image for this GPU"]
+    assert [event["state"] for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
+    assert asker.suggest("d")["nodes"] == {"ray.io/node-id": "!in(bad)"}
+    assert pool.holding() == [(1, 0)]
+    step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault
+    (end,) = events(conductor, "end")
+    assert end["state"] == "failed"
+
+
+def test_the_last_node_is_never_set_aside(begin):
+    pool = Pool("only")
+    for _ in range(3):
+        pool.spoilt("only", "its disk is full")
+    assert not pool.set_aside
+
+
+def test_one_success_clears_a_node(begin):
+    pool = Pool("one", "two")
+    pool.spoilt("one", "a hiccup of its disk")
+    pool.trained("one")
+    pool.spoilt("one", "another")
+    assert not pool.set_aside and not pool.is_suspect("one") and pool.is_suspect("two")
+
+
 def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
     """Ray's own actor manager raises a RuntimeError for it, out of `tune.run`."""
     heard = []
