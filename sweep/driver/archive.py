@@ -12,7 +12,7 @@ from pathlib import Path
 from sweep.driver.launch import CONFIG, RECORD, config_of
 from sweep.record import Record, Trials, read
 
-LEFT_BEHIND = ("*.lock", "tracking-*", "ray", ".*", "*.part")
+LEFT_BEHIND = ("*.lock", "*.holder", "tracking-*", "ray", ".*", "*.part")
 
 
 def pack(folder: Path, file: Path) -> int:

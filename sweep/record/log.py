@@ -8,7 +8,6 @@ the disk before anybody acts on it.
     {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", ...}
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from trainables.locks import Held, locked
 
 Event = dict[str, Any]
 
@@ -114,17 +115,14 @@ def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Holds the lock beside `path`, a file that says who holds it."""
-    with open(path.with_suffix(".lock"), "a+") as lock:  # not "w": the holder's name must survive our failing
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise ValueError(
-                f"{path}: is being written by {holder}; wait for that sweep, stop it, or choose another name"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        yield
+    """Holds the lock beside `path`; another file there says who holds it."""
+    holder = path.with_suffix(".holder")
+    try:
+        with locked(path.with_suffix(".lock"), wait=False):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+    except Held:
+        who = holder.read_text().strip() if holder.exists() else "another process"
+        raise ValueError(
+            f"{path}: is being written by {who}; wait for that sweep, stop it, or choose another name"
+        ) from None

@@ -6,13 +6,13 @@ runs a follower in a thread beside the sweep, `track` and `reconcile` run one to
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from typing import Self
 from sweep.record import follow
 from sweep.tracking.address import check, fingerprint, redact
 from sweep.tracking.story import PARENT, Story
+from trainables.locks import Held, is_held, locked
 
 EXPERIMENT = "autoencoder-sweep"
 
@@ -41,7 +42,7 @@ class Follower:
         self.refusals: list[str] = []
         self._folder, self._uri, self._experiment = folder, uri, experiment
         self._position = _position_file(folder, uri)
-        self._lock: int | None = None
+        self._lock: ExitStack | None = None
         self._begin(known=None if from_start else _read_position(self._position))
 
     def advance(self) -> bool:
@@ -84,7 +85,7 @@ class Follower:
 
     def close(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -183,13 +184,12 @@ class Follower:
         """One follower per record and server: two could create the same run at the same moment."""
         if self._lock is not None:
             return
-        lock = os.open(self._position.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise ValueError(f"{self._folder} is already being tracked; wait for the other process") from None
-        self._lock = lock
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(locked(self._position.with_suffix(".lock"), wait=False))
+            except Held:
+                raise ValueError(f"{self._folder} is already being tracked; wait for the other process") from None
+            self._lock = holding.pop_all()
 
     def _write_position(self) -> None:
         draft = self._position.with_suffix(".draft")
@@ -358,17 +358,7 @@ def _drain(follower: Follower) -> None:
 
 def _held(folder: Path) -> bool:
     """Whether a driver has the record open for writing, which it locks by the file beside it."""
-    try:
-        lock = os.open(folder / "record.lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
+    return is_held(folder / "record.lock")
 
 
 def one_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ the background are turned off: retries that block for minutes, chatter, telemetr
 
 import atexit
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from sweep.tracking.address import absolute, sqlite_file
 from sweep.tracking.story import PARENT, Measurement, Portrait
+from trainables.locks import locked
 
 # Errors that sending the same again cannot cure.
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}
@@ -174,8 +174,7 @@ def _alone(uri: str) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(file.with_suffix(".lock")):
         yield
 
 

@@ -4,8 +4,9 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from trainables.locks import locked
+
 from ._errors import Absent, reason
-from ._lock import locked
 
 PATIENCE = 30.0  # seconds without a byte before a download counts as failed; torchvision itself would wait for ever
 
@@ -28,7 +29,8 @@ def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path],
         return
     patience = socket.getdefaulttimeout()
     try:
-        with locked(root):  # also when nothing is missing: another process may be writing the last file
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / ".lock"):  # also when nothing is missing: another process may be writing the last file
             if missing():
                 socket.setdefaulttimeout(PATIENCE)
                 fetch(root)

@@ -24,8 +24,9 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from trainables.locks import locked
+
 from ._errors import reason
-from ._lock import locked
 from ._pictures import Open, look, range_of, read
 from ._reading import Pixels
 from ._source import Pictures, digest
@@ -88,7 +89,8 @@ def _make(
     failures = []
     for file in files:
         try:
-            with locked(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with locked(file.parent / ".lock"):
                 prepared = _open(file)
                 if prepared is None:  # no other process has made it while we waited
                     _write(file, parts, size, channels)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
+
+from trainables.locks import locked
 
 Thing = TypeVar("Thing")
 
@@ -46,16 +47,12 @@ def cached(
     path = folder() / name
     if (thing := _read(path, load)) is not None:
         return thing
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".lock").touch()
-    except OSError as error:
-        raise ValueError(f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE") from error
-    with open(path.with_suffix(".lock")) as lock:
-        # The system frees the lock when the process ends.  Some network file systems know no locks: then a
-        # thing may be made twice, which is slow but not wrong.
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as holding:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            holding.enter_context(locked(path.with_suffix(".lock")))
+        except OSError as error:
+            raise ValueError(f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE") from error
         if (thing := _read(path, load)) is not None:
             return thing
         thing = make()
