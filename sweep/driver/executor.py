@@ -80,7 +80,7 @@ class _Judge(FIFOScheduler):
             return told
         node = told["node"]
         if told["epoch"]:
-            self.pool.trained(node)
+            self.pool.trained(node, stored=told["value"] is not None)
         elif told["state"] in ("failed", "out_of_memory") and self.pool.is_suspect(node):
             told = told | {"state": "preempted"}
         if told["state"] == "preempted":

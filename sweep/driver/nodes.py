@@ -185,10 +185,11 @@ class Pool:
         """Ray's label selector for the nodes that have not been set aside."""
         return {NODE_ID: f"!in({','.join(sorted(self.set_aside))})"} if self.set_aside else {}
 
-    def trained(self, node: str) -> None:
-        """A trial has got further on a node."""
+    def trained(self, node: str, stored: bool) -> None:
+        """A trial has got further on a node, and could or had not yet to store something."""
         self._proven.add(node)
-        self._strikes[node] = 0
+        if stored:
+            self._strikes[node] = 0
 
     def is_suspect(self, node: str) -> bool:
         """Whether a trial that fails on a node before its first epoch may fail because of it."""

@@ -428,12 +428,14 @@ def test_the_last_node_is_never_set_aside(begin):
     assert not pool.set_aside
 
 
-def test_one_success_clears_a_node(begin):
+@pytest.mark.parametrize("stored", [True, False])
+def test_only_what_is_stored_clears_a_node(stored):
     pool = Pool("one", "two")
     pool.spoilt("one", "a hiccup of its disk")
-    pool.trained("one")
+    pool.trained("one", stored=stored)
+    assert not pool.is_suspect("one") and pool.is_suspect("two")
     pool.spoilt("one", "another")
-    assert not pool.set_aside and not pool.is_suspect("one") and pool.is_suspect("two")
+    assert ("one" in pool.set_aside) is not stored
 
 
 def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
