@@ -28,7 +28,7 @@ def budgets(sweep: Sweep) -> pd.DataFrame:
         row = {"study": study.name, "method": study.method, "dataset": study.dataset, "trials": len(trials)}
         row |= {state: int((trials["state"] == state).sum()) for state in ("complete", "pruned", "diverged")}
         row["divergence_rate"] = row["diverged"] / len(ended) if len(ended) else math.nan
-        row |= {"epochs": int(trials["epochs"].sum()), "device_seconds": float(trials["seconds"].sum())}
+        row |= {"epochs": int(trials["epochs"].sum()), "device_seconds": float(trials["device_seconds"].sum())}
         rows.append(row | _size(study.space))
     return pd.DataFrame(rows)
 
@@ -82,13 +82,13 @@ def random_draws(sweep: Sweep, study: str) -> np.ndarray:
 
 
 def best_by_seconds(sweep: Sweep, study: str) -> pd.DataFrame:
-    """After so many seconds of trials, the lowest value so far: columns seconds, best; from the first complete trial.
+    """The lowest value so far after so many device seconds: columns seconds, best; from the first complete trial.
 
-    Trials count in the order in which they ended, with all seconds that they held a worker, whatever their end.
+    Trials count in the order in which they ended, with all their device seconds, whatever their end.
     """
     trials = sweep.trials_of(study)
     trials = trials[~trials["state"].isin(SAID_NOTHING)]
-    ended = trials["started"] + pd.to_timedelta(trials["seconds"], unit="s")
+    ended = trials["started"] + pd.to_timedelta(trials["worker_seconds"], unit="s")
     trials = trials.loc[ended.sort_values(kind="stable").index]
     best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
-    return pd.DataFrame({"seconds": trials["seconds"].cumsum(), "best": best}).dropna().reset_index(drop=True)
+    return pd.DataFrame({"seconds": trials["device_seconds"].cumsum(), "best": best}).dropna().reset_index(drop=True)

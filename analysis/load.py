@@ -1,25 +1,19 @@
 """The reading half of the analysis: a sweep's record, and the numbers that the papers printed, as tables.
 
-`record.jsonl` is the one source of truth of a sweep and is only ever appended to, by programs that may be
-killed at any byte. Reading therefore folds it: the first row of a (trial, epoch) wins, because a trial
-resumed from a checkpoint reports its last epochs again; the last start and end of a trial win, because it may
-have been tried again; and a line cut short by a crash is counted, never fatal.
+`record.jsonl` is the one source of truth of a sweep; `sweep.record` folds it. A damaged line is counted here and never
+fatal, for tables are only looked at.
 """
 
-import json
-import math
-from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-RECORD = "record.jsonl"
+from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, salvage
+
 PUBLISHED = Path(__file__).parent / "published"
-SETBACKS = ("preempted", "out_of_memory", "failed")  # what an attempt can come to that says nothing of the values
 
 
 @dataclass(frozen=True)
@@ -53,8 +47,9 @@ class Sweep:
     """A sweep as its record tells it.
 
     trials: one row per trial; `value` is the objective at its last evaluated epoch, `hyper/<name>` its
-        hyperparameters, every other column with a slash the last value of that metric; `seconds` is the time
-        it held a worker, over all attempts. `times_preempted`, `times_out_of_memory` and `times_failed` count the
+        hyperparameters, every other column with a slash the last value of that metric; `worker_seconds` is the
+        wall time for which it held a worker, over all attempts, `device_seconds` that of its training, density fits and
+        evaluations alone. `times_preempted`, `times_out_of_memory` and `times_failed` count the
         attempts that came to that, the last one included. A trial without an end has the state `running`.
         `recipe` says which of its study's `recipes` measured the value, from 0.
     curves: trial, epoch, stage, metric, value, one row per number reported.
@@ -131,12 +126,17 @@ def read_sweep(folder: str | Path) -> Sweep:
     path = folder / RECORD
     if not path.is_file():
         raise ValueError(f"{folder}: no {RECORD} here; name the folder of a sweep, such as sweeps/NAME")
-    fold = _Fold()
-    for event in _events(path):
-        fold.add(event)
-    if not fold.studies:
-        raise ValueError(f"{path}: no line tells of a sweep and its studies; the file is empty or something else")
-    return fold.sweep(folder)
+    events, damaged = salvage(path)
+    try:
+        found = Trials.from_events(events, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not found.studies:
+        raise ValueError(f"{path}: no line describes a sweep and its studies; the file is empty or something else")
+    studies = {name: _study(entry) for name, entry in found.studies.items()}
+    recipes = {study: tuple(ways) for study, ways in found.recipes.items()}
+    curves = _curves(found.trials.values())
+    return Sweep(folder, _table(found, studies), curves, studies, found.sweep.config, recipes, _meta(found, damaged))
 
 
 def newest_sweep() -> Path:
@@ -170,221 +170,99 @@ def read_published(paper: str, table: int | str) -> pd.DataFrame:
 
 
 def read_vectors(folder: str | Path) -> dict[str, dict[str, list[float]]]:
-    """The vectors (variances of the codes, ...) that each trial of a sweep told last, by trial and name."""
-    told: dict[str, dict[str, list[float]]] = {}
-    for event in _events(Path(folder) / RECORD):
-        if event is not None and event["event"] == "report":
-            for row in event["rows"]:
-                told.setdefault(event["trial"], {}).update(row.get("vectors", {}))
-    return told
+    """The vectors (variances of the codes, ...) that each trial of a sweep reported last, by trial and name."""
+    trials = Trials.from_events(salvage(Path(folder) / RECORD)[0], strict=False)
+    return {name: trial.vectors for name, trial in trials.trials.items() if trial.vectors}
 
 
-def _events(path: Path) -> Iterator[dict | None]:
-    """Each line of the record as a dict, None where a line was cut short."""
-    with path.open("rb") as lines:
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except ValueError:
-                yield None
+def _study(entry: StudyEntry) -> Study:
+    return Study(
+        name=entry.study,
+        method=entry.method,
+        dataset=entry.dataset,
+        metric=entry.metric,
+        trials=entry.trials,
+        epochs=entry.epochs,
+        rungs=tuple(entry.rungs),
+        hand_tuned=entry.hand_tuned,
+        hand_tuned_source=entry.hand_tuned_source,
+        carried=entry.hand_tuned_carried,
+        space=entry.space,
+    )
 
 
-class _Trial:
-    """What the record has said so far about one trial."""
-
-    def __init__(self) -> None:
-        self.about: dict = {}
-        self.values: dict = {}
-        self.state, self.reason = "running", ""
-        self.setbacks = Counter()  # how many attempts came to each of SETBACKS
-        self.epochs: set[int] = set()
-        self.metrics: dict[str, float] = {}
-        self.recipe: int | None = None  # which of its study's recipes measured the objective last
-        self.first_start = math.nan
-        self.held = 0.0  # seconds of attempts that are over
-        self.began: float | None = None  # of the attempt under way
-        self.heard = math.nan  # of its last sign of life
-
-    def start(self, event: dict) -> None:
-        if self.began is None and math.isnan(self.first_start):
-            self.first_start = event["time"]
-        self._stop(self.heard)  # an attempt that vanished lasted until its last report
-        self.began = self.heard = event["time"]
-        self.about, self.values = event, event.get("values", {})
-        self.state, self.reason = "running", ""
-
-    def lose(self, event: dict) -> None:
-        """An attempt is over, but the trial goes on in another."""
-        self._stop(event["time"])
-        self.setbacks[event["state"]] += 1
-
-    def end(self, event: dict) -> None:
-        self._stop(event["time"])
-        self.state, self.reason = event["state"], event.get("reason") or ""
-        self.setbacks[self.state] += 1
-
-    def seconds(self) -> float:
-        return self.held + (self.heard - self.began if self.began is not None else 0.0)
-
-    def _stop(self, at: float) -> None:
-        if self.began is not None:
-            self.held += max(0.0, at - self.began)
-        self.began = None
+def _meta(found: Trials, damaged: int) -> dict[str, object]:
+    last = found.sweep
+    return {
+        "id": last.sweep,
+        "started": found.first.time,
+        "finished": found.heard,
+        "outcome": found.outcome or "running",
+        "resumed": found.resumed,
+        "versions": last.versions,
+        "machine": last.machine,
+        "code": last.code,
+        "unreadable_lines": damaged,
+        "confirms": last.confirms,
+    }
 
 
-class _Codes(dict):
-    """Strings as small integers in order of appearance: a long table of repeated names stays small."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = code = len(self)
-        return code
-
-    def column(self, codes: array) -> pd.Categorical:
-        return pd.Categorical.from_codes(np.array(codes), categories=pd.Index(list(self), dtype="str"))
-
-
-class _Fold:
-    """The state of reading a record from its first line to its last."""
-
-    def __init__(self) -> None:
-        self.studies: dict[str, Study] = {}
-        self.config: dict = {}
-        self.meta: dict = {"id": "", "versions": {}, "machine": {}, "code": "", "outcome": "running"}
-        self.meta |= {"started": math.nan, "finished": math.nan, "resumed": 0, "unreadable_lines": 0}
-        self.recipes: dict[str, list[dict]] = {}
-        self.trials: dict[str, _Trial] = {}
-        self.names, self.stages, self.metrics = _Codes(), _Codes(), _Codes()
-        self.curve = {name: array("i") for name in ("trial", "epoch", "stage", "metric")}
-        self.curve_value = array("d")
-
-    def add(self, event: dict | None) -> None:
-        if event is None:
-            self.meta["unreadable_lines"] += 1
-            return
-        self.meta["finished"] = event["time"]
-        match event["event"]:
-            case "sweep":
-                self._sweep(event)
-            case "start":
-                self.trials.setdefault(event["trial"], _Trial()).start(event)
-            case "report":
-                self._report(event)
-            case "lost":
-                if event["trial"] in self.trials:
-                    self.trials[event["trial"]].lose(event)
-            case "end":
-                # A start may have been the line cut short; its trial is then not known and is left out.
-                if event["trial"] in self.trials:
-                    self.trials[event["trial"]].end(event)
-            case "finish":
-                self.meta["outcome"] = event["outcome"]
-
-    def _sweep(self, event: dict) -> None:
-        self.config = event.get("config", {})
-        self.meta |= {key: event[key] for key in ("versions", "machine", "code") if key in event}
-        self.meta["id"] = event.get("sweep", "")
-        self.meta["confirms"] = event.get("confirms")
-        self.meta["outcome"] = "running"
-        self.meta["resumed"] += bool(event.get("resumed"))
-        if math.isnan(self.meta["started"]):
-            self.meta["started"] = event["time"]
-        for told in event["studies"]:
-            self.studies[told["study"]] = Study(
-                name=told["study"],
-                method=told["method"],
-                dataset=told["dataset"],
-                metric=told["metric"],
-                trials=told["trials"],
-                epochs=told["epochs"],
-                rungs=tuple(told.get("rungs") or ()),
-                hand_tuned=told.get("hand_tuned") or {},
-                hand_tuned_source=told.get("hand_tuned_source") or "",
-                carried=told.get("hand_tuned_carried") or "",
-                space=told.get("space") or {},
-            )
-
-    def _report(self, event: dict) -> None:
-        trial = self.trials.get(event["trial"])
-        if trial is None:
-            return
-        trial.heard = event["time"]
-        code = self.names[event["trial"]]
-        for row in event["rows"]:
-            epoch = row["epoch"]
-            if epoch in trial.epochs:
-                continue
-            trial.epochs.add(epoch)
-            stage = self.stages[row.get("stage", "")]
-            recipe = row.get("recipes", {}).get(self._study(event["trial"]).metric)
-            if recipe is not None:
-                told = self.recipes.setdefault(trial.about["study"], [])
-                if recipe not in told:
-                    told.append(recipe)
-                trial.recipe = told.index(recipe)
-            for metric, value in row["metrics"].items():
-                if value is None or not math.isfinite(value):
-                    continue
-                trial.metrics[metric] = value
-                self.curve["trial"].append(code)
-                self.curve["epoch"].append(epoch)
-                self.curve["stage"].append(stage)
-                self.curve["metric"].append(self.metrics[metric])
-                self.curve_value.append(value)
-
-    def sweep(self, folder: Path) -> Sweep:
-        curves = pd.DataFrame(
-            {
-                "trial": self.names.column(self.curve["trial"]),
-                "epoch": np.array(self.curve["epoch"]),
-                "stage": self.stages.column(self.curve["stage"]),
-                "metric": self.metrics.column(self.curve["metric"]),
-                "value": np.array(self.curve_value),
-            }
-        )
-        recipes = {study: tuple(told) for study, told in self.recipes.items()}
-        return Sweep(folder, self._trials(), curves, self.studies, self.config, recipes, self.meta)
-
-    def _study(self, trial: str) -> Study:
-        name = self.trials[trial].about["study"]
-        if name not in self.studies:
-            raise ValueError(f"{RECORD}: trial {trial} is of study {name}, which no line describes")
-        return self.studies[name]
-
-    def _trials(self) -> pd.DataFrame:
-        trials = list(self.trials.items())
-        studies = [self._study(name) for name, _ in trials]
-        text, whole, real = "str", "Int64", "float64"
-        columns = {
-            "trial": ([name for name, _ in trials], text),
-            "study": ([study.name for study in studies], text),
-            "method": ([study.method for study in studies], text),
-            "dataset": ([study.dataset for study in studies], text),
-            "number": ([trial.about["number"] for _, trial in trials], whole),
-            "origin": ([trial.about["origin"] for _, trial in trials], text),
-            "state": ([trial.state for _, trial in trials], text),
-            "reason": ([trial.reason for _, trial in trials], text),
-            "attempt": ([trial.about.get("attempt", 1) for _, trial in trials], whole),
-            **{f"times_{what}": ([trial.setbacks[what] for _, trial in trials], whole) for what in SETBACKS},
-            "seed": ([trial.about.get("seed") for _, trial in trials], whole),
-            "epochs": ([max(trial.epochs, default=0) for _, trial in trials], whole),
-            "recipe": ([trial.recipe for _, trial in trials], whole),
-            "value": (
-                [trial.metrics.get(study.metric) for (_, trial), study in zip(trials, studies, strict=True)],
-                real,
-            ),
+def _curves(trials: Iterable[Trial]) -> pd.DataFrame:
+    """One row per number reported. Repeated names are categories: a long table stays small."""
+    rows = [(trial.name, row) for trial in trials for row in trial.rows.values()]
+    counts = [len(row.metrics) for _, row in rows]
+    names = pd.Categorical([name for name, _ in rows])
+    stages = pd.Categorical([row.stage for _, row in rows])
+    return pd.DataFrame(
+        {
+            "trial": names.repeat(counts),
+            "epoch": np.repeat(np.array([row.epoch for _, row in rows], dtype=np.int32), counts),
+            "stage": stages.repeat(counts),
+            "metric": pd.Categorical([metric for _, row in rows for metric in row.metrics]),
+            "value": np.fromiter((value for _, row in rows for value in row.metrics.values()), float, sum(counts)),
         }
-        table = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
-        knobs = dict.fromkeys(knob for study in self.studies.values() for knob in study.space)
-        knobs |= dict.fromkeys(knob for _, trial in trials for knob in trial.values)
-        more = {f"hyper/{knob}": column([trial.values.get(knob) for _, trial in trials]) for knob in knobs}
-        for metric in self.metrics:
-            more[metric] = pd.Series([trial.metrics.get(metric) for _, trial in trials], dtype=real)
-        started = pd.Series([trial.first_start for _, trial in trials], dtype=real)
-        more["started"] = pd.to_datetime(started, unit="s", utc=True)
-        more["seconds"] = pd.Series([trial.seconds() for _, trial in trials], dtype=real)
-        return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
+    )
+
+
+def _table(found: Trials, studies: Mapping[str, Study]) -> pd.DataFrame:
+    trials = list(found.trials.values())
+    last = [_last_metrics(trial) for trial in trials]
+    text, whole, real = "str", "Int64", "float64"
+    columns = {
+        "trial": ([trial.name for trial in trials], text),
+        "study": ([trial.study for trial in trials], text),
+        "method": ([studies[trial.study].method for trial in trials], text),
+        "dataset": ([studies[trial.study].dataset for trial in trials], text),
+        "number": ([trial.number for trial in trials], whole),
+        "origin": ([trial.origin for trial in trials], text),
+        "state": ([trial.state for trial in trials], text),
+        "reason": ([trial.reason or "" for trial in trials], text),
+        "attempt": ([trial.attempt for trial in trials], whole),
+        **{f"times_{what}": ([trial.setbacks[what] for trial in trials], whole) for what in SETBACKS},
+        "seed": ([trial.seed for trial in trials], whole),
+        "epochs": ([max(trial.rows, default=0) for trial in trials], whole),
+        "recipe": ([trial.recipe for trial in trials], whole),
+        "value": ([trial.value for trial in trials], real),
+    }
+    table = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
+    knobs = dict.fromkeys(knob for study in studies.values() for knob in study.space)
+    knobs |= dict.fromkeys(knob for trial in trials for knob in trial.values)
+    more = {f"hyper/{knob}": column([trial.values.get(knob) for trial in trials]) for knob in knobs}
+    for metric in dict.fromkeys(metric for metrics in last for metric in metrics):
+        more[metric] = pd.Series([metrics.get(metric) for metrics in last], dtype=real)
+    started = pd.Series([trial.started for trial in trials], dtype=real)
+    more["started"] = pd.to_datetime(started, unit="s", utc=True)
+    more["worker_seconds"] = pd.Series([trial.worker_seconds for trial in trials], dtype=real)
+    more["device_seconds"] = pd.Series([trial.device_seconds for trial in trials], dtype=real)
+    return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
+
+
+def _last_metrics(trial: Trial) -> dict[str, float]:
+    """Each metric as the trial reported it last."""
+    last: dict[str, float] = {}
+    for row in trial.rows.values():
+        last |= row.metrics
+    return last
 
 
 def column(values: list) -> pd.Series:

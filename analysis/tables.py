@@ -59,7 +59,7 @@ LEADERBOARD_COLUMNS = (
     "times_preempted",
     "times_out_of_memory",
     "times_failed",
-    "seconds",
+    "worker_seconds",
     "recipe",
 )
 SPEEDS = ("time/train_seconds", "speed/images_per_second")
@@ -154,7 +154,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "knobs_searched": len(study.searched),
         "trials": len(trials),
         "searched": int((trials["origin"] != "paper").sum()),
-        "seconds": trials["seconds"].sum(),
+        "worker_seconds": trials["worker_seconds"].sum(),
         "recipe": comparison.recipe,
         "balance_hand_tuned": "" if hand is None else labels[hand.name],
         "balance_tuned": "" if best is None else labels[best.name],

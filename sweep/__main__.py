@@ -1,7 +1,7 @@
 """`python -m sweep COMMAND`."""
 
 try:
-    from sweep.commands.cli import main
+    from sweep.commands import main
 except KeyboardInterrupt:  # the imports take seconds
     raise SystemExit(130) from None
 

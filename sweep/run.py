@@ -12,9 +12,9 @@ if Path(sys.path[0], "presets").exists():
     sys.path.pop(0)  # run as a script from a checkout: our modules are `sweep.record`, never a bare `record`
 
 try:
-    from sweep.commands.cli import sweep
+    from sweep.commands.run import front_door
 except KeyboardInterrupt:  # the imports take seconds
     raise SystemExit(130) from None
 
 if __name__ == "__main__":
-    sweep(__doc__)
+    front_door(__doc__)

@@ -121,7 +121,7 @@ def test_the_ray_job_asks_for_the_token_and_shares_one_folder():
 
 @pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml", "README.md"])
 def test_flags_that_we_advise_are_flags_of_the_sweep(place):
-    from sweep.commands.cli import RunFlags
+    from sweep.commands.run import RunFlags
 
     known = {f"--{name.replace('_', '-')}" for name in RunFlags.model_fields}
     text = re.sub(r"\\?\n *#? *", " ", (REPOSITORY / place).read_text())

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("analysis", "search_spaces", "sweep", "trainables")
+ROOMS = sorted({path.stem for path in (ROOT / "sweep").glob("[a-z]*") if path.name != "run.py"})
 
 
 def imports(source: str, package: str) -> set[str]:
@@ -46,7 +47,12 @@ def offenders(where: str, banned: tuple[str, ...], spared: tuple[str, ...] = ())
 
 ARROWS = [
     ("trainables", ("ray", "optuna", "mlflow", "pandas", "sweep", "analysis", "search_spaces"), ()),
-    ("analysis", ("torch", "torchvision", "ray", "optuna", "mlflow", "sweep", "trainables"), ()),
+    ("analysis", ("torch", "torchvision", "ray", "optuna", "mlflow", "trainables"), ()),
+    *(("analysis", (f"sweep.{room}",), ()) for room in ROOMS if room != "record"),
+    ("sweep/record", ("torch", "ray", "optuna", "mlflow", "pandas", "analysis"), ()),
+    ("sweep/record", ("trainables",), ("sweep/record/log.py",)),  # a writer locks
+    ("sweep/record/log.py", ("torch", "ray", "trainables.datasets", "trainables.methods", "analysis"), ()),
+    *(("sweep/record", (f"sweep.{room}",), ()) for room in ROOMS if room != "record"),
     ("sweep", ("ray",), ("sweep/driver/worker.py", "sweep/driver/executor.py", "sweep/driver/nodes.py")),
     ("sweep", ("optuna",), ("sweep/search/",)),
     ("sweep", ("mlflow",), ("sweep/tracking/",)),

@@ -211,7 +211,7 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     for study in sweep.studies_of(dataset):
         trials = sweep.trials_of(study.name)
         trials = trials[~trials["state"].isin(["running", "cancelled", "preempted"])]
-        ended = trials["started"] + pd.to_timedelta(trials["seconds"], unit="s")
+        ended = trials["started"] + pd.to_timedelta(trials["worker_seconds"], unit="s")
         trials = trials.loc[ended.sort_values(kind="stable").index]
         best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
         if best.notna().any():
@@ -237,7 +237,7 @@ def over_time(sweep: Sweep) -> Figure:
     """How many trials ran at any time of a sweep, and the lowest distance found by then, a panel per data set."""
     trials = sweep.trials
     began = (trials["started"] - trials["started"].min()).dt.total_seconds()
-    ended = began + trials["seconds"]
+    ended = began + trials["worker_seconds"]
     unit, name = (3600, "hours") if ended.max() > 2 * 3600 else (60, "minutes")
     changes = pd.concat([pd.Series(1, began / unit), pd.Series(-1, ended / unit)])
     running = changes.groupby(level=0).sum().cumsum()

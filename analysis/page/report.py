@@ -347,7 +347,7 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
         "speed": count_words(row.images_per_second),
         "network": row.network,
         "carried": row.carried,
-        "spent": duration(row.seconds),
+        "spent": duration(row.worker_seconds),
         "knobs": row.knobs_searched,
         "trials": row.trials,
         "outcomes": outcome_words(row),
@@ -480,7 +480,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
     if not sweep.parts:
         facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
-    facts.append((duration(trials["seconds"].sum()), "of trial time, all together"))
+    facts.append((duration(trials["worker_seconds"].sum()), "of trial time, all together"))
     return facts
 
 
@@ -582,7 +582,7 @@ def _part(label: str, part: Sweep) -> dict:
         "budget": "; ".join(budget),
         "searcher": str(part.config.get("searcher", "–")),
         "trials": len(part.trials),
-        "seconds": duration(part.trials["seconds"].sum()),
+        "seconds": duration(part.trials["worker_seconds"].sum()),
         "recipe": "; ".join(
             dict.fromkeys(
                 f"{short_metric(metric)} of {way.get('n', '?')} images"
@@ -633,7 +633,7 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
                 trial["state"],
                 _short(trial["value"]),
                 trial["epochs"],
-                _short(trial["seconds"]),
+                _short(trial["worker_seconds"]),
                 [_short(trial[column]) for column in columns[study]],
                 trial["reason"],
             ]

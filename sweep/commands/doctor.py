@@ -1,4 +1,6 @@
-"""What breaks sweeps, looked for before one starts: `python -m sweep doctor [cluster.yaml] [flags of sweep/run.py]`.
+"""Check this machine, a cluster file and the nodes of a cluster before a sweep.
+
+`python -m sweep doctor [cluster.yaml] [flags of sweep/run.py]`.
 
 One line per check. With a cluster file: what `ray up` needs, seen from the machine that would call it. With
 `--address`: every node of a running cluster. Always: this machine, which would drive the sweep that the flags describe.

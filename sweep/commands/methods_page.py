@@ -1,13 +1,13 @@
-"""`python -m sweep.commands.methods_page`: writes trainables/methods/README.md, the table of all methods of the house.
+"""Write trainables/methods/README.md, the table of all methods.
 
-Everything in it is read where it already stands: equation and paper from the head of the method's file, networks,
+Everything in it is read from its source: equation and paper from the head of the method's file, networks,
 knobs and named points from its search space, the printed tables from `analysis/published`, what measures them from
-the presets and programs here. `tests/sweep/test_methods_page.py` says when the page is out of date.
+the presets and programs here. `tests/sweep/commands/test_methods_page.py` says when the page is out of date.
 """
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from analysis.load import PUBLISHED
 from analysis.page.names import method_name
+from sweep.commands._arguments import parse
+from sweep.commands._ending import say
 from sweep.config import PRESET_FILES
 from sweep.search.space import Space, load
 from trainables import Method, find, names
@@ -24,8 +26,8 @@ from trainables.flags import preset_names, read_preset
 PAGE = Path(__file__).parents[2] / "trainables" / "methods" / "README.md"
 HEAD = """# The methods
 
-Written by `python -m sweep.commands.methods_page` from the methods' files and search spaces; do not edit. Sections are
-those of [methods.md](methods.md), which says where every value is from. A knob stands with its hand-tuned value and,
+Written by `python -m sweep methods-page` from the methods' files and search spaces; do not edit. Sections are those of
+[methods.md](methods.md), which says where every value is from. A knob stands with its hand-tuned value and,
 where it is searched, its range; knobs that all methods have (latent size, learning rate, batch, network, clipping,
 precision) are left out. The last column is about the tables in which the papers print a method.
 
@@ -156,6 +158,7 @@ def page() -> str:
     return HEAD + "\n".join(row(name) for name in names()) + "\n"
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str]) -> None:
+    parse("methods-page", __doc__, argv)
     PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
+    say(str(PAGE))

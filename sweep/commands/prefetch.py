@@ -1,4 +1,6 @@
-"""Brings what a sweep would download to where it will look for it: `python -m sweep prefetch [flags of sweep/run.py]`.
+"""Download data sets and the weights of the metric, for nodes without network.
+
+`python -m sweep prefetch [flags of sweep/run.py]`.
 
 For clusters whose nodes have no network: call it on a machine that has one, with the same `--data-root` and the same
 SWEEP_CACHE and TORCH_HOME (or `--fid-weights`) as the sweep, on storage that the nodes share.

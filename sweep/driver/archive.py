@@ -9,8 +9,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from sweep.driver.launch import CONFIG, RECORD, config_of
-from sweep.record import Record, Trials, read
+from sweep.driver.launch import config_of
+from sweep.record import CONFIG, RECORD, Record, read_trials
 
 LEFT_BEHIND = ("*.lock", "*.holder", "tracking-*", "ray", ".*", "*.part")
 
@@ -62,7 +62,7 @@ def unpack(file: Path, out: Path) -> Path:
                 for needed in (RECORD, CONFIG):
                     if not (part / name / needed).is_file():
                         raise ValueError(f"{file} holds no sweep (no {needed})")
-                Trials.from_events(read(part / name / RECORD))
+                read_trials(part / name)
                 (part / name).rename(out / name)
             finally:
                 shutil.rmtree(part, ignore_errors=True)

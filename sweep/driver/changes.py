@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.driver import provenance
-from sweep.record import Event
+from sweep.record import StudyEntry, SweepEvent
 from sweep.search.plan import Plan, check
 from sweep.search.study import Spec
 
@@ -19,18 +19,18 @@ FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "fi
 FROZEN += ("image_size", "channels")
 
 
-def refuse(config: SweepConfig, began: Event) -> None:
+def refuse(config: SweepConfig, began: SweepEvent) -> None:
     """Raises ValueError if a configuration would give the record's numbers another meaning than they began with."""
     now = config.model_dump(mode="json")
     for name in FROZEN:
-        if name in began["config"] and now[name] != (was := began["config"][name]):
+        if name in began.config and now[name] != (was := began.config[name]):
             raise ValueError(
                 f"{name} is {now[name]!r}, but the sweep began with {was!r}, and its results would not be comparable; "
                 "put it back in config.yaml, or start a new sweep"
             )
 
 
-def as_recorded(planned: Plan, entries: Mapping[str, Mapping[str, Any]]) -> tuple[Plan, list[str]]:
+def as_recorded(planned: Plan, entries: Mapping[str, StudyEntry]) -> tuple[Plan, list[str]]:
     """The plan with its studies as the record describes them, and a line for what the files say otherwise by now.
 
     Only the number of trials is the plan's. Raises ValueError if the studies are not the same, or if today's code does
@@ -55,12 +55,12 @@ def as_recorded(planned: Plan, entries: Mapping[str, Mapping[str, Any]]) -> tupl
     return replace(planned, studies=tuple(studies)), lines if edited else []
 
 
-def since(began: Event) -> list[str]:
+def since(began: SweepEvent) -> list[str]:
     """A line each for other code and for other versions than a sweep began with."""
     lines, code = [], provenance.code_hash()
-    if began.get("code", code) != code:
-        lines.append(f"the code has changed since the sweep began ({began['code']} → {code}); what runs now runs on it")
-    now, was = provenance.versions(), began.get("versions", {})
+    if began.code not in ("", code):
+        lines.append(f"the code has changed since the sweep began ({began.code} → {code}); what runs now runs on it")
+    now, was = provenance.versions(), began.versions
     other = [f"{name} {was[name]} → {now[name]}" for name in now if was.get(name, now[name]) != now[name]]
     if other:
         lines.append(f"versions have changed since the sweep began: {', '.join(other)}")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from sweep.record import Event, Trial, Trials
+from sweep.record import CHECKPOINT, WEIGHTS, Event, Trial, Trials
+from sweep.record.events import EndEvent
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"  # in the folder of a trial
 FINAL = ("complete", "pruned", "diverged")  # no attempt follows
 
 
@@ -42,7 +42,7 @@ def dispensable(held: Mapping[str, int], trials: Trials, keep: int, budget: floa
         going += [trial.name for trial in here if not _is_complete(trial)]
         complete = sorted(filter(_is_complete, here), key=lambda trial: (trial.value, trial.number))
         for rank, trial in enumerate(complete):
-            stays = trial in (trials.best(study), trials.first(study))
+            stays = trial in (trials.best(study), trials.hand_tuned(study))
             if not stays and rank >= keep:
                 going.append(trial.name)
                 continue
@@ -86,11 +86,11 @@ class Keeper:
     held: dict[str, int] = field(default_factory=dict)  # trial -> bytes of its model
 
     def hear(self, event: Event, trials: Trials) -> None:
-        if event["event"] != "end" or event["state"] != "complete":
+        if not isinstance(event, EndEvent) or event.state != "complete":
             return
-        model = self._model(event["trial"])
+        model = self._model(event.trial)
         if model.exists():
-            self.held[event["trial"]] = model.stat().st_size
+            self.held[event.trial] = model.stat().st_size
         for name in dispensable(self.held, trials, self.keep, self.budget):
             self._model(name).unlink(missing_ok=True)
             del self.held[name]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.driver.checkpoints import CHECKPOINT, epochs_saved
+from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.resources import Resources
-from sweep.record import Event, Record, Trial, Trials
+from sweep.record import CHECKPOINT, Event, Progress, Record, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.study import Study
 
@@ -58,7 +58,7 @@ class Conductor:
 
     def add(self, trial: Trial, metrics: Mapping[str, float]) -> None:
         """Takes down what was measured of a trial beside its training, as its epoch 0."""
-        row = {"epoch": 0, "stage": "alone", "time": time.time(), "metrics": dict(metrics)}
+        row = Row(epoch=0, stage="alone", time=time.time(), metrics=dict(metrics))
         self._tell("report", trial=trial.name, rows=[row])
 
     def settle(self) -> None:
@@ -81,9 +81,9 @@ class Conductor:
             return None
         if self.waiting:
             trial = self.waiting.popleft()
-            event = {"trial": trial.name, "study": trial.study, "number": trial.number, "values": trial.values}
-            event |= {"origin": trial.origin, "attempt": trial.attempt + 1}
             self.studies[trial.study].reopen(trial.number)
+            name, study, number, attempt = trial.name, trial.study, trial.number, trial.attempt + 1
+            values, origin = trial.values, trial.origin
         elif self.exhausted:
             return None
         else:
@@ -91,35 +91,37 @@ class Conductor:
             study = min(self.studies, key=self._share)
             asked = self.studies[study].ask()
             self.asked[study] += 1
-            event = {"trial": asked.trial, "study": study, "number": asked.number, "values": asked.values}
-            event |= {"origin": asked.origin, "attempt": 1}
-        self._tell("start", seed=self.plan.seed_of(event["study"], event["number"]), **event)
-        self.running[ray_id] = event["trial"]
-        return self._describe(event)
+            name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
+        self._tell(
+            "start", trial=name, study=study, number=number, values=values, origin=origin, attempt=attempt,
+            seed=self.plan.seed_of(study, number),
+        )  # fmt: skip
+        self.running[ray_id] = name
+        return self._describe(self.trials.trials[name])
 
-    def hear(self, ray_id: str, told: dict[str, Any]) -> bool:
-        """Takes in what a worker tells; returns whether its trial goes on."""
+    def hear(self, ray_id: str, progress: Progress) -> bool:
+        """Takes a message of a worker; returns whether its trial goes on."""
         trial = self._trial(ray_id)
         study = self.studies[trial.study]
-        rows = [row for row in told["rows"] if row["epoch"] not in trial.rows]  # others were trained again
+        rows = [row for row in progress.rows if row.epoch not in trial.rows]  # others were trained again
         if rows:
             self._tell("report", trial=trial.name, rows=rows)
-        state, reason = told["state"], told["reason"]
+        state, reason = progress.state, progress.reason
         goes_on = True
-        if told["value"] is not None:
-            metrics = next((row["metrics"] for row in told["rows"] if row["epoch"] == told["epoch"]), {})
-            goes_on = study.report(trial.number, told["epoch"], told["value"], metrics)
+        if progress.value is not None:
+            metrics = next((row.metrics for row in progress.rows if row.epoch == progress.epoch), {})
+            goes_on = study.report(trial.number, progress.epoch, progress.value, metrics)
         if state is None and not goes_on:
-            state, reason = "pruned", self._behind(told["epoch"])
+            state, reason = "pruned", self._behind(progress.epoch)
         if state is None:
             return True
         del self.running[ray_id]
         if state == "out_of_memory" and not _wants_room(trial):
-            self._again(trial, state, reason, told["worker"])
+            self._again(trial, state, reason, progress.worker)
         elif state == "preempted":
-            self._set_back(trial, state, reason, told["worker"])
+            self._set_back(trial, state, reason, progress.worker)
         else:
-            self._end(trial, state, reason, max(told["epoch"], trial.epoch), told["worker"])
+            self._end(trial, state, reason, max(progress.epoch, trial.epoch), progress.worker)
         return False
 
     def lost(self, ray_id: str, state: str, reason: str) -> None:
@@ -164,9 +166,9 @@ class Conductor:
         self.waiting.append(trial)
 
     def _tell(self, event: str, **fields: Any) -> None:
-        told = self.record.append(event, **fields)
-        self.trials.tell(told)
-        self.listener(told, self.trials)
+        written = self.record.append(event, **fields)
+        self.trials.tell(written)
+        self.listener(written, self.trials)
 
     def _share(self, study: str) -> float:
         """Of its budget, how much a study has had: of its trials those asked for, or, if that is more, of its seconds
@@ -174,21 +176,21 @@ class Conductor:
         asked, seconds = self.asked[study] / self.studies[study].budget, self.plan.config.seconds_per_study
         if seconds is None:
             return asked
-        return max(asked, sum(trial.seconds for trial in self.trials.of(study)) / seconds)
+        return max(asked, sum(trial.device_seconds for trial in self.trials.of(study)) / seconds)
 
-    def _describe(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        planned, config = self.planned[event["study"]], self.plan.config
-        seed = self.plan.seed_of(event["study"], event["number"])
+    def _describe(self, trial: Trial) -> dict[str, Any]:
+        planned, config = self.planned[trial.study], self.plan.config
+        seed = self.plan.seed_of(trial.study, trial.number)
         metric = self.plan.metric_of(planned.dataset)
         evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
-        wants_room = _wants_room(self.trials.trials[event["trial"]])
+        wants_room = _wants_room(trial)
         gpus = self.resources.gpus
         return {
-            "trial": event["trial"],
-            "folder": str(self.folder.absolute() / "trials" / event["trial"]),
-            "fit": self.plan.fit_config(planned, event["values"], seed).model_dump(mode="json"),
+            "trial": trial.name,
+            "folder": str(self.folder.absolute() / "trials" / trial.name),
+            "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,
             "rungs": self.plan.rungs,
             "evaluate": evaluate,

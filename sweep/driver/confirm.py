@@ -9,7 +9,7 @@ stopped, resumed and tracked as a search is.  Looking at the test split again is
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,10 +25,9 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
-from sweep.driver.launch import RECORD
 from sweep.driver.maps import joined
-from sweep.driver.winners import WEIGHTS, hand_tuned
-from sweep.record import Event, Record, Trial, Trials, read
+from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
+from sweep.record.events import ReportEvent
 from sweep.search.plan import Plan, Planned, load_splits
 from sweep.search.space import Point
 from sweep.search.study import Spec
@@ -102,11 +101,11 @@ def confirm(
             f"{sweep} was scored on the test split already ({count} trained models, {looks[-1].name}/confirmed.csv); a "
             "second look weakens what it says; if you must, --again takes fresh seeds and is counted"
         )
-    used = [seed for look in looks for seed in read(look / RECORD)[0]["confirms"]["seeds"]]
+    used = [seed for look in looks for seed in read(look / RECORD)[0].confirms["seeds"]]
     first = max([config.seed, *used]) + 1  # never one that anything was trained with
     fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
     folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, told = chosen(Trials.from_events(read(sweep / RECORD)), config, top or config.confirm_top, fresh)
+    planned, told = chosen(read_trials(sweep), config, top or config.confirm_top, fresh)
     told["look"] = len(looks) + 1
     return _carry_out(sweep, planned, folder, announce, resumed=False, confirms=told)
 
@@ -114,13 +113,13 @@ def confirm(
 def looks_at_test(sweep: Path) -> list[Path]:
     """The folders of a sweep's confirmations that have begun, in their order."""
     begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
-    return sorted(begun, key=lambda folder: read(folder / RECORD)[0]["confirms"]["look"])
+    return sorted(begun, key=lambda folder: read(folder / RECORD)[0].confirms["look"])
 
 
 def is_confirmed(sweep: Path) -> bool:
     """Whether a sweep has a confirmation, and the latest is at its end."""
     looks = looks_at_test(sweep)
-    return bool(looks) and Trials.from_events(read(looks[-1] / RECORD)).outcome == "done"
+    return bool(looks) and read_trials(looks[-1]).outcome == "done"
 
 
 def tidy(sweep: Path, config: SweepConfig) -> None:
@@ -137,17 +136,18 @@ def tidy(sweep: Path, config: SweepConfig) -> None:
 def sweep_of(folder: Path) -> Path | None:
     """The sweep whose confirmation lies in a folder, None if it holds none."""
     record = folder / RECORD
-    return folder.absolute().parent if record.exists() and "confirms" in next(iter(read(record)), {}) else None
+    begun = read(record)[:1] if record.exists() else []
+    return folder.absolute().parent if any(event.confirms for event in begun) else None
 
 
 def evaluations(events: list[Event]) -> int:
     """How many trained models a record saw scored on the test split."""
     scored = {
-        (event["trial"], row["epoch"])
+        (event.trial, row.epoch)
         for event in events
-        if event["event"] == "report"
-        for row in event["rows"]
-        if any(name.startswith("test/") for name in row["metrics"])
+        if isinstance(event, ReportEvent)
+        for row in event.rows
+        if any(name.startswith("test/") for name in row.metrics)
     }
     return len(scored)
 
@@ -169,15 +169,15 @@ def chosen(
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)
-    told = {"sweep": trials.sweep["sweep"], "top": top, "seeds": list(seeds), "points": claims}
+    told = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "points": claims}
     return _plan(config, studies, seeds), told
 
 
-def _points(trials: Trials, study: str, entry: Mapping[str, Any], top: int) -> tuple[list[Point], list[dict[str, Any]]]:
+def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
     """The hand-tuned point and the best ones with different values, and what the search said of each."""
-    paper = hand_tuned(trials, study)
-    values = dict(entry["hand_tuned"] if paper is None else paper.values)
-    points = [Point(entry["hand_tuned_source"], (entry["dataset"],), values, HAND_TUNED)]
+    paper = trials.hand_tuned(study)
+    values = dict(entry.hand_tuned if paper is None else paper.values)
+    points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
     value = paper.value if paper is not None and paper.state == "complete" else None
     said = [{"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None}]
     complete = [trial for trial in trials.of(study) if trial.state == "complete" and trial.value is not None]
@@ -190,9 +190,7 @@ def _points(trials: Trials, study: str, entry: Mapping[str, Any], top: int) -> t
             said[0]["rank"] = rank
         elif trial.values not in [point.values for point in points]:
             rank += 1
-            points.append(
-                Point(f"trial {trial.name} of the search", (entry["dataset"],), trial.values, f"tuned {rank}")
-            )
+            points.append(Point(f"trial {trial.name} of the search", (entry.dataset,), trial.values, f"tuned {rank}"))
             said.append({"point": f"tuned {rank}", "trial": trial.name, "value": trial.value, "rank": rank})
     return points, said
 
@@ -207,14 +205,14 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
 
 
 def _go_on(
-    sweep: Path, folder: Path, opening: Event, config: SweepConfig, announce: Callable[[str], None], wanted: dict
+    sweep: Path, folder: Path, opening: SweepEvent, config: SweepConfig, announce: Callable[[str], None], wanted: dict
 ) -> Path:
-    told = opening["confirms"]
+    told = opening.confirms
     frozen = {"top": told["top"], "seeds": len(told["seeds"])}
     if changing := [name for name, number in wanted.items() if number not in (None, frozen[name])]:
         was = ", ".join(f"--{name} {frozen[name]}" for name in changing)
         raise ValueError(f"{folder} was begun with {was}; go on with that, for its points and seeds are frozen")
-    studies = [Spec.from_record(entry) for entry in opening["studies"]]
+    studies = [Spec.from_record(entry) for entry in opening.studies]
     planned = _plan(config, studies, tuple(told["seeds"]))
     return _carry_out(sweep, planned, folder, announce, resumed=True, confirms=told)
 
@@ -267,7 +265,7 @@ def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | N
     """The mean over a trial's epochs of what one took alone, by stage: the median of those timed, but for the first of
     all, which warms up. None if a stage of the trial was not timed."""
     timed = alone[1:]
-    stages = Counter(row["stage"] for epoch, row in trial.rows.items() if epoch)
+    stages = Counter(row.stage for epoch, row in trial.rows.items() if epoch)
     medians = {stage: median([seconds for s, seconds in timed if s == stage]) for stage in {s for s, _ in timed}}
     if not stages or stages.keys() - medians.keys():
         return None

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from sweep.config import SweepConfig
-from sweep.record import Record, read
+from sweep.record import Record, SweepEvent, read
 
 
 def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
@@ -20,21 +20,22 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
     `name`.
     """
     events = read(record) if record.exists() else []
-    openings = [event for event in events if event["event"] == "sweep"]
-    if not openings or not {"out", "name"} <= openings[-1].get("config", {}).keys():
+    openings = [event for event in events if isinstance(event, SweepEvent)]
+    if not openings or not {"out", "name"} <= openings[-1].config.keys():
         return False
     home = config.out.absolute() / config.name
-    was = openings[-1]["config"]
+    was = openings[-1].config
     original = Path(was["out"], was["name"]) / record.absolute().relative_to(home)
     if not original.exists() or original.samefile(record):
         return False
-    if next(iter(read(original)), {}).get("sweep") != events[0]["sweep"]:
+    if getattr(next(iter(read(original)), None), "sweep", None) != events[0].sweep:
         return False
     part = record.with_name(f".{record.name}.part")
     with Record(record), part.open("w") as file:  # held: nobody adds to it meanwhile
-        for event in events:
-            event = event | {"sweep": sweep} if event["event"] == "sweep" else event
-            file.write(json.dumps(event) + "\n")
+        for line in record.read_text().splitlines():
+            fields = json.loads(line)
+            fields |= {"sweep": sweep} if fields["event"] == "sweep" else {}
+            file.write(json.dumps(fields) + "\n")
         file.flush()
         os.fsync(file.fileno())
         part.replace(record)

@@ -31,7 +31,7 @@ from sweep.driver.maps import files_of, opened, sent
 from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
 from sweep.driver.resources import Node, Resources
 from sweep.driver.worker import TrialWorker, epochs_alone
-from sweep.record import Trial
+from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
 
 SECONDS_TO_KNOCK = 5
@@ -71,21 +71,21 @@ class _Judge(FIFOScheduler):
         return True  # each study has its own metric
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(told)) for told in result["told"])
+        goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
-    def _blamed(self, told: dict[str, Any]) -> dict[str, Any]:
-        """What a worker tells, set right where its node is to blame."""
+    def _blamed(self, progress: Progress) -> Progress:
+        """What a worker sent, set right where its node is to blame."""
         if self.pool is None:
-            return told
-        node = told["node"]
-        if told["epoch"]:
-            self.pool.trained(node, stored=told["value"] is not None)
-        elif told["state"] in ("failed", "out_of_memory") and self.pool.is_suspect(node):
-            told = told | {"state": "preempted"}
-        if told["state"] == "preempted":
-            self.pool.spoilt(node, told["reason"])
-        return told
+            return progress
+        node = progress.node
+        if progress.epoch:
+            self.pool.trained(node, stored=progress.value is not None)
+        elif progress.state in ("failed", "out_of_memory") and self.pool.is_suspect(node):
+            progress = progress.model_copy(update={"state": "preempted"})
+        if progress.state == "preempted":
+            self.pool.spoilt(node, progress.reason)
+        return progress
 
 
 class _Watch(tune.Callback):

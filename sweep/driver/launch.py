@@ -22,7 +22,7 @@ from sweep.driver.checkpoints import Keeper
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.winners import collect
-from sweep.record import SETBACKS, Event, Record, Trials, read
+from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, read
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
 from sweep.search.study import Study
@@ -32,7 +32,6 @@ from trainables.flags import read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
 
-RECORD, CONFIG = "record.jsonl", "config.yaml"
 DRAIN_SECONDS = 30.0
 
 
@@ -207,7 +206,7 @@ def carry_out(
             for line in changes.since(history[0]) if history else ():
                 announce(line)
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
-            sweep = history[0]["sweep"] if history else new_id
+            sweep = history[0].sweep if history else new_id
             opening = record.append(
                 "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
                 studies=[s.spec.to_record() for s in planned.studies],

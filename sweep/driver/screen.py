@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.driver.resources import Resources
-from sweep.driver.winners import hand_tuned
 from sweep.record import Event, Trial, Trials
+from sweep.record.events import EndEvent, LostEvent
 from sweep.search.plan import Plan, expected_epochs
 
 BAD = ("diverged", "failed", "out_of_memory")
@@ -34,11 +34,11 @@ class Screen:
         self.trials = trials
         if self.epochs_before is None:
             self.epochs_before = self._spent()
-        if event["event"] == "lost":
-            why = f"{event['state']} at epoch {event['epoch']} ({event['reason']}), runs again"
-            self._print(f"{'':>{len(self._count())}}  {event['trial']:<28} {why}")
-        elif self.live is None and event["event"] == "end":
-            self._print(self._line(trials.trials[event["trial"]]))
+        if isinstance(event, LostEvent):
+            why = f"{event.state} at epoch {event.epoch} ({event.reason}), runs again"
+            self._print(f"{'':>{len(self._count())}}  {event.trial:<28} {why}")
+        elif self.live is None and isinstance(event, EndEvent):
+            self._print(self._line(trials.trials[event.trial]))
 
     def _print(self, line: str) -> None:
         """One line; above the table where there is one."""
@@ -73,7 +73,7 @@ class Screen:
         return Group(Text(self._headline(), style="dim"), table)
 
     def _scores(self, study: str) -> tuple[str, str]:
-        best, hand = self.trials.best(study), hand_tuned(self.trials, study)
+        best, hand = self.trials.best(study), self.trials.hand_tuned(study)
         if hand is None or hand.state == "running":
             shown = ""
         else:

@@ -4,8 +4,8 @@ import math
 import shutil
 from pathlib import Path
 
-from sweep.driver.checkpoints import WEIGHTS, clear
-from sweep.record import Trial, Trials
+from sweep.driver.checkpoints import clear
+from sweep.record import WEIGHTS, Trials
 from trainables import Method, load
 
 
@@ -13,7 +13,7 @@ def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.in
     """Copies models and grids of the best and the hand-tuned trial of each study to where people look for them,
     and deletes what is superfluous beside the best `keep` within `budget` bytes."""
     for study in trials.studies:
-        for place, trial in (("winners", trials.best(study)), ("hand_tuned", hand_tuned(trials, study))):
+        for place, trial in (("winners", trials.best(study)), ("hand_tuned", trials.hand_tuned(study))):
             if trial is not None and (folder / "trials" / trial.name / WEIGHTS).exists():
                 _copy(folder / "trials" / trial.name, folder / place / study)
     clear(folder, trials, keep, budget)
@@ -41,8 +41,3 @@ def find(folder: Path, method: str, dataset: str | None = None) -> Path:
 def load_winner(folder: str | Path, method: str, dataset: str | None = None, device: str = "cpu") -> Method:
     """The best trained model of a study, ready to `sample(n)` and `reconstruct(x)`."""
     return load(find(Path(folder), method, dataset), device)
-
-
-def hand_tuned(trials: Trials, study: str) -> Trial | None:
-    """The trial of the paper's own setting."""
-    return trials.first(study)

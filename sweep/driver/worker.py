@@ -21,8 +21,8 @@ from ray import tune
 from ray.exceptions import RayError
 from safetensors import SafetensorError
 
-from sweep.driver.checkpoints import CHECKPOINT
 from sweep.driver.process import limit, settings
+from sweep.record import CHECKPOINT, Progress, Row
 from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.feed import DEVICE_SHARE, placed, shared
@@ -53,14 +53,9 @@ def share(gpus: float) -> float:
     return DEVICE_SHARE * min(1.0, gpus) / KEPT_DATASETS
 
 
-def readable(told: Any) -> Any:
-    """The same with all text such that it can be printed and written as UTF-8: a stranger's may hold half a pair of
-    surrogates."""
-    if isinstance(told, dict):
-        return {readable(name): readable(value) for name, value in told.items()}
-    if isinstance(told, list):
-        return [readable(value) for value in told]
-    return told.encode(errors="replace").decode() if isinstance(told, str) else told
+def readable(text: str) -> str:
+    """The same with what cannot be written as UTF-8 replaced: a stranger's text may hold half a pair of surrogates."""
+    return text.encode(errors="replace").decode()
 
 
 class StorageError(Exception):
@@ -111,49 +106,48 @@ class TrialWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Trains until the next evaluation, or for a few seconds; never marks itself done: the driver decides."""
-        rows: list[dict[str, Any]] = []
-        told = {"rows": rows, "state": None, "reason": "", "value": None, "epoch": 0}
+        progress = Progress()
         start = time.monotonic()
         try:
             with torch.inference_mode(False):  # a method may have left it on, and no function switches it off
-                self._advance(told, start)
+                self._advance(progress, start)
         except Diverged as divergence:
-            told |= {"state": "diverged", "reason": str(divergence), "epoch": divergence.epoch}
+            progress.state, progress.reason, progress.epoch = "diverged", str(divergence), divergence.epoch
         except StorageError as error:  # not the trial's fault; nothing of this step counts, for it is not saved
-            rows.clear()
-            told |= {"state": "preempted", "reason": str(error), "value": None, "epoch": 0}
+            progress = Progress(state="preempted", reason=str(error))
         except Unreadable as error:
             self.checkpoint.unlink(missing_ok=True)
-            told |= {"state": "preempted", "reason": f"{error}; the trial starts from the beginning"}
+            progress.state, progress.reason = "preempted", f"{error}; the trial starts from the beginning"
         except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
             if ran_out_of_memory(error):
-                told |= {"state": "out_of_memory", "reason": (str(error) or type(error).__name__).splitlines()[0]}
+                progress.state = "out_of_memory"
+                progress.reason = (str(error) or type(error).__name__).splitlines()[0]
             else:
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-                told |= {"state": "failed", "reason": reason}
-        if told["state"] is not None:
+                progress.state = "failed"
+                progress.reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        if progress.state is not None:
             self._release()
-        told["node"] = self.node
-        told["worker"] = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
-        return {"told": [readable(told)]}  # in a list: Ray flattens dicts and would keep statistics of every number
+        progress.reason, progress.node = readable(progress.reason), self.node
+        progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
+        return {"progress": [progress]}  # in a list: Ray flattens dicts and would keep statistics of every number
 
-    def _advance(self, told: dict[str, Any], start: float) -> None:
+    def _advance(self, progress: Progress, start: float) -> None:
         if self.reports is None:
             self.reports = self._fit()
             self.saved_at = start
         self._save_reported()
         for report in self.reports:
-            told["rows"].append(self._row(report))
-            self.reported, told["epoch"] = report, report.epoch
+            progress.rows.append(self._row(report))
+            self.reported, progress.epoch = report, report.epoch
             last = report.epoch == self.trial["fit"]["epochs"]
             if report.evaluation is not None:
-                told["value"] = self._value(report)
+                progress.value = self._value(report)
                 self._keep_pictures(report)
             if last:
                 with storing(self.folder):
                     save(report.method, Config(**self.trial["fit"]), self.folder)
-                told["state"] = "complete"
+                progress.state = "complete"
             if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
                 break
 
@@ -187,18 +181,13 @@ class TrialWorker(tune.Trainable):
             self.loaded[dataset] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
         return self.loaded[dataset]
 
-    def _row(self, report: Report) -> dict[str, Any]:
-        metrics = {name: float(value) for name, value in report.metrics.items()}  # a stranger's may be of any kind
-        row = {
-            "epoch": report.epoch,
-            "stage": report.stage,
-            "time": time.time(),
-            "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
-        }
+    def _row(self, report: Report) -> Row:
+        metrics = {readable(name): float(value) for name, value in report.metrics.items()}  # of any kind of number
+        row = Row(epoch=report.epoch, stage=readable(report.stage), time=time.time(), metrics=metrics)
         if report.evaluation is not None:
             vectors = report.evaluation.vectors.items()
-            row["vectors"] = {name: values for name, values in vectors if all(map(math.isfinite, values))}
-            row["recipes"] = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
+            row.vectors = {readable(name): values for name, values in vectors if all(map(math.isfinite, values))}
+            row.recipes = {name: recipe.model_dump() for name, recipe in report.evaluation.recipes.items()}
         return row
 
     def _value(self, report: Report) -> float:

@@ -1,6 +1,30 @@
-"""The record of a sweep: its file of events (`log`), and the trials that they add up to (`trials`)."""
+"""The record of a sweep: its events (`events`), their file (`log`), what they add up to (`trials`), and the names of
+the files beside it (`layout`). Nothing here needs torch, Ray, Optuna or MLflow: the analysis reads sweeps with it."""
 
-from sweep.record.log import EVENTS, Event, Record, follow, read
-from sweep.record.trials import SETBACKS, STATES, Trial, Trials
+from sweep.record.events import SETBACKS, STATES, Event, Progress, Row, State, StudyEntry, SweepEvent
+from sweep.record.layout import CHECKPOINT, CONFIG, RECORD, WEIGHTS
+from sweep.record.log import Record, follow, parse, read, salvage
+from sweep.record.trials import Trial, Trials, read_trials
 
-__all__ = ["EVENTS", "SETBACKS", "STATES", "Event", "Record", "Trial", "Trials", "follow", "read"]
+__all__ = [
+    "CHECKPOINT",
+    "CONFIG",
+    "RECORD",
+    "SETBACKS",
+    "STATES",
+    "WEIGHTS",
+    "Event",
+    "Progress",
+    "Record",
+    "Row",
+    "State",
+    "StudyEntry",
+    "SweepEvent",
+    "Trial",
+    "Trials",
+    "follow",
+    "parse",
+    "read",
+    "read_trials",
+    "salvage",
+]

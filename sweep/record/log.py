@@ -1,11 +1,8 @@
-"""The record of a sweep: an append-only file of JSON lines, and the one source of truth about it.
+"""The file of a record: append-only JSON lines, and the one source of truth about a sweep.
 
-Ray, Optuna, MLflow, the screen and the tables are told what happened; none of them is the only one who knows.
-Every one of them can die, be wiped or lag behind, and is rebuilt from this file. So its rules are strict: one
-writer at a time, whole lines only, no number that JSON has no word for, and what marks a trial's fate is on
-the disk before anybody acts on it.
-
-    {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", ...}
+Ray, Optuna, MLflow, the screen and the tables learn from it what happened; each of them can die, be wiped or lag
+behind, and is rebuilt from this file. So its rules are strict: one writer at a time, whole lines only, no NaN or
+infinity, and what decides a trial's fate is on the disk before anybody acts on it.
 """
 
 import json
@@ -17,11 +14,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainables.locks import Held, locked
+from pydantic import ValidationError
 
-Event = dict[str, Any]
-
-EVENTS = ("sweep", "start", "report", "lost", "end", "finish")
+from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, SweepEvent
 
 
 class Record:
@@ -48,17 +43,24 @@ class Record:
             self._open = opening.pop_all()
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Writes one event and returns it as it will be read again.
+        """Writes one event of `sweep.record.events` and returns it.
 
         All but reports are on the disk when this returns; reports may be lost with the machine, but not with
-        the process, and training repeats them. Raises ValueError for an unknown event or a NaN or infinity
-        anywhere in `fields`; nothing is written then, nor if the disk is full (OSError).
+        the process, and training repeats them. Raises ValueError, and writes nothing, for an event or a field that is
+        unknown or does not validate, and for a NaN or infinity anywhere; nothing is written either if the disk is full
+        (OSError).
         """
         if event not in EVENTS:
             raise ValueError(f"{self.path.name}: unknown event {event!r}; known are {', '.join(EVENTS)}")
+        kind = EVENTS[event]
+        if unknown := fields.keys() - kind.model_fields.keys():
+            raise ValueError(f"{self.path.name}: {event} event has no field {', '.join(sorted(unknown))}")
+        if kind is SweepEvent:
+            fields = {"format": FORMAT, **fields}
         try:
-            line = json.dumps({"time": self._clock(), "event": event, **fields}, allow_nan=False)
-        except ValueError as error:
+            values = kind(time=self._clock(), **fields).model_dump(exclude_defaults=True)
+            line = json.dumps({"time": values.pop("time"), "event": event, **values}, allow_nan=False)
+        except ValueError as error:  # of pydantic or of JSON
             raise ValueError(f"{self.path.name}: {event} event: {error}; leave such values out") from None
         data = line.encode() + b"\n"
         end = self._file.seek(0, os.SEEK_END)
@@ -70,7 +72,7 @@ class Record:
             raise
         if self._durable and event != "report":
             os.fsync(self._file.fileno())
-        return json.loads(line)
+        return parse(line)  # as a resumed sweep will read it
 
     def close(self) -> None:
         """Frees the lock. The record cannot be written afterwards."""
@@ -86,7 +88,7 @@ class Record:
 def read(path: str | Path) -> list[Event]:
     """All events of a record, also of one that is being written.
 
-    A last line that is torn does not count. Raises ValueError naming the line if an earlier one is corrupt.
+    A last line that is torn is left out. Raises ValueError naming the line if an earlier one is damaged.
     """
     return follow(path)[0]
 
@@ -99,23 +101,56 @@ def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     events, position = [], 0
     while (end := data.find(b"\n", position)) >= 0:
         try:
-            event = json.loads(data[position:end])
-            if not isinstance(event, dict) or "event" not in event:
-                raise ValueError("not an event")
-        except ValueError:  # of ours, of the JSON parser, or of the decoding
+            events.append(parse(data[position:end]))
+        except ValidationError:
             if end + 1 == len(data):
                 break  # the machine died while it wrote; whoever opens the record to write cuts this away
-            with open(path, "rb") as file:
-                line = file.read(offset + position).count(b"\n") + 1
+            line = _line_number(path, offset + position)
             raise ValueError(f"{path}: line {line} is not an event; repair or remove it") from None
-        events.append(event)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         position = end + 1
     return events, offset + position
+
+
+def salvage(path: str | Path) -> tuple[list[Event], int]:
+    """The events of a record that may be damaged, and how many of its lines cannot be read.
+
+    For those who only look: whoever writes to a record, or acts on it, uses `read`, which refuses a damaged one.
+    """
+    events, damaged = [], 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                events.append(parse(line))
+            except ValidationError:
+                damaged += bool(line.strip())
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+    return events, damaged
+
+
+def parse(line: bytes | str) -> Event:
+    """One line of a record. Raises pydantic's ValidationError for what is no event, ValueError for a later format."""
+    event = ANY_EVENT.validate_json(line)
+    if isinstance(event, SweepEvent) and event.format > FORMAT:
+        raise ValueError(
+            f"was written by a later version (format {event.format}, this version reads up to {FORMAT}); upgrade "
+            "autoencoder-sweep to read it"
+        )
+    return event
+
+
+def _line_number(path: str | Path, offset: int) -> int:
+    with open(path, "rb") as file:
+        return file.read(offset).count(b"\n") + 1
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Holds the lock beside `path`; another file there says who holds it."""
+    from trainables.locks import Held, locked  # by writers alone: the package brings torch, which readers do without
+
     holder = path.with_suffix(".holder")
     try:
         with locked(path.with_suffix(".lock"), wait=False):

@@ -1,21 +1,40 @@
-"""The trials of a sweep, folded from the events of its record."""
+"""The one fold of a record: the trials of a sweep, and all that is known of each, from its events.
+
+The driver, Optuna's replay, tracking, the simulator and the analysis read a sweep through this. The first row of a
+(trial, epoch) wins, because a trial resumed from a checkpoint reports its last epochs again; the last start and end of
+a trial win, because it may have been tried again.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sweep.record.log import Event
+from sweep.record.events import (
+    SETBACKS,
+    EndEvent,
+    Event,
+    FinishEvent,
+    LostEvent,
+    ReportEvent,
+    Row,
+    StartEvent,
+    StudyEntry,
+    SweepEvent,
+)
+from sweep.record.layout import RECORD
+from sweep.record.log import read
 
 DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the beginning
-STATES = ("complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled")
-SETBACKS = ("preempted", "out_of_memory", "failed")  # what says nothing of the values, and may go well another time
 
 
 @dataclass
 class Trial:
-    """What is known of one trial; `state` is "running" from its start to its end, and again after a new
-    start."""
+    """What is known of one trial; `state` is "running" from its start to its end, and again after a new start.
+
+    Times are in seconds since 1970 on the driver's clock.
+    """
 
     name: str
     study: str
@@ -25,15 +44,21 @@ class Trial:
     origin: str
     seed: int
     attempt: int
-    started: float  # of the first attempt; seconds since 1970, as all times here
+    started: float  # of the first attempt
     state: str = "running"
     ended: float | None = None
     reason: str | None = None
     worker: dict[str, Any] | None = None
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # epoch -> the first row reported for it
+    rows: dict[int, Row] = field(default_factory=dict)  # by epoch, without vectors and recipes
+    vectors: dict[str, Any] = field(default_factory=dict)  # the last of each name
+    vectors_epoch: int = 0  # of the latest of them
+    recipe: int | None = None  # which of its study's recipes measured the metric last, an index into `Trials.recipes`
     end_epoch: int = 0
     setbacks: Counter[str] = field(default_factory=Counter)  # how many attempts came to each of SETBACKS
     stalled: int = 0  # how often its process or node was lost since it last got further
+    _held: float = 0.0  # seconds of attempts that are over
+    _began: float | None = None  # of the attempt under way
+    _heard: float = 0.0  # of its last sign of life
 
     @property
     def epoch(self) -> int:
@@ -41,115 +66,169 @@ class Trial:
         return max(self.end_epoch, *self.rows, 0)
 
     @property
-    def seconds(self) -> float:
-        """What it took of a device: training, fits and evaluations up to its last evaluation; if it ended before the
-        first one, the time from its start to its end."""
-        told = [epoch for epoch, row in self.rows.items() if DEVICE_SECONDS[0] in row["metrics"]]
-        if told:
-            metrics = self.rows[max(told)]["metrics"]
-            return sum(metrics.get(name, 0.0) for name in DEVICE_SECONDS)
-        return self.ended - self.started if self.ended is not None else 0.0
-
-    @property
     def value(self) -> float | None:
         """The metric of its study at the last epoch that has it."""
-        evaluated = [epoch for epoch, row in self.rows.items() if self.metric in row["metrics"]]
-        return self.rows[max(evaluated)]["metrics"][self.metric] if evaluated else None
+        evaluated = [epoch for epoch, row in self.rows.items() if self.metric in row.metrics]
+        return self.rows[max(evaluated)].metrics[self.metric] if evaluated else None
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of training, density fits and evaluation up to its last report, without waiting or repetition; if it
+        ended before the first of them, the wall time of its attempts."""
+        timed = [epoch for epoch, row in self.rows.items() if DEVICE_SECONDS[0] in row.metrics]
+        if timed:
+            metrics = self.rows[max(timed)].metrics
+            return sum(metrics.get(name, 0.0) for name in DEVICE_SECONDS)
+        return self.worker_seconds if self.ended is not None else 0.0
+
+    @property
+    def worker_seconds(self) -> float:
+        """Wall seconds for which its attempts held a worker, up to its last sign of life."""
+        return self._held + (self._heard - self._began if self._began is not None else 0.0)
+
+    def begin(self, time: float, attempt: int) -> None:
+        """A new attempt. One that vanished without a word lasted until its last report."""
+        self._stop(self._heard)
+        self.attempt, self.state = attempt, "running"
+        self.ended = self.reason = self.worker = None
+        self.end_epoch = 0
+        self._began = self._heard = time
+
+    def add(self, event: ReportEvent) -> None:
+        """The rows of a report. Raises nothing for rows that it has: training repeats epochs after a loss."""
+        before = len(self.rows)
+        for row in event.rows:
+            if row.epoch in self.rows:
+                continue
+            if row.vectors:
+                self.vectors |= row.vectors
+                self.vectors_epoch = row.epoch
+            changes: dict[str, Any] = {"vectors": {}, "recipes": {}} if row.vectors or row.recipes else {}
+            if row.time is None:
+                changes["time"] = event.time
+            self.rows[row.epoch] = row.model_copy(update=changes) if changes else row
+        self.stalled = self.stalled if len(self.rows) == before else 0
+        self._heard = event.time
+
+    def lose(self, event: LostEvent) -> None:
+        """The attempt is over, the trial is not."""
+        self.setbacks[event.state] += 1
+        self.stalled += event.state == "preempted"
+        self._stop(event.time)
+
+    def end(self, event: EndEvent) -> None:
+        self.state, self.ended = event.state, event.time
+        self.reason, self.worker = event.reason, event.worker
+        self.end_epoch = event.epoch or 0
+        self.stalled = 0
+        if self.state in SETBACKS:
+            self.setbacks[self.state] += 1
+        self._stop(event.time)
+
+    def _stop(self, time: float) -> None:
+        if self._began is not None:
+            self._held += max(0.0, time - self._began)
+        self._began = None
 
 
 @dataclass
 class Trials:
-    """The state of a sweep, folded from its events; `tell` takes one more."""
+    """The state of a sweep, folded from its events; `tell` takes one more.
 
-    sweep: Event | None = None  # the latest sweep event
-    studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> its entry in that event
+    `strict` refuses events that do not follow from each other; otherwise, for a record with damaged lines, an event of
+    a trial whose start cannot be read is left out.
+    """
+
+    strict: bool = True
+    first: SweepEvent | None = None  # the sweep event that began the record
+    sweep: SweepEvent | None = None  # the latest
+    studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, as last described
     trials: dict[str, Trial] = field(default_factory=dict)
+    recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> how its metric was measured
     outcome: str | None = None  # of the latest finish, None while the sweep runs
+    resumed: int = 0  # how often a driver went on with the sweep
+    heard: float | None = None  # time of the latest event
     ended: int = 0  # how many trials do not run
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
     _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
 
     @classmethod
-    def from_events(cls, events: Iterable[Event]) -> "Trials":
-        """The state after `events`. Raises ValueError if they do not follow from each other."""
-        trials = cls()
+    def from_events(cls, events: Iterable[Event], strict: bool = True) -> "Trials":
+        """The state after `events`. Raises ValueError if `strict` and they do not follow from each other."""
+        trials = cls(strict)
         for event in events:
             trials.tell(event)
         return trials
 
     def tell(self, event: Event) -> None:
-        kind = event["event"]
-        if kind == "sweep":
+        self.heard = event.time
+        if isinstance(event, SweepEvent):
+            self.first = self.first or event
             self.sweep, self.outcome = event, None
-            self.studies |= {study["study"]: study for study in event["studies"]}
-        elif kind == "start":
+            self.resumed += event.resumed
+            self.studies |= {study.study: study for study in event.studies}
+        elif isinstance(event, StartEvent):
             self._start(event)
-        elif kind == "report":
-            trial = self._of(event)
-            before = len(trial.rows)
-            for row in event["rows"]:
-                trial.rows.setdefault(row["epoch"], row)
-            trial.stalled = trial.stalled if len(trial.rows) == before else 0
-        elif kind == "lost":
-            trial = self._of(event)
-            trial.setbacks[event["state"]] += 1
-            trial.stalled += event["state"] == "preempted"
-        elif kind == "end":
-            trial = self._of(event)
+        elif isinstance(event, FinishEvent):
+            self.outcome = event.outcome
+        elif (trial := self._trial(event)) is None:
+            return
+        elif isinstance(event, ReportEvent):
+            self._note_recipes(trial, event)
+            trial.add(event)
+        elif isinstance(event, LostEvent):
+            trial.lose(event)
+        else:
             self.ended += trial.state == "running"
-            trial.state, trial.ended = event["state"], event["time"]
-            trial.reason, trial.worker = event.get("reason"), event.get("worker")
-            trial.end_epoch = event.get("epoch") or 0
-            trial.stalled = 0
-            if trial.state in SETBACKS:
-                trial.setbacks[trial.state] += 1
+            trial.end(event)
             self._leaders |= _lead([self._leaders.get(trial.study), trial])
-        elif kind == "finish":
-            self.outcome = event["outcome"]
 
     def of(self, study: str) -> list[Trial]:
         """The trials of one study, by number."""
         return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
 
-    def first(self, study: str) -> Trial | None:
-        """The trial of a study's hand-tuned point, None before its start."""
+    def hand_tuned(self, study: str) -> Trial | None:
+        """The trial of the study's first hand-tuned point, None before its start."""
         return self._numbered.get(study, {}).get(0)
 
     def best(self, study: str) -> Trial | None:
         """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
         return self._leaders.get(study)
 
-    def _start(self, event: Event) -> None:
-        name, study = event["trial"], event["study"]
-        if study not in self.studies:
-            raise ValueError(f"{name}: starts in {study!r}, which no sweep event lists; repair the record")
-        if name in self.trials:
-            trial = self.trials[name]
+    def _start(self, event: StartEvent) -> None:
+        if event.study not in self.studies:
+            raise ValueError(f"{event.trial}: starts in {event.study!r}, which no sweep event lists; repair the record")
+        if (trial := self.trials.get(event.trial)) is not None:
             self.ended -= trial.state != "running"
-            trial.attempt, trial.state = event["attempt"], "running"
-            trial.ended = trial.reason = trial.worker = None
-            trial.end_epoch = 0
-            if self._leaders.get(study) is trial:
-                del self._leaders[study]
-                self._leaders |= _lead(self.of(study))
+            trial.begin(event.time, event.attempt)
+            if self._leaders.get(event.study) is trial:
+                del self._leaders[event.study]
+                self._leaders |= _lead(self.of(event.study))
             return
-        self.trials[name] = Trial(
-            name,
-            study,
-            event["number"],
-            self.studies[study]["metric"],
-            event["values"],
-            event["origin"],
-            event["seed"],
-            event["attempt"],
-            started=event["time"],
-        )
-        self._numbered.setdefault(study, {})[event["number"]] = self.trials[name]
+        about = event.model_dump(include={"study", "number", "values", "origin", "seed", "attempt"})
+        trial = Trial(event.trial, metric=self.studies[event.study].metric, started=event.time, **about)
+        trial.begin(event.time, event.attempt)
+        self.trials[event.trial] = trial
+        self._numbered.setdefault(event.study, {})[event.number] = trial
 
-    def _of(self, event: Event) -> Trial:
-        if event["trial"] not in self.trials:
-            raise ValueError(f"{event['trial']}: {event['event']} event before its start; repair the record")
-        return self.trials[event["trial"]]
+    def _note_recipes(self, trial: Trial, event: ReportEvent) -> None:
+        for row in event.rows:
+            recipe = row.recipes.get(trial.metric)
+            if recipe is not None and row.epoch not in trial.rows:
+                known = self.recipes.setdefault(trial.study, [])
+                if recipe not in known:
+                    known.append(recipe)
+                trial.recipe = known.index(recipe)
+
+    def _trial(self, event: ReportEvent | LostEvent | EndEvent) -> Trial | None:
+        if self.strict and event.trial not in self.trials:
+            raise ValueError(f"{event.trial}: {event.event} event before its start; repair the record")
+        return self.trials.get(event.trial)
+
+
+def read_trials(folder: Path) -> Trials:
+    """The trials of the sweep in a folder, as its record has them by now."""
+    return Trials.from_events(read(folder / RECORD))
 
 
 def _lead(trials: Iterable[Trial | None]) -> dict[str, Trial]:

@@ -12,7 +12,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
-from sweep.record import Trials, read
+from sweep.record import Trials, read_trials
 from sweep.search.space import Fixed
 from sweep.search.study import Spec, distribution
 
@@ -28,11 +28,11 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
     all of them.  No shares where fewer than FEWEST trials can be compared.
     """
     spec = Spec.from_record(trials.studies[study])
-    epoch = min([*trials.studies[study]["rungs"], spec.epochs])
+    epoch = min([*trials.studies[study].rungs, spec.epochs])
     searched = {name: dim for name, dim in spec.space.dimensions.items() if not isinstance(dim, Fixed)}
     compared = []
     for trial in trials.of(study):
-        value = trial.rows.get(epoch, {"metrics": {}})["metrics"].get(spec.metric)
+        value = trial.rows[epoch].metrics.get(spec.metric) if epoch in trial.rows else None
         inside = all(name in trial.values and dim.contains(trial.values[name]) for name, dim in searched.items())
         if value is not None and inside:
             compared.append((value, {name: dim.cast(trial.values[name]) for name, dim in searched.items()}))
@@ -50,7 +50,7 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
 
 def write_importances(folder: Path) -> None:
     """Writes importances.csv into a sweep's folder: study, knob, importance, epoch and number of trials compared."""
-    trials = Trials.from_events(read(folder / "record.jsonl"))
+    trials = read_trials(folder)
     part = folder / f".{IMPORTANCES}.part"
     with part.open("w", newline="") as file:
         lines = csv.writer(file)

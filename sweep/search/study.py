@@ -24,15 +24,14 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweep.record import SETBACKS, STATES, Event
+from sweep.record import SETBACKS, STATES, Event, StudyEntry
+from sweep.record.events import EndEvent, Origin, ReportEvent, StartEvent
 from sweep.search.rungs import Rungs
 from sweep.search.space import Choice, Dimension, Fixed, Point, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
 RETRIABLE = (*SETBACKS, "cancelled")  # what says nothing final about the values
-
-Origin = Literal["paper", "warm", "search"]
 
 GOOD = 25  # Optuna's TPE takes a tenth of what it is told for good, but never more
 SHOWN = 300  # enough for a tenth to be more
@@ -68,31 +67,31 @@ class Spec:
         if self.sampler not in ("tpe", "random", "none"):
             raise ValueError(f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'random' or 'none'")
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> StudyEntry:
         """The study's entry in the record's sweep event."""
         first = self.space.paper[0]
-        return {
-            "study": self.study,
-            "method": self.method,
-            "dataset": self.dataset,
-            "trials": self.trials,
-            "epochs": self.epochs,
-            "metric": self.metric,
-            "objectives": list(self.objectives),
-            "rungs": Rungs(self.epochs, self.first_rung, self.factor).levels,
-            "first_rung": self.first_rung,
-            "factor": self.factor,
-            "sampler": self.sampler,
-            "hand_tuned": dict(first.values),
-            "hand_tuned_source": first.source,
-            "hand_tuned_carried": first.carried,
-            "points": [point.to_record() for point in self.space.paper],
-            "warm": [point.to_record() for point in self.warm],
-            "space": self.space.to_record(),
-        }
+        return StudyEntry(
+            study=self.study,
+            method=self.method,
+            dataset=self.dataset,
+            trials=self.trials,
+            epochs=self.epochs,
+            metric=self.metric,
+            objectives=list(self.objectives),
+            rungs=Rungs(self.epochs, self.first_rung, self.factor).levels,
+            first_rung=self.first_rung,
+            factor=self.factor,
+            sampler=self.sampler,
+            hand_tuned=dict(first.values),
+            hand_tuned_source=first.source,
+            hand_tuned_carried=first.carried,
+            points=[point.to_record() for point in self.space.paper],
+            warm=[point.to_record() for point in self.warm],
+            space=self.space.to_record(),
+        )
 
     @classmethod
-    def from_record(cls, entry: Mapping[str, Any]) -> "Spec":
+    def from_record(cls, entry: StudyEntry) -> "Spec":
         """The spec an entry came from, whatever has become of the search space's file since."""
         names = (
             "study",
@@ -105,10 +104,10 @@ class Spec:
             "factor",
             "sampler",
         )
-        space = Space.from_record(entry["space"], entry["points"])
-        warm = tuple(Point.from_record(point) for point in entry.get("warm", ()))
-        objectives = tuple(entry.get("objectives", ()))
-        return cls(**{name: entry[name] for name in names}, space=space, warm=warm, objectives=objectives)
+        space = Space.from_record(entry.space, entry.points)
+        warm = tuple(Point.from_record(point) for point in entry.warm)
+        kept = {name: getattr(entry, name) for name in names}
+        return cls(**kept, space=space, warm=warm, objectives=tuple(entry.objectives))
 
 
 @dataclass(frozen=True)
@@ -221,22 +220,20 @@ class Study:
         """
         numbers = {}
         for event in events:
-            kind = event["event"]
-            if kind == "start" and event["study"] == self.spec.study:
-                number = numbers[event["trial"]] = event["number"]
+            if isinstance(event, StartEvent) and event.study == self.spec.study:
+                number = numbers[event.trial] = event.number
                 if number in self._trials:
                     self._trials[number].state = "running"
                 else:
-                    self._open(number, event["values"], event["origin"])
-            elif kind == "report" and event["trial"] in numbers:
-                for row in event["rows"]:
-                    if self.spec.metric in row["metrics"]:
-                        metrics = row["metrics"]
-                        self.report(numbers[event["trial"]], row["epoch"], metrics[self.spec.metric], metrics)
-            elif kind == "end" and event["trial"] in numbers:
-                number = numbers[event["trial"]]
+                    self._open(number, event.values, event.origin)
+            elif isinstance(event, ReportEvent) and event.trial in numbers:
+                for row in event.rows:
+                    if self.spec.metric in row.metrics:
+                        self.report(numbers[event.trial], row.epoch, row.metrics[self.spec.metric], row.metrics)
+            elif isinstance(event, EndEvent) and event.trial in numbers:
+                number = numbers[event.trial]
                 if self._trials[number].state == "running":
-                    self.end(number, event["state"])
+                    self.end(number, event.state)
         return self
 
     def history(self) -> list[FrozenTrial]:

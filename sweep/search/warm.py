@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sweep.record import Trial, Trials, read
+from sweep.record import RECORD, Trial, Trials, read_trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.space import Fixed, Point
 
@@ -22,9 +22,9 @@ def warmed(planned: Plan) -> Plan:
         return planned
     if planned.config.searcher == "none":
         raise ValueError("warm_start: searcher none tries hand-tuned points alone; drop one of the two")
-    if not (folder / "record.jsonl").exists():
-        raise ValueError(f"warm_start: {folder} holds no sweep (no record.jsonl); name the folder of one")
-    trials = Trials.from_events(read(folder / "record.jsonl"))
+    if not (folder / RECORD).exists():
+        raise ValueError(f"warm_start: {folder} holds no sweep (no {RECORD}); name the folder of one")
+    trials = read_trials(folder)
     studies = tuple(
         replace(study, spec=replace(study.spec, warm=tuple(_best(study, trials, folder)))) for study in planned.studies
     )

@@ -13,11 +13,10 @@ from zlib import crc32
 
 import numpy as np
 
-from sweep.record import Trial, Trials, read
+from sweep.record import RECORD, Trial, read_trials
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
 
-RECORD = "record.jsonl"
 USABLE = ("complete", "pruned")  # besides diverged: what says something about the values and not about a machine
 
 
@@ -87,10 +86,9 @@ class Recorded:
 
     def __init__(self, folder: Path, specs: Iterable[Spec]) -> None:
         """Raises ValueError when the sweep in `folder` cannot say how these studies would go."""
-        path = folder / RECORD
-        if not path.exists():
+        if not (folder / RECORD).exists():
             raise ValueError(f"{folder}: no {RECORD} here, so no curves; name the folder of a sweep")
-        trials = Trials.from_events(read(path))
+        trials = read_trials(folder)
         self.curves: dict[str, list[_Curve]] = {}
         self.spaces: dict[str, Space] = {}
         for spec in specs:
@@ -98,9 +96,9 @@ class Recorded:
             if told is None:
                 known = ", ".join(trials.studies) or "none"
                 raise ValueError(f"{folder}: has no study {spec.study!r} to take curves from (it has: {known})")
-            if told["metric"] != spec.metric or told["epochs"] < spec.epochs:
+            if told.metric != spec.metric or told.epochs < spec.epochs:
                 raise ValueError(
-                    f"{folder}: {spec.study} was recorded by {told['metric']} up to epoch {told['epochs']}; "
+                    f"{folder}: {spec.study} was recorded by {told.metric} up to epoch {told.epochs}; "
                     f"asked for {spec.metric} up to {spec.epochs}"
                 )
             curves = [_Curve.of(trial, spec.space) for trial in trials.of(spec.study) if _is_usable(trial)]
@@ -136,15 +134,15 @@ class _Curve:
 
     @classmethod
     def of(cls, trial: Trial, space: Space) -> "_Curve":
-        rows = [row for _, row in sorted(trial.rows.items()) if trial.metric in row["metrics"]]
-        spent = [sum(v for name, v in row["metrics"].items() if name.startswith("time/")) for row in rows]
-        clock = [(0, 0.0), *((row["epoch"], seconds) for row, seconds in zip(rows, spent, strict=True))]
+        rows = [row for _, row in sorted(trial.rows.items()) if trial.metric in row.metrics]
+        spent = [sum(v for name, v in row.metrics.items() if name.startswith("time/")) for row in rows]
+        clock = [(0, 0.0), *((row.epoch, seconds) for row, seconds in zip(rows, spent, strict=True))]
         if trial.state == "diverged":
             clock.append((trial.end_epoch, trial.ended - trial.started))
         return cls(
             coordinates(space, trial.values),
-            np.array([row["epoch"] for row in rows]),
-            np.array([row["metrics"][trial.metric] for row in rows]),
+            np.array([row.epoch for row in rows]),
+            np.array([row.metrics[trial.metric] for row in rows]),
             np.array(clock),
             trial.end_epoch if trial.state == "diverged" else None,
         )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -22,8 +21,7 @@ from analysis.page.plots import over_time
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.screen import duration
-from sweep.driver.winners import hand_tuned
-from sweep.record import Record, Trials
+from sweep.record import RECORD, Progress, Record, Row, Trials
 from sweep.search.plan import Plan, epoch_seconds
 from sweep.search.study import Study
 from sweep.simulation.curves import Curves, Evaluated, Recorded, Synthetic
@@ -88,7 +86,7 @@ class Simulation:
         table = [["study", *(f"at epoch {level}" for level in levels)]]
         table[0] += ["hand-tuned", *(f"best after {duration(share * self.wall)}" for share in SHARES)]
         for name in self.studies:
-            hand = hand_tuned(self.trials, name)
+            hand = self.trials.hand_tuned(name)
             found = self.best_found(name)
             known = [[value for at, value in found if at <= share * self.wall] for share in SHARES]
             told = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]
@@ -107,7 +105,7 @@ def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation
     clock = Clock()
     resources = Resources(cpus=1, gpus=0.0, slots=slots, ahead=slots, total_gpus=0)
     studies = {study.name: Study(study.spec, plan.config.seed) for study in plan.studies}
-    with Record(folder / "record.jsonl", clock, durable=False) as record:
+    with Record(folder / RECORD, clock, durable=False) as record:
         opening = record.append(
             "sweep", sweep="simulated", simulated=True, resumed=False, config=plan.config.model_dump(mode="json"),
             studies=[study.spec.to_record() for study in plan.studies], resources={"slots": slots},
@@ -138,21 +136,20 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
         if not due:
             return
         clock.now, ray_id, began, evaluated = heapq.heappop(due)
-        if conductor.hear(ray_id, told(evaluated, metrics[ray_id], levels[-1], clock.now)):
+        if conductor.hear(ray_id, progress_of(evaluated, metrics[ray_id], levels[-1], clock.now)):
             go_on(ray_id, began)
         else:
             del courses[ray_id], metrics[ray_id]
 
 
-def told(evaluated: Evaluated, metric: str, epochs: int, now: float) -> dict[str, Any]:
-    """What a worker would tell of it: only the evaluated epoch has a row, for of others a search hears nothing."""
+def progress_of(evaluated: Evaluated, metric: str, epochs: int, now: float) -> Progress:
+    """What a worker would send: only the evaluated epoch has a row, for of others a search hears nothing."""
     epoch, value = evaluated.epoch, evaluated.value
-    fields = {"epoch": epoch, "value": value, "reason": "", "worker": None}
     if value is None:
-        return fields | {"rows": [], "state": "diverged", "reason": "as its curve says"}
+        return Progress(epoch=epoch, state="diverged", reason="as its curve says")
     metrics = {metric: value, "time/train_seconds": evaluated.seconds}
-    row = {"epoch": epoch, "stage": "train", "time": now, "metrics": metrics}
-    return fields | {"rows": [row], "state": "complete" if epoch == epochs else None}
+    row = Row(epoch=epoch, stage="train", time=now, metrics=metrics)
+    return Progress(rows=[row], epoch=epoch, value=value, state="complete" if epoch == epochs else None)
 
 
 def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) -> None:

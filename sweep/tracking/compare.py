@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sweep.driver.winners import hand_tuned
-from sweep.record import Trials, read
+from sweep.record import Trials, read_trials
 from sweep.tracking import redact
 from sweep.tracking.ui import interface, runs_of
 
@@ -32,11 +31,11 @@ def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View],
 
     Raises ValueError, in one line, where there is nothing to compare, or not in that store.
     """
-    trials = Trials.from_events(read(folder / "record.jsonl"))
+    trials = read_trials(folder)
     wanted = groups(trials)
     if not wanted:
         raise ValueError(f"{folder}: no two trials to compare yet; look again when some are complete")
-    sweep, metric = trials.sweep["sweep"], next(iter(trials.studies.values()))["metric"]
+    sweep, metric = trials.sweep.sweep, next(iter(trials.studies.values())).metric
 
     def knows(base: str) -> bool:
         try:
@@ -65,8 +64,8 @@ def groups(trials: Trials) -> Groups:
     """For each data set, the trials to see side by side, by what they show; a group of one is left out."""
     found: Groups = {}
     for study, about in trials.studies.items():
-        best, hand = trials.best(study), hand_tuned(trials, study)
-        shown = found.setdefault(about["dataset"], {WINNERS: [], PAIRS: []})
+        best, hand = trials.best(study), trials.hand_tuned(study)
+        shown = found.setdefault(about.dataset, {WINNERS: [], PAIRS: []})
         if best is not None:
             shown[WINNERS].append(best.name)
             if hand is not None and hand is not best:  # else the point was kept: there is no pair

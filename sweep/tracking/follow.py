@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sweep.record import follow
+from sweep.record import CONFIG, RECORD, Event, follow
 from sweep.tracking.address import check, fingerprint, redact
 from sweep.tracking.story import PARENT, Story
 from trainables.locks import Held, is_held, locked
 
 EXPERIMENT = "autoencoder-sweep"
 
-_SUMMARY = ("config.yaml", "leaderboard.csv", "report.html")  # of the sweep's folder, go to the parent run
+_SUMMARY = (CONFIG, "leaderboard.csv", "report.html")  # of the sweep's folder, go to the parent run
 _SLICE = 2000  # events told before the position is written down
 _WORKING_SHARE = 0.2  # of the time of the writer while the sweep goes on
 _SHORTEST_REST, _LONGEST_REST = 1.0, 5.0  # seconds
@@ -96,11 +96,11 @@ class Follower:
 
     @property
     def _record(self) -> Path:
-        return self._folder / "record.jsonl"
+        return self._folder / RECORD
 
     def _begin(self, known: dict | None) -> None:
         self.story = Story(self._folder.resolve().name)
-        self._waiting: deque[dict] = deque()  # read, not yet added to the story
+        self._waiting: deque[Event] = deque()  # read, not yet added to the story
         self._offset = self._taken = self._told = 0
         self._tracked: set[str | None] = set()  # trials that must have a run on the server
         self._known = known
@@ -129,7 +129,7 @@ class Follower:
         """The events up to the position are in the server already: the story takes them, but has not to
         tell them. A position of another sweep, or beyond the end, is worth nothing."""
         known, self._known = self._known, None
-        if known["sweep"] != self._waiting[0].get("sweep") or known["events"] > len(self._waiting):
+        if known["sweep"] != getattr(self._waiting[0], "sweep", None) or known["events"] > len(self._waiting):
             return
         self._add(known["events"])
         self._tracked = {PARENT, *self.story.trials}
@@ -314,8 +314,8 @@ def reconcile(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> int
 
 def _bring_up(folder: Path, uri: str, experiment: str, from_start: bool) -> tuple[Tracked, int]:
     check(uri)
-    if not (folder / "record.jsonl").exists():
-        raise ValueError(f"{folder} holds no record.jsonl; give the folder of a sweep")
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} holds no {RECORD}; give the folder of a sweep")
     with Follower(folder, uri, experiment, from_start) as follower:
         try:
             _drain(follower)

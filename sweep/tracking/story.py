@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.record import Event, Trial, Trials
+from sweep.record import Event, Row, SweepEvent, Trial, Trials
+from sweep.record.events import FinishEvent
 from sweep.tracking.address import redact
 
 PARENT = None  # stands for the sweep's own run wherever runs are named by trial
@@ -34,7 +35,7 @@ STATUS = {
 
 _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # characters, limits of MLflow
 _REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
-_TOLD: dict = {"metrics": {}}  # takes the place of rows that are not needed any more
+_TOLD = Row(epoch=0, metrics={})  # takes the place of rows that are not needed any more
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,16 @@ class Story:
         self.held = True
         self._name = name
         self._trials = Trials()
-        self._first: Event = {}  # the sweep's first event
         self._ended: float | None = None
-        self._vectors: dict[str, dict] = {}  # of the last epoch that had any
+
+    @property
+    def _first(self) -> SweepEvent:
+        return self._trials.first
 
     @property
     def sweep(self) -> str:
         """The sweep's id."""
-        return self._first["sweep"]
+        return self._first.sweep
 
     @property
     def trials(self) -> Iterable[str]:
@@ -96,13 +99,9 @@ class Story:
     def add(self, event: Event) -> None:
         """Takes the next event of the record. Raises ValueError if it does not follow from the others."""
         self._trials.tell(event)
-        if event["event"] == "sweep":
-            self._first = self._first or event
-        if event["event"] == "finish":
-            self._ended = event["time"]
-        if event["event"] == "report":
-            self._keep_vectors(event)
-        self.touched.add(event.get("trial", PARENT))
+        if isinstance(event, FinishEvent):
+            self._ended = event.time
+        self.touched.add(getattr(event, "trial", PARENT))
 
     def release(self) -> None:
         """No driver works on this sweep any more: whatever has not ended is from now on interrupted."""
@@ -125,9 +124,9 @@ class Story:
         trial = self._trials.trials.get(name)
         rows = [] if trial is None else [row for row in trial.rows.values() if row is not _TOLD]
         told = [
-            Measurement(_key(key), float(value), _milliseconds(row["time"]), row["epoch"])
+            Measurement(_key(key), float(value), _milliseconds(row.time), row.epoch)
             for row in rows
-            for key, value in row["metrics"].items()
+            for key, value in row.metrics.items()
             if math.isfinite(value)
         ]
         first = _key(trial.metric) if trial else ""
@@ -135,7 +134,8 @@ class Story:
 
     def documents(self, name: str | None) -> dict[str, dict]:
         """What does not fit into rows: the vectors of the last evaluation, by file name."""
-        return {"vectors.json": self._vectors[name]} if name in self._vectors else {}
+        trial = self._trials.trials.get(name)
+        return {"vectors.json": {"epoch": trial.vectors_epoch, **trial.vectors}} if trial and trial.vectors else {}
 
     def portrait(self, name: str | None) -> Portrait:
         """How the run of a trial, or the parent run, should look."""
@@ -146,17 +146,17 @@ class Story:
         return Portrait(name, params={}, tags={"outcome": "orphan"}, started=0, ended=None)
 
     def _sweep_portrait(self) -> Portrait:
-        config, now = (_flat(event.get("config") or {}) for event in (self._first, self._trials.sweep))
+        config, now = (_flat(event.config) for event in (self._first, self._trials.sweep))
         tags = {
             "sweep_id": self.sweep,
             "outcome": self._last_word(self._trials.outcome or "running"),
             "studies": ", ".join(self._trials.studies),
         }
-        tags |= self._origins() | _flat({"machine": self._trials.sweep.get("machine") or {}})
+        tags |= self._origins() | _flat({"machine": self._trials.sweep.machine})
         # Parameters cannot change, but a sweep that was extended or resumed may have another configuration.
         tags |= {f"config.{key}": value for key, value in now.items() if config.get(key) != value}
         ended = self._ended if self._trials.outcome else None
-        return _portrait(self._first.get("title", self._name), config, tags, self._first["time"], ended)
+        return _portrait(self._first.title or self._name, config, tags, self._first.time, ended)
 
     def _trial_portrait(self, trial: Trial) -> Portrait:
         study = self._trials.studies[trial.study]
@@ -164,8 +164,8 @@ class Story:
             "trial_id": trial.name,
             "sweep_id": self.sweep,
             "study": trial.study,
-            "method": study["method"],
-            "dataset": study["dataset"],
+            "method": study.method,
+            "dataset": study.dataset,
             "seed": _text(trial.seed),
             "origin": trial.origin,
             "attempt": _text(trial.attempt),
@@ -173,12 +173,12 @@ class Story:
             "reason": trial.reason or "",
         }
         tags |= {f"times_{state}": _text(count) for state, count in sorted(trial.setbacks.items())}
-        number = _hand_tuned(trial, len(study.get("points", ()))) if trial.origin == "paper" else trial.number
-        if self._first.get("confirms"):
-            point = study["points"][trial.number]["name"]
+        number = _hand_tuned(trial, len(study.points)) if trial.origin == "paper" else trial.number
+        if self._first.confirms:
+            point = study.points[trial.number]["name"]
             tags |= {"point": point}
             number = f"{point} / seed {trial.seed}"
-        name = f"{study['method']} / {study['dataset']} / {number}"
+        name = f"{study.method} / {study.dataset} / {number}"
         return _portrait(name, _flat(trial.values), tags | self._origins(), trial.started, trial.ended)
 
     def _last_word(self, state: str) -> str:
@@ -186,12 +186,7 @@ class Story:
 
     def _origins(self) -> dict[str, str]:
         sweep = self._trials.sweep
-        return _flat({"versions": sweep.get("versions") or {}, "code": sweep.get("code") or ""})
-
-    def _keep_vectors(self, report: Event) -> None:
-        for row in report["rows"]:
-            if row.get("vectors"):
-                self._vectors[report["trial"]] = {"epoch": row["epoch"], **row["vectors"]}
+        return _flat({"versions": sweep.versions, "code": sweep.code})
 
 
 def _hand_tuned(trial: Trial, points: int) -> str:

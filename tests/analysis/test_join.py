@@ -49,7 +49,7 @@ def test_methods_of_two_sweeps_stand_in_one_leaderboard_with_their_own_values(fo
     assert board["tuned"].is_monotonic_increasing and len(board) == 4
     for folder in folders[:2]:
         own = leaderboard(read_sweep(folder)).set_index("method")
-        for column in ("hand_tuned", "tuned", "changed", "trials", "seconds", "knobs_searched"):
+        for column in ("hand_tuned", "tuned", "changed", "trials", "worker_seconds", "knobs_searched"):
             assert board.loc[own.index, column].to_dict() == own[column].to_dict()
     assert differences(sweep) == []
     assert len(sweep.trials) == 8 and sweep.trials["trial"].is_unique

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.budget import best_by_seconds, budgets
 from analysis.load import PUBLISHED, newest_sweep, read_published, read_sweep
 
 STUDY = {
@@ -90,7 +91,8 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "valid/fcd": 20.0,
         "valid/mse": 0.5,
         "started": pd.Timestamp(110, unit="s", tz="UTC"),
-        "seconds": 5.0,
+        "worker_seconds": 5.0,
+        "device_seconds": 5.0,
     }
     assert row == expected
     assert list(sweep.trials.columns) == list(expected)
@@ -120,7 +122,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
 def test_the_value_is_that_of_the_last_evaluated_epoch(tmp_path, write_record):
     events = told(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0}), report(3.0, 2, **{"train/loss": 1.0}))
     row = read_sweep(write_record(tmp_path / "s", events)).trials.iloc[0]
-    assert (row["value"], row["epochs"], row["state"], row["seconds"]) == (30.0, 2, "running", 2.0)
+    assert (row["value"], row["epochs"], row["state"], row["worker_seconds"]) == (30.0, 2, "running", 2.0)
 
 
 def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, write_record):
@@ -138,7 +140,7 @@ def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, writ
     row = sweep.trials.iloc[0]
     assert sweep.curves["value"].tolist() == [30.0, 25.0]
     assert (row["state"], row["reason"], row["attempt"], row["value"]) == ("complete", "", 3, 25.0)
-    assert row["seconds"] == 6.0
+    assert row["worker_seconds"] == row["device_seconds"] == 6.0  # its device seconds were not reported
     assert row["times_preempted"] == 1
     assert row["started"] == pd.Timestamp(10, unit="s", tz="UTC")
 
@@ -204,7 +206,7 @@ def test_a_resumed_and_extended_sweep_takes_the_later_description(tmp_path, writ
 def test_a_sweep_without_trials_has_empty_tables_of_the_same_kind(tmp_path, write_record):
     empty = read_sweep(write_record(tmp_path / "s", told()))
     assert len(empty.trials) == len(empty.curves) == 0
-    assert {"trial", "value", "hyper/lr", "started", "seconds"} <= set(empty.trials.columns)
+    assert {"trial", "value", "hyper/lr", "started", "worker_seconds", "device_seconds"} <= set(empty.trials.columns)
     assert empty.best("vae-mnist") is None
     assert empty.hand_tuned("vae-mnist") is None
 
@@ -239,7 +241,7 @@ def test_the_best_is_complete_and_of_two_equals_the_earlier(tmp_path, write_reco
 @pytest.mark.parametrize("text", ["", "\n\n", '{"time": 1, "event": "finish", "outcome": "done"}\n'])
 def test_a_record_of_no_sweep_is_an_error(tmp_path, text):
     (tmp_path / "record.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"record\.jsonl: no line tells of a sweep"):
+    with pytest.raises(ValueError, match=r"record\.jsonl: no line describes a sweep"):
         read_sweep(tmp_path)
 
 
@@ -250,8 +252,50 @@ def test_a_folder_without_a_record_is_an_error(tmp_path):
 
 def test_a_trial_of_an_unknown_study_is_an_error(tmp_path, write_record):
     folder = write_record(tmp_path / "s", told(start(1.0, study="nobody")))
-    with pytest.raises(ValueError, match="is of study nobody, which no line describes"):
+    with pytest.raises(ValueError, match=r"record\.jsonl: vae-mnist-0000: starts in 'nobody', which no sweep event"):
         read_sweep(folder)
+
+
+def test_a_record_of_a_later_version_is_an_error_in_one_line(tmp_path, write_record):
+    first, *others = told(start(1.0))
+    folder = write_record(tmp_path / "s", [first | {"format": 99}, *others])
+    with pytest.raises(ValueError, match=r"record\.jsonl: was written by a later version \(format 99,") as caught:
+        read_sweep(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_of_the_first_version_is_read(tmp_path, write_record):
+    study = {name: STUDY[name] for name in ("study", "method", "dataset", "trials", "epochs", "metric")}
+    begun = {"time": 100.0, "event": "sweep", "sweep": "id", "studies": [study]}
+    started = {"time": 110.0, "event": "start", "trial": "t0", "study": "vae-mnist", "number": 0, "values": {"lr": 0.1}}
+    rows = [{"epoch": 1, "metrics": {"valid/fcd": 30.0}}]
+    ended = {"time": 115.0, "event": "end", "trial": "t0", "state": "complete"}
+    events = [begun, started, {"time": 112.0, "event": "report", "trial": "t0", "rows": rows}, ended]
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    (row,) = sweep.trials.to_dict("records")
+    assert (row["value"], row["state"], row["attempt"], row["hyper/lr"]) == (30.0, "complete", 1, 0.1)
+    assert (row["worker_seconds"], sweep.meta["unreadable_lines"]) == (5.0, 0)
+    assert sweep.studies["vae-mnist"].hand_tuned == {} and sweep.recipes == {}
+
+
+def test_seconds_on_a_device_leave_out_what_a_trial_waited(tmp_path, write_record):
+    seconds = {"time/train_seconds": 2.0, "time/density_fit_seconds": 0.25, "time/evaluate_seconds": 0.5}
+    events = told(
+        start(0.0),
+        report(50.0, 1, **{"valid/fcd": 30.0, **seconds}),
+        end(60.0, "complete"),
+    )
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    (row,) = sweep.trials.to_dict("records")
+    assert (row["worker_seconds"], row["device_seconds"]) == (60.0, 2.75)
+    assert budgets(sweep)["device_seconds"].tolist() == [2.75]
+    assert best_by_seconds(sweep, "vae-mnist").to_numpy().tolist() == [[2.75, 30.0]]
+
+
+def test_a_metric_that_is_no_number_makes_its_line_unreadable(tmp_path, write_record):
+    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": "many"}), report(3.0, 1, **{"valid/fcd": 30.0}))
+    sweep = read_sweep(write_record(tmp_path / "s", events))
+    assert (sweep.meta["unreadable_lines"], sweep.curves["value"].tolist()) == (1, [30.0])
 
 
 def test_the_newest_sweep_is_the_one_written_to_last(tmp_path, write_record, monkeypatch):

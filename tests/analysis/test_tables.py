@@ -128,7 +128,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "times_preempted": 0,
         "times_out_of_memory": 1,
         "times_failed": 0,
-        "seconds": 60.0,
+        "worker_seconds": 60.0,
         "recipe": "",
         "balance_hand_tuned": "",
         "balance_tuned": "",

@@ -41,13 +41,13 @@ def ours(slots: int, trials: int, seconds: float, epochs: int) -> Cost:
     )  # fmt: skip
     folder = start(config, announce=lambda text: None)
     events = read(folder / "record.jsonl")
-    starts = [event["time"] for event in events if event["event"] == "start"]
-    ends = {event["trial"]: event["time"] for event in events if event["event"] == "end"}
+    starts = [event.time for event in events if event.event == "start"]
+    ends = {event.trial: event.time for event in events if event.event == "end"}
     inside = dict.fromkeys(ends, 0.0)
     for event in events:
-        if event["event"] == "report":
-            last = event["rows"][-1]["metrics"]
-            inside[event["trial"]] += sum(value for name, value in last.items() if name.startswith("time/"))
+        if event.event == "report":
+            last = event.rows[-1].metrics
+            inside[event.trial] += sum(value for name, value in last.items() if name.startswith("time/"))
     later = list(ends)[slots:]
     last = max(ends.values())
     return Cost(

@@ -31,7 +31,8 @@ from sweep.tracking import Tracker
 from sweep.tracking.server import Server
 
 RESULTS, METRICS = 8, 17
-STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "metric": "metric_0"}
+STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "trials": 1, "epochs": RESULTS}
+STUDY |= {"metric": "metric_0"}
 VALUES = {f"hyper_{n}": 0.1 * n for n in range(8)}
 
 

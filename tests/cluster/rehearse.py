@@ -23,6 +23,8 @@ from pathlib import Path
 import yaml
 from machines import REPOSITORY, SSHD, USER, Machine, switch_on
 
+from sweep.record import Event, read
+
 TRIALS = 6
 CPUS = 2  # that a worker says it has
 ABOUT = [
@@ -144,16 +146,16 @@ def doctor(machine: Machine, *about: str) -> tuple[int, str]:
 def verify(record: Path, head: Machine, lose: str) -> str:
     """What must be true after the sweep, with or without a loss. Returns it in words."""
     starts, ends, finishes = of(record, "start"), of(record, "end"), of(record, "finish")
-    assert [finish["outcome"] for finish in finishes] == ["done"]
-    assert sorted(end["trial"] for end in ends) == [f"vae-digits-{i:04d}" for i in range(TRIALS)]
-    states = Counter(end["state"] for end in ends)
+    assert [finish.outcome for finish in finishes] == ["done"]
+    assert sorted(end.trial for end in ends) == [f"vae-digits-{i:04d}" for i in range(TRIALS)]
+    states = Counter(end.state for end in ends)
     assert set(states) <= {"complete", "pruned"}, states
-    hosts = Counter(end["worker"]["host"] for end in ends)
+    hosts = Counter(end.worker["host"] for end in ends)
     assert set(hosts) <= {"worker-1", "worker-2"}, hosts  # never on the head
-    again = Counter(start["trial"] for start in starts if start["attempt"] > 1)
+    again = Counter(start.trial for start in starts if start.attempt > 1)
     assert len(again) == (0 if lose == "nobody" else CPUS), again
-    told = [(report["trial"], row["epoch"]) for report in of(record, "report") for row in report["rows"]]
-    assert len(told) == len(set(told)) == sum(end["epoch"] for end in ends)
+    told = [(report.trial, row.epoch) for report in of(record, "report") for row in report.rows]
+    assert len(told) == len(set(told)) == sum(end.epoch for end in ends)
 
     ask = """
 import json
@@ -168,19 +170,17 @@ print(json.dumps([[r.info.status for r in runs], rows]))
     answer = head.run("python", "-c", ask, stdout=subprocess.PIPE)
     statuses, rows = json.loads(answer.splitlines()[-1])
     assert len(statuses) == TRIALS + 1 and "RUNNING" not in statuses, statuses
-    assert rows == {end["trial"]: end["epoch"] for end in ends}, rows
+    assert rows == {end.trial: end.epoch for end in ends}, rows
     return f"trials {dict(states)} on {dict(hosts)}, started again: {sorted(again)}; every epoch once in MLflow"
 
 
-def of(record: Path, kind: str) -> list[dict]:
-    lines = record.read_text().splitlines(keepends=True) if record.exists() else []
-    events = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [event for event in events if event["event"] == kind]
+def of(record: Path, kind: str) -> list[Event]:
+    return [event for event in read(record) if event.event == kind] if record.exists() else []
 
 
 def all_at_work(record: Path) -> bool:
     """True while all places of both workers are taken by trials that have got somewhere."""
-    running = {report["trial"] for report in of(record, "report")} - {end["trial"] for end in of(record, "end")}
+    running = {report.trial for report in of(record, "report")} - {end.trial for end in of(record, "end")}
     return len(running) == 2 * CPUS
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record import Event, Trials, read
+from sweep.record import Event, Row, Trials, read
 from sweep.search.study import Spec, Study
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ class Told:
 
     @property
     def studies(self) -> list[Study]:
-        entries = self.events[0]["studies"]
+        entries = self.events[0].studies
         return [Study(Spec.from_record(entry), seed=0).replay(self.events) for entry in entries]
 
     @property
@@ -53,27 +53,27 @@ class Told:
 
     @property
     def rows(self) -> list[tuple[str, int]]:
-        return [(e["trial"], r["epoch"]) for e in self.events if e["event"] == "report" for r in e["rows"]]
+        return [(e.trial, r.epoch) for e in self.events if e.event == "report" for r in e.rows]
 
     def attempts(self) -> dict[str, int]:
         return {name: trial.attempt for name, trial in Trials.from_events(self.events).trials.items()}
 
     def ended(self) -> set[str]:
-        return {event["trial"] for event in self.events if event["event"] == "end"}
+        return {event.trial for event in self.events if event.event == "end"}
 
 
-def without_clock(row: dict) -> dict[str, float]:
-    return {name: value for name, value in row["metrics"].items() if not name.startswith(BY_CLOCK)}
+def without_clock(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.metrics.items() if not name.startswith(BY_CLOCK)}
 
 
 def lost_and_doubled(told: Told, planned: Told, programs) -> tuple[int, int]:
     """Counts trials, rows and runs that are missing, and those that are there more than once."""
-    sweep = told.events[0]["sweep"]
+    sweep = told.events[0].sweep
     runs = [trial for trial, _, _ in programs.runs(sweep) if trial is not None]
     tracked = set(programs.rows(sweep))
-    expected = {(e["trial"], r["epoch"], name) for e in told.events if e["event"] == "report"
-                for r in e["rows"] for name in r["metrics"]}  # fmt: skip
-    ends = [event["trial"] for event in told.events if event["event"] == "end"]
+    expected = {(e.trial, r.epoch, name) for e in told.events if e.event == "report"
+                for r in e.rows for name in r.metrics}  # fmt: skip
+    ends = [event.trial for event in told.events if event.event == "end"]
     lost = (
         len(planned.trials.keys() - set(ends))
         + len(set(planned.rows) - set(told.rows))
@@ -94,7 +94,7 @@ def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Told,
     assert told.rungs == undisturbed.rungs
     assert not any(study.unfinished for study in told.studies)
     assert not any(trial.state.name == "RUNNING" for study in told.studies for trial in study.history())
-    runs = programs.runs(told.events[0]["sweep"])
+    runs = programs.runs(told.events[0].sweep)
     assert not [run for run in runs if run[1] == "RUNNING"]
     ends = {trial: outcome for trial, _, outcome in runs if trial is not None}
     assert ends == {name: trial["state"] for name, trial in told.trials.items()}
@@ -151,8 +151,8 @@ def test_ctrl_c_says_how_to_go_on(programs, undisturbed):
     assert f"Go on with:  python -m sweep resume {folder}" in sweep.output
     programs.wait_for_processes()
     before = Told.by(folder)
-    assert before.events[-1]["event"] == "finish" and before.events[-1]["outcome"] == "interrupted"
-    runs = programs.runs(before.events[0]["sweep"])
+    assert before.events[-1].event == "finish" and before.events[-1].outcome == "interrupted"
+    runs = programs.runs(before.events[0].sweep)
     assert not [run for run in runs if run[1] == "RUNNING"]
 
     programs.resume().ends_well()
@@ -177,7 +177,7 @@ def test_ctrl_c_before_the_first_trial_has_ended(programs, moment):
     print(moment, sweep.output)
     programs.wait_for_processes()
     if moment == "begin":
-        assert Told.by(folder).events[-1]["outcome"] == "interrupted"
+        assert Told.by(folder).events[-1].outcome == "interrupted"
         assert "Go on with" in sweep.output
     else:
         assert not folder.exists()
@@ -192,11 +192,11 @@ def test_a_killed_process_of_a_trial(programs):
     output = programs.sweep(*flags, **surroundings).ends_well()
     folder = programs.folder / "sweeps" / "quick"
     told = Told.by(folder)
-    ends = {event["trial"]: event for event in told.events if event["event"] == "end"}
+    ends = {event.trial: event for event in told.events if event.event == "end"}
     good, once, raises, always, hungry, starved, searched = (f"mischief-digits-000{number}" for number in range(7))
 
     assert told.attempts() == {good: 1, once: 2, raises: 1, always: 2, hungry: 2, starved: 2, searched: 1}
-    assert [ends[name]["state"] for name in (good, once, raises, always, hungry, starved)] == [
+    assert [ends[name].state for name in (good, once, raises, always, hungry, starved)] == [
         "complete", "complete", "failed", "failed", "complete", "out_of_memory",
     ]  # fmt: skip
     trials = Trials.from_events(told.events).trials
@@ -204,10 +204,10 @@ def test_a_killed_process_of_a_trial(programs):
         once: {"preempted": 1}, raises: {"failed": 1}, always: {"preempted": 1, "failed": 1},
         hungry: {"out_of_memory": 1}, starved: {"out_of_memory": 2},
     }  # fmt: skip
-    assert ends[searched]["state"] in ("complete", "pruned")
-    assert ends[raises]["reason"].startswith("RuntimeError: the moon is in the wrong quarter (mischief.py:")
-    assert ends[always]["reason"] == "its process was lost 2 times" and ends[always]["epoch"] == 3
-    assert ends[raises]["reason"] in output
+    assert ends[searched].state in ("complete", "pruned")
+    assert ends[raises].reason.startswith("RuntimeError: the moon is in the wrong quarter (mischief.py:")
+    assert ends[always].reason == "its process was lost 2 times" and ends[always].epoch == 3
+    assert ends[raises].reason in output
 
     # these trained alike, so they must end with the same digits as the one that was left in peace
     assert told.trials[once]["rows"] == told.trials[good]["rows"] == told.trials[hungry]["rows"]
@@ -217,7 +217,7 @@ def test_a_killed_process_of_a_trial(programs):
     epochs = {p: [int(epoch) for kind, q, epoch in trained if (kind, q) == ("dies_once", p)] for p in (first, second)}
     assert epochs == {first: [1, 2, 3, 4, 5], second: [4, 5, 6, 7, 8, 9]}  # saved after rung 3
 
-    outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(told.events[0]["sweep"])}
+    outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(told.events[0].sweep)}
     assert outcomes[once] == ("FINISHED", "complete")
     assert outcomes[raises] == outcomes[always] == ("FAILED", "failed")
     assert outcomes[hungry] == ("FINISHED", "complete") and outcomes[starved] == ("FAILED", "out_of_memory")
@@ -245,6 +245,6 @@ def test_what_failed_runs_again_and_a_sweep_grows(programs):
     assert extended.attempts() == retried.attempts() | {added: 1}
     assert {name: extended.trials[name] for name in retried.trials} == retried.trials
     assert sorted(extended.rows) == sorted(set(extended.rows))
-    runs = {trial: outcome for trial, _, outcome in programs.runs(extended.events[0]["sweep"])}
+    runs = {trial: outcome for trial, _, outcome in programs.runs(extended.events[0].sweep)}
     assert runs == {None: "done", **dict.fromkeys((good, once, raises, added), "complete")}
-    assert len(programs.runs(extended.events[0]["sweep"])) == 5
+    assert len(programs.runs(extended.events[0].sweep)) == 5

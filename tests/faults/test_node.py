@@ -89,20 +89,20 @@ def test_a_killed_node(programs):
 
     events = read(record)
     trials = Trials.from_events(events).trials
-    (lost,) = (event for event in events if event["event"] == "lost")
-    assert (lost["state"], lost["reason"]) == ("preempted", "its node was lost")
-    assert f"{lost['trial']}" in output and "runs again" in output
-    assert {name: trial.attempt for name, trial in trials.items() if trial.attempt > 1} == {lost["trial"]: 2}
+    (lost,) = (event for event in events if event.event == "lost")
+    assert (lost.state, lost.reason) == ("preempted", "its node was lost")
+    assert f"{lost.trial}" in output and "runs again" in output
+    assert {name: trial.attempt for name, trial in trials.items() if trial.attempt > 1} == {lost.trial: 2}
     assert trials.keys() == {f"vae-digits-{number:04d}" for number in range(TRIALS)}
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
     assert trials["vae-digits-0000"].state == "complete"
 
-    told = [(e["trial"], row["epoch"]) for e in events if e["event"] == "report" for row in e["rows"]]
+    told = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
     assert sorted(told) == sorted((name, epoch + 1) for name, trial in trials.items() for epoch in range(trial.epoch))
-    tracked = programs.rows(events[0]["sweep"])
+    tracked = programs.rows(events[0].sweep)
     assert len(tracked) == len(set(tracked))
     assert {(trial, epoch) for trial, epoch, _ in tracked} == set(told)
-    runs = {trial: outcome for trial, _, outcome in programs.runs(events[0]["sweep"])}
+    runs = {trial: outcome for trial, _, outcome in programs.runs(events[0].sweep)}
     assert runs == {None: "done"} | {name: trial.state for name, trial in trials.items()}
 
 
@@ -124,7 +124,7 @@ def test_nodes_that_cannot_run_trials(programs):
     record = sweeps / "quick" / "record.jsonl"
 
     def events(kind: str) -> list[dict]:
-        return [event for event in read(record) if event["event"] == kind] if record.exists() else []
+        return [event for event in read(record) if event.event == kind] if record.exists() else []
 
     sweep.until(lambda: events("report"))
     cluster.add("read-only", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
@@ -140,7 +140,7 @@ def test_nodes_that_cannot_run_trials(programs):
     assert "Read-only file system" in said[1] and "Read-only file system" in said[2]
     ended = trials(read(record)).trials
     assert {trial.state for trial in ended.values()} <= {"complete", "pruned"} and len(ended) == 8
-    assert events("lost") and all("Read-only file system" in event["reason"] for event in events("lost"))
+    assert events("lost") and all("Read-only file system" in event.reason for event in events("lost"))
     for trial in ended.values():
         if trial.state == "complete":
             assert (sweeps / "quick" / "trials" / trial.name / "model.safetensors").exists()

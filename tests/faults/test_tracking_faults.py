@@ -25,7 +25,7 @@ from sweep.tracking import Tracker, check, reconcile, track
 
 pytestmark = pytest.mark.slow
 
-STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "metric": "valid/fcd"}
+STUDY = {"study": "vae-mnist", "method": "vae", "dataset": "mnist", "trials": 30, "epochs": 10, "metric": "valid/fcd"}
 METRICS = 5
 PATIENCE = 300  # seconds, which no busy machine takes
 
@@ -75,7 +75,7 @@ def count(select, folder, label=""):
         (trial.name, epoch, key)
         for trial in trials.values()
         for epoch, row in trial.rows.items()
-        for key in row["metrics"]
+        for key in row.metrics
     }
     trial_of = "select run_uuid, value as trial from tags where key = 'trial_id'"
     rows = select(f"select trial, step, key from metrics join ({trial_of}) as t using (run_uuid)")

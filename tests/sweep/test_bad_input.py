@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sweep.commands import cli
+from sweep import commands
+from sweep.commands.run import front_door
 from sweep.record import Record
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def place(tmp_path, monkeypatch) -> Path:
 def refused(place, capsys) -> Callable[..., str]:
     """Runs a command line, which must be refused, and returns the line that it is refused with."""
 
-    def run(*argv: object, program: Callable = lambda argv: cli.sweep("about", argv)) -> str:
+    def run(*argv: object, program: Callable = lambda argv: front_door("about", argv)) -> str:
         before = everything_in(place)
         with pytest.raises(SystemExit) as end:
             program([str(word) for word in argv])
@@ -139,7 +140,7 @@ WRONG = {
     "--spaces vae=misspelt.toml": "misspelt.toml: [space]: unknown key 'latentdim'; did you mean 'latent_dim'?",
     # resources
     "--gpus-per-trial 2": "gpus_per_trial = '2': less than or equal to 1",
-    "--cpus-per-trial 4096": "cpus_per_trial = 4096, but there are CPU cores; ask for fewer",
+    "--cpus-per-trial 4096": "cpus_per_trial = 4096, but there are CPU cores on a node; ask for fewer",
     "--gpus-per-trial -1": "gpus_per_trial = '-1': greater than or equal to 0",
     "--concurrent 0": "concurrent = '0': greater than or equal to 1",
     # where it is kept
@@ -262,8 +263,8 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 
 
 COMMANDS = {
-    "": "the following arguments are required: COMMAND",
-    "smaple": "argument COMMAND: invalid choice: 'smaple'",
+    "": "no command given; choose one of board, compare",
+    "smaple": "unknown command 'smaple'; did you mean 'sample'?",
     "resume": "the following arguments are required: sweep",
     "resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
     "resume sweeps/older --trials 4": "unknown argument '--trials'; see --help",
@@ -283,7 +284,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_wrong_command(refused, surroundings, line):
-    told = refused(*line.split(), program=cli.main)
+    told = refused(*line.split(), program=commands.main)
     assert told.startswith("python -m sweep: error: ") and COMMANDS[line] in told
 
 

@@ -1,6 +1,5 @@
 """One real sweep, started as `ray submit` starts it: a lone copy of run.py in some other folder."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,6 +14,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from sweep.driver.winners import load_winner
+from sweep.record import read
 
 ROOT = Path(__file__).parents[2]
 BETA = 0.37
@@ -47,10 +47,9 @@ def test_it_ends_with_the_leaderboard_and_where_to_look(run):
 
 def test_beta_walks_from_the_command_line_to_every_place(run):
     folder, _ = run
-    events = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
-    starts = [event for event in events if event["event"] == "start"]
+    starts = [event for event in read(folder / "record.jsonl") if event.event == "start"]
     assert len(starts) == 3
-    assert {event["values"]["beta"] for event in starts} == {BETA}
+    assert {event.values["beta"] for event in starts} == {BETA}
     assert set(pd.read_parquet(folder / "trials.parquet")["hyper/beta"]) == {BETA}
     assert load_winner(folder, "beta_vae").hyper.beta == BETA
     with sqlite3.connect(folder.parent / "mlflow.db") as store:

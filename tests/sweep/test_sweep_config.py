@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sweep.commands.cli import RunFlags
+from sweep.commands.run import RunFlags
 from sweep.config import SweepConfig, read_config
 
 

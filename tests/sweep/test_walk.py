@@ -6,7 +6,7 @@ Where it goes from there, into record, tables and MLflow, a real sweep shows in 
 import pytest
 import torch
 
-from sweep.commands.cli import RunFlags
+from sweep.commands.run import RunFlags
 from sweep.config import SweepConfig, read_config
 
 BETA = 0.37

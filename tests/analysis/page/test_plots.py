@@ -84,7 +84,7 @@ def test_best_so_far_falls_with_complete_trials_only(tmp_path, write_record):
         "epochs": 1,
         "space": {},
     }
-    events = [{"time": 0.0, "event": "sweep", "studies": [study | {"metric": "valid/fcd"}]}]
+    events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": [study | {"metric": "valid/fcd"}]}]
     ends = [("complete", 9.0), ("pruned", 1.0), ("complete", 7.0), ("diverged", None), ("complete", 8.0)]
     for number, (state, value) in enumerate(ends):
         name, metrics = f"t{number}", {} if value is None else {"valid/fcd": value}
@@ -217,7 +217,7 @@ def test_scales_survive_odd_values(values):
 def test_best_against_seconds_ends_where_all_seconds_are_spent(sweep):
     ax = plots.best_against_seconds(sweep, "digits").axes[-1]
     ends = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 7)
-    assert ends == pytest.approx(sorted(sweep.trials.groupby("study")["seconds"].sum()))
+    assert ends == pytest.approx(sorted(sweep.trials.groupby("study")["device_seconds"].sum()))
 
 
 def test_only_random_searches_have_an_expected_best(sweep):

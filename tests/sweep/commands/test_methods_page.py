@@ -8,7 +8,7 @@ from trainables import names
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m sweep.commands.methods_page"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m sweep methods-page"
 
 
 def test_every_method_has_a_row():

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from sweep.commands import cli
+from sweep import commands, tracking
 from sweep.config import SweepConfig
 from sweep.driver import archive, launch
 from sweep.record import Record
@@ -36,8 +36,8 @@ def files(folder) -> set[str]:
 
 
 def test_a_sweep_arrives_as_it_left_without_what_belongs_to_its_machine(folder, tmp_path, capsys):
-    cli.main(["export", str(folder), str(tmp_path / "s.tar.gz")])
-    cli.main(["import", str(tmp_path / "s.tar.gz"), "--out", str(tmp_path / "there")])
+    commands.main(["export", str(folder), str(tmp_path / "s.tar.gz")])
+    commands.main(["import", str(tmp_path / "s.tar.gz"), "--out", str(tmp_path / "there")])
     arrived = tmp_path / "there" / "s"
     assert files(arrived) == {
         "record.jsonl", "config.yaml", "report.html", "trials/vae-digits-0000/checkpoint.pt",
@@ -53,20 +53,20 @@ def test_a_sweep_arrives_as_it_left_without_what_belongs_to_its_machine(folder, 
 
 
 def test_the_way_to_mlflow_is_shown_only_where_it_was_told(folder, capsys):
-    cli.main(["board", str(folder)])
+    commands.main(["board", str(folder)])
     assert "sweep compare" not in capsys.readouterr().out
     (folder.parent / "mlflow.db").touch()
-    cli.main(["board", str(folder)])
+    commands.main(["board", str(folder)])
     assert f"python -m sweep compare {folder}" in capsys.readouterr().out
 
 
 def test_importing_can_tell_a_server_at_once(folder, tmp_path, monkeypatch):
     told = []
     tracked = type("Tracked", (), {"trials": 1, "epochs": 0})
-    monkeypatch.setattr(cli.tracking, "track", lambda *args: told.append(args) or tracked)
+    monkeypatch.setattr(tracking, "track", lambda *args: told.append(args) or tracked)
     archive.pack(folder, tmp_path / "s.tar.gz")
     flags = ["--out", str(tmp_path / "there"), "--tracking-uri", "http://elsewhere:5000"]
-    cli.main(["import", str(tmp_path / "s.tar.gz"), *flags])
+    commands.main(["import", str(tmp_path / "s.tar.gz"), *flags])
     assert told == [(tmp_path / "there" / "s", "http://elsewhere:5000", "autoencoder-sweep")]
 
 
@@ -101,7 +101,13 @@ def packed(file, *members: tuple[str, bytes]):
         ([("s/record.jsonl", b"")], "holds no sweep .no config.yaml"),
         ([("s/record.jsonl", b""), ("t/config.yaml", b"")], "holds 2 folders"),
         ([("../s/record.jsonl", b"")], "cannot be unpacked"),
-        ([("s/record.jsonl", b'{"event": "end", "trial": "x"}\n'), ("s/config.yaml", b"")], "before its start"),
+        (
+            [
+                ("s/record.jsonl", b'{"time": 1, "event": "end", "trial": "x", "state": "complete"}\n'),
+                ("s/config.yaml", b""),
+            ],
+            "before its start",
+        ),
     ],
 )
 def test_what_is_no_packed_sweep_leaves_nothing_behind(tmp_path, members, words):

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+from made_up import ENTRY, event
 
-from sweep.commands.cli import main
-from sweep.driver.checkpoints import CHECKPOINT, WEIGHTS, Keeper, dispensable, superfluous
-from sweep.record import Record, Trials
+from sweep.commands import main
+from sweep.driver.checkpoints import Keeper, dispensable, superfluous
+from sweep.record import CHECKPOINT, WEIGHTS, Event, Record, Trials
 
 STUDIES = ("vae-digits", "gae-digits")
 
@@ -15,19 +16,17 @@ def name(study: int, number: int) -> str:
     return f"{STUDIES[study]}-{number:04d}"
 
 
-def told(*fates: tuple[int, int, str, float | None]) -> list[dict]:
+def events_of(*fates: tuple[int, int, str, float | None]) -> list[Event]:
     """The events of trials (study, number, state, value)."""
-    entries = [{"study": study, "metric": "valid/fcd"} for study in STUDIES]
-    events = [{"time": 0.0, "event": "sweep", "sweep": "s", "config": {}, "studies": entries}]
+    events = [event("sweep", sweep="s", studies=[{"study": study, **ENTRY} for study in STUDIES])]
     for study, number, state, value in fates:
         trial = name(study, number)
-        start = {"study": STUDIES[study], "number": number, "values": {}, "origin": "search", "seed": 0, "attempt": 1}
-        events.append({"time": 1.0, "event": "start", "trial": trial} | start)
+        events.append(event("start", trial=trial, study=STUDIES[study], number=number, values={}))
         if value is not None:
             rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
-            events.append({"time": 2.0, "event": "report", "trial": trial, "rows": rows})
+            events.append(event("report", trial=trial, rows=rows))
         if state != "running":
-            events.append({"time": 3.0, "event": "end", "trial": trial, "state": state, "epoch": 9})
+            events.append(event("end", trial=trial, state=state, epoch=9))
     return events
 
 
@@ -51,7 +50,7 @@ FATES = [
 def test_the_best_stay_within_the_budget_and_the_indispensable_beyond_it(keep, budget, left):
     """Models of 10 bytes; the best of the studies are 3 and 0, the hand-tuned ones 0; (1, 3) still runs."""
     held = {name(*fate[:2]): 10 for fate in FATES}
-    going = dispensable(held, Trials.from_events(told(*FATES)), keep, budget)
+    going = dispensable(held, Trials.from_events(events_of(*FATES)), keep, budget)
     assert set(held) - set(going) == {name(*trial) for trial in left}
     assert len(going) == len(set(going))
 
@@ -60,10 +59,10 @@ def test_the_best_stay_within_the_budget_and_the_indispensable_beyond_it(keep, b
 def folder(tmp_path):
     """A sweep with a model and a checkpoint of every trial, of one byte each."""
     fates = [*FATES, (0, 4, "pruned", 4.0), (0, 5, "failed", None), (0, 6, "preempted", None)]
-    events = told(*fates)
+    events = events_of(*fates)
     with Record(tmp_path / "record.jsonl", durable=False) as record:
-        for event in events:
-            record.append(event.pop("event"), **{k: v for k, v in event.items() if k != "time"})
+        for found in events:
+            record.append(found.event, **found.model_dump(exclude={"time", "event", "format"}))
     (tmp_path / "config.yaml").write_text("trials: 7\n")
     for study, number, *_ in fates:
         place = tmp_path / "trials" / name(study, number)
@@ -102,13 +101,13 @@ def test_gc_refuses_what_is_no_number_of_models(folder):
 def test_while_a_sweep_runs_no_more_models_lie_about_than_are_kept(tmp_path):
     keeper, trials, most = Keeper(tmp_path, keep=2, budget=math.inf), Trials(), 0
     values = [9.0, 5.0, 6.0, 4.0, 7.0, 3.0, 8.0]
-    for event in told(*((0, number, "complete", value) for number, value in enumerate(values))):
-        if event["event"] == "end":
-            model = tmp_path / "trials" / event["trial"] / WEIGHTS
+    for found in events_of(*((0, number, "complete", value) for number, value in enumerate(values))):
+        if found.event == "end":
+            model = tmp_path / "trials" / found.trial / WEIGHTS
             model.parent.mkdir(parents=True)
             model.write_text("x")
-        trials.tell(event)
-        keeper.hear(event, trials)
+        trials.tell(found)
+        keeper.hear(found, trials)
         most = max(most, len(files(tmp_path)))
     assert files(tmp_path) == {f"{name(0, number)}/{WEIGHTS}" for number in (0, 3, 5)} and most == 3
     assert not list(superfluous(tmp_path, trials, 2, math.inf))

@@ -13,8 +13,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from sweep.driver import executor
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources
-from sweep.driver.worker import CHECKPOINT
-from sweep.record import Trials, read
+from sweep.record import CHECKPOINT, Event, Progress, Row, Trials, read
 from sweep.search.study import Study
 
 METRIC = "valid/fcd"
@@ -60,12 +59,12 @@ class Tune:
         if not self.running:
             return False
         ray_id = sorted(self.running)[choice % len(self.running)]
-        told = told_by(self.running[ray_id], self.reached[ray_id])
-        self.reached[ray_id] = told["epoch"]
-        if not self.conductor.hear(ray_id, told):
+        sent = progress_after(self.running[ray_id], self.reached[ray_id])
+        self.reached[ray_id] = sent.epoch
+        if not self.conductor.hear(ray_id, sent):
             del self.running[ray_id]
-        elif told["value"] is not None:
-            self.saved[self.running[ray_id]["trial"]] = told["epoch"]
+        elif sent.value is not None:
+            self.saved[self.running[ray_id]["trial"]] = sent.epoch
         return True
 
     def run(self) -> None:
@@ -73,30 +72,28 @@ class Tune:
             pass
 
 
-def told_by(described: dict, epoch: int) -> dict:
-    """What a worker tells after its next step, from `epoch` on."""
+def progress_after(described: dict, epoch: int) -> Progress:
+    """What a worker sends after its next step, from `epoch` on."""
     values = described["fit"]["values"]
     last = next(level for level in (*described["rungs"], EPOCHS) if level > epoch)
     rows = [row(e, quality(values, e) if e == last else None) for e in range(epoch + 1, last + 1)]
     state = "complete" if last == EPOCHS else None
-    return told(rows, state, value=quality(values, last))
+    return progress(rows, state, value=quality(values, last))
 
 
-def row(epoch: int, value: float | None = None) -> dict:
+def row(epoch: int, value: float | None = None) -> Row:
     metrics = {"train/loss": 1.0 / epoch} | ({} if value is None else {METRIC: value})
-    return {"epoch": epoch, "stage": "train", "time": 0.0, "metrics": metrics}
+    return Row(epoch=epoch, stage="train", time=0.0, metrics=metrics)
 
 
-def told(rows=(), state=None, value=None, reason="") -> dict:
-    epoch = rows[-1]["epoch"] if rows else 0
+def progress(rows=(), state=None, value=None, reason="") -> Progress:
+    epoch = rows[-1].epoch if rows else 0
     worker = {"host": "here", "pid": 1, "device": "cpu"}
-    return {
-        "rows": list(rows), "state": state, "reason": reason, "value": value, "epoch": epoch, "worker": worker
-    }  # fmt: skip
+    return Progress(rows=list(rows), state=state, reason=reason, value=value, epoch=epoch, worker=worker)
 
 
-def events(conductor: Conductor, kind: str | None = None) -> list[dict]:
-    return [event for event in read(conductor.record.path) if kind in (None, event["event"])]
+def events(conductor: Conductor, kind: str | None = None) -> list[Event]:
+    return [event for event in read(conductor.record.path) if kind in (None, event.event)]
 
 
 def fates(conductor: Conductor) -> dict[str, tuple]:
@@ -108,7 +105,7 @@ def fates(conductor: Conductor) -> dict[str, tuple]:
             trial.origin,
             trial.state,
             trial.epoch,
-            {e: r["metrics"] for e, r in trial.rows.items()},
+            {e: r.metrics for e, r in trial.rows.items()},
         )
         for trial in trials
     }
@@ -124,7 +121,7 @@ def rungs(conductor: Conductor) -> dict[str, dict]:
 def test_studies_take_turns_by_their_share(begin):
     conductor = begin(trials=4)
     Tune(conductor).run()
-    started = [event["study"] for event in events(conductor, "start")]
+    started = [event.study for event in events(conductor, "start")]
     assert started == ["vae-digits", "beta_vae-digits"] * 4
 
 
@@ -133,14 +130,14 @@ def test_a_small_study_is_spread_over_a_large_one(begin):
     small = conductor.studies["beta_vae-digits"]
     small.spec = replace(small.spec, trials=2)
     Tune(conductor).run()
-    order = "".join(event["study"][0] for event in events(conductor, "start"))
+    order = "".join(event.study[0] for event in events(conductor, "start"))
     assert order == "vbvvvbvv"
 
 
 def test_no_more_are_under_way_than_asked_for(begin):
     conductor = begin(slots=2)
     assert [conductor.next(ray_id) is None for ray_id in "abcd"] == [False, False, False, True]
-    assert conductor.hear("a", told([row(1)], "failed")) is False
+    assert conductor.hear("a", progress([row(1)], "failed")) is False
     assert conductor.next("d") is not None
 
 
@@ -161,8 +158,8 @@ def test_exhausted_comes_before_done(begin):
     assert not conductor.exhausted and not conductor.done
     conductor.next("a"), conductor.next("b")
     assert conductor.exhausted and not conductor.done
-    conductor.hear("a", told(state="failed"))
-    conductor.hear("b", told(state="failed"))
+    conductor.hear("a", progress(state="failed"))
+    conductor.hear("b", progress(state="failed"))
     assert conductor.done
 
 
@@ -172,7 +169,7 @@ def test_exhausted_comes_before_done(begin):
 def test_everything_is_in_the_record_before_it_is_told(begin):
     conductor = begin(methods=["vae"], trials=3)
     conductor.listener = lambda event, trials: seen.append(
-        (events(conductor)[-1] == event, event["trial"] in trials.trials)
+        (events(conductor)[-1] == event, event.trial in trials.trials)
     )
     seen = []
     Tune(conductor).run()
@@ -186,13 +183,11 @@ def test_what_a_worker_tells_of_an_end_is_kept(begin, tmp_path, state):
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    assert conductor.hear("a", told([row(1, 50.0)], value=50.0)) and checkpoint.exists()
-    assert not conductor.hear("a", told([row(2), row(3, 40.0)], state, 40.0, "because"))
+    assert conductor.hear("a", progress([row(1, 50.0)], value=50.0)) and checkpoint.exists()
+    assert not conductor.hear("a", progress([row(2), row(3, 40.0)], state, 40.0, "because"))
     (end,) = events(conductor, "end")
-    assert {key: end[key] for key in ("trial", "state", "epoch", "reason")} == {
-        "trial": "vae-digits-0000", "state": state, "epoch": 3, "reason": "because",
-    }  # fmt: skip
-    assert end["worker"] == {"host": "here", "pid": 1, "device": "cpu"}
+    assert (end.trial, end.state, end.epoch, end.reason) == ("vae-digits-0000", state, 3, "because")
+    assert end.worker == {"host": "here", "pid": 1, "device": "cpu"}
     assert not conductor.studies["vae-digits"].unfinished and not conductor.running
     assert not checkpoint.exists()
 
@@ -200,9 +195,9 @@ def test_what_a_worker_tells_of_an_end_is_kept(begin, tmp_path, state):
 def test_a_trial_that_fails_before_its_next_epoch_keeps_those_it_had(begin):
     conductor = begin(methods=["vae"])
     conductor.next("a")
-    conductor.hear("a", told([row(1, 50.0)], value=50.0))
-    conductor.hear("a", told(state="failed", reason="because"))
-    assert events(conductor, "end")[0]["epoch"] == 1
+    conductor.hear("a", progress([row(1, 50.0)], value=50.0))
+    conductor.hear("a", progress(state="failed", reason="because"))
+    assert events(conductor, "end")[0].epoch == 1
 
 
 def test_the_worse_are_stopped_and_told_why_but_never_the_hand_tuned_point(begin):
@@ -210,12 +205,12 @@ def test_the_worse_are_stopped_and_told_why_but_never_the_hand_tuned_point(begin
     for ray_id in "abcd":
         conductor.resources = Resources(1, 0.0, 9, 9, 0)
         conductor.next(ray_id)
-    assert conductor.hear("b", told([row(1, 10.0)], value=10.0))
-    assert conductor.hear("c", told([row(1, 20.0)], value=20.0))
-    assert not conductor.hear("d", told([row(1, 30.0)], value=30.0))
-    assert conductor.hear("a", told([row(1, 99.0)], value=99.0))
+    assert conductor.hear("b", progress([row(1, 10.0)], value=10.0))
+    assert conductor.hear("c", progress([row(1, 20.0)], value=20.0))
+    assert not conductor.hear("d", progress([row(1, 30.0)], value=30.0))
+    assert conductor.hear("a", progress([row(1, 99.0)], value=99.0))
     (end,) = events(conductor, "end")
-    assert (end["trial"], end["state"], end["reason"]) == (
+    assert (end.trial, end.state, end.reason) == (
         "vae-digits-0003", "pruned", "behind the best 1/3 at epoch 1",
     )  # fmt: skip
 
@@ -236,35 +231,35 @@ LOST = ("failed", "its process was lost")
 def again(conductor, ray_id: str) -> dict:
     """The next trial, which has run before."""
     described = conductor.next(ray_id)
-    assert events(conductor, "start")[-1]["attempt"] > 1
+    assert events(conductor, "start")[-1].attempt > 1
     return described
 
 
 def test_another_attempt_tells_the_same_trial_and_doubles_no_row(begin):
     conductor = begin(methods=["vae"])
     first = conductor.next("a")
-    conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    conductor.hear("a", progress([row(1, 50.0)], value=50.0))
     conductor.lost("a", *LOST)
     assert again(conductor, "b") == first
-    assert conductor.hear("b", told([row(1, 50.0)], value=50.0))
-    assert conductor.hear("b", told([row(2), row(3, 40.0)], value=40.0))
+    assert conductor.hear("b", progress([row(1, 50.0)], value=50.0))
+    assert conductor.hear("b", progress([row(2), row(3, 40.0)], value=40.0))
     start, second = events(conductor, "start")
-    assert {**second, "time": start["time"], "attempt": 1} == start
-    assert second["attempt"] == 2
-    assert [r["epoch"] for event in events(conductor, "report") for r in event["rows"]] == [1, 2, 3]
+    assert second.model_copy(update={"time": start.time, "attempt": 1}) == start
+    assert second.attempt == 2
+    assert [r.epoch for event in events(conductor, "report") for r in event.rows] == [1, 2, 3]
     assert not events(conductor, "end")
 
 
 def test_a_trial_that_gets_no_further_is_given_up(begin):
     conductor = begin(methods=["vae"], retries=1)
     conductor.next("a")
-    conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    conductor.hear("a", progress([row(1, 50.0)], value=50.0))
     conductor.lost("a", *LOST)
     again(conductor, "b")
     conductor.lost("b", *LOST)
     conductor.lost("b", "failed", "Ray says so twice")
     (end,) = events(conductor, "end")
-    assert (end["state"], end["epoch"], end["reason"]) == ("failed", 1, "its process was lost 2 times")
+    assert (end.state, end.epoch, end.reason) == ("failed", 1, "its process was lost 2 times")
     assert not conductor.running
     assert conductor.trials.trials["vae-digits-0000"].setbacks == {"preempted": 1, "failed": 1}
 
@@ -273,10 +268,10 @@ def test_a_trial_that_gets_further_each_time_is_never_given_up(begin):
     conductor = begin(methods=["vae"], trials=1, retries=1)
     conductor.next("a")
     for epoch in range(1, EPOCHS):
-        conductor.hear("a", told([row(epoch)]))
+        conductor.hear("a", progress([row(epoch)]))
         conductor.lost("a", "preempted", "its node was lost")
         again(conductor, "a")
-    conductor.hear("a", told([row(EPOCHS, 1.0)], "complete", 1.0))
+    conductor.hear("a", progress([row(EPOCHS, 1.0)], "complete", 1.0))
     (trial,) = conductor.trials.trials.values()
     assert (trial.state, trial.attempt, trial.setbacks) == ("complete", EPOCHS, {"preempted": EPOCHS - 1})
 
@@ -286,20 +281,20 @@ def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
     conductor.next("a")
     conductor.lost("a", "preempted", "its node was lost")
     (end,) = events(conductor, "end")
-    assert (end["state"], end["reason"]) == ("preempted", "its node was lost 1 times")
+    assert (end.state, end.reason) == ("preempted", "its node was lost 1 times")
     assert not conductor.studies["vae-digits"].unfinished
 
 
 def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):
     conductor = begin(methods=["vae"], retries=1)
     first = conductor.next("a")
-    assert not conductor.hear("a", told(state="preempted", reason="its disk is full"))
+    assert not conductor.hear("a", progress(state="preempted", reason="its disk is full"))
     assert again(conductor, "b") == first
-    assert not conductor.hear("b", told(state="preempted", reason="its disk is full"))
+    assert not conductor.hear("b", progress(state="preempted", reason="its disk is full"))
     (lost,), (end,) = events(conductor, "lost"), events(conductor, "end")
-    assert (lost["state"], lost["reason"]) == ("preempted", "its disk is full")
-    assert (end["state"], end["reason"]) == ("preempted", "its disk is full 2 times")
-    assert lost["worker"]["host"] == end["worker"]["host"] == "here"
+    assert (lost.state, lost.reason) == ("preempted", "its disk is full")
+    assert (end.state, end.reason) == ("preempted", "its disk is full 2 times")
+    assert lost.worker["host"] == end.worker["host"] == "here"
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
@@ -314,10 +309,10 @@ def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, kil
         if killed:
             conductor.lost(ray_id, "out_of_memory", "too large")
         else:
-            assert not conductor.hear(ray_id, told(state="out_of_memory", reason="too large"))
+            assert not conductor.hear(ray_id, progress(state="out_of_memory", reason="too large"))
 
     first = conductor.next("a")
-    assert conductor.hear("a", told([row(1, 50.0)], value=50.0))
+    assert conductor.hear("a", progress([row(1, 50.0)], value=50.0))
     assert conductor.exhausted
     runs_out("a")
     assert not conductor.exhausted and not conductor.done and checkpoint.exists()
@@ -327,7 +322,7 @@ def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, kil
     assert second == first | {"gpus": 1.0, "wants_room": True} and not first["wants_room"]
     runs_out("b")
     (end,) = events(conductor, "end")
-    assert (end["state"], end["epoch"], end["reason"]) == ("out_of_memory", 1, "too large")
+    assert (end.state, end.epoch, end.reason) == ("out_of_memory", 1, "too large")
     assert conductor.done and not checkpoint.exists()
     assert conductor.studies["vae-digits"].history()[0].state.name == "FAIL"
     assert conductor.trials.trials["vae-digits-0000"].setbacks == {"out_of_memory": 2}
@@ -336,9 +331,9 @@ def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, kil
 def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):
     conductor = begin(methods=["vae"], trials=1)
     conductor.next("a")
-    conductor.hear("a", told(state="out_of_memory"))
+    conductor.hear("a", progress(state="out_of_memory"))
     again(conductor, "b")
-    conductor.hear("b", told([row(EPOCHS, 7.0)], "complete", 7.0))
+    conductor.hear("b", progress([row(EPOCHS, 7.0)], "complete", 7.0))
     (trial,) = conductor.studies["vae-digits"].history()
     assert (trial.state.name, trial.value) == ("COMPLETE", 7.0)
 
@@ -346,7 +341,7 @@ def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):
 def test_the_second_attempt_wants_room_even_if_the_driver_died_between(begin):
     conductor = begin(methods=["vae"], trials=1)
     conductor.next("a")
-    conductor.hear("a", told(state="out_of_memory"))
+    conductor.hear("a", progress(state="out_of_memory"))
     resumed = begin(methods=["vae"], trials=1)
     resumed.settle()
     assert again(resumed, "b")["wants_room"]
@@ -404,8 +399,8 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     judge, asker = executor._Judge(conductor, pool), executor._Asker(conductor, pool)
 
     def step(ray_id: str, node: str, **what) -> str:
-        said = told(**what) | {"node": node}
-        return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"told": [said]})
+        said = progress(**what).model_copy(update={"node": node})
+        return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
 
     assert asker.suggest("a")["nodes"] == {}
     step("a", "good", rows=[row(1, 50.0)], value=50.0)
@@ -413,12 +408,12 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
         asker.suggest(ray_id)
         assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
     assert pool.said == ["host bad (bad) is set aside: no kernel image for this GPU"]
-    assert [event["state"] for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
+    assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
     assert asker.suggest("d")["nodes"] == {"ray.io/node-id": "!in(bad)"}
     assert pool.holding() == [(1, 0)]
     step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault
     (end,) = events(conductor, "end")
-    assert end["state"] == "failed"
+    assert end.state == "failed"
 
 
 def test_the_last_node_is_never_set_aside(begin):
@@ -476,9 +471,9 @@ def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path
             assert resumed.done
             assert fates(resumed) == fates(undisturbed), cut
             assert rungs(resumed) == rungs(undisturbed), cut
-            reported = [(e["trial"], r["epoch"]) for e in events(resumed, "report") for r in e["rows"]]
+            reported = [(e.trial, r.epoch) for e in events(resumed, "report") for r in e.rows]
             assert len(reported) == len(set(reported)), cut
-            ends = [event["trial"] for event in events(resumed, "end")]
+            ends = [event.trial for event in events(resumed, "end")]
             assert len(ends) == len(set(ends)), cut
             assert all(resumed.trials.trials[name].attempt == attempt for name, attempt in attempts.items())
 
@@ -496,11 +491,11 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
 
     resumed = begin(methods=["vae"], trials=4)
     resumed.settle()
-    ends = {event["trial"]: event for event in events(resumed, "end")}
-    assert {name: (end["state"], end["epoch"]) for name, end in ends.items()} == {
+    ends = {event.trial: event for event in events(resumed, "end")}
+    assert {name: (end.state, end.epoch) for name, end in ends.items()} == {
         "vae-digits-0001": ("complete", 9), "vae-digits-0003": ("pruned", 1),
     }  # fmt: skip
-    assert ends["vae-digits-0003"]["reason"] == "behind the best 1/3 at epoch 1"
+    assert ends["vae-digits-0003"].reason == "behind the best 1/3 at epoch 1"
     again = [resumed.next(ray_id)["trial"] for ray_id in "ab"]
     assert again == ["vae-digits-0000", "vae-digits-0002"] and resumed.exhausted
     assert resumed.trials.trials["vae-digits-0002"].attempt == 2
@@ -512,7 +507,7 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
 def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, saved, kept):
     conductor = begin(methods=["vae"])
     conductor.next("a")
-    conductor.hear("a", told([row(1, 50.0), row(2), row(3, 40.0)], value=40.0))
+    conductor.hear("a", progress([row(1, 50.0), row(2), row(3, 40.0)], value=40.0))
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     if saved == "torn":
@@ -532,7 +527,7 @@ def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(beg
     for ray_id, end in (("a", "complete"), ("b", "failed"), ("c", "diverged")):
         conductor.next(ray_id)
         rows = [row(e, 50.0 - e) for e in range(1, 4 if end == "failed" else EPOCHS + 1)]
-        assert not conductor.hear(ray_id, told(rows, end, None if end == "failed" else 41.0))
+        assert not conductor.hear(ray_id, progress(rows, end, None if end == "failed" else 41.0))
     before = fates(conductor)
 
     retried = begin(methods=["vae"], trials=3)
@@ -546,7 +541,7 @@ def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(beg
     assert {name for name in after if after[name] != before[name]} == {"vae-digits-0001"}
     trial = retried.trials.trials["vae-digits-0001"]
     assert (trial.state, trial.attempt, trial.setbacks) == ("complete", 2, {"failed": 1})
-    reported = [(e["trial"], r["epoch"]) for e in events(retried, "report") for r in e["rows"]]
+    reported = [(e.trial, r.epoch) for e in events(retried, "report") for r in e.rows]
     assert len(reported) == len(set(reported))
     assert [t.state.name for t in retried.studies["vae-digits"].history()] == ["COMPLETE", "COMPLETE", "PRUNED"]
 

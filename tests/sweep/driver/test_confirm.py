@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from made_up import event
 
 from analysis.confirm import confirmation_of, points
-from sweep.commands import cli
+from sweep import commands
+from sweep.commands import _ending
+from sweep.commands.run import confirmation_cost, front_door
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
@@ -26,7 +29,7 @@ from sweep.driver.confirm import (
     time_alone,
 )
 from sweep.driver.resources import Resources
-from sweep.record import Record, Trial, Trials, read
+from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
 from sweep.search.study import Study
 from sweep.tracking.address import fingerprint
 from sweep.tracking.story import PARENT, Story
@@ -38,17 +41,17 @@ def searched(make_plan, values: list[float | None]) -> Trials:
     """A search whose trials came to these values, None for one that diverged; trial 0 is the paper's."""
     planned = make_plan(methods=["vae"])
     spec = planned.studies[0].spec
-    events = [{"event": "sweep", "time": 0.0, "sweep": "s1", "studies": [spec.to_record()]}]
+    events = [event("sweep", sweep="s1", studies=[spec.to_record()])]
     study = Study(replace(spec, trials=len(values)), seed=0)
     for value in values:
         asked = study.ask()
-        events.append({"event": "start", "time": 1.0, "trial": asked.trial, "study": spec.study, "seed": 0})
-        events[-1] |= {"number": asked.number, "values": asked.values, "origin": asked.origin, "attempt": 1}
+        about = {"number": asked.number, "values": asked.values, "origin": asked.origin}
+        events.append(event("start", trial=asked.trial, study=spec.study, **about))
         if value is not None:
             rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
-            events.append({"event": "report", "time": 2.0, "trial": asked.trial, "rows": rows})
+            events.append(event("report", trial=asked.trial, rows=rows))
         state = "diverged" if value is None else "complete"
-        events.append({"event": "end", "time": 3.0, "trial": asked.trial, "state": state, "epoch": 9})
+        events.append(event("end", trial=asked.trial, state=state, epoch=9))
         study.end(asked.number, state)
     return Trials.from_events(events)
 
@@ -109,7 +112,7 @@ def looked(tmp_path, make_plan):
     """The folder of a sweep whose confirmation has been opened."""
     home = tmp_path / "s"
     planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
-    studies = [s.spec.to_record() for s in planned.studies]
+    studies = [s.spec.to_record().model_dump() for s in planned.studies]
     opening = {"time": 0.0, "event": "sweep", "sweep": "c", "title": "s confirmed", "studies": studies}
     (home / "confirm").mkdir(parents=True)
     (home / "config.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -175,9 +178,9 @@ def test_nothing_is_no_number(looked, flag):
 def test_mlflow_hears_point_and_seed(looked):
     story = Story("confirm")
     for line in (looked / "confirm" / "record.jsonl").read_text().splitlines():
-        story.add(json.loads(line))
-    story.add({"event": "start", "time": 1.0, "trial": "vae-digits-0003", "study": "vae-digits", "number": 3,
-               "values": {}, "origin": "paper", "seed": 2, "attempt": 1})  # fmt: skip
+        story.add(parse(line))
+    start = {"trial": "vae-digits-0003", "study": "vae-digits", "number": 3, "values": {}, "origin": "paper"}
+    story.add(event("start", seed=2, **start))
     assert story.portrait(PARENT).name == "s confirmed"
     portrait = story.portrait("vae-digits-0003")
     assert portrait.name == "vae / digits / tuned 1 / seed 2" and portrait.tags["point"] == "tuned 1"
@@ -185,7 +188,7 @@ def test_mlflow_hears_point_and_seed(looked):
 
 def test_the_models_scored_are_counted_not_the_lines():
     rows = [{"epoch": 9, "metrics": {"test/fcd": 1.0, "test/mse": 0.1}}, {"epoch": 8, "metrics": {"train/loss": 1.0}}]
-    events = [{"event": "report", "trial": trial, "rows": rows} for trial in "aab"] + [{"event": "finish"}]
+    events = [event("report", trial=trial, rows=rows) for trial in "aab"] + [event("finish", outcome="done")]
     assert evaluations(events) == 2
 
 
@@ -196,12 +199,12 @@ def searched_to(monkeypatch, looked, make_plan):
     heard = []
 
     def make(outcome: str) -> list:
-        monkeypatch.setattr(cli, "show_end", lambda folder: outcome)
-        monkeypatch.setattr(cli.launch, "start", lambda config, announce: looked)
-        monkeypatch.setattr(cli.launch, "resume", lambda folder, announce, **where: looked)
+        monkeypatch.setattr(_ending, "show_end", lambda folder: outcome)
+        monkeypatch.setattr(launch, "start", lambda config, announce: looked)
+        monkeypatch.setattr(launch, "resume", lambda folder, announce, **where: looked)
         monkeypatch.setattr(confirmation, "confirm", lambda folder, announce, **where: heard.append((folder, where)))
-        monkeypatch.setattr(cli, "conclude_confirmation", lambda folder: None)
-        monkeypatch.setattr(cli, "trials_of", lambda folder: searched(make_plan, [1.0]))
+        monkeypatch.setattr(_ending, "conclude_confirmation", lambda folder: None)
+        monkeypatch.setattr(_ending, "read_trials", lambda folder: searched(make_plan, [1.0]))
         return heard
 
     return make
@@ -211,25 +214,25 @@ def searched_to(monkeypatch, looked, make_plan):
 def test_a_search_that_is_done_goes_on_to_its_confirmation(searched_to, looked, program):
     heard = searched_to("done")
     words = program.split()
-    cli.main(words) if words[0] == "resume" else cli.sweep("about", words)
+    commands.main(words) if words[0] == "resume" else front_door("about", words)
     assert heard == [(looked, {"tracking_uri": None, "address": "auto"})]
 
 
 def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(searched_to, looked, capsys):
     heard = searched_to("interrupted")
     with pytest.raises(SystemExit):
-        cli.conclude(looked)
+        _ending.conclude(looked)
     searched_to("done")
     write(looked, event="finish", outcome="done")
-    cli.conclude(looked)
+    _ending.conclude(looked)
     assert heard == [] and f"python -m sweep confirm {looked} --again" in capsys.readouterr().out
 
 
 def test_a_search_without_a_complete_trial_is_no_success(searched_to, looked, make_plan, monkeypatch, capsys):
     heard = searched_to("done")
-    monkeypatch.setattr(cli, "trials_of", lambda folder: searched(make_plan, [None, None]))
+    monkeypatch.setattr(_ending, "read_trials", lambda folder: searched(make_plan, [None, None]))
     with pytest.raises(SystemExit) as ended:
-        cli.conclude(looked)
+        _ending.conclude(looked)
     assert ended.value.code == 1 and heard == []
     assert "No trial completed." in capsys.readouterr().out
 
@@ -260,7 +263,7 @@ def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, m
 
     monkeypatch.setattr(confirmation, "confirm", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cli.conclude(looked)
+        _ending.conclude(looked)
     assert f"Go on with:  python -m sweep confirm {looked}" in capsys.readouterr().out
 
 
@@ -275,7 +278,7 @@ def test_the_confirmation_takes_top_and_seeds_of_the_configuration(looked):
 def test_what_a_confirmation_costs_is_foreseen(make_plan):
     planned = make_plan(methods=["vae"], epochs=9, confirm_top=2, confirm_seeds=3)
     train, valid = (len(split) for split in (planned.splits["digits"].train, planned.splits["digits"].valid))
-    trainings, cost = cli.confirmation_cost(planned, {"vae-digits": 2.0})
+    trainings, cost = confirmation_cost(planned, {"vae-digits": 2.0})
     assert trainings == 3 * 3 and cost == pytest.approx(9 * 9 * 2.0 * (train + valid) / train)
 
 
@@ -286,7 +289,7 @@ def test_the_seconds_of_a_search_do_not_end_its_confirmation(make_plan):
 
 def trained(stages: str) -> Trial:
     """A trial whose epochs ran in these stages, a letter each."""
-    rows = {epoch: {"epoch": epoch, "stage": stage, "metrics": {}} for epoch, stage in enumerate(stages, start=1)}
+    rows = {epoch: Row(epoch=epoch, stage=stage, metrics={}) for epoch, stage in enumerate(stages, start=1)}
     return Trial("vae-digits-0000", "vae-digits", 0, "test/fcd", {}, "paper", 1, 1, 0.0, "complete", rows=rows)
 
 
@@ -312,16 +315,16 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
         opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
         resources = Resources(cpus=1, gpus=0.0, slots=1, ahead=1, total_gpus=0)
         conductor = Conductor(planned, studies, record, [opening], tmp_path, resources, lambda *_: None)
-        row = {"epoch": 9, "stage": "train", "time": 0.0, "metrics": {"test/fcd": 1.0}}
-        told = {"rows": [row], "value": 1.0, "epoch": 9, "state": "complete", "reason": "", "worker": None}
+        row = Row(epoch=9, stage="train", metrics={"test/fcd": 1.0})
+        end = Progress(rows=[row], value=1.0, epoch=9, state="complete")
         while conductor.next("a") is not None:
-            conductor.hear("a", told)
+            conductor.hear("a", end)
         time_alone(conductor, said.append)
         time_alone(conductor, said.append)  # as a resumed one does
     assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
     assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
     trials = Trials.from_events(read(tmp_path / "record.jsonl"))
-    alone = {trial.seed: [t.rows[0]["metrics"] for t in trials.trials.values() if t.seed == trial.seed and 0 in t.rows]
+    alone = {trial.seed: [t.rows[0].metrics for t in trials.trials.values() if t.seed == trial.seed and 0 in t.rows]
              for trial in trials.trials.values()}  # fmt: skip
     assert alone == {4: [{ALONE: 0.5}] * 2, 5: []} and {trial.epoch for trial in trials.trials.values()} == {9}
 

@@ -25,8 +25,12 @@ def config_at(folder) -> SweepConfig:
     return SweepConfig(out=folder.parent, name=folder.name)
 
 
+def nameless(event) -> dict:
+    return event.model_dump(exclude={"sweep"})
+
+
 def ids(record) -> list[str]:
-    return [event["sweep"] for event in read(record) if event["event"] == "sweep"]
+    return [event.sweep for event in read(record) if event.event == "sweep"]
 
 
 @pytest.mark.parametrize("place", ["", "confirm"], ids=["search", "confirmation"])
@@ -36,7 +40,7 @@ def test_a_copy_gets_an_id_of_its_own_in_all_its_lines(original, tmp_path, place
     before = read(record)
     assert rename(record, config_at(tmp_path / "b"), "new")
     assert ids(record) == ["new", "new"]
-    assert [event | {"sweep": None} for event in read(record)] == [event | {"sweep": None} for event in before]
+    assert [nameless(event) for event in read(record)] == [nameless(event) for event in before]
     assert ids(original / place / "record.jsonl") == [f"old {place}"] * 2
 
 

@@ -1,11 +1,11 @@
 """Going on with a sweep after its driver has ended: what changed, what failed, what is added, and what a new one takes
 over."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import yaml
+from made_up import event
 
 from sweep.config import SweepConfig
 from sweep.driver import changes, launch
@@ -141,7 +141,7 @@ def test_other_code_and_versions_are_named_in_a_line_each(sweep):
     code, versions = changes.since(opening)
     assert code.startswith("the code has changed since the sweep began (0123456789ab → ") and "\n" not in code
     assert "torch 0.4.1 → " in versions and "python 2.7 → " in versions and "numpy" not in versions
-    assert changes.since({"config": {}}) == []
+    assert changes.since(event("sweep", sweep="s", studies=[])) == []
 
 
 def test_a_budget_in_seconds_is_not_extended_by_trials(sweep, carried_out):
@@ -228,7 +228,7 @@ def test_the_best_points_come_after_the_hand_tuned_one_and_can_be_stopped(new_pl
 def test_warm_points_survive_the_record_and_the_sweep_they_came_from(new_plan, carried_out, tmp_path):
     planned = new_plan()
     spec = planned.studies[0].spec
-    assert Spec.from_record(json.loads(json.dumps(spec.to_record()))).warm == spec.warm
+    assert Spec.from_record(spec.to_record()).warm == spec.warm
     config = planned.config.model_copy(update={"warm_start": tmp_path / "gone", "out": tmp_path, "name": "new"})
     folder = tmp_path / "new"
     folder.mkdir()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from made_up import event
 from rich.console import Console
 
 from sweep.driver.resources import Resources
@@ -22,16 +23,16 @@ class Stage:
         self.console = Console(file=io.StringIO(), width=150)
         self.screen = Screen(planned, RESOURCES, folder, self.console)
         self.trials, self.clock = Trials(), clock
-        self.tell("sweep", studies=[study.spec.to_record() for study in planned.studies])
+        self.tell("sweep", sweep="s", studies=[study.spec.to_record() for study in planned.studies])
 
-    def tell(self, event, **fields):
-        told = {"time": 0.0, "event": event} | fields
-        self.trials.tell(told)
-        self.screen.hear(told, self.trials)
+    def tell(self, kind, **fields):
+        written = event(kind, **fields)
+        self.trials.tell(written)
+        self.screen.hear(written, self.trials)
 
     def start(self, study, number):
         trial = f"{study}-{number:04d}"
-        self.tell("start", trial=trial, study=study, number=number, values={}, origin="", seed=0, attempt=1)
+        self.tell("start", trial=trial, study=study, number=number, values={})
         return trial
 
     def report(self, trial, epoch, value=None):

@@ -2,30 +2,30 @@
 
 import pytest
 import torch
+from made_up import ENTRY, event
 
-from sweep.driver.winners import WEIGHTS, collect, find, load_winner
-from sweep.record import Trials
+from sweep.driver.winners import collect, find, load_winner
+from sweep.record import WEIGHTS, Trials
 from trainables import Config, save
 from trainables.catalog import find as find_method
 
-STUDY = {"study": "vae-digits", "method": "vae", "dataset": "digits", "metric": "valid/fcd"}
+STUDY = ENTRY | {"study": "vae-digits", "dataset": "digits"}
 VALUES = {"latent_dim": 2, "learning_rate": 1e-3, "batch_size": 20, "network": "mlp_8", "likelihood": "bce"}
 
 
 def trial(number, state, value=None, study="vae-digits"):
     name = f"{study}-{number:04d}"
-    yield {"event": "start", "time": 0.0, "trial": name, "study": study, "number": number, "values": VALUES,
-           "origin": "search", "seed": 0, "attempt": 1}  # fmt: skip
+    yield event("start", trial=name, study=study, number=number, values=VALUES)
     if value is not None:
         rows = [{"epoch": 9, "metrics": {"valid/fcd": value}}]
-        yield {"event": "report", "time": 1.0, "trial": name, "rows": rows}
+        yield event("report", trial=name, rows=rows)
     if state != "running":
-        yield {"event": "end", "time": 2.0, "trial": name, "state": state, "epoch": 9}
+        yield event("end", trial=name, state=state, epoch=9)
 
 
 def trials_of(*stories):
     studies = [STUDY, STUDY | {"study": "beta_vae-digits", "method": "beta_vae"}]
-    opening = {"event": "sweep", "time": 0.0, "studies": studies}
+    opening = event("sweep", sweep="s", studies=studies)
     return Trials.from_events([opening, *(event for story in stories for event in story)])
 
 

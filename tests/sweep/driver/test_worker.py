@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from sweep.driver import worker as module
-from sweep.driver.checkpoints import CHECKPOINT, epochs_saved
+from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.worker import shared
+from sweep.record import CHECKPOINT, Progress
 from trainables.saved import load
 
 
@@ -25,26 +26,26 @@ def described(begin) -> dict:
 def steps(worker, most=99):
     """What a worker tells until its trial ends."""
     for _ in range(most):
-        (told,) = worker.step()["told"]
+        (told,) = worker.step()["progress"]
         yield told
-        if told["state"] is not None:
+        if told.state is not None:
             return
 
 
 def without_clock(told):
-    rows = [row for step in told for row in step["rows"]]
+    rows = [row for step in told for row in step.rows]
     clock = ("time/", "speed/", "memory/")
-    return {row["epoch"]: {k: v for k, v in row["metrics"].items() if not k.startswith(clock)} for row in rows}
+    return {row.epoch: {k: v for k, v in row.metrics.items() if not k.startswith(clock)} for row in rows}
 
 
 def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path):
     told = list(steps(make_worker(described)))
-    assert [[row["epoch"] for row in step["rows"]] for step in told] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
-    assert [step["state"] for step in told] == [None, None, "complete"]
-    assert [step["epoch"] for step in told] == [1, 3, 9]
-    assert all(step["value"] == step["rows"][-1]["metrics"]["valid/fcd"] for step in told)
-    assert "valid/fcd" not in told[1]["rows"][0]["metrics"]
-    assert json.loads(json.dumps(told)) == told
+    assert [[row.epoch for row in step.rows] for step in told] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
+    assert [step.state for step in told] == [None, None, "complete"]
+    assert [step.epoch for step in told] == [1, 3, 9]
+    assert all(step.value == step.rows[-1].metrics["valid/fcd"] for step in told)
+    assert "valid/fcd" not in told[1].rows[0].metrics
+    assert [Progress.model_validate_json(step.model_dump_json()) for step in told] == told
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
     assert load(folder).sample(2).shape == (2, 1, 8, 8)
     assert {"samples.png", "reconstructions.png"} <= {path.name for path in folder.iterdir()}
@@ -57,7 +58,7 @@ def test_a_checkpoint_is_never_ahead_of_what_was_told(make_worker, described, tm
     heard = 0
     for told in steps(worker):
         assert epochs_saved(checkpoint) == heard
-        heard = told["epoch"]
+        heard = told.epoch
     assert epochs_saved(checkpoint) == 3
 
 
@@ -68,12 +69,12 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, be
     before = list(steps(make_worker(again), killed_after))
     after = list(steps(make_worker(again)))
     # the last step that was told had not been saved when the process died
-    assert after[0]["rows"][0]["epoch"] == epochs_before(before) + 1
+    assert after[0].rows[0].epoch == epochs_before(before) + 1
     assert without_clock(before) | without_clock(after) == undisturbed
 
 
 def epochs_before(told):
-    return ([0] + [step["epoch"] for step in told])[-2]
+    return ([0] + [step.epoch for step in told])[-2]
 
 
 def test_long_trainings_are_saved_between_evaluations_too(make_worker, described, tmp_path, monkeypatch):
@@ -84,8 +85,8 @@ def test_long_trainings_are_saved_between_evaluations_too(make_worker, described
     for step in steps(make_worker(described)):
         assert epochs_saved(checkpoint) == len(told)
         told.append(step)
-    assert [step["epoch"] for step in told] == list(range(1, 10))
-    assert [step["value"] is not None for step in told] == [epoch in (1, 3, 9) for epoch in range(1, 10)]
+    assert [step.epoch for step in told] == list(range(1, 10))
+    assert [step.value is not None for step in told] == [epoch in (1, 3, 9) for epoch in range(1, 10)]
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(make_worker, described, tmp_path):
@@ -125,17 +126,17 @@ def test_a_distance_that_is_no_number_is_a_divergence(make_worker, described):
     images, evaluator = worker._data("digits")
     worker._data = lambda dataset: (images, Spoilt(evaluator))
     (told,) = steps(worker)
-    assert (told["state"], told["epoch"], told["value"]) == ("diverged", 1, None)
-    assert told["reason"] == "stage train, epoch 1, valid/fcd: not finite"
-    assert "valid/fcd" not in told["rows"][0]["metrics"]
+    assert (told.state, told.epoch, told.value) == ("diverged", 1, None)
+    assert told.reason == "stage train, epoch 1, valid/fcd: not finite"
+    assert "valid/fcd" not in told.rows[0].metrics
 
 
 def test_a_training_that_diverges_says_where(make_worker, described):
     described["fit"]["values"]["learning_rate"] = 1e6
     *_, told = steps(make_worker(described))
-    assert told["state"] == "diverged" and told["reason"].startswith("stage train, epoch ")
-    assert told["epoch"] == int(told["reason"].split("epoch ")[1].split(",")[0])
-    json.dumps(told, allow_nan=False)
+    assert told.state == "diverged" and told.reason.startswith("stage train, epoch ")
+    assert told.epoch == int(told.reason.split("epoch ")[1].split(",")[0])
+    json.dumps(told.model_dump(), allow_nan=False)
 
 
 def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monkeypatch):
@@ -148,8 +149,8 @@ def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monke
     next(steps(worker))
     monkeypatch.setattr(VAE, "loss", wrong)
     (told,) = steps(worker.__class__ and replace_method_loss(worker, wrong))
-    assert told["state"] == "failed" and told["rows"] == []
-    assert told["reason"].startswith("RuntimeError: shapes do not match (test_worker.py:")
+    assert told.state == "failed" and told.rows == []
+    assert told.reason.startswith("RuntimeError: shapes do not match (test_worker.py:")
 
 
 def replace_method_loss(worker, loss):
@@ -181,7 +182,7 @@ def test_out_of_memory_is_no_fault_of_the_code(make_worker, described, no_room, 
     worker = make_worker(described)
     worker._data = lambda dataset: no_room()
     (told,) = steps(worker)
-    assert told["state"] == "out_of_memory" and reason in told["reason"] and "\n" not in told["reason"]
+    assert told.state == "out_of_memory" and reason in told.reason and "\n" not in told.reason
 
 
 def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, tmp_path):
@@ -189,7 +190,7 @@ def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, 
     bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
     worker = make_worker(bad)
     (told,) = steps(worker)
-    assert told["state"] == "failed" and "latent_dim" in told["reason"]
+    assert told.state == "failed" and "latent_dim" in told.reason
     worker.reset_config(described | {"folder": str(tmp_path / "good")})
     assert without_clock(steps(worker)) == undisturbed
 
@@ -272,7 +273,7 @@ def test_a_trial_leaves_nothing_to_the_next(make_worker, begin, tmp_path, monkey
         monkeypatch.setattr(VAE, "after_epoch", lambda *_: after.look())
         worker.reset_config(described | {"folder": str(tmp_path / "next")})
         told = list(steps(worker))
-    assert told[-1]["state"] == "complete", told[-1]["reason"]
+    assert told[-1].state == "complete", told[-1].reason
     assert without_clock(told) == undisturbed
     assert after.found == alone.found
 
@@ -283,9 +284,9 @@ def test_a_metric_of_any_numeric_type_becomes_a_number(make_worker, described, m
 
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
     told = next(steps(make_worker(described)))
-    assert type(told["rows"][0]["metrics"]["train/own"]) is float
-    assert told["rows"][0]["metrics"]["train/own"] == float(value)
-    json.dumps(told)
+    assert type(told.rows[0].metrics["train/own"]) is float
+    assert told.rows[0].metrics["train/own"] == float(value)
+    told.model_dump_json()
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2), "much", None, 10**400], ids=["tensor", "text", "none", "huge"])
@@ -294,8 +295,8 @@ def test_a_metric_that_is_no_number_fails_its_trial_alone(make_worker, described
 
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
     (told,) = steps(make_worker(described))
-    assert told["state"] == "failed"
-    assert told["reason"].startswith("ValueError: after_epoch: own is ")
+    assert told.state == "failed"
+    assert told.reason.startswith("ValueError: after_epoch: own is ")
 
 
 def test_text_that_is_no_unicode_is_told_as_well_as_it_can_be(make_worker, described, monkeypatch):
@@ -306,10 +307,10 @@ def test_text_that_is_no_unicode_is_told_as_well_as_it_can_be(make_worker, descr
 
     monkeypatch.setattr(VAE, "after_epoch", wrong)
     (told,) = steps(make_worker(described))
-    assert told["state"] == "failed" and told["reason"].startswith("RuntimeError: half a pair: ? (")
+    assert told.state == "failed" and told.reason.startswith("RuntimeError: half a pair: ? (")
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own \ud800": 1.0})
     told = next(steps(make_worker(described)))
-    assert told["rows"][0]["metrics"]["train/own ?"] == 1
+    assert told.rows[0].metrics["train/own ?"] == 1
 
 
 # Storage
@@ -325,9 +326,9 @@ def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, desc
     checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "zeros": bytes(len(whole))}[damage])
     worker = make_worker(again)
     (told,) = steps(worker)
-    assert told["state"] == "preempted" and told["rows"] == []
-    assert told["reason"].startswith("checkpoint.pt cannot be read (")
-    assert told["reason"].endswith("; the trial starts from the beginning")
+    assert told.state == "preempted" and told.rows == []
+    assert told.reason.startswith("checkpoint.pt cannot be read (")
+    assert told.reason.endswith("; the trial starts from the beginning")
     worker.reset_config(again)
     assert without_clock(steps(worker)) == undisturbed
 
@@ -340,6 +341,6 @@ def test_a_disk_that_cannot_be_written_is_not_the_trials_fault(make_worker, desc
     told = next(steps(worker))
     monkeypatch.setattr(module, "save_grid", full)
     (told,) = steps(worker)
-    assert (told["state"], told["rows"], told["value"], told["epoch"]) == ("preempted", [], None, 0)
+    assert (told.state, told.rows, told.value, told.epoch) == ("preempted", [], None, 0)
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
-    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in told["reason"]
+    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in told.reason

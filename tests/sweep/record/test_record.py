@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import ENTRY, event
 
-from sweep.record import Record, Trials, follow, read
+from sweep.record import Event, Record, Row, Trials, follow, read, salvage
+from sweep.record.events import FORMAT
 
 
 @pytest.fixture
@@ -25,23 +27,23 @@ def test_events_come_back_in_order(path):
         first = record.append("sweep", sweep="s", studies=[])
         second = record.append("report", trial="t", rows=[{"epoch": 1, "metrics": {"train/loss": 0.1 + 0.2}}])
     assert read(path) == [first, second]
-    assert first == {"time": 10.0, "event": "sweep", "sweep": "s", "studies": []}
-    assert second["time"] == 11.5 and second["rows"][0]["metrics"]["train/loss"] == 0.1 + 0.2
+    assert (first.time, first.event, first.sweep, first.studies, first.format) == (10.0, "sweep", "s", [], FORMAT)
+    assert second.time == 11.5 and second.rows[0].metrics["train/loss"] == 0.1 + 0.2
 
 
 def test_reopening_appends(path):
     for i in range(3):
         with Record(path) as record:
             record.append("finish", outcome=str(i))
-    assert [event["outcome"] for event in read(path)] == ["0", "1", "2"]
+    assert [event.outcome for event in read(path)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_json_has_no_word_for_are_refused_and_nothing_is_written(path, bad):
     with Record(path) as record:
         record.append("finish", outcome="done")
-        with pytest.raises(ValueError, match=r"record\.jsonl: report event: .*leave such values out"):
-            record.append("report", trial="t", rows=[{"epoch": 1, "metrics": {"train/loss": bad}}])
+        with pytest.raises(ValueError, match=r"record\.jsonl: start event: .*leave such values out"):
+            record.append("start", trial="t", study="s", number=0, values={"beta": bad})
     assert len(read(path)) == 1
 
 
@@ -59,11 +61,11 @@ def test_a_torn_last_line_does_not_count_and_is_cut_away(path):
     whole = path.read_bytes()
     for torn in (b'{"time": 1.0, "event": "fin', b"\0\0\0\0", b'{"time": 1.0, "event": "fin\n', b"{}\n"):
         path.write_bytes(whole + torn)
-        assert [event["outcome"] for event in read(path)] == ["done"]
+        assert [event.outcome for event in read(path)] == ["done"]
         assert follow(path)[1] == len(whole)
         with Record(path) as record:
             record.append("finish", outcome="again")
-        assert [event["outcome"] for event in read(path)] == ["done", "again"]
+        assert [event.outcome for event in read(path)] == ["done", "again"]
 
 
 @settings(deadline=None, max_examples=30)
@@ -112,7 +114,7 @@ def test_following_yields_each_event_once_and_waits_for_whole_lines(path):
         assert follow(path, offset) == ([], offset)
         file.write(line[20:] + "\n")
     events, offset = follow(path, offset)
-    assert [event["outcome"] for event in events] == ["4"] and offset == path.stat().st_size
+    assert [event.outcome for event in events] == ["4"] and offset == path.stat().st_size
 
 
 def test_a_full_disk_leaves_no_half_line(path, monkeypatch):
@@ -148,8 +150,10 @@ def test_what_marks_a_fate_is_forced_to_the_disk(path, monkeypatch):
         monkeypatch.setattr(os, "fsync", forced.append)
         record.append("report", trial="t", rows=[])
         assert not forced
-        for event in ("sweep", "start", "end", "finish"):
-            record.append(event)
+        record.append("sweep", sweep="s", studies=[])
+        record.append("start", trial="t", study="s", number=0, values={})
+        record.append("end", trial="t", state="complete")
+        record.append("finish", outcome="done")
         assert len(forced) == 4
 
 
@@ -163,7 +167,7 @@ def test_a_second_writer_is_told_who_holds_the_record(path):
 
 def test_the_lock_dies_with_its_process(path):
     code = (
-        "import os, sys; from sweep.record import Record; r = Record(sys.argv[1]); r.append('finish');"
+        "import os, sys; from sweep.record import Record; r = Record(sys.argv[1]); r.append('finish', outcome='done');"
         " print('open', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[3]
@@ -183,30 +187,23 @@ def test_closing_twice_is_harmless(path):
         record.close()
 
 
-SWEEP = {"time": 0.0, "event": "sweep", "studies": [{"study": "vae-mnist", "metric": "valid/fcd"}]}
+SWEEP = event("sweep", sweep="s", studies=[{"study": "vae-mnist", **ENTRY}])
 
 
-def start(number: int, time: float = 1.0, attempt: int = 1, **fields) -> dict:
-    return {
-        "time": time,
-        "event": "start",
-        "trial": f"vae-mnist-{number:04d}",
-        "study": "vae-mnist",
-        "number": number,
-        "values": {"latent_dim": 10},
-        "origin": "paper" if number == 0 else "search",
-        "seed": 0,
-        "attempt": attempt,
-    } | fields
+def start(number: int, time: float = 1.0, attempt: int = 1) -> Event:
+    return event(
+        "start", time=time, trial=f"vae-mnist-{number:04d}", study="vae-mnist", number=number,
+        values={"latent_dim": 10}, origin="paper" if number == 0 else "search", attempt=attempt,
+    )  # fmt: skip
 
 
-def report(number: int, *rows: tuple[int, dict]) -> dict:
+def report(number: int, *rows: tuple[int, dict]) -> Event:
     rows = [{"epoch": epoch, "metrics": metrics} for epoch, metrics in rows]
-    return {"time": 2.0, "event": "report", "trial": f"vae-mnist-{number:04d}", "rows": rows}
+    return event("report", time=2.0, trial=f"vae-mnist-{number:04d}", rows=rows)
 
 
-def end(number: int, state: str = "complete", time: float = 3.0, **fields) -> dict:
-    return {"time": time, "event": "end", "trial": f"vae-mnist-{number:04d}", "state": state} | fields
+def end(number: int, state: str = "complete", time: float = 3.0, **fields) -> Event:
+    return event("end", time=time, trial=f"vae-mnist-{number:04d}", state=state, **fields)
 
 
 def test_the_table_of_trials():
@@ -223,7 +220,7 @@ def test_the_table_of_trials():
     )
     zero, one = trials.of("vae-mnist")
     assert (zero.number, zero.state, zero.epoch, zero.value, zero.origin) == (0, "running", 3, 50.0, "paper")
-    assert zero.rows[2]["metrics"] == {"train/loss": 8.0, "valid/fcd": 50.0}, "the first row of an epoch stays"
+    assert zero.rows[2].metrics == {"train/loss": 8.0, "valid/fcd": 50.0}, "the first row of an epoch stays"
     assert (one.state, one.epoch, one.value, one.reason, one.ended) == ("failed", 2, 40.0, "broke", 3.0)
     assert trials.outcome is None and trials.sweep is SWEEP
 
@@ -241,8 +238,8 @@ def test_a_new_attempt_runs_again_and_keeps_its_rows():
     assert (trial.started, trial.epoch, trial.value) == (1.0, 1, 5.0)
 
 
-def lost(number: int, state: str) -> dict:
-    return {"time": 2.0, "event": "lost", "trial": f"vae-mnist-{number:04d}", "state": state}
+def lost(number: int, state: str) -> Event:
+    return event("lost", time=2.0, trial=f"vae-mnist-{number:04d}", state=state)
 
 
 def test_setbacks_are_counted_apart_and_getting_further_ends_a_stall():
@@ -287,15 +284,11 @@ def test_the_best_is_the_lowest_complete_one():
 
 
 def test_a_resumed_sweep_describes_itself_again():
-    longer = {
-        **SWEEP,
-        "resumed": True,
-        "studies": [{"study": "vae-mnist", "metric": "valid/fcd", "trials": 99}],
-    }
-    trials = Trials.from_events([SWEEP, {"time": 1.0, "event": "finish", "outcome": "interrupted"}])
+    longer = event("sweep", sweep="s", resumed=True, studies=[{"study": "vae-mnist", **ENTRY, "trials": 99}])
+    trials = Trials.from_events([SWEEP, event("finish", outcome="interrupted")])
     assert trials.outcome == "interrupted"
     trials.tell(longer)
-    assert trials.outcome is None and trials.studies["vae-mnist"]["trials"] == 99
+    assert trials.outcome is None and trials.studies["vae-mnist"].trials == 99
 
 
 def test_events_that_do_not_follow_are_named():
@@ -303,3 +296,71 @@ def test_events_that_do_not_follow_are_named():
         Trials.from_events([start(0)])
     with pytest.raises(ValueError, match="vae-mnist-0003: end event before its start"):
         Trials.from_events([SWEEP, end(3)])
+
+
+def test_numbers_that_are_not_finite_are_left_out_of_a_row():
+    row = Row(epoch=1, metrics={"a": float("nan"), "b": float("inf"), "c": None, "d": 1.5})
+    assert row.metrics == {"d": 1.5}
+
+
+@pytest.mark.parametrize("unknown", [{"outcme": "done"}, {"outcome": "done", "trial": "t"}])
+def test_a_field_that_is_unknown_or_missing_is_refused_and_nothing_is_written(path, unknown):
+    with Record(path) as record, pytest.raises(ValueError, match=r"record\.jsonl: finish event"):
+        record.append("finish", **unknown)
+    assert read(path) == []
+
+
+def test_a_record_without_a_format_is_read_with_todays_defaults(path):
+    path.parent.mkdir()
+    study = {"study": "vae-mnist", **ENTRY}
+    lines = [{"event": "sweep", "sweep": "s", "studies": [study]}]
+    lines += [{"event": "start", "trial": "t", "study": "vae-mnist", "number": 0, "values": {}, "later": 1}]
+    path.write_text("".join(json.dumps({"time": 1.0, **line}) + "\n" for line in lines))
+    opening, begun = read(path)
+    assert (opening.format, opening.versions, opening.studies[0].sampler) == (0, {}, "tpe")
+    assert (begun.attempt, begun.seed, begun.origin) == (1, 0, "search")
+
+
+def test_a_record_of_a_later_format_is_refused_in_one_line(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps({"time": 1.0, "event": "sweep", "format": 99, "sweep": "s", "studies": []}) + "\n")
+    for reader in (read, salvage, Record):
+        with pytest.raises(ValueError, match=r"record\.jsonl: .*format 99, this version reads up to \d+\); upgrade"):
+            reader(path)
+
+
+def test_a_damaged_record_can_be_looked_at(path):
+    with Record(path) as record:
+        first, last = record.append("finish", outcome="1"), record.append("finish", outcome="2")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"not json\n\n" + lines[1] + b'{"time"')
+    assert salvage(path) == ([first, last], 2)
+
+
+def test_seconds_on_a_worker_span_all_attempts_and_those_on_a_device_neither_waits_nor_repetitions():
+    seconds = {"time/train_seconds": 2.0, "time/evaluate_seconds": 0.5}
+    row = {"valid/fcd": 5.0, **seconds}
+    events = [
+        start(0, time=1.0),
+        report(0, (1, row)),
+        event("lost", time=10.0, trial="vae-mnist-0000", state="preempted"),
+    ]
+    events += [start(0, time=100.0, attempt=2), end(0, time=104.0)]
+    trial = Trials.from_events([SWEEP, *events]).trials["vae-mnist-0000"]
+    assert (trial.worker_seconds, trial.device_seconds) == (9.0 + 4.0, 2.5)
+
+
+def test_a_trial_without_any_report_took_the_time_from_its_start_to_its_end():
+    trials = Trials.from_events([SWEEP, start(0, time=1.0), end(0, "failed", time=4.0)])
+    assert trials.trials["vae-mnist-0000"].device_seconds == 3.0
+
+
+def test_bulky_parts_of_rows_are_kept_once():
+    recipe = {"extractor": "a"}
+    rows = [{"epoch": e, "metrics": {"valid/fcd": 1.0}, "vectors": {"v": [e]}, "recipes": {"valid/fcd": recipe}}
+            for e in (1, 2)]  # fmt: skip
+    trials = Trials.from_events([SWEEP, start(0), event("report", trial="vae-mnist-0000", rows=rows)])
+    trial = trials.trials["vae-mnist-0000"]
+    assert (trial.vectors, trial.vectors_epoch, trial.recipe) == ({"v": [2]}, 2, 0)
+    assert trials.recipes == {"vae-mnist": [recipe]}
+    assert all(not row.vectors and not row.recipes for row in trial.rows.values())

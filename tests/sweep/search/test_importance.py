@@ -1,31 +1,30 @@
 """Importances: the knob that decides gets the share, and of too few trials nothing is said."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
+from made_up import event
 
-from sweep.record import Trials
+from sweep.record import Event, Trials
 from sweep.search.importance import FEWEST, importances, write_importances
 
 
-def events(make_plan, count: int) -> list[dict]:
+def events(make_plan, count: int) -> list[Event]:
     """A study of random trials whose value at the first rung depends on the learning rate alone; most stop there."""
     spec = make_plan(methods=["beta_vae"], epochs=9, trials=count).studies[0].spec
     chance = np.random.default_rng(0)
-    told = [{"event": "sweep", "time": 0.0, "sweep": "s", "studies": [spec.to_record()]}]
+    told = [event("sweep", sweep="s", studies=[spec.to_record()])]
     for number in range(count):
         values = dict(spec.space.paper[0].values)
         values |= {"learning_rate": float(10 ** chance.uniform(-4, -2.4)), "beta": float(10 ** chance.uniform(-3, 1))}
         name = f"{spec.study}-{number:04d}"
-        told.append({"event": "start", "time": 1.0, "trial": name, "study": spec.study, "number": number, "seed": 0})
-        told[-1] |= {"values": values, "origin": "search", "attempt": 1}
+        told.append(event("start", trial=name, study=spec.study, number=number, values=values))
         value = abs(np.log10(values["learning_rate"]) + 3)
         rows = [{"epoch": 1, "metrics": {"valid/fcd": value}}]
         if number % 3 == 0:
             rows.append({"epoch": 9, "metrics": {"valid/fcd": float(chance.uniform())}})
-        told.append({"event": "report", "time": 2.0, "trial": name, "rows": rows})
+        told.append(event("report", trial=name, rows=rows))
     return told
 
 
@@ -43,7 +42,7 @@ def test_of_few_trials_nothing_is_said(make_plan):
 
 
 def test_the_file_holds_them(make_plan, tmp_path):
-    lines = "".join(json.dumps(event) + "\n" for event in events(make_plan, 30))
+    lines = "".join(event.model_dump_json() + "\n" for event in events(make_plan, 30))
     (tmp_path / "record.jsonl").write_text(lines)
     write_importances(tmp_path)
     rows = list(csv.DictReader((tmp_path / "importances.csv").open()))

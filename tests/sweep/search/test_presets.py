@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweep.commands.cli import sweep
+from sweep.commands.run import front_door
 from sweep.config import PRESET_FILES, SweepConfig, read_config
 from sweep.search.plan import Plan, expected_epochs, plan
 from sweep.search.space import Fixed
@@ -136,7 +136,7 @@ def test_runs_of_the_same_points_differ_by_their_seeds(make_plan):
 def test_the_toy_is_the_papers(tmp_path):
     toy = planned("--preset", "gae-toy", "--data-root", tmp_path)
     vae, gae = toy.studies
-    assert (vae.spec.trials, gae.spec.trials, toy.metric) == (5, 5, "valid/mse")
+    assert (vae.spec.trials, gae.spec.trials, vae.spec.metric) == (5, 5, "valid/mse")
     assert [toy.seed_of(gae.name, number) for number in range(5)] == [0, 1, 2, 3, 4]
     for study in toy.studies:
         assert study.hand_tuned["likelihood"] == "gaussian" and study.hand_tuned["network"] == "mlp_256"
@@ -182,7 +182,7 @@ def test_absent_data_sets_are_left_out_only_where_that_is_said(data_root, monkey
 
 def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
     with pytest.raises(SystemExit) as caught:
-        sweep("about", ["--preset", "gae-table4"])
+        front_door("about", ["--preset", "gae-table4"])
     assert caught.value.code == 2
     told = capsys.readouterr().err
     assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in told

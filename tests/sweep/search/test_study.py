@@ -10,9 +10,11 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import event
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
 
+from sweep.record import Event, StudyEntry
 from sweep.search.space import Choice, Fixed, Point, Range, Space
 from sweep.search.study import Spec, Study
 
@@ -43,14 +45,14 @@ def quality(values: dict, epoch: int) -> float:
 class Driver:
     """Runs a study and keeps its record, one small step at a time."""
 
-    def __init__(self, study: Study, events: list[dict] | None = None):
+    def __init__(self, study: Study, events: list[Event] | None = None):
         self.study = study
         self.events = events if events is not None else []
         self.epochs = {asked.number: 0 for asked in study.unfinished}  # number -> epochs done, of open trials
         self.asked = {asked.number: asked for asked in study.unfinished}
 
-    def write(self, event: str, **fields) -> None:
-        self.events.append(json.loads(json.dumps({"time": 0.0, "event": event, **fields})))
+    def write(self, kind: str, **fields) -> None:
+        self.events.append(event(kind, **fields))
 
     def start(self) -> bool:
         asked = self.study.ask()
@@ -167,7 +169,7 @@ def test_the_papers_points_are_never_stopped_and_others_are():
     assert verdicts == {4: True, 3: True, 2: False}
     assert study.report(0, 1, 100.0) and study.report(1, 1, 200.0), "the papers' points, though the worst"
     events = run(Study(make(), seed=0)).events
-    assert sum(event.get("state") == "pruned" for event in events) > 10
+    assert sum(getattr(event, "state", None) == "pruned" for event in events) > 10
     assert Study(make(), seed=0).replay(events).rungs.exempt == {0, 1}
 
 
@@ -306,10 +308,10 @@ def test_a_replay_reopens_what_was_started_again_and_keeps_the_first_of_two_ends
     driver.end(0, "failed")
     began, ended = driver.events[0], driver.events[-1]
 
-    again = Study(make(), seed=0).replay([*driver.events, began | {"attempt": 2}])
+    again = Study(make(), seed=0).replay([*driver.events, began.model_copy(update={"attempt": 2})])
     assert again.unfinished == [driver.asked[0]] and again.history()[0].state == TrialState.RUNNING
     complete = Study(make(), seed=0).replay(
-        [*driver.events, began | {"attempt": 2}, ended | {"state": "complete"}, ended]
+        [*driver.events, began.model_copy(update={"attempt": 2}), ended.model_copy(update={"state": "complete"}), ended]
     )
     assert complete.history()[0].state == TrialState.COMPLETE and not complete.unfinished
 
@@ -332,10 +334,10 @@ def test_misuse_is_named():
 
 def test_the_spec_survives_the_record():
     spec = make()
-    entry = json.loads(json.dumps(spec.to_record()))
-    assert entry["rungs"] == [1, 3] and entry["hand_tuned"] == dict(POINTS[0].values)
-    assert entry["hand_tuned_source"] == "a table"
-    assert entry["space"]["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
+    entry = StudyEntry.model_validate_json(spec.to_record().model_dump_json())
+    assert entry.rungs == [1, 3] and entry.hand_tuned == dict(POINTS[0].values)
+    assert entry.hand_tuned_source == "a table"
+    assert entry.space["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
     again = Spec.from_record(entry)
     assert again.to_record() == spec.to_record()
     assert suggestions(Study(again, 0)) == suggestions(Study(spec, 0))
@@ -373,9 +375,9 @@ def test_a_replay_of_repeated_work_changes_nothing(choices, data):
         lived.step(choice)
     repeated = list(lived.events)
     for asked in lived.study.unfinished:
-        mine = [event for event in lived.events if event.get("trial") == asked.trial]
+        mine = [e for e in lived.events if e.trial == asked.trial]
         checkpoint = data.draw(st.integers(1, len(mine)))
-        repeated += [mine[0] | {"attempt": 2}, *mine[checkpoint:]]
+        repeated += [mine[0].model_copy(update={"attempt": 2}), *mine[checkpoint:]]
     again = Study(make(trials=25), seed=3).replay(repeated)
     assert again.rungs == lived.study.rungs and again.unfinished == lived.study.unfinished
     assert again.ask() == lived.study.ask()
@@ -383,9 +385,13 @@ def test_a_replay_of_repeated_work_changes_nothing(choices, data):
 
 def test_a_replay_skips_other_studies_and_keeps_what_was_run():
     lived = run(Study(make(12), seed=0))
-    other = [event | {"study": "gae-mnist", "trial": event["trial"].replace("vae", "gae")} for event in lived.events]
-    mixed = [{"event": "sweep"}, *(e for pair in zip(lived.events, other, strict=True) for e in pair)]
-    mixed += [{"event": "finish", "outcome": "interrupted"}]
+    other = [e.model_copy(update={"trial": e.trial.replace("vae", "gae")}) for e in lived.events]
+    other = [e.model_copy(update={"study": "gae-mnist"}) if e.event == "start" else e for e in other]
+    mixed = [
+        event("sweep", sweep="s", studies=[]),
+        *(e for pair in zip(lived.events, other, strict=True) for e in pair),
+    ]
+    mixed += [event("finish", outcome="interrupted")]
     again = Study(make(12), seed=99).replay(mixed)
     assert [shown(t) for t in again.history()] == [shown(t) for t in lived.study.history()]
     assert again.ask() is None
@@ -403,10 +409,10 @@ def test_a_crash_between_asking_and_recording_asks_the_same_again():
 
 def test_a_trial_that_a_rung_stopped_before_its_end_was_recorded_is_known():
     driver = run(Study(make(), seed=0))
-    pruned = next(e for e in driver.events if e["event"] == "end" and e["state"] == "pruned")
+    pruned = next(e for e in driver.events if e.event == "end" and e.state == "pruned")
     study = Study(make(), seed=0).replay(driver.events[: driver.events.index(pruned)])
     (open_trial,) = study.unfinished
-    assert open_trial.trial == pruned["trial"] and not study.goes_on(open_trial.number)
+    assert open_trial.trial == pruned.trial and not study.goes_on(open_trial.number)
     assert study.goes_on(0)
 
 
@@ -424,7 +430,7 @@ def test_a_narrowed_space_forgets_what_lies_outside():
 OTHER = "time/train_seconds"
 
 
-def searched(objectives: tuple[str, ...]) -> tuple[Study, list[dict], list[float]]:
+def searched(objectives: tuple[str, ...]) -> tuple[Study, list[Event], list[float]]:
     """A study of 60 trials whose metric is lowest at a rate of 1e-3 and whose seconds are at 1e-2, its record and the
     logarithms of its last 30 rates."""
     study = Study(dataclasses.replace(make(trials=60, epochs=1), objectives=objectives), seed=0)
@@ -435,9 +441,9 @@ def searched(objectives: tuple[str, ...]) -> tuple[Study, list[dict], list[float
         study.report(asked.number, 1, metrics[METRIC], metrics)
         study.end(asked.number, "complete")
         named = {"trial": asked.trial, "study": "vae-mnist", "number": asked.number, "values": asked.values}
-        events.append({"event": "start", "origin": asked.origin, **named})
-        events.append({"event": "report", "trial": asked.trial, "rows": [{"epoch": 1, "metrics": metrics}]})
-        events.append({"event": "end", "trial": asked.trial, "state": "complete"})
+        events.append(event("start", origin=asked.origin, **named))
+        events.append(event("report", trial=asked.trial, rows=[{"epoch": 1, "metrics": metrics}]))
+        events.append(event("end", trial=asked.trial, state="complete"))
         tried.append(x)
     return study, events, tried[30:]
 
@@ -450,8 +456,7 @@ def test_a_search_for_two_objectives_covers_what_lies_between_them():
     study, events, both = searched((OTHER,))
     assert near(alone, -3) > 15 and near(alone, -2) < 4
     assert near(both, -3) > 4 and near(both, -2) > 4 and sum(-3.25 < t < -1.75 for t in both) > 20
-    entry = json.loads(json.dumps(study.spec.to_record()))
-    again = Study(Spec.from_record(entry), seed=0).replay(json.loads(json.dumps(events)))
+    again = Study(Spec.from_record(study.spec.to_record()), seed=0).replay(events)
     assert [shown(trial) for trial in again.history()] == [shown(trial) for trial in study.history()]
     assert {len(trial.values) for trial in study.history()} == {2}
 
@@ -484,13 +489,13 @@ def test_of_a_long_study_the_sampler_is_told_all_good_trials_and_the_latest_othe
     driver = Driver(Study(spec, seed=0))
     for number in range(400):
         values = {"latent_dim": 10, "learning_rate": 10 ** chance.uniform(-4, -1), "depth": 3, "network": "mlp"}
-        told = {"trial": f"t{number}", "study": spec.study}
-        driver.write("start", number=number, values=values, origin="search", **told)
+        trial = f"t{number}"
+        driver.write("start", trial=trial, study=spec.study, number=number, values=values)
         state = chance.choice(["complete"] + 9 * ["pruned"] + ["diverged", "failed", "running"])
         rows = [{"epoch": e, "metrics": {METRIC: chance.random()}} for e in (1, 3, 9)[: chance.randint(1, 3)]]
-        driver.write("report", rows=rows, **told)
+        driver.write("report", trial=trial, rows=rows)
         if state != "running":
-            driver.write("end", state=state, **told)
+            driver.write("end", trial=trial, state=state)
     study = Study(spec, seed=0).replay(driver.events)
     shown = study.history()
     monkeypatch.setattr("sweep.search.study.SHOWN", 1000)

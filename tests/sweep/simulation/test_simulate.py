@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from sweep.commands.cli import sweep
+from sweep.commands.run import front_door
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources
-from sweep.record import Record, read
+from sweep.record import Event, Record, read
 from sweep.search.study import Study
 from sweep.simulation.curves import Evaluated, Recorded, Synthetic
 from sweep.simulation.simulate import simulate
@@ -48,21 +48,21 @@ def test_halving_follows_its_rule_read_from_the_record(simulated):
     """The stopping form of asynchronous halving, told anew: at a rung the trial must be among the best third of
     those seen there so far, itself included; the first two pass, and the paper's point always."""
     done, events = simulated()
-    paper = {event["trial"] for event in events if event["event"] == "start" and event["origin"] == "paper"}
-    study = {event["trial"]: event["study"] for event in events if event["event"] == "start"}
+    paper = {event.trial for event in events if event.event == "start" and event.origin == "paper"}
+    study = {event.trial: event.study for event in events if event.event == "start"}
     seen, stopped, ended = {}, {}, {}
     for event in events:
-        if event["event"] == "report":
-            (row,) = event["rows"]
-            assert event["trial"] not in stopped, "it went on after it was stopped"
-            if row["epoch"] < 9:
-                rung = seen.setdefault((study[event["trial"]], row["epoch"]), [])
-                rung.append(row["metrics"]["valid/fcd"])
+        if event.event == "report":
+            (row,) = event.rows
+            assert event.trial not in stopped, "it went on after it was stopped"
+            if row.epoch < 9:
+                rung = seen.setdefault((study[event.trial], row.epoch), [])
+                rung.append(row.metrics["valid/fcd"])
                 rank = sorted(rung).index(rung[-1])
-                if len(rung) >= FACTOR and rank >= len(rung) // FACTOR and event["trial"] not in paper:
-                    stopped[event["trial"]] = row["epoch"]
-        elif event["event"] == "end":
-            ended[event["trial"]] = (event["state"], event["epoch"])
+                if len(rung) >= FACTOR and rank >= len(rung) // FACTOR and event.trial not in paper:
+                    stopped[event.trial] = row.epoch
+        elif event.event == "end":
+            ended[event.trial] = (event.state, event.epoch)
     assert len(ended) == 2 * TRIALS and len(stopped) > TRIALS
     assert {name: epoch for name, (state, epoch) in ended.items() if state == "pruned"} == stopped
     assert {state for state, _ in ended.values()} == {"complete", "pruned", "diverged"}
@@ -73,15 +73,15 @@ def test_halving_follows_its_rule_read_from_the_record(simulated):
 
 def test_every_trial_starts_once_and_no_slot_rests_while_trials_are_left(simulated):
     _, events = simulated()
-    starts = Counter(event["trial"] for event in events if event["event"] == "start")
+    starts = Counter(event.trial for event in events if event.event == "start")
     assert len(starts) == 2 * TRIALS and set(starts.values()) == {1}
-    times = sorted({event["time"] for event in events[1:]})
-    last_start = max(event["time"] for event in events if event["event"] == "start")
+    times = sorted({event.time for event in events[1:]})
+    last_start = max(event.time for event in events if event.event == "start")
     under_way = dict.fromkeys(times, 0)
     running = 0
     for event in events:
-        running += {"start": 1, "end": -1}.get(event["event"], 0)
-        under_way[event["time"]] = running
+        running += {"start": 1, "end": -1}.get(event.event, 0)
+        under_way[event.time] = running
     assert max(under_way.values()) == SLOTS
     assert all(count == SLOTS for time, count in under_way.items() if time < last_start)
 
@@ -90,8 +90,8 @@ def test_studies_get_equal_shares_at_any_time_though_one_is_slower(simulated):
     _, events = simulated()
     asked = {"vae-digits": 0, "beta_vae-digits": 0}
     for event in events:
-        if event["event"] == "start":
-            asked[event["study"]] += 1
+        if event.event == "start":
+            asked[event.study] += 1
             assert max(asked.values()) - min(asked.values()) <= 1
     assert set(asked.values()) == {TRIALS}
 
@@ -118,15 +118,15 @@ IN_SECONDS = {"first_rung": 9, "seconds_per_study": 40.0}  # a trial takes 9 sec
 def test_a_budget_in_seconds_is_the_same_for_a_study_whose_trials_take_longer(simulated):
     done, events = simulated(Slow(), 2, **IN_SECONDS)
     spent = dict.fromkeys(done.studies, 0.0)
-    study = {event["trial"]: event["study"] for event in events if event["event"] == "start"}
+    study = {event.trial: event.study for event in events if event.event == "start"}
     for event in events:
-        if event["event"] == "start":
-            assert spent[event["study"]] < 40, "it asked for one more than its seconds are worth"
-        elif event["event"] == "report":
-            spent[study[event["trial"]]] += event["rows"][0]["metrics"]["time/train_seconds"]
+        if event.event == "start":
+            assert spent[event.study] < 40, "it asked for one more than its seconds are worth"
+        elif event.event == "report":
+            spent[study[event.trial]] += event.rows[0].metrics["time/train_seconds"]
     assert 40 <= spent["vae-digits"] <= 40 + 2 * 9 and 40 <= spent["beta_vae-digits"] <= 40 + 2 * 18
     assert {trial.state for trial in done.trials.trials.values()} == {"complete"}  # what runs ends as ever
-    assert events[-1]["outcome"] == "done"
+    assert events[-1].outcome == "done"
 
 
 def test_trials_still_end_a_study_that_has_seconds_left(simulated):
@@ -136,7 +136,7 @@ def test_trials_still_end_a_study_that_has_seconds_left(simulated):
 
 def test_a_resumed_sweep_spends_its_seconds_as_if_it_had_never_stopped(simulated, tmp_path):
     done, events = simulated(Slow(), 1, **IN_SECONDS)
-    starts = [at for at, event in enumerate(events) if event["event"] == "start"]
+    starts = [at for at, event in enumerate(events) if event.event == "start"]
     for at in (*starts, len(events) - 1):
         with Record(tmp_path / f"cut-{at}" / "record.jsonl") as record:
             studies = {s.name: Study(s.spec, done.plan.config.seed).replay(events[:at]) for s in done.plan.studies}
@@ -144,7 +144,7 @@ def test_a_resumed_sweep_spends_its_seconds_as_if_it_had_never_stopped(simulated
             resumed = Conductor(done.plan, studies, record, events[:at], tmp_path, resources, lambda *_: None)
             asked = resumed.next("a")
         if at in starts:
-            assert (asked["trial"], asked["fit"]["values"]) == (events[at]["trial"], events[at]["values"])
+            assert (asked["trial"], asked["fit"]["values"]) == (events[at].trial, events[at].values)
         else:
             assert asked is None and resumed.done
 
@@ -160,16 +160,16 @@ def test_a_sweep_simulated_from_its_own_record_happens_again(simulated, tmp_path
     curves = Recorded(tmp_path / "virtual", [study.spec for study in first.plan.studies])
     _, again = simulated(curves, name="again", searcher="tpe", trials=20)
     assert len(events) > 80 and timeless(again) == timeless(events)
-    assert [event["time"] for event in again] == pytest.approx([event["time"] for event in events])
+    assert [event.time for event in again] == pytest.approx([event.time for event in events])
 
 
-def timeless(events: list[dict]) -> list[dict]:
+def timeless(events: list[Event]) -> list[dict]:
     """Events without what floating point may round otherwise."""
     kept = []
     for event in events[1:]:
-        kept.append({k: v for k, v in event.items() if k not in ("time", "rows")})
-        for row in event.get("rows", ()):
-            kept[-1]["row"] = (row["epoch"], pytest.approx(row["metrics"]["valid/fcd"]))
+        kept.append(event.model_dump(exclude={"time", "rows"}))
+        for row in getattr(event, "rows", ()):
+            kept[-1]["row"] = (row.epoch, pytest.approx(row.metrics["valid/fcd"]))
     return kept
 
 
@@ -180,11 +180,11 @@ def test_a_curve_that_was_stopped_goes_on_as_the_others_did(simulated, tmp_path)
     trials = first.trials.of(spec.study)
     stopped = next(t for t in trials if t.state == "pruned" and t.epoch == 1)
     ratios = sorted(
-        t.rows[9]["metrics"]["valid/fcd"] / t.rows[1]["metrics"]["valid/fcd"] for t in trials if t.state == "complete"
+        t.rows[9].metrics["valid/fcd"] / t.rows[1].metrics["valid/fcd"] for t in trials if t.state == "complete"
     )
     *_, last = curves.course(spec.study, 99, stopped.values, [1, 3, 9])
     assert ratios[0] <= last.value / stopped.value <= ratios[-1] < 1
-    assert last.seconds == pytest.approx(9 * stopped.rows[1]["metrics"]["time/train_seconds"])
+    assert last.seconds == pytest.approx(9 * stopped.rows[1].metrics["time/train_seconds"])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_the_command_line_tells_what_a_budget_buys(tmp_path, capsys, monkeypatch
         "sweep.simulation.simulate.epoch_seconds", lambda planned, device: {s.name: 60.0 for s in planned.studies}
     )
     flags = ["--methods", "vae", "--trials", "9", "--epochs", "9", "--concurrent", "4", "--searcher", "random"]
-    sweep("about", ["--simulate", *flags, "--out", str(tmp_path)])
+    front_door("about", ["--simulate", *flags, "--out", str(tmp_path)])
     shown = capsys.readouterr().out
     assert "9 trials on 4 slots" in shown and "utilisation" in shown and "at epoch 3" in shown
     assert (tmp_path / "simulation.png").read_bytes().startswith(b"\x89PNG")

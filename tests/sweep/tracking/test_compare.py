@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from sweep.record import Trials
+from sweep.record import Trials, parse
 from sweep.tracking import ui
 from sweep.tracking.compare import PAIRS, WINNERS, compare, curves, groups, side_by_side
 
 STUDIES = [
-    {"study": f"{method}-{data}", "method": method, "dataset": data, "metric": "valid/fcd"}
+    {"study": f"{method}-{data}", "method": method, "dataset": data, "trials": 2, "epochs": 9, "metric": "valid/fcd"}
     for data in ("digits", "mnist")
     for method in ("vae", "gae")
 ]
@@ -39,7 +39,7 @@ def events(values: dict[str, list[float | None]]) -> list[dict]:
 
 def test_winners_and_pairs_by_data_set():
     told = {"vae-digits": [5.0, 3.0], "gae-digits": [2.0, 4.0], "vae-mnist": [None, 8.0], "gae-mnist": [None]}
-    assert groups(Trials.from_events(events(told))) == {
+    assert groups(Trials.from_events(parse(json.dumps(event)) for event in events(told))) == {
         "digits": {
             WINNERS: ["vae-digits-0001", "gae-digits-0000"],
             PAIRS: ["vae-digits-0000", "vae-digits-0001"],  # GAE kept its point: no pair

@@ -21,8 +21,8 @@ from sweep.tracking import Tracker, check, reconcile, redact, track
 from sweep.tracking.server import Server
 
 STUDIES = [
-    {"study": "beta_vae-mnist", "method": "beta_vae", "dataset": "mnist", "metric": "valid/fcd"},
-    {"study": "rae_l2-mnist", "method": "rae_l2", "dataset": "mnist", "metric": "valid/fcd"},
+    {"study": f"{method}-mnist", "method": method, "dataset": "mnist", "trials": 2, "epochs": 3, "metric": "valid/fcd"}
+    for method in ("beta_vae", "rae_l2")
 ]
 
 
@@ -151,6 +151,14 @@ def test_times_are_those_of_the_record(uri, folder):
         whole_sweep(record)
     track(folder, uri)
     assert rows(uri, "select distinct start_time, end_time from runs") == [(1000500, 1000500)]
+
+
+def test_a_row_without_a_time_has_that_of_its_event(uri, folder):
+    with Record(folder / "record.jsonl", clock=lambda: 1000.5) as record:
+        begin(record)
+        record.append("report", trial=start(record), rows=[{"epoch": 1, "metrics": {"train/loss": 1.0}}])
+    track(folder, uri)
+    assert rows(uri, "select timestamp from metrics") == [(1000500,)]
 
 
 def test_the_parent_holds_the_configuration_and_what_changed_since(uri, folder, record):

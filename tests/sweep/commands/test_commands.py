@@ -4,14 +4,16 @@ import json
 
 import pytest
 
-from sweep.commands import cli
+from sweep import commands
+from sweep.commands import report as report_command
+from sweep.commands.run import front_door
 from trainables import names
 
 
 def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = "--methods vae beta_vae --trials 3 --epochs 27 --set network=mlp_8 --concurrent 2 --dry-run"
-    cli.sweep("about", flags.split())
+    front_door("about", flags.split())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]"
     beta_vae = lines.index("beta_vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]")
@@ -28,7 +30,7 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
 
 
 def test_the_list_names_every_method_with_a_sentence(capsys):
-    cli.main(["list"])
+    commands.main(["list"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == names()
     assert all(len(line.split()) > 3 for line in lines)
@@ -48,12 +50,12 @@ def two_sweeps(tmp_path, monkeypatch):
 def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
     two_sweeps, tmp_path, monkeypatch, capsys
 ):
-    cli.main(["report", "a", "b"])
+    commands.main(["report", "a", "b"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
     assert "VAE (b)" in (tmp_path / "comparison.html").read_text()
     assert [path.name for name in ("a", "b") for path in (tmp_path / name).iterdir()] == ["record.jsonl"] * 2
-    monkeypatch.setattr(cli, "write_importances", lambda folder: None)  # of trials, and there are none
-    cli.main(["report", "a", "--out", "page.html"])
+    monkeypatch.setattr(report_command, "write_importances", lambda folder: None)  # of trials, and there are none
+    commands.main(["report", "a", "--out", "page.html"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "a" / "leaderboard.csv").exists() and not (tmp_path / "a" / "report.html").exists()
 
@@ -69,22 +71,40 @@ def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
 )
 def test_a_report_that_cannot_be_written_is_a_line_and_exit_code_2(two_sweeps, argv, said, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main(argv.split())
+        commands.main(argv.split())
     assert end.value.code == 2 and said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("program", [cli.main, lambda argv: cli.sweep("about", argv)])
+@pytest.mark.parametrize("program", [commands.main, lambda argv: front_door("about", argv)])
 def test_help_is_no_error(program, capsys):
     with pytest.raises(SystemExit) as end:
         program(["--help"])
-    assert end.value.code == 0 and "usage:" in capsys.readouterr().out
+    assert not end.value.code and "usage:" in capsys.readouterr().out
+
+
+def test_help_names_every_command_and_each_has_help_of_its_own(capsys):
+    with pytest.raises(SystemExit):
+        commands.main(["--help"])
+    shown = capsys.readouterr().out
+    for name in commands.names():
+        assert f"  {name} " in shown
+        with pytest.raises(SystemExit) as end:
+            commands.main([name, "--help"])
+        assert not end.value.code and f"usage: python -m sweep {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_one_line_with_a_hint(capsys):
+    with pytest.raises(SystemExit) as end:
+        commands.main(["bord", "x"])
+    assert end.value.code == 2
+    assert "unknown command 'bord'; did you mean 'board'? (known: " in capsys.readouterr().err
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "names", interrupted)
+    monkeypatch.setattr(commands, "names", interrupted)
     with pytest.raises(SystemExit) as end:
-        cli.main(["list"])
+        commands.main(["list"])
     assert end.value.code == 130 and capsys.readouterr().err == ""

@@ -1,0 +1,81 @@
+"""How a sweep and its confirmation end on the screen."""
+
+from pathlib import Path
+
+from analysis.confirm import confirmed, confirmed_text, looks_words
+from analysis.load import read_sweep
+from analysis.tables import headline, leaderboard, leaderboard_text
+from sweep import tracking
+from sweep.driver import confirm as confirmation
+from sweep.driver import launch
+from sweep.record import SETBACKS, read_trials
+
+
+def say(text: str) -> None:
+    """One line on the screen, in pace with the rest."""
+    print(text, flush=True)
+
+
+def conclude(folder: Path, **where: str | None) -> None:
+    """Shows the end of a sweep, and confirms it if it was configured so and has not been confirmed.
+
+    An interrupted one ends the program as Ctrl-C does, with exit code 130, and one without a complete trial with 1:
+    job schedulers go by it. `where` are the tracking_uri and the address that its search was run with.
+    """
+    if show_end(folder) != "done":
+        raise SystemExit(130)
+    if not any(trial.state == "complete" for trial in read_trials(folder).trials.values()):
+        say("No trial completed.")
+        raise SystemExit(1)
+    if not launch.config_of(folder).confirm:
+        return
+    if confirmation.is_confirmed(folder):
+        confirmation.tidy(folder, launch.config_of(folder))
+        say(f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {folder} --again")
+        return
+    say("\nThe search is done; its confirmation begins.")
+    try:
+        looked = confirmation.confirm(folder, say, **where)
+    except KeyboardInterrupt:  # before there was a record that could tell of it
+        say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {folder}")
+        raise
+    conclude_confirmation(looked)
+
+
+def show_end(folder: Path) -> str:
+    """The leaderboard, and where and how to look further. Returns the outcome: done, interrupted or running."""
+    done = read_sweep(folder)
+    board = leaderboard(done)
+    say(f"{leaderboard_text(board)}\n\n{headline(board)}\n")
+    config = launch.config_of(folder)
+    outcome = done.meta["outcome"]
+    if outcome != "done":
+        state = (
+            "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
+        )
+        say(f"{state} Go on with:  python -m sweep resume {folder}\n")
+    uri = tracking.redact(launch.default_tracking(config))
+    ways = {
+        "report": folder / "report.html",
+        "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",
+    }
+    if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():  # not after an import
+        ways["compare"] = f"python -m sweep compare {folder}"
+    if (first := board.iloc[0]).complete:
+        of = f"{first.method} --dataset {first.dataset}"
+        ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
+    if board[list(SETBACKS)].to_numpy().any():
+        ways["again"] = f"python -m sweep retry {folder}"
+    for what, how in ways.items():
+        say(f"{what:<8} {how}")
+    return outcome
+
+
+def conclude_confirmation(folder: Path) -> None:
+    """Shows what a confirmation has found; an interrupted one ends the program with exit code 130."""
+    done, home = read_sweep(folder), folder.parent
+    say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
+    if done.meta["outcome"] != "done":
+        say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {home}")
+        raise SystemExit(130)
+    say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")

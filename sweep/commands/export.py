@@ -1,0 +1,16 @@
+"""Pack a sweep into one file, to carry it to another machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweep.commands._arguments import SWEEP, argument, parse
+from sweep.commands._ending import say
+from sweep.driver import archive
+
+FILE = argument("file", type=Path, help="a .tar.gz")
+
+
+def main(argv: Sequence[str]) -> None:
+    flags = parse("export", __doc__, argv, SWEEP, FILE)
+    size = archive.pack(flags.sweep, flags.file)
+    say(f"{size / 1e6:.1f} MB in {flags.file}; bring it in elsewhere with:  python -m sweep import {flags.file.name}")

@@ -1,0 +1,24 @@
+"""Unpack what export has written, and bring it into MLflow on request."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweep import tracking
+from sweep.commands._arguments import TRACKING_URI, argument, parse
+from sweep.commands._ending import say
+from sweep.driver import archive, launch
+
+FILE = argument("file", type=Path, help="a .tar.gz")
+OUT = argument("--out", type=Path, default=Path("sweeps"), help="folder that holds the sweeps")
+
+
+def main(argv: Sequence[str]) -> None:
+    flags = parse("import", __doc__, argv, FILE, OUT, TRACKING_URI)
+    folder = archive.unpack(flags.file, flags.out)
+    say(f"{folder}: look with `python -m sweep board {folder}`, go on with `python -m sweep resume {folder}`")
+    config = launch.config_of(folder)
+    if not config.data_root.exists():
+        say(f"there is no {config.data_root}; if its data sets lie elsewhere, change data_root in {folder}/config.yaml")
+    if flags.tracking_uri:
+        done = tracking.track(folder, flags.tracking_uri, config.experiment)
+        say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(flags.tracking_uri)}")

@@ -1,0 +1,14 @@
+"""List the methods that come with this package."""
+
+import sys
+from collections.abc import Sequence
+
+from sweep.commands._arguments import parse
+from sweep.commands._ending import say
+from trainables import find, names
+
+
+def main(argv: Sequence[str]) -> None:
+    parse("list", __doc__, argv)
+    for name in names():
+        say(f"{name:<12} {sys.modules[find(name).__module__].__doc__.splitlines()[0]}")

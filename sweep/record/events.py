@@ -1,0 +1,166 @@
+"""The events of a record, and the message from a worker to the driver, as typed models.
+
+A record is a file of JSON lines; each line is one of the events below. Fields that an older version did not write have
+defaults, and fields that a later version of the same format adds are ignored, so a record stays readable in both
+directions. What neither can express gets a new `FORMAT`.
+
+    {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", ...}
+"""
+
+import math
+from numbers import Real
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+FORMAT = 1  # of the records that this version writes; it reads all formats up to this one
+
+State = Literal["complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled"]
+STATES: tuple[State, ...] = get_args(State)
+SETBACKS = ("preempted", "out_of_memory", "failed")  # says nothing about the values; another attempt may succeed
+
+Origin = Literal["paper", "warm", "search"]
+
+
+class Row(BaseModel):
+    """What a trial reported after one epoch.
+
+    metrics: `split/name` -> value, all finite. vectors: longer results of an evaluation, e.g. the variance of each
+    latent. recipes: metric -> how it was measured (`trainables.metrics.recipe.Recipe`).
+    """
+
+    epoch: int
+    stage: str = ""
+    time: float | None = None  # on the worker's clock, seconds since 1970
+    metrics: dict[str, float]
+    vectors: dict[str, Any] = {}
+    recipes: dict[str, dict[str, Any]] = {}
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _finite(cls, metrics: Any) -> Any:
+        """Leaves out what JSON cannot express: a divergence is the trial's state, not a number."""
+        if not isinstance(metrics, dict):
+            return metrics
+        return {
+            name: value
+            for name, value in metrics.items()
+            if not (value is None or (isinstance(value, Real) and not abs(value) < math.inf))
+        }
+
+
+class StudyEntry(BaseModel):
+    """A study as the record describes it; `sweep.search.study.Spec` is built from it."""
+
+    study: str
+    method: str
+    dataset: str
+    trials: int
+    epochs: int
+    metric: str
+    objectives: list[str] = []
+    rungs: list[int] = []
+    first_rung: int | None = None
+    factor: int = 3
+    sampler: str = "tpe"
+    hand_tuned: dict[str, Any] = {}
+    hand_tuned_source: str = ""
+    hand_tuned_carried: str = ""  # from which network or data set, where the point is used on another
+    points: list[dict[str, Any]] = []
+    warm: list[dict[str, Any]] = []
+    space: dict[str, dict[str, Any]] = {}
+
+
+class _Event(BaseModel):
+    time: float  # on the driver's clock, seconds since 1970
+
+
+class SweepEvent(_Event):
+    """A driver begins, or goes on with, a sweep. `sweep` is the sweep's id, the same in all events of a record."""
+
+    event: Literal["sweep"] = "sweep"
+    format: int = 0
+    sweep: str
+    studies: list[StudyEntry]
+    config: dict[str, Any] = {}
+    resumed: bool = False
+    versions: dict[str, str] = {}
+    machine: dict[str, Any] = {}
+    code: str = ""
+    resources: dict[str, float] = {}
+    simulated: bool = False
+    title: str | None = None
+    confirms: dict[str, Any] | None = None  # of a confirmation: sweep, look, top, seeds, points
+
+
+class StartEvent(_Event):
+    """An attempt at a trial begins."""
+
+    event: Literal["start"] = "start"
+    trial: str
+    study: str
+    number: int
+    values: dict[str, Any]
+    origin: Origin = "search"
+    seed: int = 0
+    attempt: int = 1
+
+
+class ReportEvent(_Event):
+    """A trial has finished some epochs."""
+
+    event: Literal["report"] = "report"
+    trial: str
+    rows: list[Row]
+
+
+class LostEvent(_Event):
+    """An attempt is over, the trial is not: it runs again from its checkpoint."""
+
+    event: Literal["lost"] = "lost"
+    trial: str
+    state: State
+    epoch: int = 0
+    reason: str | None = None
+    worker: dict[str, Any] | None = None
+
+
+class EndEvent(_Event):
+    """A trial has ended."""
+
+    event: Literal["end"] = "end"
+    trial: str
+    state: State
+    epoch: int | None = None
+    reason: str | None = None
+    worker: dict[str, Any] | None = None
+
+
+class FinishEvent(_Event):
+    """The driver leaves the sweep: `done`, or `interrupted`."""
+
+    event: Literal["finish"] = "finish"
+    outcome: str
+
+
+Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | FinishEvent
+EVENTS: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
+ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+class Progress(BaseModel):
+    """What a worker sends the driver: the epochs since its last message, and whether the trial has come to an end.
+
+    `value` is the study's metric after `epoch`, None if that epoch was not evaluated. `state` is None while the trial
+    could go on.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: list[Row] = []
+    epoch: int = 0
+    value: float | None = None
+    state: State | None = None
+    reason: str = ""
+    worker: dict[str, Any] | None = None
+    node: str | None = None  # Ray's id of the node that the worker runs on

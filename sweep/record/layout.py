@@ -1,0 +1,6 @@
+"""Names of the files in a sweep's folder."""
+
+RECORD = "record.jsonl"
+CONFIG = "config.yaml"
+CHECKPOINT = "checkpoint.pt"  # in trials/NAME/, while the trial may go on
+WEIGHTS = "model.safetensors"  # in trials/NAME/, winners/STUDY/ and hand_tuned/STUDY/
