@@ -43,7 +43,7 @@ class Ranks:
 def among(points: pd.DataFrame, table: pd.DataFrame) -> str:
     """Which confirmed method is the best on a data set and ahead of which others, in a sentence; "" for fewer than two.
 
-    Of every study its tuned point counts. Two methods are told apart if the 95 % bootstrap interval of
+    Of every study its tuned point counts. Two methods are told apart if the 95 % t interval of
     their difference, seed by seed, does not hold 0; that of several comparisons one may err is not corrected for.
     points, table: what `confirm.points` and `confirm.confirmed` give for one data set.
     """

@@ -25,6 +25,7 @@ from PIL import Image  # comes with matplotlib
 
 from analysis.budget import budgets, space_words
 from analysis.confirm import (
+    BETTER,
     HAND_TUNED,
     alone_words,
     confirmed,
@@ -385,7 +386,7 @@ def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
             "seconds": measured(row.train_seconds),
             "alone": alone_words(row),
             "verdict": verdict(row),
-            "won": verdict(row) == "tuned is better",
+            "won": verdict(row) == BETTER,
         }
         for row in told.table.itertuples()
     ]
@@ -719,7 +720,7 @@ def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
             f"hand-tuned point and best {told['top']} of each study, chosen on validation, trained with seeds "
             f"{', '.join(map(str, told['seeds']))} (initialisation, order, drawn images) on train + validation images",
         ),
-        ("intervals", "95 % percentile bootstrap of the mean over seeds; of few seeds they are too narrow"),
+        ("intervals", "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"),
         *((f"confirmed on {where}", way) for where, way in ways),
     ]
 

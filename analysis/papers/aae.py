@@ -82,7 +82,7 @@ def differences(ours: pd.DataFrame) -> pd.DataFrame:
     """Each system minus AAE, seed by seed, beside the same difference in print: from `values`, perhaps of many sweeps.
 
     table, dataset, variant, metric, method, printed_aae, printed, measured_as, seeds, aae (the mean of those seeds),
-    difference, low and high of its paired 95 % bootstrap interval, and verdict: as in print, opposite to print,
+    difference, low and high of its paired 95 % t interval, and verdict: as in print, opposite to print,
     cannot be told apart, the same training (no seed differs in any digit), too few seeds.
     """
     rows = []

@@ -3,14 +3,17 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.confirm import (
     confirmation_of,
     confirmed,
     confirmed_text,
+    holm,
     interval,
     looks_words,
+    p_value,
     points,
     verdict,
     write_confirmed,
@@ -37,7 +40,7 @@ def test_means_gaps_and_roles(home):
     table = confirmed(read_sweep(home / "confirm")).set_index(["study", "point"])
     tuned = table.loc["wae-digits", "tuned 1"]
     assert (tuned["mean"], tuned["gap"], tuned["better"]) == (110.0, -30.0, 200.0)
-    assert 100 <= tuned["low"] < 110 < tuned["high"] <= 120
+    assert tuned["low"] == pytest.approx(110 - 4.303 * 10 / 3**0.5, abs=0.01)  # t of 2 degrees of freedom, by a table
     assert table.loc[("vae-digits", "hand-tuned"), "role"] == "both"
     lost = table.loc["gae-digits", "tuned 1"]
     assert (lost["seeds"], lost["failed"], lost["mean"]) == (2, 1, 14.5)
@@ -56,14 +59,44 @@ def test_verdicts(home):
     assert said["vae-digits", "hand-tuned"] == "hand-tuned point kept"
     assert said["gae-digits", "tuned 1"] == "too few seeds"
     text = confirmed_text(table)
-    assert "110 [100, 120]" in text and "−30.0 (−27 %)" in text and "2, 1 failed" in text
+    assert "110 [85.2, 135]" in text and "−30.0 (−27 %)" in text and "2, 1 failed" in text
 
 
 def test_seeds_are_compared_in_pairs():
-    hand, tuned = np.array([10.0, 20.0, 30.0, 40.0]), np.array([9.0, 19.0, 29.0, 38.0])
+    hand, tuned = np.array([10.0, 20.0, 30.0, 40.0]), np.array([9.0, 19.0, 29.0, 38.5])
     low, high = interval(hand - tuned)
     assert low > 0  # though the two overlap almost wholly
-    assert low == 1.0 and high == 1.75
+    assert (low, high) == pytest.approx((1.125 - 3.1824 * 0.125, 1.125 + 3.1824 * 0.125), abs=1e-4)
+    assert p_value(hand - tuned) < 0.01
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_an_interval_covers_the_mean_as_often_as_it_says(count):
+    draws = np.random.default_rng(count).normal(7, 2, (2000, count))
+    hits = [low <= 7 <= high for low, high in map(interval, draws)]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+
+
+def test_an_interval_that_holds_zero_is_a_large_p():
+    for values in ([1.0, 2.0, -1.0, 3.0, 0.5], [4.0, 5.0, 6.0], [-2.0, -2.5, -1.0, -3.0]):
+        low, high = interval(values)
+        assert (low <= 0 <= high) == (p_value(values) >= 0.05)
+    assert p_value([0.0, 0.0, 0.0]) == 1.0 and p_value([2.0, 2.0, 2.0]) == 0.0
+    assert math.isnan(p_value([1.0, 2.0]))
+
+
+def test_many_tests_are_corrected_for():
+    found = holm(pd.Series([0.01, math.nan, 0.04, 0.03], index=list("abcd")))
+    assert found.to_dict() == pytest.approx({"a": 0.03, "b": math.nan, "c": 0.06, "d": 0.06}, nan_ok=True)
+
+
+def test_a_gain_that_only_one_of_many_tests_shows_is_not_told(write_record, confirm_events, tmp_path):
+    write_record(tmp_path / "confirm", confirm_events())
+    table = confirmed(read_sweep(tmp_path / "confirm"))
+    row = next(row for row in table.itertuples() if row.point == "tuned 1" and row.study == "wae-digits")
+    assert row.better_low > 0 and verdict(row) == "tuned is better"
+    assert verdict(row._replace(p=0.03, p_holm=0.06)) == "cannot be told apart"
+    assert verdict(row._replace(better=-5.0)) == "hand-tuned is better"
 
 
 def test_an_interval_is_that_of_many_means():

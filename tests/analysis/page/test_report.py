@@ -199,9 +199,9 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
         "Confirmed on fresh seeds",
         "On 3 fresh seeds and the test split, of tuned against hand-tuned: 1 too few seeds, 1 tuned is better, "
         "1 kept the hand-tuned point. 14 trained models were scored on the test split, once.",
-        "110 [100, 120]",
+        "110 [85.2, 135]",
         "−30.0 (−27 %)",
-        "95 % percentile bootstrap",
+        "95 % t interval",
         "seeds 1, 2, 3",
     ):
         assert words in page, words
