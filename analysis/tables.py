@@ -17,6 +17,10 @@ from analysis.page.labels import label_trials
 from analysis.page.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
 from analysis.recipes import Comparison, comparisons
 
+BESIDE = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
+USES = {  # of codes, reconstructions and samples, at a trial's end
+    name: f"valid/{name}" for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation")
+}
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 LEADERBOARD_COLUMNS = (
     "study",
@@ -46,6 +50,7 @@ LEADERBOARD_COLUMNS = (
     "epoch_seconds",
     "images_per_second",
     "carried",
+    *(f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")),
     "knobs_searched",
     "trials",
     "searched",
@@ -159,11 +164,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "balance_hand_tuned": "" if hand is None else labels[hand.name],
         "balance_tuned": "" if best is None else labels[best.name],
     }
-    for column, metric in (
-        ("mse", "valid/mse"),
-        ("active_dims", "valid/active_dims"),
-        ("train_seconds", "time/train_seconds"),
-    ):
+    for column, metric in (BESIDE | USES).items():
         for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
             known = runs is not None and metric in runs
             row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")

@@ -55,6 +55,7 @@ from analysis.ranks import among, best_points, ranks
 from analysis.recipes import Comparison, comparisons, require_one_recipe, yardsticks
 from analysis.tables import (
     OUTCOMES,
+    USES,
     change_words,
     changed_words,
     count_words,
@@ -71,6 +72,20 @@ from analysis.tables import (
 REPORT, COMPARISON, IMPORTANCES = "report.html", "comparison.html", "importances.csv"
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
+USE_WORDS = {
+    "probe_error": "linear probe, error",
+    "knn_error": "5 neighbours, error",
+    "nmi": "clusters, NMI",
+    "ari": "clusters, ARI",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "memorisation": "memorisation",
+}
+WALKS = {
+    "interpolations": "From one image to the next, in equal steps between their codes.",
+    "traversals": "One code, a row for each of the latents that vary most, from its 5 % to its 95 % quantile.",
+    "nearest_training_images": "Each sample before its nearest training image.",
+}
 LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
 WHAT_A_FLAG_SAYS = {
     "few_images": "Distances by no more images than features, which come out too large",
@@ -298,9 +313,10 @@ def _section(
         "real": next(filter(None, (_grid(f / "real" / f"{dataset}.png", broken) for f in _folders(sweep))), ""),
         "rows": rows,
         "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
+        "uses": _uses(shown, board[board["dataset"] == dataset]),
         "budgets": [_budget(shown, row) for row in budgets.itertuples()],
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
-        "studies": [_study(shown, more, shown.studies[row["study"]], row) for row in rows],
+        "studies": [_study(shown, more, shown.studies[row["study"]], row, broken) for row in rows],
     }
 
 
@@ -399,6 +415,20 @@ def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
     }
 
 
+def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
+    """What codes and samples of each study's best point are good for: the columns that have any value, in words."""
+    names = [name for name in USES if board[f"{name}_tuned"].notna().any()]
+    rows = [
+        {
+            "method": method_name(row.method),
+            "colour": plots.method_style(row.method, sweep.methods)[0],
+            "told": [measured(getattr(row, f"{name}_tuned")) for name in names],
+        }
+        for row in board.itertuples()
+    ]
+    return {"names": [USE_WORDS[name] for name in names], "rows": rows if names else []}
+
+
 def _budget(sweep: Sweep, row) -> dict:
     return {
         "method": method_name(row.method),
@@ -411,8 +441,10 @@ def _budget(sweep: Sweep, row) -> dict:
     }
 
 
-def _study(sweep: Sweep, more: _More, study: Study, row: dict) -> dict:
+def _study(sweep: Sweep, more: _More, study: Study, row: dict, broken: list[str]) -> dict:
     best = sweep.best(study.name)
+    folder, own = sweep.home(study.name)
+    walks = [(_grid(folder / "winners" / own / f"{name}.png", broken), words) for name, words in WALKS.items()]
     pictures = [
         (
             plots.parallel_coordinates(sweep, study.name),
@@ -440,6 +472,7 @@ def _study(sweep: Sweep, more: _More, study: Study, row: dict) -> dict:
         "knobs": knobs,
         "epochs": study.epochs,
         "rungs": ", ".join(map(str, study.rungs)),
+        "walks": [(picture, words) for picture, words in walks if picture],
         "pictures": [
             (_svg(figure, f"{row['method']}: {caption}"), caption) for figure, caption in pictures if figure is not None
         ],

@@ -182,7 +182,7 @@ def carry_out(
     uri = default_tracking(config)
     tracking.check(uri)
     resources = of_this_machine(config) if config.address is None else None
-    prepare_metrics(planned, resources)
+    resolutions = prepare_metrics(planned, resources, announce)
 
     # Imported here: Ray takes a second, and wrong input should be told at once.
     from sweep.driver.executor import cluster, run, stopped_by_signals
@@ -211,7 +211,8 @@ def carry_out(
                 "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
                 studies=[s.spec.to_record() for s in planned.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
-                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus}, **told,
+                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
+                resolutions=resolutions, **told,
             )  # fmt: skip
             keeper = Keeper(folder, config.keep, config.keep_bytes)
 
@@ -244,16 +245,23 @@ def carry_out(
     return folder
 
 
-def prepare_metrics(planned: Plan, resources: Resources | None) -> None:
+def prepare_metrics(
+    planned: Plan, resources: Resources | None, announce: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
     """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
-    begins, and workers find what they need in the cache. Raises ValueError."""
+    begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
+    where held-out images are few. Raises ValueError."""
     from trainables.evaluate import evaluator_for
 
-    config = planned.config
+    config, resolutions = planned.config, {}
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for name, splits in planned.splits.items():
         told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
+        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
+        if (found := judge.resolution()) is not None:
+            announce(f"{splits.name}: {found.words(judge.metric)}")
+            resolutions[splits.name] = found._asdict()
+    return resolutions
 
 
 def _write_setting(planned: Plan, folder: Path) -> None:

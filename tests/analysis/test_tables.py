@@ -10,6 +10,7 @@ from analysis.page.labels import label_trials
 from analysis.page.report import render
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
+    USES,
     count_words,
     headline,
     leaderboard,
@@ -79,6 +80,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
                 "time/train_seconds": 8.0,
                 "model/parameters": 5e3,
                 "speed/images_per_second": 70.0,
+                "valid/probe_error": 0.1,
             },
         )
         .trial("beta_vae-mnist", 3, "out_of_memory")
@@ -88,8 +90,8 @@ def test_a_study_in_one_row(tmp_path, write_record):
     board = board_of(told, tmp_path, write_record)
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     (row,) = board.to_dict("records")
-    missing = row.pop("train_seconds_hand_tuned")
-    assert math.isnan(missing)
+    untold = {f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")} - {"probe_error_tuned"}
+    assert all(math.isnan(row.pop(name)) for name in untold | {"train_seconds_hand_tuned"})
     assert row == {
         "study": "beta_vae-mnist",
         "method": "beta_vae",
@@ -115,6 +117,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "epoch_seconds": 4.0,
         "images_per_second": 70.0,
         "carried": "",
+        "probe_error_tuned": 0.1,
         "knobs_searched": 2,
         "trials": 6,
         "searched": 5,

@@ -35,6 +35,7 @@ from trainables.metrics import (
 )
 from trainables.metrics.choice import OF_CODES
 from trainables.metrics.neighbours import Neighbourhoods
+from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
@@ -105,6 +106,13 @@ class Evaluator:
         keep = bool(Scores(self.extractor, self.scores).both_sides)
         self.reference = reference(self.extractor, held_out, keep=keep)
         self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
+
+    def resolution(self) -> Resolution | None:
+        """What a distance against these held-out images can tell; None where they are many, or too few to say."""
+        n = len(self.images)
+        if n >= ENOUGH or len(self.train) < n + 2 or self.extractor.distance is not None:
+            return None
+        return resolution(self.extractor, self.train.images, n)
 
     def _affordable(self) -> set[str]:
         scores = set()

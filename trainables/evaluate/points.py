@@ -31,6 +31,9 @@ class PointsEvaluator:
         self.split, self.samples, self.seed = split, samples, seed
         self.points = torch.tensor(getattr(splits, split).images, device=device)  # (N, P)
 
+    def resolution(self) -> None:
+        """None: an error of each point is no distance between sets."""
+
     @torch.no_grad()
     def __call__(self, method: Method, train_points: Tensor, final: bool = False) -> Evaluation:
         """The mean squared error of reconstructions, over all coordinates and of each; and the figures of the codes.

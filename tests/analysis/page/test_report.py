@@ -213,6 +213,20 @@ def test_a_search_alone_has_not_looked_at_the_test_split(page):
     assert "Confirmed on fresh seeds" not in page and "not looked at" in page
 
 
+def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_sweep, page):
+    assert "What codes and samples are good for" not in page
+    folder = tmp_path / "s"
+    write_sweep(folder, methods=("vae",), datasets=("digits",), trials=3, pictures=True)
+    record = folder / "record.jsonl"
+    record.write_text(record.read_text().replace('"valid/mse":', '"valid/probe_error": 0.125, "valid/mse":'))
+    picture = folder / "winners" / "vae-digits" / "interpolations.png"
+    Image.new("L", (8, 8)).save(picture)
+    told = write_report(folder).read_text()
+    assert "What codes and samples are good for" in told
+    assert re.search(r"linear probe, error</th>.*?0\.125</td>", told, re.DOTALL) and "clusters, NMI" not in told
+    assert "equal steps between their codes" in told
+
+
 def test_budgets_stand_beside_the_results(page):
     words = re.sub(r"<[^>]*>|\s+", " ", page.split("Budgets</h3>")[1].split("Inside each study")[0])
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)

@@ -1,0 +1,40 @@
+"""What few held-out images can tell."""
+
+import pytest
+import torch
+
+from trainables.datasets import load
+from trainables.metrics import Moments, extractor, frechet_distance, reference_features
+from trainables.metrics.resolution import resolution
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", "unused")
+
+
+def test_more_images_tell_smaller_changes(digits):
+    fcd = extractor("fcd", digits)
+    few, more = (resolution(fcd, digits.train.images, n) for n in (20, 300))
+    assert few.floor > 2 * more.floor and few.smallest_change > 2 * more.smallest_change > 0
+    assert "20 held-out images are few for 64 features" in few.words("fcd")
+    assert "for 64 features" not in more.words("fcd")
+
+
+def test_it_is_what_other_held_out_images_do_to_a_distance(digits):
+    """Of 200 distances of real images to other draws of 100, about 95 of 100 pairs differ by less."""
+    fcd = extractor("fcd", digits)
+    told = resolution(fcd, digits.train.images, 100)
+    features = reference_features(fcd, digits.train.images)
+    chance = torch.Generator().manual_seed(7)
+    found = []
+    for _ in range(200):
+        order = torch.randperm(len(features), generator=chance)
+        found.append(frechet_distance(*(Moments.of(features[part]) for part in (order[:100], order[100:]))))
+    differences = torch.tensor(found[::2]) - torch.tensor(found[1::2])
+    assert 0.8 < (differences.abs() < told.smallest_change).double().mean() <= 1
+
+
+def test_too_few_images_are_refused(digits):
+    with pytest.raises(ValueError, match="got 30 and 31"):
+        resolution(extractor("fcd", digits), digits.train.images[:31], 30)
