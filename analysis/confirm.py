@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.load import RECORD, Sweep, read_sweep
 from analysis.page.names import dataset_name, measured, method_name, short_metric
-from analysis.tables import replace
+from analysis.tables import aligned, replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"
 HAND_TUNED = "hand-tuned"
@@ -203,10 +203,8 @@ def confirmed_text(table: pd.DataFrame) -> str:
             said = "–" if math.isnan(row.searched) else measured(row.searched)
             point = row.point if row.role != "both" else "both"
             lines.append((method_name(row.method), point, mean_words(row), seeds, said, gap_words(row), verdict(row)))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         title = f"{dataset_name(dataset)} · {short_metric(metric)} on the test split, lower is better"
-        blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
+        blocks.append("\n".join([title, *aligned(lines)]))
     return "\n\n".join(blocks)
 
 

@@ -6,7 +6,7 @@ Values that were measured in different ways are never compared: not in a block, 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -235,14 +235,18 @@ def leaderboard_text(table: pd.DataFrame) -> str:
             )
             for row in rows.itertuples()
         ]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
         if dataset in mixed:
             title += f" · not to be compared with the other blocks, measured by {recipe or 'an unknown recipe'}"
         above = [words] if (words := networks_words(rows)) else []
-        blocks.append("\n".join([title, *above, *(line.rstrip() for line in text)]))
+        blocks.append("\n".join([title, *above, *aligned(lines)]))
     return "\n\n".join(blocks)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines whose columns are equally wide, two blanks apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def networks_words(rows: pd.DataFrame) -> str:

@@ -1,12 +1,12 @@
 """Finds a method by name: "beta_vae" is a file of ours, "my_lab.ladder:LadderVAE" anything importable."""
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 
 from trainables import methods
 from trainables.method import Method
+from trainables.words import did_you_mean
 
 
 def names() -> list[str]:
@@ -29,9 +29,8 @@ def find(name: str) -> type[Method]:
             raise ValueError(f"method {name!r}: {module_name} has no class {class_name} that is a Method")
         return found
     if name not in names():
-        close = difflib.get_close_matches(name, names(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"method {name!r} is not known; {hint}known: {', '.join(names())}, or package.module:Class")
+        hint = did_you_mean(name, names())
+        raise ValueError(f"method {name!r} is not known{hint} (known: {', '.join(names())}, or package.module:Class)")
     module = importlib.import_module(f"trainables.methods.{name}")
     return next(
         c for _, c in inspect.getmembers(module, inspect.isclass)

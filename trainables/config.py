@@ -1,7 +1,5 @@
 """The typed configuration of one training run, and how a bad one is explained in one line."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from trainables.catalog import find
 from trainables.method import Method
 from trainables.metrics import choose
+from trainables.words import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,12 +44,6 @@ class Config(BaseModel):
 def hyper_fields(method: str) -> dict[str, bool]:
     """The hyperparameters of a method and whether each must be given."""
     return {name: field.is_required() for name, field in find(method).Hyper.model_fields.items()}
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'beta'?`, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:

@@ -1,6 +1,5 @@
 """The one training loop, a generator of reports: the whole contract between training and whoever schedules it."""
 
-import os
 import resource
 import sys
 from collections.abc import Collection, Iterator
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from trainables.config import Config
 from trainables.evaluate import Evaluation, Evaluator
+from trainables.files import whole
 from trainables.method import Method
 from trainables.training import Diverged, Training
 
@@ -36,12 +36,8 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes the training state, all of it or nothing; `fit(resume=path)` goes on bit for bit."""
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            torch.save(self.training.state_dict(), file)
-            file.flush()
-            os.fsync(file.fileno())  # or a machine that dies may keep the name without the bytes
-        os.replace(part, path)
+        with whole(path, durable=True) as part:
+            torch.save(self.training.state_dict(), part)
 
 
 def fit(

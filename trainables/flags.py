@@ -19,7 +19,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainables.config import checked, did_you_mean
+from trainables.config import checked
+from trainables.words import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sweep.driver.screen import steady_output
 from trainables import flags as command_line
-from trainables.config import did_you_mean
+from trainables.words import did_you_mean
 
 PROGRAM = "python -m sweep"
 

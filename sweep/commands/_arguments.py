@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.config import did_you_mean
 from trainables.flags import Parser
+from trainables.words import did_you_mean
 
 Argument = Callable[[argparse.ArgumentParser], object]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sweep.driver.launch import config_of
 from sweep.record import CONFIG, RECORD, Record, read_trials
+from trainables.files import whole
 
 LEFT_BEHIND = ("*.lock", "*.holder", "tracking-*", "ray", ".*", "*.part")
 
@@ -25,13 +26,8 @@ def pack(folder: Path, file: Path) -> int:
         raise ValueError(f"{file} exists; choose another file")
     if not file.absolute().parent.is_dir():
         raise ValueError(f"{file.absolute().parent} is no folder; choose another file")
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with Record(folder / RECORD), tarfile.open(part, "w:gz") as archive:  # held: nobody writes to it meanwhile
-            archive.add(folder, folder.absolute().name, filter=_belongs)
-        part.rename(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(file) as part, Record(folder / RECORD), tarfile.open(part, "w:gz") as archive:  # nobody writes meanwhile
+        archive.add(folder, folder.absolute().name, filter=_belongs)
     return file.stat().st_size
 
 

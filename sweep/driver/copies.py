@@ -5,11 +5,11 @@ its trials into the original's runs.
 """
 
 import json
-import os
 from pathlib import Path
 
 from sweep.config import SweepConfig
 from sweep.record import Record, SweepEvent, read
+from trainables.files import whole
 
 
 def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
@@ -30,13 +30,9 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
         return False
     if getattr(next(iter(read(original)), None), "sweep", None) != events[0].sweep:
         return False
-    part = record.with_name(f".{record.name}.part")
-    with Record(record), part.open("w") as file:  # held: nobody adds to it meanwhile
+    with Record(record), whole(record, durable=True) as part, part.open("w") as file:  # held: nobody adds to it
         for line in record.read_text().splitlines():
             fields = json.loads(line)
             fields |= {"sweep": sweep} if fields["event"] == "sweep" else {}
             file.write(json.dumps(fields) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-        part.replace(record)
     return True

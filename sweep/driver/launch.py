@@ -28,6 +28,7 @@ from sweep.search.plan import Plan, plan
 from sweep.search.study import Study
 from sweep.search.warm import warmed
 from trainables.config import checked
+from trainables.files import whole
 from trainables.flags import read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
@@ -272,9 +273,8 @@ def _write_setting(planned: Plan, folder: Path) -> None:
 
 
 def _write_config(config: SweepConfig, folder: Path) -> None:
-    part = folder / f".{CONFIG}.part"
-    part.write_text(yaml.safe_dump(_public(config), sort_keys=False))
-    part.rename(folder / CONFIG)  # whole or absent
+    with whole(folder / CONFIG) as part:
+        part.write_text(yaml.safe_dump(_public(config), sort_keys=False))
 
 
 def _finish(config: SweepConfig, folder: Path, trials: Trials) -> None:

@@ -15,6 +15,7 @@ from optuna.trial import create_trial
 from sweep.record import Trials, read_trials
 from sweep.search.space import Fixed
 from sweep.search.study import Spec, distribution
+from trainables.files import whole
 
 IMPORTANCES = "importances.csv"
 FEWEST = 20  # trials; of fewer the best quarter is a handful of accidents
@@ -51,11 +52,9 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
 def write_importances(folder: Path) -> None:
     """Writes importances.csv into a sweep's folder: study, knob, importance, epoch and number of trials compared."""
     trials = read_trials(folder)
-    part = folder / f".{IMPORTANCES}.part"
-    with part.open("w", newline="") as file:
+    with whole(folder / IMPORTANCES) as part, part.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["study", "knob", "importance", "epoch", "trials"])
         for study in trials.studies:
             epoch, compared, shares = importances(trials, study)
             lines.writerows([study, knob, share, epoch, compared] for knob, share in shares.items())
-    part.rename(folder / IMPORTANCES)

@@ -17,12 +17,13 @@ from sweep.search.rungs import Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
 from trainables.catalog import find, label
-from trainables.config import Config, checked, did_you_mean, hyper_fields
+from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
 from trainables.metrics import choose, default_metric
 from trainables.networks import Networks
 from trainables.training import Training
+from trainables.words import did_you_mean
 
 OBJECTIVES = {name: f"valid/{name}" for name in ("mse", "dssim", "active_dims", "probe_error", "knn_error")}
 OBJECTIVES["train_seconds"] = "time/train_seconds"

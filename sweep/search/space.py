@@ -19,9 +19,10 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from trainables.words import did_you_mean
 
 Value = bool | int | float | str
 
@@ -374,5 +375,4 @@ def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> No
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    close = get_close_matches(key, list(known), n=1)
-    return f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}")
+    return f"unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(known)})"

@@ -18,6 +18,7 @@ import torch
 from analysis.load import read_sweep
 from analysis.page.drawing import RASTER_DPI
 from analysis.page.plots import over_time
+from analysis.tables import aligned
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.screen import duration
@@ -92,9 +93,7 @@ class Simulation:
             told = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]
             reached = [str(count) for count in self.reached(name).values()]
             table.append([name, *reached, *("-" if value is None else f"{value:.4g}" for value in told)])
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
-        return "\n".join([*lines, "", *(row.rstrip() for row in rows)])
+        return "\n".join([*lines, "", *aligned(table)])
 
 
 def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation:

@@ -20,6 +20,7 @@ from typing import Self
 from sweep.record import CONFIG, RECORD, Event, follow
 from sweep.tracking.address import check, fingerprint, redact
 from sweep.tracking.story import PARENT, Story
+from trainables.files import whole
 from trainables.locks import Held, is_held, locked
 
 EXPERIMENT = "autoencoder-sweep"
@@ -192,10 +193,8 @@ class Follower:
             self._lock = holding.pop_all()
 
     def _write_position(self) -> None:
-        draft = self._position.with_suffix(".draft")
-        with contextlib.suppress(OSError):  # a full disk: the next start tells more than it must
+        with contextlib.suppress(OSError), whole(self._position) as draft:  # a full disk: the next start sends more
             draft.write_text(json.dumps({"sweep": self.story.sweep, "events": self._told}))
-            draft.replace(self._position)
 
 
 class Tracker:

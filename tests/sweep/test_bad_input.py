@@ -76,7 +76,7 @@ def everything_in(place: Path) -> dict[Path, bytes | None]:
 WRONG = {
     # command line: words that the answer must contain, in this order
     # methods
-    "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? known: beta_vae, gae,",
+    "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? (known: beta_vae, gae,",
     "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
     "--methods sweep.search.plan:Plan": "sweep.search.plan has no class Plan that is a Method",
@@ -102,7 +102,7 @@ WRONG = {
     "vae": "unknown argument 'vae'",
     "--trials": "argument --trials: expected one argument",
     "--set bata=1 --methods beta_vae": "beta_vae unknown key 'bata'; did you mean 'beta'?",
-    "--set beta=1 --methods beta_vae vae": "vae unknown key 'beta'; known are batch_size, clip,",
+    "--set beta=1 --methods beta_vae vae": "vae unknown key 'beta' (known: batch_size, clip,",
     "--set beta": "--set 'beta': write KEY=VALUE",
     "--set beta=much --methods beta_vae": "beta_vae beta = 'much' is not a finite number",
     "--set beta=nan --methods beta_vae": "beta_vae beta = nan is not a finite number",

@@ -546,13 +546,13 @@ def test_a_failed_save_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     kept = path.read_bytes()
 
     def out_of_space(state, part):
-        part.write(b"half")
+        part.write_bytes(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", out_of_space)
     with pytest.raises(OSError):
         report.save(path)
-    assert path.read_bytes() == kept
+    assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ N pictures, C H W channels, height and width of a picture, P coordinates of a po
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+
+from trainables.words import did_you_mean
 
 from . import _folder
 from ._errors import Absent
@@ -140,9 +141,8 @@ def _read(name: str, root: Path, download: bool) -> Source:
         return _folder.read(Path(path).expanduser())
     readers = _readers()
     if name not in readers:
-        near = difflib.get_close_matches(name.lower(), readers, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise ValueError(f"data set '{name}' is not known; {hint}known are {', '.join(names())}, folder:PATH")
+        hint = did_you_mean(name.lower(), readers)
+        raise ValueError(f"data set {name!r} is not known{hint} (known: {', '.join(names())}, folder:PATH)")
     return readers[name](root, download)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from safetensors import SafetensorError
 
+from trainables.files import whole
 from trainables.locks import locked
 
 Thing = TypeVar("Thing")
@@ -56,9 +56,8 @@ def cached(
         if (thing := _read(path, load)) is not None:
             return thing
         thing = make()
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            save(thing, Path(scratch, path.name))
-            os.replace(Path(scratch, path.name), path)
+        with whole(path) as part:
+            save(thing, part)
         return thing
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 from trainables.datasets import Splits
+from trainables.words import did_you_mean
 
 FID = ("fid", "fid_tensorflow1", "fid_clean")  # by the way to the network's size, inception.WAYS
 OWN = ("fcd", "fsd")  # trained on the data set itself, with its labels and without
@@ -46,9 +46,8 @@ def choose(metric: str) -> Choice:
         return Choice(metric, "distance", metric)
     if metric in BY_PATH:
         raise ValueError(f"--metric {metric}: needs weights; write {metric}:PATH")
-    near = difflib.get_close_matches(metric, (*OWN, *FID, *OF_CODES, *OF_POINTS), 1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown metric {metric!r}; {hint}choose {CHOICES}")
+    hint = did_you_mean(metric, (*OWN, *FID, *OF_CODES, *OF_POINTS))
+    raise ValueError(f"unknown metric {metric!r}{hint} (choose {CHOICES})")
 
 
 def needs_inception(metric: str | None) -> bool:

@@ -148,7 +148,7 @@ def replaced(old: str, new: str) -> str:
         (replaced("beta     ", "bata     "), "[space]: unknown key 'bata'; did you mean 'beta'?"),
         (
             replaced("beta     ", "zzz     "),
-            "[space]: unknown key 'zzz'; known are latent_dim, learning_rate",
+            "[space]: unknown key 'zzz' (known: latent_dim, learning_rate",
         ),
         (replaced("source ", "sauce "), "[[paper]] 1: unknown key 'sauce'; did you mean 'source'?"),
         (replaced("log = true", "log true"), "(at line 20, column "),
