@@ -6,6 +6,8 @@ from numbers import Real
 METHODS = {
     "vae": "VAE",
     "beta_vae": "BetaVAE",
+    "factor_vae": "FactorVAE",
+    "beta_tcvae": "beta-TCVAE",
     "wae": "WAE-MMD",
     "rae_l2": "RAE-L2",
     "gae": "GAE",

@@ -79,8 +79,8 @@ SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 
 def on_the_shared_network(name: str, shape: tuple[int, int, int]) -> Subject:
     made = arguments(name)
-    made["values"] |= {"network": "shared_4"}
-    made["changes"] = made["changes"] | {"network": "shared_6"}
+    made["values"] |= {"network": "shared_8", "learning_rate": 1e-3}
+    made["changes"] = made["changes"] | {"network": "shared_6", "clip": 1e-3}
     return Subject(name, shape=shape, **made)
 
 

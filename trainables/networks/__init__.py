@@ -5,6 +5,7 @@ A kind is a name such as "mlp_500_500_2000"; each family is one file of this pac
 B batch, C H W image.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
@@ -63,10 +64,12 @@ class Networks:
         make = getattr(self._family, "critic", self._family.encoder)
         return make(self.shape, self.kind, out)
 
-    def latent_critic(self, latent: int) -> nn.Module:
-        """Codes (B, D) -> logits (B, 1): the AAE paper's, at the width that the family wants over latents."""
+    def latent_critic(
+        self, latent: int, widths: Sequence[int] = mlp_aae.CRITIC_WIDTHS, dropout: float = mlp_aae.DROPOUT
+    ) -> nn.Module:
+        """Codes (B, D) -> logits (B, 1): of these widths, or as many layers of the width that the family wants."""
         width = latent_width(self.kind)
-        return mlp_aae.latent_critic(latent, [width] * 4 if width else mlp_aae.CRITIC_WIDTHS)
+        return mlp_aae.latent_critic(latent, len(widths) * [width] if width else widths, dropout)
 
 
 def train_in_bfloat16(network: nn.Module) -> None:

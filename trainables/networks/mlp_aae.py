@@ -45,12 +45,12 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
     return nn.Sequential(*layers([latent, *reversed(widths(kind)), math.prod(shape)]), nn.Unflatten(1, shape))
 
 
-def latent_critic(latent: int, widths: Sequence[int] = CRITIC_WIDTHS) -> nn.Module:
+def latent_critic(latent: int, widths: Sequence[int] = CRITIC_WIDTHS, dropout: float = DROPOUT) -> nn.Module:
     """Codes (B, D) -> logits (B, 1): D-64-128-128-64-1, LeakyReLU and dropout after every hidden layer."""
     hidden = [
         module
         for a, b in pairwise([latent, *widths])
-        for module in (nn.Linear(a, b), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT))
+        for module in (nn.Linear(a, b), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
     ]
     return nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 
