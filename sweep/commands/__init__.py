@@ -1,4 +1,4 @@
-"""The commands of `python -m sweep`, a module each: its docstring is the help, its `main(argv)` the command.
+"""The commands of `aesweep` (`python -m sweep`), a module each: its docstring is the help, `main(argv)` the command.
 
 A module whose name begins with an underscore is shared by commands. A command is added by adding its module.
 """
@@ -7,6 +7,7 @@ import ast
 import pkgutil
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def _dispatch(argv: Sequence[str]) -> None:
     known = names()
     if not argv:
         raise ValueError(f"no command given; choose one of {', '.join(known)}, or --help")
+    if argv[0] == "--version":
+        print(f"autoencoder-sweep {version('autoencoder-sweep')}")
+        raise SystemExit
     if argv[0] in ("-h", "--help"):
         print(_help(known))
         raise SystemExit
