@@ -88,6 +88,7 @@ class SweepEvent(_Event):
     machine: dict[str, Any] = {}
     code: str = ""
     resources: dict[str, float] = {}
+    resolutions: dict[str, dict[str, float]] = {}  # data set -> what a distance can tell where held-out images are few
     simulated: bool = False
     title: str | None = None
     confirms: dict[str, Any] | None = None  # of a confirmation: sweep, look, top, seeds, points
