@@ -12,7 +12,7 @@ variables, so the print is compared with that reading; the text's stands in the 
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,58 +20,38 @@ from matplotlib.figure import Figure
 
 from analysis.load import Sweep, read_sweep
 from analysis.papers.beside import beside, our_recipe, printed
+from analysis.papers.conditions import conditions
 from analysis.papers.regularization import text
 
-DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "celeba64_nn")}
-MODELS = {  # Table 3: network, latent size, where its penalty is
-    ("resnet_4_1_32", 64, None): 1,
-    ("resnet_4_1_32", 64, "decoder"): 2,
-    ("resnet_4_2_32", 64, "encoder"): 3,
-    ("resnet_3_1_32", 128, None): 4,
-}
-PRINTED_RATES = {2e-4: ".00020", 1.5e-4: ".00015", 1e-4: ".00010", 5e-5: ".00005"}
+DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "celeba64_nn", "celeba64_140")}
+METHODS = {"two_stage_vae": "2S-VAE", "rae_l2": "RAE-L2", "rae_sn": "RAE-SN"}
+MODEL = ("hyper/network", "hyper/latent_dim", "hyper/l2", "hyper/l2_of", "hyper/l2_weight", "hyper/kl_weight")
+RAE = ("rae_l2", "rae_sn")
 METRICS = ("REC", "GEN-1", "GEN-2", "mse", "variance law", "inactive variables")
 
 
-def _variant(trial: pd.Series, table: int) -> str | None:
-    """How the print of a table calls what a trial is, None where it has no row for it."""
-    rule = f"{trial['hyper/gamma_rule']} gamma"
-    if table == 1:
-        return rule if rule == "computed gamma" else None
-    if table == 2:
-        return rule if rule == "computed gamma" else "learned gamma; replicated"
-    if table == 3:
-        of = trial.get("hyper/l2_of")
-        penalised = None if trial.get("hyper/l2") == "off" else of
-        model = MODELS.get((trial["hyper/network"], trial["hyper/latent_dim"], penalised))
-        return None if model is None else f"model {model}; {rule}"
-    if table == 4:
-        if trial.get("hyper/l2") != "off":
-            return None
-        return rule if rule == "computed gamma" else "learned gamma; quoted from the original paper"
-    rate = PRINTED_RATES.get(trial["hyper/learning_rate"])
-    return f"{rule}; lr={rate}" if rate and rule == "computed gamma" else None
+def figures(sweep: Sweep, methods: Sequence[str] = ("two_stage_vae",)) -> pd.DataFrame:
+    """What each complete trial of some methods reported at its end: the trial's row, and columns named as in print.
 
-
-def figures(sweep: Sweep) -> pd.DataFrame:
-    """What each complete trial of the two-stage VAE told at its end: the trial's row, and columns named as in print.
-
-    GEN-2 is the second stage's as it is, "GEN-2, normalised" with its latents rescaled. "variance law" and "inactive
-    variables" are the released code's reading, with ", text" behind them the text's. Raises ValueError if there is no
-    such trial.
+    Of an RAE, GEN-1 is by one Gaussian fitted to the codes, GEN-2 by its mixture. Of the two-stage VAE, GEN-2 is the
+    second stage's as it is, "GEN-2, normalised" with its latents rescaled. "variance law" and "inactive variables" are
+    the released code's reading, with ", text" behind them the text's. Raises ValueError if there is no such trial.
     """
-    trials = sweep.trials[(sweep.trials["method"] == "two_stage_vae") & (sweep.trials["state"] == "complete")]
+    complete = sweep.trials[sweep.trials["state"] == "complete"]
+    trials = complete[complete["method"].isin(methods)]
     if trials.empty:
-        raise ValueError(f"{sweep.name}: no complete trial of two_stage_vae; let one come to its end")
+        raise ValueError(f"{sweep.name}: no complete trial of {' or '.join(methods)}; let one come to its end")
     rows = []
     for _, trial in trials.iterrows():
         metric = sweep.studies[trial["study"]].metric
         split = metric.partition("/")[0]
-        own, other = metric, f"{metric}_second_normalised"
+        own, other, first = metric, f"{metric}_second_normalised", f"{metric}_prior"
+        if trial["method"] in RAE:
+            first = f"{metric}_gaussian"
         if trial.get("hyper/normalised") is True:
             own, other = f"{metric}_second", metric
         columns = {
-            "REC": f"{metric}_reconstruction", "GEN-1": f"{metric}_prior", "GEN-2": own, "GEN-2, normalised": other,
+            "REC": f"{metric}_reconstruction", "GEN-1": first, "GEN-2": own, "GEN-2, normalised": other,
             "mse": f"{split}/mse", "variance law": f"{split}/var_law_sd", "variance law, text": f"{split}/var_law",
             "inactive variables": f"{split}/inactive_sd", "inactive variables, text": f"{split}/inactive",
             "gamma": f"{split}/gamma",
@@ -83,37 +63,36 @@ def figures(sweep: Sweep) -> pd.DataFrame:
 def measured(sweep: Sweep, table: int) -> pd.DataFrame:
     """Our cells of one of the five tables: dataset, method, variant, metric, ours, ours_std, trials, recipe.
 
-    Means over the trials (seeds) of a row, and their standard deviation where there are several.
+    Means over the trials (seeds) that meet a row's conditions, and their standard deviation where there are several.
     """
-    found = figures(sweep)
-    found["variant"] = [_variant(trial, table) for _, trial in found.iterrows()]
-    rows = []
-    for (dataset, study, variant), trials in found.dropna(subset="variant").groupby(["dataset", "study", "variant"]):
-        recipe = our_recipe(sweep, study)
-        named = {name: (variant, name) for name in METRICS}
-        if table == 4 and variant == "computed gamma":
-            normed = f"{variant}; latent space norm."
-            named |= {"GEN-2, normalised": (normed, "GEN-2")}
-            rows += _cells(trials, {m: (normed, m) for m in ("REC", "GEN-1")}, dataset, recipe)
-        rows += _cells(trials, named, dataset, recipe)
     columns = ["dataset", "method", "variant", "metric", "ours", "ours_std", "trials", "recipe"]
+    try:
+        found = figures(sweep, ("two_stage_vae", *RAE))
+    except ValueError:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for row in conditions("balancing", table):
+        named = {row.columns.get(metric, metric): metric for metric in METRICS}
+        for (dataset, study), trials in row.trials(sweep, found).groupby(["dataset", "study"]):
+            cell = {"dataset": dataset, "method": METHODS[row.method], "variant": row.variant}
+            rows += _cells(trials, named, cell | {"recipe": our_recipe(sweep, study)})
     return pd.DataFrame(rows, columns=columns)
 
 
-def _cells(trials: pd.DataFrame, named: dict[str, tuple[str, str]], dataset: str, recipe: dict) -> Iterable[dict]:
-    for column, (variant, metric) in named.items():
+def _cells(trials: pd.DataFrame, named: dict[str, str], cell: dict) -> Iterable[dict]:
+    """A row for each printed metric that our columns have; `named` is our column's printed metric."""
+    for column, metric in named.items():
         values = trials[column].dropna()
         if len(values):
-            cell = {"dataset": dataset, "method": "2S-VAE", "variant": variant, "metric": metric, "recipe": recipe}
             spread = values.std(ddof=1) if len(values) > 1 else float("nan")
-            yield cell | {"ours": values.mean(), "ours_std": spread, "trials": len(values)}
+            yield cell | {"metric": metric, "ours": values.mean(), "ours_std": spread, "trials": len(values)}
 
 
 def table(sweep: Sweep, number: int) -> pd.DataFrame:
     """One of the five tables beside its print, of the last epochs that it has: see `analysis.papers.beside.beside`.
 
-    of_print is ours over the print, same_recipe says whether both were measured alike. Rows of another data set, and
-    rows that the paper quotes, are not in it.
+    of_print is ours over the print, same_recipe says whether both were measured alike. Only trials that meet the
+    row's conditions count (`analysis.papers.conditions`).
     """
     theirs = printed("balancing", number, DATASETS)
     finished = theirs.groupby("variant")["epoch"].transform(lambda epochs: max(epochs, key=_first))
@@ -125,24 +104,19 @@ def _first(epoch: str) -> int:
 
 
 def ratios(sweep: Sweep) -> pd.DataFrame:
-    """What can be compared on any data set: a row for each data set, kind of gamma and point.
+    """What can be compared on any data set: a row for each data set, kind of gamma and setting of all other knobs.
 
-    gamma, epochs, trials, prior_gap (GEN-1 over REC), second_gain (GEN-2 over GEN-1: below 1 the second stage helps),
-    normalised_gain (GEN-2 with normalisation over without), mse, variance_law, gamma_of_mse (gamma over mse: 1 is
-    the optimum).
+    gamma, epochs, network, latent_dim, learning_rate, trials, prior_gap (GEN-1 over REC), second_gain (GEN-2 over
+    GEN-1: below 1 the second stage helps), normalised_gain (GEN-2 with normalisation over without), mse,
+    variance_law, gamma_of_mse (gamma over mse: 1 is the optimum).
     """
     found = figures(sweep)
-    keys = [
-        "dataset",
-        "hyper/gamma_rule",
-        "epochs",
-        *(k for k in ("hyper/network", "hyper/learning_rate") if k in found),
-    ]
+    keys = ["dataset", "epochs", *(column for column in found if column.startswith("hyper/"))]
     rows = []
-    for key, trials in found.groupby(keys, dropna=False):
-        told = dict(zip(keys, key, strict=True))
-        row = {"dataset": told["dataset"], "gamma": told["hyper/gamma_rule"], "epochs": told["epochs"]}
-        row |= {"network": told.get("hyper/network"), "learning_rate": told.get("hyper/learning_rate")}
+    for _, trials in found.groupby(keys, dropna=False, sort=False):
+        first = trials.iloc[0]
+        row = {"dataset": first["dataset"], "gamma": first["hyper/gamma_rule"], "epochs": first["epochs"]}
+        row |= {name: first.get(f"hyper/{name}") for name in ("network", "latent_dim", "learning_rate")}
         row |= {"trials": len(trials), "prior_gap": (trials["GEN-1"] / trials["REC"]).mean()}
         row |= {"second_gain": (trials["GEN-2"] / trials["GEN-1"]).mean()}
         row |= {"normalised_gain": (trials["GEN-2, normalised"] / trials["GEN-2"]).mean()}
@@ -163,22 +137,45 @@ def printed_ratios() -> pd.DataFrame:
 
 
 def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
-    """Computed gamma over learned gamma: dataset, metric, ours, and the print's on CIFAR-10 (Table 2) and on CelebA-64
-    (Table 3, model 1, last epochs). Below 1 computing gamma is better. Data sets with only one of both have no row."""
+    """Computed gamma over learned gamma of one model: dataset, model, metric, ours, and the print's on CIFAR-10 (Table
+    2) and on CelebA-64 (Table 3, last epochs). Below 1 computing gamma is better.
+
+    A row for each model (MODEL) that has both rules, each by the trials of its first setting: other learning rates and
+    schedules are another training. printed_celeba64 is of the same model of Table 3, model 1 for any other.
+    """
     found = figures(sweep)
     last = printed("balancing", 3).query("epoch == '120/300'")
-    theirs = {
-        "printed_cifar10": _over(printed("balancing", 2), "computed gamma", "learned gamma; replicated"),
-        "printed_celeba64": _over(last, "model 1; computed gamma", "model 1; learned gamma"),
-    }
+    cifar = _over(printed("balancing", 2), "computed gamma", "learned gamma; replicated")
+    models = {row.variant.partition(";")[0]: row for row in conditions("balancing", 3)}
+    model_of = [column for column in MODEL if column in found]
+    settings = [column for column in found if column.startswith("hyper/")]
     rows = []
-    for dataset, trials in found.groupby("dataset"):
-        means = trials.groupby("hyper/gamma_rule")[[*METRICS]].mean(numeric_only=True)
-        if {"computed", "learned"} <= set(means.index):
-            for metric, ratio in (means.loc["computed"] / means.loc["learned"]).dropna().items():
-                row = {"dataset": dataset, "metric": metric, "ours": ratio}
-                rows.append(row | {name: ratios.get(metric) for name, ratios in theirs.items()})
-    return pd.DataFrame(rows, columns=["dataset", "metric", "ours", *theirs])
+    for key, trials in found.groupby(["dataset", "epochs", *model_of], dropna=False, sort=False):
+        firsts = {}
+        for rule, same in trials.groupby("hyper/gamma_rule"):
+            first = same.sort_values("number").iloc[0][settings]
+            alike = (same[settings] == first) | (same[settings].isna() & first.isna())
+            firsts[rule] = same[alike.all(axis=1)][[*METRICS]].mean()
+        if not {"computed", "learned"} <= set(firsts):
+            continue
+        dataset, trial = key[0], trials.iloc[0]
+        named = [name for name, row in models.items() if _is_model(trial, row.values(row.datasets[0]))]
+        model = named[0] if named else "model 1"
+        celeba = _over(last, f"{model}; computed gamma", f"{model}; learned gamma")
+        shown = ", ".join(str(trial[column]) for column in model_of[:2])
+        for metric, ratio in (firsts["computed"] / firsts["learned"]).dropna().items():
+            row = {"dataset": dataset, "model": named[0] if named else shown, "metric": metric, "ours": ratio}
+            rows.append(row | {"printed_cifar10": cifar.get(metric), "printed_celeba64": celeba.get(metric)})
+    columns = ["dataset", "model", "metric", "ours", "printed_cifar10", "printed_celeba64"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _is_model(trial: pd.Series, values: Mapping[str, object]) -> bool:
+    return all(
+        trial.get(column) == values[column.removeprefix("hyper/")]
+        for column in MODEL
+        if column.removeprefix("hyper/") in values
+    )
 
 
 def _over(rows: pd.DataFrame, above: str, below: str) -> dict[str, float]:

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from analysis.load import PUBLISHED, Sweep, read_sweep
 from analysis.papers import balancing, regularization
+from analysis.papers.conditions import points
 
-COMPUTED = {"gamma_rule": "computed", "network": "resnet_3_1_32", "latent_dim": 64, "learning_rate": 1e-4, "l2": "off"}
-LEARNED = COMPUTED | {"gamma_rule": "learned"}
+CIFAR, NEAREST = points("two_stage_vae", "cifar10"), points("two_stage_vae", "celeba64_nn")
+COMPUTED, LEARNED = CIFAR["paper"], CIFAR["learned"]
 END = {"valid/fid": 70.0, "valid/fid_prior": 80.0, "valid/fid_reconstruction": 50.0, "valid/mse": 0.004}
 END |= {"valid/fid_second_normalised": 63.0, "valid/var_law": 0.9, "valid/var_law_sd": 0.95, "valid/gamma": 0.002}
 END |= {"valid/inactive": 20.0, "valid/inactive_sd": 17.0}
@@ -22,7 +23,7 @@ END |= {"valid/inactive": 20.0, "valid/inactive_sd": 17.0}
 def sweep(tmp_path, write_record):
     """A sweep from (method, dataset, values, metrics) of each complete trial."""
 
-    def make(trials: list[tuple], name: str = "s", metric: str = "valid/fid") -> Sweep:
+    def make(trials: list[tuple], name: str = "s", metric: str = "valid/fid", **config) -> Sweep:
         studies, events = {}, []
         for number, (method, dataset, values, metrics) in enumerate(trials):
             study, trial = f"{method}-{dataset}", f"{method}-{dataset}-{number:04d}"
@@ -44,7 +45,7 @@ def sweep(tmp_path, write_record):
                 {"event": "report", "trial": trial, "rows": [row]},
                 {"event": "end", "trial": trial, "state": "complete", "epoch": 21, "reason": ""},
             ]
-        opening = {"event": "sweep", "sweep": "s", "config": {}, "studies": list(studies.values())}
+        opening = {"event": "sweep", "sweep": "s", "config": config, "studies": list(studies.values())}
         events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
         return read_sweep(write_record(tmp_path / name, events))
 
@@ -149,19 +150,73 @@ def test_tables_of_balancing_take_the_last_printed_epoch(sweep):
     assert balancing.table(ran, 3).empty
 
 
-def test_models_of_table_3_and_rows_of_table_4_by_their_values(sweep):
-    points = [
-        COMPUTED | {"network": "resnet_4_1_32"},
-        LEARNED | {"network": "resnet_4_1_32", "l2": "on", "l2_of": "decoder"},
-        COMPUTED | {"network": "resnet_4_2_32", "l2": "on", "l2_of": "encoder"},
-        LEARNED | {"network": "resnet_3_1_32", "latent_dim": 128},
-    ]
-    third = balancing.table(sweep([("two_stage_vae", "celeba64_nn", point, END) for point in points], "three"), 3)
-    rules = {1: "computed", 2: "learned", 3: "computed", 4: "learned"}
-    assert set(third["variant"]) == {f"model {model}; {rule} gamma" for model, rule in rules.items()}
-    fourth = balancing.table(sweep([("two_stage_vae", "celeba64", points[0], END)], "four"), 4)
+def test_models_of_table_3_and_rows_of_table_4_by_their_conditions(sweep):
+    trials = [("two_stage_vae", "celeba64_nn", values, END) for values in NEAREST.values()]
+    third = balancing.table(sweep(trials, "three"), 3)
+    assert set(third["variant"]) == {
+        f"model {model}; {rule} gamma" for model in (1, 2, 3, 4) for rule in ("computed", "learned")
+    }
+    assert set(third["trials"]) == {1}
+    paper = points("two_stage_vae", "celeba64")["paper"]
+    fourth = balancing.table(sweep([("two_stage_vae", "celeba64", paper, END)], "four"), 4)
     fourth = fourth.set_index(["variant", "metric"])["ours"]
     assert fourth["computed gamma; latent space norm.", "GEN-2"] == 63 and fourth["computed gamma", "GEN-2"] == 70
+
+
+def scored(value: float) -> dict:
+    return END | {"valid/fid": value}
+
+
+def test_a_sweep_of_table_5_pools_no_learning_rates_into_tables_1_and_2(sweep):
+    rates = {2e-4: 70.0, 1.5e-4: 80.0, 1e-4: 90.0, 5e-5: 100.0}
+    ran = sweep([("two_stage_vae", "cifar10", COMPUTED | {"learning_rate": r}, scored(v)) for r, v in rates.items()])
+    for number in (1, 2):
+        (cell,) = balancing.table(ran, number).query("metric == 'GEN-2'").to_dict("records")
+        assert (cell["ours"], cell["trials"]) == (90.0, 1)
+    fifth = balancing.table(ran, 5).query("metric == 'GEN-2'").set_index("variant")["ours"]
+    assert fifth.to_dict() == {
+        "computed gamma; lr=.00020": 70, "computed gamma; lr=.00015": 80, "computed gamma; lr=.00010": 90,
+        "computed gamma; lr=.00005": 100,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"learning_rate": 2e-4}, {"halve_every": 0.357}, {"latent_dim": 128}, {"kl_weight": 4.0}),
+        *({"l2": "on", "l2_weight": 1e-3}, {"l2_of": "encoder"}, {"precision": "bfloat16"}),
+    ],
+    ids=str,
+)
+def test_a_trial_of_another_setting_is_in_no_cell(sweep, other):
+    ran = sweep([("two_stage_vae", "cifar10", values, END) for values in (COMPUTED, COMPUTED | other)])
+    assert set(balancing.table(ran, 1)["trials"]) == {1}
+    assert len(balancing.ratios(ran)) == 2
+
+
+def test_images_of_another_resize_are_in_no_cell(sweep):
+    nearest = NEAREST["paper"]
+    assert balancing.table(sweep([("two_stage_vae", "celeba64", nearest, END)], "bilinear"), 3).empty
+    assert balancing.table(sweep([("two_stage_vae", "celeba64_nn", nearest, END)], "nearest"), 4).empty
+    resized = sweep([("two_stage_vae", "cifar10", COMPUTED, END)], "small", image_size=16)
+    assert balancing.table(resized, 1).empty
+
+
+def test_each_model_of_table_3_is_beside_its_own_print(sweep):
+    values = {"paper": 60.0, "computed_4": 30.0, "learned_1": 120.0, "learned_4": 120.0}
+    ran = sweep([("two_stage_vae", "celeba64_nn", NEAREST[name], scored(v)) for name, v in values.items()])
+    over = balancing.computed_over_learned(ran).query("metric == 'GEN-2'").set_index("model")
+    assert over["ours"].to_dict() == {"model 1": 0.5, "model 4": 0.25}
+    last = balancing.printed("balancing", 3).query("epoch == '120/300' and metric == 'GEN-2'").set_index("variant")
+    theirs = last.loc["model 4; computed gamma", "printed"] / last.loc["model 4; learned gamma", "printed"]
+    assert over.loc["model 4", "printed_celeba64"] == pytest.approx(theirs)
+
+
+def test_rows_quoted_for_rae_have_a_counterpart(sweep):
+    told = {"valid/fid": 74.0, "valid/fid_gaussian": 81.0, "valid/fid_reconstruction": 32.0}
+    ran = sweep([("rae_l2", "cifar10", point, told) for point in points("rae_l2", "cifar10").values()])
+    found = balancing.table(ran, 2).set_index("metric")
+    assert found["ours"].to_dict() == {"REC": 32.0, "GEN-1": 81.0, "GEN-2": 74.0} and set(found["trials"]) == {1}
 
 
 def test_ratios_hold_on_any_data_set(sweep):
