@@ -23,7 +23,8 @@ from analysis.confirm import interval
 from analysis.load import Sweep, read_sweep
 from analysis.page.drawing import grids
 from analysis.page.names import dataset_name, measured, method_name, short_metric
-from analysis.papers.beside import departs, first_point, printed, samples_of
+from analysis.papers.beside import departs, printed, samples_of
+from analysis.papers.conditions import conditions, of_study
 
 BASE, NO_OP = "aae", "iaae_kld"
 METHODS = {
@@ -47,25 +48,23 @@ COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below the one, codes above the other: a
 
 
 def values(sweep: Sweep) -> pd.DataFrame:
-    """What the first hand-tuned point of each system came to, a row a training and metric.
+    """What each system came to at the conditions of the tables, a row a training and metric.
 
     dataset, variant (`32 px`, as the print calls it), method, metric (FID or IS, the printed column it stands for),
     measured_as (`fcd` where the FID's weights were missing), seed, value. Only trainings that came to their end.
     """
-    variant = "64 px" if sweep.config.get("image_size") == 64 else "32 px"
     rows = []
     for study in sweep.studies.values():
-        if study.method not in METHODS.values():
-            continue
         split = study.metric.partition("/")[0]
-        for trial in first_point(sweep, study).to_dict("records"):
-            found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
-            cell = {"dataset": study.dataset, "variant": variant, "method": study.method, "seed": trial["seed"]}
-            rows += [
-                cell | {"metric": metric, "measured_as": short_metric(ours), "value": trial[ours]}
-                for metric, ours in found.items()
-                if not math.isnan(trial.get(ours, math.nan))
-            ]
+        found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
+        for row in of_study(study, conditions("aae", 2)):  # which has both sizes of image
+            for trial in row.trials(sweep, sweep.trials_of(study.name)).sort_values("number").to_dict("records"):
+                cell = {"dataset": study.dataset, "variant": row.variant, "method": study.method, "seed": trial["seed"]}
+                rows += [
+                    cell | {"metric": metric, "measured_as": short_metric(ours), "value": trial[ours]}
+                    for metric, ours in found.items()
+                    if not math.isnan(trial.get(ours, math.nan))
+                ]
     return pd.DataFrame(rows, columns=["dataset", "variant", "method", "metric", "measured_as", "seed", "value"])
 
 

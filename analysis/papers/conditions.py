@@ -9,15 +9,15 @@ pooled into a printed cell.
 """
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import PUBLISHED, Sweep, read_published
+from analysis.load import PUBLISHED, Study, Sweep, read_published
 from analysis.page.names import bare_method
 
 HYPER = "hyper/"
@@ -43,22 +43,31 @@ class Condition:
     def trials(self, sweep: Sweep, table: pd.DataFrame | None = None) -> pd.DataFrame:
         """The complete trials of a sweep that meet the row; of `table`, rows of its trials, where given."""
         found = sweep.trials if table is None else table
-        if {name: sweep.config.get(name) for name in ("image_size", "channels")} != {
-            name: self.images.get(name) for name in ("image_size", "channels")
-        }:
-            return found.iloc[:0]
         kept = (found["method"].map(bare_method) == self.method) & found["dataset"].isin(self.datasets)
         found = found[kept & (found["state"] == "complete")]
-        met = [at(trial, self.values(trial["dataset"])) for trial in found.to_dict("records")]
+        met = [
+            self.sees(sweep, trial["study"]) and at(trial, self.values(trial["dataset"]))
+            for trial in found.to_dict("records")
+        ]
         return found[np.array(met, dtype=bool)]
+
+    def readings(self, sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
+        """The same of every hand-tuned point of the method, for where a paper leaves room for several readings."""
+        names = {name for dataset in self.datasets for name in points(self.method, dataset)}
+        return pd.concat([replace(self, point=name).trials(sweep, table) for name in sorted(names)])
+
+    def sees(self, sweep: Sweep, study: str) -> bool:
+        """Whether a study's images are those of the row."""
+        config = sweep.parts[study.rpartition("/")[0]].config if sweep.parts else sweep.config
+        return all(config.get(name) == self.images.get(name) for name in ("image_size", "channels"))
 
 
 def conditions(paper: str, table: int | str) -> list[Condition]:
     """The rows of a printed table that have a counterpart here. Raises ValueError if there is no such table."""
-    tag, number = read_published(paper, table).iloc[0][["paper", "table"]]
+    tag = read_published(paper, table).iloc[0]["paper"]
     rows = []
     for row in _rows():
-        if row["paper"] != tag or str(number) not in row["tables"]:
+        if row["paper"] != tag or str(table) not in row["tables"]:
             continue
         for method in row.get("methods", [row.get("method")]):
             changes = {**row.get("set", {}), **row.get("own", {}).get(method, {})}
@@ -69,6 +78,11 @@ def conditions(paper: str, table: int | str) -> list[Condition]:
                 )
             )  # fmt: skip
     return rows
+
+
+def of_study(study: Study, rows: Sequence[Condition]) -> list[Condition]:
+    """Those of some rows that a study's trials may meet; none where its data set is in no print."""
+    return [row for row in rows if row.method == bare_method(study.method) and study.dataset in row.datasets]
 
 
 def at(trial: Mapping, values: Mapping[str, object] | None) -> bool:

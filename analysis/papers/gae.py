@@ -24,6 +24,7 @@ from analysis.papers.beside import (
     same_recipe,
     samples_of,
 )
+from analysis.papers.conditions import conditions, of_study
 
 METHODS = {
     "VAE": "vae",
@@ -51,9 +52,10 @@ COLLAPSED = 0.05  # nats: a posterior with less KL says nothing
 def table3(sweep: Sweep) -> pd.DataFrame:
     """Table 3 of a sweep: dataset, method, `printed` (their FID), and ours in three columns, lower is better.
 
-    hand_tuned: the first hand-tuned point. best_reading: the best of the hand-tuned points, where the paper leaves
-    room for several. tuned: the best of all points. Each is the mean over the point's complete trials (seeds), and
-    missing if it has none. runs: the complete trials of the cell. same_recipe: whether ours was measured as theirs.
+    hand_tuned: the first hand-tuned point, at all its values (`analysis.papers.conditions`). best_reading: the best of
+    the hand-tuned points, where the paper leaves room for several. tuned: the best of all points. Each is the mean over
+    the point's complete trials (seeds), and missing if it has none. runs: the complete trials of the cell. same_recipe:
+    whether ours was measured as theirs.
     """
     printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
@@ -98,7 +100,8 @@ def beta_sides(sweep: Sweep) -> pd.DataFrame:
         vae = _value(sweep, studies["vae"], "hand_tuned")
         theirs = printed[dataset, "beta_vae"] / printed[dataset, "vae"]
         trials = sweep.complete(studies["beta_vae"].name)
-        for beta, same in trials[trials["origin"] == "paper"].groupby("hyper/beta"):
+        (row,) = of_study(studies["beta_vae"], conditions("gae", 3))
+        for beta, same in row.readings(sweep, trials).groupby("hyper/beta"):
             ours = same["value"].mean() / vae
             side = "below 1" if beta < EVEN else "above 1"
             row = {"dataset": dataset, "beta": beta, "side": side, "printed": theirs, "ours": ours}
@@ -116,7 +119,7 @@ def table4(sweep: Sweep) -> pd.DataFrame:
     printed = _printed(4)
     rows = []
     for study in sweep.studies.values():
-        first = first_point(sweep, study)
+        first = _first(sweep, study)
         seconds = {
             "seconds": _mean(first, "time/train_seconds"),
             "density_seconds": _mean(first, "time/density_fit_seconds"),
@@ -140,8 +143,9 @@ def table2(toy: Sweep) -> pd.DataFrame:
     """
     printed = read_published("gae", 2).set_index(["method", "metric"])
     rows = []
+    at_print = {row.method: row.trials(toy) for row in conditions("gae", 2)}
     for name, method in (("VAE", "vae"), ("GAE", "gae")):
-        finished = toy.trials[(toy.trials["method"] == method) & (toy.trials["state"] == "complete")]
+        finished = at_print[method]
         for theirs, shown, column in (
             ("reconstruction error", "reconstruction error, both coordinates", "valid/mse"),
             ("reconstruction error", "reconstruction error, the cosine alone", "valid/mse_1"),
@@ -229,13 +233,22 @@ def _printed_name(method: str) -> str:
     return next(name for name, ours in METHODS.items() if ours == bare_method(method))
 
 
+def _first(sweep: Sweep, study: Study) -> pd.DataFrame:
+    """The complete trials at the conditions of Table 3; of a data set without print, at the study's first point."""
+    rows = of_study(study, conditions("gae", 3))
+    return rows[0].trials(sweep, sweep.trials_of(study.name)) if rows else first_point(sweep, study)
+
+
 def _value(sweep: Sweep, study: Study, way: str) -> float:
     """Our value of a cell, NaN where there is none: the mean over the seeds of the point that `way` chooses."""
     if way == "hand_tuned":
-        return _mean(first_point(sweep, study), "value")
+        return _mean(_first(sweep, study), "value")
     trials = sweep.complete(study.name)
+    rows = of_study(study, conditions("gae", 3))
+    trials = trials if all(row.sees(sweep, study.name) for row in rows) else trials.iloc[:0]
     if way == "best_reading":
         trials = trials[trials["origin"] == "paper"]
+        trials = rows[0].readings(sweep, trials) if rows else trials
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned]
     return float(trials.groupby(knobs, dropna=False)["value"].mean().min()) if len(trials) else math.nan
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import Sweep
 from analysis.papers.beside import printed, rank_correlation
+from analysis.papers.conditions import conditions, of_study
 
 DATASETS = {"MNIST": ("mnist",), "CelebA-64": ("celeba64",), "CelebA-128": ("celeba128",)}
 KEYS = ["table", "dataset", "method", "variant", "metric", "epoch"]
@@ -141,17 +142,18 @@ def _over_fixed(rows: pd.DataFrame) -> pd.DataFrame:
 def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Table 3 of the presets' sweeps: dataset, row (as printed), metric, reconstruction, generation, price, and print.
 
-    reconstruction and generation are the mean over the complete trials by the sweep's own distance, named in `metric`;
-    price is generation over reconstruction, the one figure that may be compared where that distance is no FID.
+    reconstruction and generation are the mean over the complete trials at the table's conditions, by the sweep's own
+    distance, named in `metric`; price is generation over reconstruction, the one figure that may be compared where that
+    distance is no FID.
     The row "VAE" is taken from VAE+'s prior too, which is the same model, where no ae_vae was run. downsample: both
     values of that row, from `read_scores`, by the same metric.
     """
     rows: dict[tuple[str, str], dict] = {}
     for sweep in sweeps:
         for study in sweep.studies.values():
-            trials = sweep.trials_of(study.name)
-            trials = trials[trials["state"] == "complete"]
-            if study.method not in ROWS or trials.empty:
+            at_print = of_study(study, conditions("regularization", 3))
+            trials = at_print[0].trials(sweep, sweep.trials_of(study.name)) if at_print else sweep.trials.iloc[:0]
+            if trials.empty:
                 continue
             metric = study.metric.partition("/")[2]
             columns = {ROWS[study.method]: study.metric}

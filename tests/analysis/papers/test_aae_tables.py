@@ -30,6 +30,7 @@ def sweep(tmp_path, write_record):
             told = [{"epoch": epoch, "stage": "train", "metrics": metrics} for epoch, metrics in rows]
             events.append({"event": "report", "trial": trial["trial"], "rows": told})
             events.append({"event": "end", "trial": trial["trial"], "state": state, "epoch": 9, "reason": ""})
+        config = {"image_size": 32, "channels": 3} | config  # as the preset has them
         opening = {"event": "sweep", "sweep": "s", "config": config, "studies": list(studies.values())}
         events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
         return read_sweep(write_record(tmp_path / name, events))
@@ -102,6 +103,12 @@ def test_the_inception_score_has_rows_of_its_own(sweep):
 def test_only_complete_trainings_of_the_first_point_count(sweep):
     made = trained("aae", [50.0, 60.0]) + trained("aae", [1.0], sigma="exp") + trained("aae", [2.0], state="diverged")
     assert aae.values(sweep(made))["value"].tolist() == [50.0, 60.0]
+
+
+def test_trainings_of_another_setting_or_size_are_in_no_cell(sweep):
+    mixed = trained("aae", [50.0]) + trained("aae", [1.0], learning_rate=1e-3) + trained("aae", [2.0], pixels="unit")
+    assert aae.values(sweep(mixed))["value"].tolist() == [50.0]
+    assert aae.values(sweep(mixed, "native", image_size=None, channels=None)).empty
 
 
 def test_a_size_has_its_own_printed_cell(sweep):

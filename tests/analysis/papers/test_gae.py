@@ -85,6 +85,16 @@ def test_a_cell_is_the_first_point_the_best_reading_or_the_best_of_all(grid):
     assert missing["printed"] == 478.08 and math.isnan(missing["hand_tuned"]) and math.isnan(missing["tuned"])
 
 
+def test_trials_of_another_setting_are_in_no_cell(grid):
+    mixed = [point("vae", "mnist", 100.0), point("vae", "mnist", 1.0, learning_rate=5e-4)]
+    (cell,) = gae.table3(grid(mixed)).to_dict("records")
+    assert (cell["hand_tuned"], cell["best_reading"]) == (100.0, 100.0)
+    (alone,) = gae.table3(grid([point("vae", "mnist", 1.0, latent_dim=2)], "two")).to_dict("records")
+    assert math.isnan(alone["hand_tuned"]) and math.isnan(alone["best_reading"])  # whatever the sweep calls its point
+    times = gae.table4(grid(mixed, "times"))
+    assert times["seconds"].tolist() == [10.0]
+
+
 def test_equal_ranks_correlate_fully_and_reversed_ones_not_at_all(grid):
     printed = read_published("gae", 3)
     cells = printed[printed["dataset"] == "MNIST"]
@@ -140,7 +150,14 @@ def toy(grid) -> Sweep:
     errors = {"vae": [0.42, 0.44, 0.43], "gae": [0.01, 0.02, 0.03]}
     vectors = {f"{kind}_{i}": [0.0, 0.5] for kind in ("point", "reconstruction", "sample") for i in range(2)}
     trials = [
-        (method, "cosine", COMMON, "paper", "complete", {"valid/mse": e, "valid/mse_1": 2 * e} | kl)
+        (
+            method,
+            "cosine",
+            {"latent_dim": 1, "network": "mlp_256"},
+            "paper",
+            "complete",
+            {"valid/mse": e, "valid/mse_1": 2 * e} | kl,
+        )
         for method, kl in (("vae", {"valid/kl": 0.001}), ("gae", {}))
         for e in errors[method]
     ]

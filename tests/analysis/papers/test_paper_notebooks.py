@@ -24,7 +24,7 @@ def trained(method: str, dataset: str, values: dict, epochs: dict[int, dict], se
 def record(tmp_path, write_record):
     """The folder of a sweep in which each point was trained once a seed, from (method, data set, values, epochs)."""
 
-    def write(name: str, *points: dict) -> str:
+    def write(name: str, *points: dict, **config) -> str:
         studies, events = {}, []
         for point in points:
             study = f"{point['method']}-{point['dataset']}"
@@ -43,7 +43,7 @@ def record(tmp_path, write_record):
                     {"event": "report", "rows": told} | trial,
                     {"event": "end", "state": "complete", "reason": ""} | trial,
                 ]
-        opening = {"event": "sweep", "sweep": name, "config": {}, "studies": list(studies.values())}
+        opening = {"event": "sweep", "sweep": name, "config": config, "studies": list(studies.values())}
         return str(write_record(tmp_path / name, [{"time": float(i), **e} for i, e in enumerate([opening, *events])]))
 
     return write
@@ -69,7 +69,7 @@ def settings(record, tmp_path, monkeypatch):
     looks.to_csv(tmp_path / "looks.csv", index=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("BALANCING_SWEEPS", record("stages", *stages))
-    monkeypatch.setenv("AAE_SWEEPS", record("systems", *systems))
+    monkeypatch.setenv("AAE_SWEEPS", record("systems", *systems, image_size=32, channels=3))
     monkeypatch.setenv(
         "REGULARIZATION_SWEEPS", record("plus", trained("vae_plus", "celeba128", {"latent_dim": 64}, {100: plus}))
     )
