@@ -82,9 +82,10 @@ def test_a_saved_model_is_drawn_from(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["vae", "gae"])  # a posterior, and codes that are points
-@pytest.mark.parametrize("sampler", ["gaussian", "second_stage"])
+@pytest.mark.parametrize("sampler", ["gaussian", "second_stage", "flow"])
 def test_a_density_is_fitted_behind_any_encoder(name, sampler, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("trainables.families.second_stage.STEPS", 20)
+    monkeypatch.setattr("trainables.families.flow.STEPS", 20)
     folder = str(saved(name, tmp_path / "model"))
     told = []
     for _ in range(2):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.densities import Density, GaussianMixture
 from trainables.evaluate.findings import finite
+from trainables.families.flow import Flow
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, drawn, posteriors
 from trainables.method import Method, as_images
@@ -18,7 +19,8 @@ COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures that every 
 COMMON_CODES = 5000  # they are fitted to: ten full covariances are well determined, and EM stays cheap
 SECOND = "second_stage"
 SECOND_WIDTH = 512  # of its hidden layers: half of the two-stage code's, which has a GPU
-BEHIND_ANY = (*COMMON, SECOND)
+FLOW = "flow"
+BEHIND_ANY = (*COMMON, SECOND, FLOW)
 
 
 @torch.no_grad()
@@ -58,7 +60,8 @@ def behind(method: Method, images: Tensor, name: str, seed: int) -> Density:
     """One of BEHIND_ANY, fitted to the codes of images, uint8 (N, C, H, W), whatever the method brings itself.
 
     The second stage is the two-stage VAE's, with a learned gamma, its decoder's noise and some fixed number of steps
-    on one draw from each posterior. Raises FloatingPointError where codes are not finite or EM finds no fit.
+    on one draw from each posterior; the flow learns from the same codes. Raises FloatingPointError where codes are not
+    finite or EM finds no fit.
     """
     if name in COMMON:
         found = common_densities(method, images, seed)[name]
@@ -70,6 +73,6 @@ def behind(method: Method, images: Tensor, name: str, seed: int) -> Density:
     stochastic = method.encode(as_images(images[:1].to(method.epoch.device))).log_var is not None
     codes = finite(drawn(posteriors(method, images)) if stochastic else method.codes(images), "codes")  # (N, D)
     dim = codes.shape[1]
-    density = LatentVAE(dim, SECOND_WIDTH, DecoderVariance(dim, "learned")).to(codes.device)
-    density.fit(codes, seed)
+    density = Flow(dim) if name == FLOW else LatentVAE(dim, SECOND_WIDTH, DecoderVariance(dim, "learned"))
+    density.to(codes.device).fit(codes, seed)
     return density.eval()
