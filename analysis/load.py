@@ -56,7 +56,8 @@ class Sweep:
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
-        unreadable_lines and, of a confirmation, what it `confirms`.
+        unreadable_lines, `readings` (by data set, how a folder of pictures was read) and, of a confirmation, what
+        it `confirms`.
     parts: the sweeps that `analysis.join` made this one of, by the names that tell them apart; else empty.
     cast: the methods of the whole that this is a share of, which keep their colours; else empty.
     """
@@ -203,6 +204,7 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
         "machine": last.machine,
         "code": last.code,
         "unreadable_lines": damaged,
+        "readings": last.readings,
         "confirms": last.confirms,
     }
 

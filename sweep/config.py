@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label
-from trainables.config import Metric
+from trainables.config import ImageSize, Metric, Seed, UserPath
 from trainables.flags import laid_over, read_flags
 from trainables.metrics import CHOICES
 
@@ -49,7 +49,7 @@ class SweepConfig(BaseModel):
         3, description="successive halving keeps one trial in FACTOR at each rung"
     )
     first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the search and of every training")
+    seed: Seed = Field(0, description="of the search and of every training")
     set: dict[str, Any] = Field(
         {},
         description="hyperparameters fixed for all trials; METHOD.KEY for one method; "
@@ -64,9 +64,9 @@ class SweepConfig(BaseModel):
     points: list[str] | None = Field(
         None, min_length=1, description="names of the hand-tuned points to take; all of a data set unless given"
     )
-    spaces: dict[str, Path] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
+    spaces: dict[str, UserPath] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
-    warm_start: Path | None = Field(
+    warm_start: UserPath | None = Field(
         None, description="folder of an earlier sweep, whose best points are tried after the hand-tuned ones"
     )
 
@@ -74,13 +74,13 @@ class SweepConfig(BaseModel):
     confirm_top: PositiveInt = Field(1, description="how many of each study's best points are confirmed")
     confirm_seeds: PositiveInt = Field(5, description="trainings of each confirmed point")
 
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
     present_only: bool = Field(False, description="leave out data sets that are not under data_root, and download none")
-    image_size: PositiveInt | None = Field(None, description="square side in pixels that images are brought to")
+    image_size: ImageSize | None = Field(None, description="square side in pixels that images are brought to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: Path | None = Field(None, description="pytorch-fid's Inception weights, when not to be downloaded")
+    fid_weights: UserPath | None = Field(None, description="pytorch-fid's Inception weights, when not to be downloaded")
 
-    out: Path = Field(Path("sweeps"), description="folder that holds the sweeps")
+    out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps")
     name: str | None = Field(None, description="this sweep's folder in it; made from data sets and time unless given")
     tracking_uri: str | None = Field(None, description="MLflow; sqlite in the sweeps' folder unless given")
     experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")

@@ -110,7 +110,10 @@ class Programs:
 
     def sweep(self, *flags: object, script: Path = REPOSITORY / "sweep" / "run.py", **more: str) -> Program:
         """`sweep/run.py` on the digits with tiny networks, into the folder `sweeps/quick`."""
-        return self.start(script, *TINY, "--tracking-uri", self.tracking, *flags, **more)
+        given = {str(flag) for flag in flags}
+        usual = [word for flag in TINY if flag[0] not in given for word in flag]
+        tracking = [] if "--tracking-uri" in given else ["--tracking-uri", self.tracking]
+        return self.start(script, *usual, *tracking, *flags, **more)
 
     def resume(self, name: str = "quick", **more: str) -> Program:
         return self.start("-m", "sweep", "resume", self.folder / "sweeps" / name, **more)
@@ -184,9 +187,13 @@ class Programs:
 
 
 TINY = [
-    "--set", "network=mlp_32_16", "latent_dim=4", "--samples", "100", "--epochs", "9", "--trials", "3",
-    "--cpus-per-trial", "1", "--name", "quick",
-]  # fmt: skip
+    ("--set", "network=mlp_32_16", "latent_dim=4"),
+    ("--samples", "100"),
+    ("--epochs", "9"),
+    ("--trials", "3"),
+    ("--cpus-per-trial", "1"),
+    ("--name", "quick"),
+]
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainables import feed
 from trainables.catalog import find, names
-from trainables.config import Config, Metric
+from trainables.config import Config, Device, ImageSize, Metric, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
 from trainables.fit import fit
-from trainables.flags import read_flags, run, scalar
+from trainables.flags import output_folder, read_flags, run, scalar
 from trainables.metrics import CHOICES
 from trainables.networks import FAMILIES, Networks
 from trainables.saved import save, save_grid
@@ -33,24 +33,24 @@ class Settings(BaseModel):
         description=f"one of {', '.join(names())}, or package.module:Class; --networks in its place lists the networks"
     )
     dataset: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, svhn, ..., or folder:PATH")
-    values: Path | None = Field(
+    values: UserPath | None = Field(
         None, description="search space whose [[paper]] point is taken instead of the method's own"
     )
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
+    seed: Seed = Field(0, description="of initialisation and order")
     metric: Metric | None = Field(
         None, description=f"{CHOICES}; unless given fcd for data sets with labels, fsd without, mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: PositiveInt | None = Field(None, description="square side in pixels to resize to")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: Path | None = Field(
+    fid_weights: UserPath | None = Field(
         None, description="the Inception weights of pytorch-fid, when not to be downloaded"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    out: Path | None = Field(None, description="folder for the trained model and its grids")
+    device: Device = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    out: UserPath | None = Field(None, description="folder for the trained model and its grids")
 
 
 def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]:
@@ -90,8 +90,12 @@ def main(argv: Sequence[str]) -> None:
         return show_networks()
     settings = read_flags(Settings, argv, "python -m trainables", __doc__, positional=["method"])
     find(settings.method)
+    if settings.out:
+        output_folder(settings.out, "--out")
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
+    if splits.reading is not None:
+        print(f"{splits.name}: {splits.reading.words()}", flush=True)
     values = hand_tuned(settings.method, splits, settings.values)
     values = {**values, **{key: scalar(value) for key, value in settings.set.items()}}
     shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}

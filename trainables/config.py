@@ -3,14 +3,36 @@
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.catalog import find
+from trainables.datasets import LARGEST_SIDE, SMALLEST_SIDE, expanded
 from trainables.method import Method
 from trainables.metrics import choose
 from trainables.words import did_you_mean
 
+ImageSize = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # NumPy takes 32 bits, and seeds are counted up from it
+UserPath = Annotated[Path, AfterValidator(expanded)]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def usable_device(name: str) -> str:
+    """The name of a device of PyTorch, or auto. Raises ValueError for one that this machine does not have."""
+    if name == "auto":
+        return name
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"this machine cannot use it ({why}); allowed are cpu, and cuda or cuda:N with a GPU"
+        ) from None
+    return name
+
+
+Device = Annotated[str, AfterValidator(usable_device)]
 
 
 def _chosen(metric: str) -> str:
@@ -30,9 +52,9 @@ class Config(BaseModel):
     dataset: str
     values: dict[str, Any]
     epochs: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data_root: Path = Path("data")
-    image_size: Annotated[int, Field(ge=4)] | None = None
+    image_size: ImageSize | None = None
     channels: Annotated[int, Field(ge=1, le=3)] | None = None
 
     @property

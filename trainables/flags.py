@@ -5,6 +5,8 @@ or does not validate ends the program with one line and exit code 2, before anyt
 """
 
 import argparse
+import errno
+import os
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainables.config import checked
+from trainables.datasets import expanded
 from trainables.words import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,10 +39,38 @@ def user_errors(prog: str):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ValueErrors, told as all others are."""
+    """An argument parser whose errors are ValueErrors, told as all others are, and that takes each flag once."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.given: set[str] = set()
+        for kind in (None, "store"):
+            self.register("action", kind, _Once)
 
     def error(self, message: str):
         raise ValueError(message)
+
+    def take(self, action: argparse.Action, option: str | None) -> None:
+        """Notes that a flag was given. Raises ValueError if it was before: one of the two would be lost."""
+        if option is not None and action.dest in self.given:
+            raise ValueError(f"{option} is given twice; give it once, with all its values")
+        self.given.add(action.dest)
+
+
+class _Once(argparse.Action):
+    """A flag with one value or several."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        parser.take(self, option_string)
+        setattr(namespace, self.dest, values)
+
+
+class _Switch(argparse.BooleanOptionalAction):
+    """--flag and --no-flag."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        parser.take(self, option_string)
+        super().__call__(parser, namespace, values, option_string)
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +95,9 @@ def read_flags(
     `positional` fields need no flag.
     """
     parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these as keys; flags win")
+    parser.add_argument(
+        "--config", type=expanded, metavar="FILE", help="YAML file with any of these as keys; flags win"
+    )
     if presets is not None:
         known = ", ".join(preset_names(presets))
         parser.add_argument("--preset", metavar="NAME", help=f"a configuration to start from: {known}")
@@ -102,14 +135,29 @@ def read_preset(folder: Traversable, name: str) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ValueError when there is none."""
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.load(path.read_bytes(), _UniqueKeys)
     except OSError as error:
         raise ValueError(f"--config {path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"--config {path}: is not YAML ({error})") from None
+        raise ValueError(f"--config {path}: is not YAML in UTF-8 ({error})") from None
     if not isinstance(settings, Mapping):
         raise ValueError(f"--config {path}: holds no keys; write `key: value` lines")
     return {str(key).replace("-", "_"): value for key, value in settings.items()}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, that refuses a mapping with a key written twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                name = key.value.replace("-", "_")  # as a flag
+                if name in seen:
+                    problem = f"the key {name!r} is written twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def scalar(text: Any) -> Any:
@@ -129,7 +177,7 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, positiona
     default = "" if field.is_required() else f" (default: {_shown(field)})"
     options: dict[str, Any] = {"help": f"{field.description or ''}{default}".replace("%", "%%")}
     if kind is bool:
-        options["action"] = argparse.BooleanOptionalAction
+        options["action"] = _Switch
     elif kind is dict:
         options |= {"nargs": "+", "action": _Pairs, "metavar": "KEY=VALUE"}
     elif kind is list:
@@ -146,11 +194,14 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, positiona
 
 class _Pairs(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        pairs = dict(getattr(namespace, self.dest, None) or {})
+        parser.take(self, option_string)
+        pairs: dict[str, Any] = {}
         for text in values:
             key, sign, value = text.partition("=")
             if not sign or not key:
                 raise ValueError(f"{option_string} {text!r}: write KEY=VALUE")
+            if key in pairs:
+                raise ValueError(f"{option_string} {text!r}: {key} is given twice; give it once")
             pairs[key] = scalar(value)
         setattr(namespace, self.dest, pairs)
 
@@ -167,10 +218,36 @@ def _shown(field: FieldInfo) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def output_folder(folder: Path, flag: str) -> None:
+    """Raises ValueError, naming the flag, if `folder` is no folder, or cannot be made or written."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another {flag}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written (we may not write {existing}); choose another {flag}")
+
+
+def output_file(file: Path, flag: str) -> None:
+    """Raises ValueError, naming the flag, if `file` cannot be written: it or its folder is not what it should be."""
+    if file.is_dir():
+        raise ValueError(f"{flag} {file}: cannot be written (it is a folder); name a file")
+    if not file.absolute().parent.is_dir():
+        raise ValueError(f"{flag} {file}: cannot be written (there is no folder {file.absolute().parent}); make it")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise ValueError(f"{flag} {file}: cannot be written (we may not write it); choose another")
+
+
 def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:
     """A program's frame: user errors are one line, Ctrl-C is no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a screen that knows ASCII only shows ? for the rest
     with user_errors(prog):
         try:
             main(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ValueError(f"the disk is full ({error}); free space and go on") from None

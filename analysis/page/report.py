@@ -525,6 +525,8 @@ def _warnings(sweep: Sweep) -> list[str]:
         which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
         if part.meta["outcome"] != "done":
             warnings.append(f"{which} is not finished ({part.meta['outcome']}); the numbers below are of so far.")
+        for name, told in part.meta["readings"].items():
+            warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in told["doubts"]]
         if count := part.meta["unreadable_lines"]:
             lines = f"{count} {'line' if count == 1 else 'lines'}"
             warnings.append(f"{lines} of the record{of} could not be read, as a crash leaves them; they are left out.")
@@ -699,6 +701,7 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
     return [
         ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
         ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
+        *((f"{dataset_name(name)} as read", told["words"]) for name, told in meta["readings"].items()),
         ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
         *(
             (f"measured on {dataset_name(dataset)}", _words(way))

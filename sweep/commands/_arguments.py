@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from trainables.datasets import expanded
 from trainables.flags import Parser
 from trainables.words import did_you_mean
 
@@ -16,7 +16,7 @@ def argument(*names: str, **options: Any) -> Argument:
     return lambda parser: parser.add_argument(*names, **options)
 
 
-SWEEP = argument("sweep", type=Path, help="folder of the sweep")
+SWEEP = argument("sweep", type=expanded, help="folder of the sweep")
 TRACKING_URI = argument("--tracking-uri", help="MLflow; the sweep's own unless given")
 ADDRESS = argument("--address", help="a running Ray cluster, e.g. auto")
 

@@ -1,13 +1,13 @@
 """Pack a sweep into one file, to carry it to another machine."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from sweep.commands._arguments import SWEEP, argument, parse
 from sweep.commands._ending import say
 from sweep.driver import archive
+from trainables.datasets import expanded
 
-FILE = argument("file", type=Path, help="a .tar.gz")
+FILE = argument("file", type=expanded, help="a .tar.gz")
 
 
 def main(argv: Sequence[str]) -> None:

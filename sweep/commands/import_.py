@@ -7,9 +7,10 @@ from sweep import tracking
 from sweep.commands._arguments import TRACKING_URI, argument, parse
 from sweep.commands._ending import say
 from sweep.driver import archive, launch
+from trainables.datasets import expanded
 
-FILE = argument("file", type=Path, help="a .tar.gz")
-OUT = argument("--out", type=Path, default=Path("sweeps"), help="folder that holds the sweeps")
+FILE = argument("file", type=expanded, help="a .tar.gz")
+OUT = argument("--out", type=expanded, default=Path("sweeps"), help="folder that holds the sweeps")
 
 
 def main(argv: Sequence[str]) -> None:

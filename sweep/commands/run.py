@@ -1,7 +1,6 @@
 """Run a sweep: what `sweep/run.py` does, as a command."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import Field
 
@@ -14,6 +13,7 @@ from sweep.search.plan import Plan, epoch_seconds, expected_epochs, plan
 from sweep.search.warm import warmed
 from sweep.simulation.simulate import foresee
 from trainables import flags as command_line
+from trainables.config import UserPath
 
 
 class RunFlags(SweepConfig):
@@ -21,8 +21,8 @@ class RunFlags(SweepConfig):
 
     dry_run: bool = Field(False, description="show studies, points and the estimated cost, and run nothing")
     simulate: bool = Field(False, description="foresee wall time, use of slots and trials per rung, and run nothing")
-    curves: Path | None = Field(None, description="folder of a sweep whose curves --simulate replays")
-    resume: Path | None = Field(None, description="folder of an interrupted sweep to go on with")
+    curves: UserPath | None = Field(None, description="folder of a sweep whose curves --simulate replays")
+    resume: UserPath | None = Field(None, description="folder of an interrupted sweep to go on with")
 
 
 def front_door(about: str, argv: Sequence[str] | None = None) -> None:
@@ -61,6 +61,8 @@ def resume(flags: RunFlags, config: SweepConfig) -> None:
 def show_plan(config: SweepConfig) -> None:
     """Studies, points, ranges and an estimate of the cost, measured by a few steps of each hand-tuned point."""
     planned = warmed(plan(config))
+    for line in planned.readings():
+        say(line)
     resources = of_this_machine(config) if config.address is None else None
     device = "cuda" if resources and resources.gpus else "cpu"
     seconds = epoch_seconds(planned, device)

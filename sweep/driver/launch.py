@@ -28,8 +28,9 @@ from sweep.search.plan import Plan, plan
 from sweep.search.study import Study
 from sweep.search.warm import warmed
 from trainables.config import checked
+from trainables.datasets import expanded
 from trainables.files import whole
-from trainables.flags import read_yaml
+from trainables.flags import output_folder, read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
 
@@ -49,11 +50,7 @@ def folder_for(config: SweepConfig) -> Path:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not existing.is_dir():
-        raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another --out")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder} cannot be written (we may not write {existing}); choose another --out")
+    output_folder(folder, "--out")
     return folder
 
 
@@ -143,7 +140,7 @@ def config_of(folder: Path) -> SweepConfig:
 
 def anywhere(config: SweepConfig) -> SweepConfig:
     """The same configuration for every working directory: all paths in it absolute."""
-    sets = [f"folder:{Path(name.removeprefix('folder:')).absolute()}" if name.startswith("folder:") else name
+    sets = [f"folder:{expanded(name.removeprefix('folder:')).absolute()}" if name.startswith("folder:") else name
             for name in config.datasets]  # fmt: skip
     paths = {
         "datasets": sets,
@@ -180,6 +177,8 @@ def carry_out(
     interrupted and resumed with it. `told` goes into the record's sweep event.
     """
     config = planned.config
+    for line in planned.readings():
+        announce(line)
     uri = default_tracking(config)
     tracking.check(uri)
     resources = of_this_machine(config) if config.address is None else None
@@ -213,6 +212,7 @@ def carry_out(
                 studies=[s.spec.to_record() for s in planned.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
+                readings={s.name: s.reading.record() for s in planned.splits.values() if s.reading is not None},
                 resolutions=resolutions, **told,
             )  # fmt: skip
             keeper = Keeper(folder, config.keep, config.keep_bytes)
@@ -253,10 +253,13 @@ def prepare_metrics(
     begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
     where held-out images are few. Raises ValueError."""
     from trainables.evaluate import evaluator_for
+    from trainables.metrics.classifier import must_be_trained
 
     config, resolutions = planned.config, {}
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for name, splits in planned.splits.items():
+        if planned.metric_of(name).startswith("fcd") and must_be_trained(splits):
+            announce(f"{splits.name}: training the classifier of fcd on {len(splits.train)} images, this once ...")
         told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
         judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
         if (found := judge.resolution()) is not None:

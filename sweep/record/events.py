@@ -91,6 +91,7 @@ class SweepEvent(_Event):
     resolutions: dict[str, dict[str, float]] = {}  # data set -> what a distance can tell where held-out images are few
     simulated: bool = False
     title: str | None = None
+    readings: dict[str, dict[str, Any]] = {}  # by data set: how a folder of pictures was read
     confirms: dict[str, Any] | None = None  # of a confirmation: sweep, look, top, seeds, points
 
 

@@ -65,6 +65,11 @@ class Plan:
     def rungs(self) -> list[int]:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
 
+    def readings(self) -> list[str]:
+        """How each folder of pictures was read, in a line."""
+        sets = self.splits.values()
+        return [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
+
     def trained_on(self, dataset: str) -> np.ndarray:
         """The images that trials on a data set learn from, uint8 (N, C, H, W)."""
         return self.splits[dataset].train.images

@@ -35,10 +35,10 @@ def test_a_flat_folder(tmp_path, random):
     assert not (tmp_path / "no root").exists()
 
 
-def test_the_smallest_folder_has_one_of_each(tmp_path, random):
+def test_the_smallest_folder_has_two_of_each(tmp_path, random):
     fill(tmp_path / "pets", 10, random)
     splits = pets(tmp_path)
-    assert (len(splits.train), len(splits.valid), len(splits.test)) == (8, 1, 1)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (6, 2, 2)
 
 
 def test_class_subfolders_give_labels(tmp_path, random):
@@ -247,7 +247,7 @@ def test_too_few_pictures(tmp_path, random):
 def test_an_empty_official_split(tmp_path, random):
     fill(tmp_path / "pets" / "train", 12, random)
     (tmp_path / "pets" / "test").mkdir()
-    with pytest.raises(ValueError, match="test holds 0 pictures, but at least 1 "):
+    with pytest.raises(ValueError, match="test holds 0 pictures, but at least 2 "):
         pets(tmp_path)
 
 
@@ -399,7 +399,7 @@ def test_links_to_one_another_count_each_picture_once(tmp_path, random):
 def test_a_link_to_itself_is_named(tmp_path, random):
     fill(tmp_path / "pets", 12, random)
     (tmp_path / "pets" / "loop").symlink_to("loop")
-    assert len(pets(tmp_path).test) == 1
+    assert len(pets(tmp_path).test) == 2
     (tmp_path / "pets" / "loop.png").symlink_to("loop.png")
     with pytest.raises(ValueError, match=r"1 of 13 pictures cannot be read: .*loop\.png"):
         pets(tmp_path)
@@ -421,7 +421,7 @@ def test_copies_across_splits_are_warned_of(tmp_path, random):
 def test_any_name_of_up_to_100_bytes(tmp_path, random, name):
     fill(tmp_path / name, 12, random)
     splits = load(f"folder:{tmp_path / name}", tmp_path)
-    assert splits.name == name and len(splits.test) == 1
+    assert splits.name == name and len(splits.test) == 2
 
 
 def test_longer_names_are_refused_and_long_names_of_pictures_are_not(tmp_path, random):
@@ -430,11 +430,11 @@ def test_longer_names_are_refused_and_long_names_of_pictures_are_not(tmp_path, r
         load(f"folder:{tmp_path / ('n' * 101)}", tmp_path)
     fill(tmp_path / "pets", 12, random)
     (tmp_path / "pets" / "000.png").rename(tmp_path / "pets" / ("x" * 251 + ".png"))
-    assert len(pets(tmp_path).test) == 1
+    assert len(pets(tmp_path).test) == 2
 
 
 def test_the_reading_can_be_written_as_json(tmp_path, random):
     fill(tmp_path / "pets", 12, random)
     reading = pets(tmp_path).reading
     told = json.loads(json.dumps(reading.record()))
-    assert told["words"] == reading.words() and told["pictures"] == {"train": 10, "valid": 1, "test": 1}
+    assert told["words"] == reading.words() and told["pictures"] == {"train": 8, "valid": 2, "test": 2}

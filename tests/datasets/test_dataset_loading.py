@@ -46,9 +46,9 @@ def test_a_name_like_no_other_gets_no_guess(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("size", [0, -3, 5000])
+@pytest.mark.parametrize("size", [0, -3, 3, 5000])
 def test_a_wrong_size_is_refused(size, tmp_path):
-    with pytest.raises(ValueError, match=rf"size = {size} .*from 1 to 4096"):
+    with pytest.raises(ValueError, match=rf"size = {size} .*from 4 to 4096"):
         load("digits", tmp_path, size=size)
 
 

@@ -1,6 +1,9 @@
 """Whatever can be known to be wrong ends a program before it begins: one line, exit code 2, nothing written."""
 
+import errno
+import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,10 +14,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from sweep import commands
 from sweep.commands.run import front_door
+from sweep.config import SweepConfig, read_config
+from sweep.driver import launch
 from sweep.record import Record
+from trainables.flags import run
 
 REPOSITORY = Path(__file__).parents[2]
 POINT = "latent_dim = 4, learning_rate = 1e-3, batch_size = 20, network = 'mlp_8', likelihood = 'bce'"
@@ -56,7 +63,8 @@ def refused(place, capsys) -> Callable[..., str]:
         out, err = capsys.readouterr()
         assert end.value.code == 2
         assert err.count("\n") == 1 and err.endswith("\n"), err
-        assert "Traceback" not in err and out == ""
+        assert "Traceback" not in err
+        assert all(re.search(" pictures: |training the classifier", line) for line in out.splitlines()), out
         assert everything_in(place) == before
         return err
 
@@ -86,6 +94,8 @@ WRONG = {
     "--datasets digits digits": "digits stands twice",
     "--datasets mnist": "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing download failed network",
     "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
+    "--datasets ./sweeps": "'./sweeps' is not known did you mean 'folder:./sweeps'?",
+    "--datasets folder:~no-such-user/leaves": "write the whole path",
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
     # metric
     "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd",
@@ -103,6 +113,11 @@ WRONG = {
     "--trials": "argument --trials: expected one argument",
     "--set bata=1 --methods beta_vae": "beta_vae unknown key 'bata'; did you mean 'beta'?",
     "--set beta=1 --methods beta_vae vae": "vae unknown key 'beta' (known: batch_size, clip,",
+    "--set beta=1 --set beta=2": "--set is given twice; give it once, with all its values",
+    "--set beta=1 beta=2": "--set 'beta=2': beta is given twice; give it once",
+    "--methods vae --methods wae": "--methods is given twice; give it once",
+    "--trials 3 --trials 4": "--trials is given twice",
+    "--confirm --no-confirm": "--no-confirm is given twice",
     "--set beta": "--set 'beta': write KEY=VALUE",
     "--set beta=much --methods beta_vae": "beta_vae beta = 'much' is not a finite number",
     "--set beta=nan --methods beta_vae": "beta_vae beta = nan is not a finite number",
@@ -120,9 +135,11 @@ WRONG = {
     "--factor 1": "factor = '1': greater than or equal to 2",
     "--first-rung 0": "first_rung = '0': greater than or equal to 1",
     "--first-rung 30 --epochs 9": "first_rung = 30 epochs = 9",
+    "--seed 2147483648": "seed = '2147483648': less than 2147483648",
     "--seed -1": "seed = '-1': greater than or equal to 0",
     "--retries -1": "retries = '-1': greater than or equal to 0",
-    "--image-size 0 --datasets digits": "image_size = '0': greater than or equal to 1",
+    "--image-size 3 --datasets digits": "image_size = '3': greater than or equal to 4",
+    "--image-size 4097": "image_size = '4097': less than or equal to 4096",
     "--channels 2": "channels = 2: 1 or 3",
     "--set latent_dim=0": "vae-digits latent_dim = 0: greater than or equal to 1",
     "--set latent_dim=2.5": "vae-digits latent_dim = 2.5: integer",
@@ -161,6 +178,10 @@ WRONG = {
     "--config sweeps": "--config sweeps: cannot be read (Is a directory)",
     "--config malformed.yaml": "--config malformed.yaml: is not YAML",
     "--config list.yaml": "--config list.yaml: holds no keys; write `key: value` lines",
+    "--config twice.yaml": "twice.yaml: is not YAML the key 'set' is written twice line 3",
+    "--config nested.yaml": "nested.yaml: is not YAML the key 'beta' is written twice line 3",
+    "--config alike.yaml": "alike.yaml: is not YAML the key 'image_size' is written twice",
+    "--config latin1.yaml": "latin1.yaml: is not YAML in UTF-8",
     "--config empty.yaml": "--config empty.yaml: holds no keys",
     "--config misspelt.yaml": "misspelt.yaml: unknown key 'trails'; did you mean 'trials'?",
     "--config misspelt.yaml --epochs 3": "unknown key 'trails'; did you mean 'trials'?",
@@ -188,9 +209,13 @@ def surroundings(place) -> None:
         "empty.yaml": "",
         "misspelt.yaml": "trails: 4\n",
         "negative.yaml": "epochs: -1\n",
+        "twice.yaml": "set: {beta: 1}\nepochs: 3\nset: {beta: 2}\n",
+        "nested.yaml": "set:\n  beta: 1\n  beta: 2\n",
+        "alike.yaml": "image_size: 8\nimage-size: 16\n",
     }
     for name, text in files.items():
         (place / name).write_text(text)
+    (place / "latin1.yaml").write_bytes("name: blätter\n".encode("latin-1"))
     for name, config, record in (
         ("older", "methods: [vae]\n", ""),
         ("damaged", "methods: [vae]\n", "{}\n{}\n"),
@@ -270,6 +295,10 @@ COMMANDS = {
     "resume sweeps/older --trials 4": "unknown argument '--trials'; see --help",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
     "report sweeps/nowhere": "sweeps/nowhere",
+    "report sweeps/older --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
+    "report sweeps/older --out no/page.html": "cannot be written (there is no folder",
+    "sample sweeps/older vae --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
+    "sample sweeps/older vae -n 3 -n 4": "-n is given twice",
     "report sweeps/notes": "sweeps/notes",
     "board sweeps/notes": "sweeps/notes",
     "track sweeps/notes": "sweeps/notes holds no sweep (no config.yaml); name the folder of one",
@@ -304,3 +333,44 @@ def test_a_ray_address_that_does_not_answer(tmp_path, programs):
     assert first == "starting Ray at 127.0.0.1:9 ..."
     assert last.startswith("sweep/run.py: error: Ray at 127.0.0.1:9 does not answer")
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_pictures_that_are_all_the_same(refused, place):
+    for kind in ("a", "b"):
+        (place / "black" / kind).mkdir(parents=True)
+        for i in range(30):
+            Image.new("L", (8, 8)).save(place / "black" / kind / f"{i}.png")
+    told = refused("--datasets", "folder:black", "--set", "batch_size=5")
+    assert "black: all 49 images of its train split are the same picture" in told
+
+
+def test_a_tilde_in_a_flag_or_a_file_is_the_home(place, pictures, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(place))
+    (place / "sweep.yaml").write_text("datasets: ['folder:~/pictures']\nout: ~/elsewhere\n")
+    config = launch.anywhere(read_config(SweepConfig, ["--config", "~/sweep.yaml", "--data-root", "~/data"], "p", ""))
+    assert config.datasets == [f"folder:{pictures}"]
+    assert (config.out, config.data_root) == (place / "elsewhere", place / "data")
+
+
+def test_a_file_in_utf16_is_read(place):
+    (place / "sweep.yaml").write_bytes("name: blätter\n".encode("utf-16"))
+    assert read_config(SweepConfig, ["--config", "sweep.yaml"], "p", "").name == "blätter"
+
+
+def test_a_full_disk_is_said_in_one_line(capsys):
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/record.jsonl")
+
+    with pytest.raises(SystemExit) as end:
+        run("prog", full, [])
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.count("\n") == 1
+    assert "the disk is full" in told and "/data/record.jsonl" in told
+
+
+def test_a_screen_that_knows_ascii_only(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    run("prog", lambda argv: print("−13 % of β"), [])
+    screen.flush()
+    assert screen.buffer.getvalue() == b"?13 % of ?\n"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables import Config, Evaluator, find, fit, names
 from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
-from trainables.evaluate import GRID, NotFinite, finite, fit_densities
+from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
 from trainables.method import Loss, Method, Posterior, as_images
 
 
@@ -412,3 +412,8 @@ def test_a_metric_of_labels_needs_labels(digits):
     )
     with pytest.raises(ValueError, match=r"--metric probe_error reads labels, which nameless lacks; use fsd"):
         Evaluator(unlabelled, "probe_error")
+
+
+def test_images_all_alike_collapse_nothing():
+    """Their variance is 0, and an error cannot be a share of it."""
+    assert latent.collapses({"kl": 0.0, "mse": 0.0, "code_std": 0.0}, 0.0) == {}

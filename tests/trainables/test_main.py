@@ -74,6 +74,12 @@ def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_p
         (["vae", "--values", "nowhere.toml"], "nowhere.toml: no [[paper]] point to start from"),
         (["vae", "--set", "batch_size=5000"], "batch_size = 5000 is larger than the"),
         (["vae", "--set", "network=resnot"], "network = 'resnot' is not known"),
+        (["vae", "--device", "cuda:99"], "device = 'cuda:99': this machine cannot use it"),
+        (["vae", "--device", "gpu"], "device = 'gpu': this machine cannot use it"),
+        (["vae", "--image-size", "3"], "image_size = '3': input should be greater than or equal to 4"),
+        (["vae", "--seed", str(2**64)], "seed = '18446744073709551616': input should be less than"),
+        (["vae", "--epochs", "2", "--epochs", "3"], "--epochs is given twice"),
+        (["vae", "--out", __file__], "test_main.py cannot be written"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(argv, words, capsys):

@@ -181,7 +181,17 @@ def a_file_in_no_folder(digits, here):
     return [write(digits.test.images[:3], here / "good"), "--json-file", here / "no" / "told.json"]
 
 
+def a_folder_for_a_file(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--save-statistics", here / "good"]
+
+
+def no_such_device(digits, here):
+    return [write(digits.test.images[:3], here / "good"), "--device", "cuda:99"]
+
+
 WRONG = {
+    a_folder_for_a_file: "good: cannot be written (it is a folder)",
+    no_such_device: "device = 'cuda:99': this machine cannot use it",
     nowhere: "nowhere: there is no such file or folder",
     another_file: "told.json is neither a folder of pictures nor an .npy of images",
     one_picture: "one holds 1 pictures; at least 2",

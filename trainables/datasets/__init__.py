@@ -21,11 +21,25 @@ from trainables.words import did_you_mean
 
 from . import _folder
 from ._errors import Absent
+from ._paths import expanded
 from ._prepare import decode, places, prepare
 from ._reading import Pixels, Reading, left_out_words
 from ._source import Part, Pictures, Source
 
-__all__ = ["Absent", "Reading", "Split", "Splits", "load", "names", "read_pictures"]
+__all__ = [
+    "LARGEST_SIDE",
+    "SMALLEST_SIDE",
+    "Absent",
+    "Reading",
+    "Split",
+    "Splits",
+    "expanded",
+    "load",
+    "names",
+    "read_pictures",
+]
+
+SMALLEST_SIDE, LARGEST_SIDE = 4, 4096  # pixels of a picture: the smallest network halves it twice
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,12 @@ def load(
 
     Raises a `ValueError` of one line for an unknown name, a bad option, and missing or damaged files.
     """
-    if size is not None and not 1 <= size <= 4096:
-        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from 1 to 4096, or none")
+    if size is not None and not SMALLEST_SIDE <= size <= LARGEST_SIDE:
+        sides = f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
+        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from {sides}, or none")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels} is not known; give 1 (grey), 3 (colour), or none")
-    root = Path(root).expanduser()
+    root = expanded(root)
     source = _read(name, root, download)
     parts = _split(source, split_seed)
     pixels = Pixels()
@@ -102,6 +117,10 @@ def load(
         folders = places(None if name.startswith("folder:") else root)
         arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
+    sides = train.images.shape[2:]
+    if sides and not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE:
+        given = f"{sides[1]}x{sides[0]}"
+        raise ValueError(f"{source.name}: its pictures are {given}; give a size from {SMALLEST_SIDE} to {LARGEST_SIDE}")
     reading = source.reading and replace(
         source.reading,
         pictures={"train": len(train), "valid": len(valid), "test": len(test)},
@@ -116,7 +135,7 @@ def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
     They are grey where all of them are; folders named train or test mean nothing. Raises a `ValueError` for a missing
     or empty folder, damaged pictures, and sizes that differ.
     """
-    folder = folder.expanduser()
+    folder = expanded(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
     found = _folder.find(folder)
@@ -138,10 +157,12 @@ def _read(name: str, root: Path, download: bool) -> Source:
     if kind == "folder":
         if not path:
             raise ValueError(f"data set '{name}' names no folder; write folder:PATH")
-        return _folder.read(Path(path).expanduser())
+        return _folder.read(expanded(path))
     readers = _readers()
     if name not in readers:
         hint = did_you_mean(name.lower(), readers)
+        if expanded(name).is_dir():
+            hint = f"; did you mean 'folder:{name}'?"
         raise ValueError(f"data set {name!r} is not known{hint} (known: {', '.join(names())}, folder:PATH)")
     return readers[name](root, download)
 
@@ -150,7 +171,7 @@ def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:
     if source.valid is not None:
         return source.train, source.valid, source.test
     n = len(source.train)
-    held_out = source.held_out or max(1, n // 10)
+    held_out = source.held_out or max(2, n // 10)  # one picture has no covariance
     order = np.random.default_rng(seed).permutation(n)
     return source.train.take(order[:-held_out]), source.train.take(order[-held_out:]), source.test
 

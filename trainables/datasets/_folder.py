@@ -34,7 +34,7 @@ OFFICIAL = {
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures")
 ANNOTATIONS = re.compile(r"(?i:.*(?:mask|label|annotation|segmentation|ground.?truth|target).*|gt)")
 SYSTEM = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")  # and .name, and @name on a NAS
-FEWEST = 10  # pictures to train on; a tenth of them must be at least one
+FEWEST = {"train": 10, "valid": 2, "test": 2}  # pictures; a distance needs a covariance, so two at least
 LONGEST_NAME = 100  # bytes: the data set's name becomes part of the names of files
 
 
@@ -83,18 +83,17 @@ def read(folder: Path, name: str | None = None, like: str | None = None) -> Sour
         if file.path in places:
             chosen[places[file.path].part].append(file)
     for part, files in chosen.items():
-        fewest = FEWEST if part == "train" else 1
-        if len(files) < fewest:
+        if len(files) < FEWEST[part]:
             raise ValueError(
-                f"{folder / origins[part]} holds {len(files)} pictures, but at least {fewest} are needed; pictures are "
-                f"files that end in {' '.join(SUFFIXES)}"
+                f"{folder / origins[part]} holds {len(files)} pictures, but at least {FEWEST[part]} are needed; "
+                f"pictures are files that end in {' '.join(SUFFIXES)}"
             )
     names = sorted({place.kind for place in places.values() if place.kind is not None})
     classes = {kind: label for label, kind in enumerate(names)} if len(names) > 1 else {}
     parts = {part: _part(folder, files, places, classes) for part, files in chosen.items()}
     warnings = _warnings(classes, parts)
     if "test" not in parts:
-        whole, held_out = parts["train"], max(1, len(parts["train"]) // 10)
+        whole, held_out = parts["train"], max(FEWEST["test"], len(parts["train"]) // 10)
         everything = np.arange(len(whole))
         parts |= {"train": whole.take(everything[:-held_out]), "test": whole.take(everything[-held_out:])}
     labelled = all(part.labels is not None for part in parts.values())

@@ -27,6 +27,7 @@ from PIL import Image
 from trainables.locks import locked
 
 from ._errors import reason
+from ._paths import expanded
 from ._pictures import Open, look, range_of, read
 from ._reading import Pixels
 from ._source import Pictures, digest
@@ -46,7 +47,7 @@ def places(root: Path | None) -> list[Path]:
 
     The environment variable `SWEEP_CACHE` overrides the place of the user's cache.
     """
-    users = Path(os.environ.get("SWEEP_CACHE") or "~/.cache/autoencoder-sweep/prepared").expanduser()
+    users = expanded(os.environ.get("SWEEP_CACHE") or "~/.cache/autoencoder-sweep/prepared")
     return [users] if root is None else [root / "prepared", users]
 
 

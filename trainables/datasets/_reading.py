@@ -36,10 +36,6 @@ class Pixels:
             told.append(f"{_many(self.transparent, 'picture')} with transparent pixels, laid on {BACKGROUND}")
         if self.paged:
             told.append(f"only the first page of {_many(self.paged, 'file')} with several")
-        if self.repeated:
-            told.append(
-                f"WARNING: {_many(self.repeated, 'picture')} of the validation or test split also in an earlier split"
-            )
         return told
 
 
@@ -67,13 +63,19 @@ class Reading:
             f"{len(self.classes)} classes ({named})" if self.classes else "no classes",
             *self.pixels.words(),
             *left_out_words(self.left_out),
-            *(f"WARNING: {warning}" for warning in self.warnings),
+            *(f"WARNING: {doubt}" for doubt in self.doubts()),
         ]
         return "; ".join(told)
 
+    def doubts(self) -> list[str]:
+        """What is probably a mistake."""
+        n = self.pixels.repeated
+        copies = f"{_many(n, 'picture')} of the validation or test split also in an earlier split"
+        return [*self.warnings, *([copies] if n else [])]
+
     def record(self) -> dict[str, Any]:
-        """The fields, and the words, as JSON can hold them."""
-        return {**asdict(self), "words": self.words()}
+        """The fields, and all of them in words, as JSON can hold them."""
+        return {**asdict(self), "words": self.words(), "doubts": self.doubts()}
 
 
 def left_out_words(left_out: Mapping[str, int]) -> list[str]:

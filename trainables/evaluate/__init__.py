@@ -49,6 +49,10 @@ def evaluator_for(
         kind = "points" if points else "images"
         allowed = default_metric(splits)
         raise ValueError(f"--metric {metric} does not apply to {splits.name}, which holds {kind}; use {allowed}")
+    for name in ("train", settings.get("split", "valid")):
+        images = getattr(splits, name).images
+        if not points and not any((image != images[0]).any() for image in images):
+            raise ValueError(f"{splits.name}: all {len(images)} images of its {name} split are the same picture")
     if points:
         return PointsEvaluator(splits, **settings)
     return Evaluator(

@@ -107,7 +107,7 @@ def collapses(metrics: dict[str, float], data_variance: float) -> dict[str, str]
     """What the numbers of a rung and `in_full` say has gone wrong, by the name of a flag (methods.md 7.10, 11)."""
     found = {}
     kl, mse = metrics.get("kl"), metrics["mse"]
-    if kl is not None and kl < 0.1 and mse > 0.9 * data_variance:
+    if kl is not None and kl < 0.1 and mse > 0.9 * data_variance > 0:  # of images all alike there is nothing to say
         found["posterior_collapse"] = (
             f"KL is {kl:.2g} nats and the mse {mse / data_variance:.0%} of the data's variance: codes say nothing"
         )

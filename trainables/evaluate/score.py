@@ -16,13 +16,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from trainables.config import Device, ImageSize, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.densities import Density
 from trainables.evaluate.findings import finite
 from trainables.evaluate.likelihood import likelihood
 from trainables.evaluate.pictures import read_images
 from trainables.evaluate.samplers import BEHIND_ANY, behind
-from trainables.flags import read_flags
+from trainables.flags import output_file, read_flags
 from trainables.method import Method, as_images
 from trainables.metrics import (
     CHOICES,
@@ -54,8 +55,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    source: Path = Field(description="folder of a saved model (config.json, ...) or of pictures, or .npy of images")
-    against: Path | None = Field(
+    source: UserPath = Field(description="folder of a saved model (config.json, ...) or of pictures, or .npy of images")
+    against: UserPath | None = Field(
         None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set's"
     )
     metric: str | None = Field(None, description=f"{CHOICES}; fcd for data sets with labels and fsd without by default")
@@ -74,14 +75,14 @@ class Settings(BaseModel):
     )
     inception_splits: Annotated[int, Field(ge=1)] = Field(10, description="parts of the Inception Score's images")
     nll_images: Annotated[int, Field(ge=1)] = Field(500, description="real images whose likelihood is bounded")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the draws")
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: Annotated[int, Field(ge=1)] | None = Field(None, description="square side to resize the data set to")
+    seed: Seed = Field(0, description="of the draws")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: ImageSize | None = Field(None, description="square side to resize the data set to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: Path | None = Field(None, description="the Inception weights of pytorch-fid")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    json_file: Path | None = Field(None, description="file for values, recipes and caveats")
-    save_statistics: Path | None = Field(None, description=".npz for the statistics of what is scored")
+    fid_weights: UserPath | None = Field(None, description="the Inception weights of pytorch-fid")
+    device: Device = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    json_file: UserPath | None = Field(None, description="file for values, recipes and caveats")
+    save_statistics: UserPath | None = Field(None, description=".npz for the statistics of what is scored")
 
 
 class _Generated:
@@ -238,6 +239,9 @@ def _ndb(
 
 def main(argv: Sequence[str]) -> None:
     settings = read_flags(Settings, argv, PROG, __doc__, positional=["source"], presets=PRESET_FILES)
+    for file, flag in ((settings.json_file, "--json-file"), (settings.save_statistics, "--save-statistics")):
+        if file is not None:
+            output_file(file, flag)
     from rich.console import Console
     from rich.progress import track
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from safetensors import SafetensorError
 
+from trainables.datasets import expanded
 from trainables.files import whole
 from trainables.locks import locked
 
@@ -21,7 +22,12 @@ Thing = TypeVar("Thing")
 
 def folder() -> Path:
     """Where the cache lies: SWEEP_CACHE, or ~/.cache/autoencoder-sweep."""
-    return Path(os.environ.get("SWEEP_CACHE") or Path.home() / ".cache" / "autoencoder-sweep")
+    return expanded(os.environ.get("SWEEP_CACHE") or "~/.cache/autoencoder-sweep")
+
+
+def holds(name: str) -> bool:
+    """Whether the cache has a file of that name."""
+    return (folder() / name).is_file()
 
 
 def digest(*parts: np.ndarray | str | dict) -> str:

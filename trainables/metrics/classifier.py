@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainables.datasets import Split, Splits, load
+from trainables.datasets import Split, Splits, expanded, load
 from trainables.feed import batches, placed, shared
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
@@ -64,11 +64,7 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
     """
     network = _shipped(splits)
     if network is None:
-        _check(splits)
-        key = cache.digest(splits.train.images, splits.train.labels, RECIPE)
-        network = cache.cached(
-            f"classifier-{key}.safetensors", lambda: train(splits, device), load_network, save_network
-        )
+        network = cache.cached(_file(splits), lambda: train(splits, device), load_network, save_network)
     network = frozen(network, device)
     return Extractor(
         name=f"classifier-{splits.name}",
@@ -81,6 +77,18 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
         device=torch.device(device),
         head=network.head,
     )
+
+
+def must_be_trained(splits: Splits) -> bool:
+    """Whether `classifier` will train one, which can take minutes."""
+    labelled = len(splits.shape) == 3 and splits.train.labels is not None
+    return labelled and _shipped(splits) is None and not cache.holds(_file(splits))
+
+
+def _file(splits: Splits) -> str:
+    """The name of a data set's trained classifier in the cache."""
+    _check(splits)
+    return f"classifier-{cache.digest(splits.train.images, splits.train.labels, RECIPE)}.safetensors"
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
@@ -161,8 +169,8 @@ def main() -> None:
         description="Train a classifier on the training split; print its accuracy on the test split.",
     )
     parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
-    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the data lies")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
+    parser.add_argument("--data-root", type=expanded, required=True, metavar="DIR", help="where the data lies")
+    parser.add_argument("--save", type=expanded, metavar="FILE", help="write the weights, as safetensors")
     arguments = parser.parse_args()
     try:
         splits = load(arguments.dataset, arguments.data_root)

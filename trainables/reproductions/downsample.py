@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from trainables.config import ImageSize, UserPath
 from trainables.datasets import load
 from trainables.flags import read_flags, run
 from trainables.method import as_images
@@ -33,14 +34,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: Path = Field(description=".npy file for the images, uint8 (N, C, H, W)")
+    out: UserPath = Field(description=".npy file for the images, uint8 (N, C, H, W)")
     dataset: str = Field("celeba128", description="the print's is CelebA of 128 pixels")
     split: Literal["valid", "test"] = Field("test", description="which part of it")
     filter: Filter = Field("bilinear", description="of both resizings")
     antialias: bool = Field(True, description="smooth on the way down")
     images: Annotated[int, Field(ge=1)] = Field(10_000, description="how many, the first ones")
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: Annotated[int, Field(ge=4)] | None = Field(None, description="square side in pixels to resize to first")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to first")
 
 
 def downsampled(images: Tensor, filter: Filter = "bilinear", antialias: bool = True) -> Tensor:

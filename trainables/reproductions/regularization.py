@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.__main__ import hand_tuned
-from trainables.config import Config
+from trainables.config import Config, Device, ImageSize, Seed, UserPath
 from trainables.datasets import load
 from trainables.evaluate import latent
 from trainables.evaluate.findings import finite
@@ -50,7 +50,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: Path = Field(description="CSV file to add to")
+    out: UserPath = Field(description="CSV file to add to")
     table: Annotated[int, Field(ge=1, le=2)] = Field(1, description="1: kappa sweep; 2: learned against fixed gamma")
     networks: list[str] = Field(
         ["residual_mlp_512_3", "plain_mlp_512_3"], min_length=1, description="of Table 1; Table 2 has its point's"
@@ -60,11 +60,11 @@ class Settings(BaseModel):
     epochs: PositiveInt = Field(400, description="the print gives none; 400 are the two-stage code's default")
     every: PositiveInt = Field(1, description="epochs from one look at the test images to the next")
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: PositiveInt | None = Field(None, description="square side in pixels to resize to")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    device: str = Field("auto", description="auto, cpu, cuda, ...")
-    latents: Path | None = Field(None, description="CSV file for the variances of each latent at each look")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
+    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to")
+    seed: Seed = Field(0, description="of initialisation and order")
+    device: Device = Field("auto", description="auto, cpu, cuda, ...")
+    latents: UserPath | None = Field(None, description="CSV file for the variances of each latent at each look")
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.__main__ import hand_tuned
-from trainables.config import Config
+from trainables.config import Config, Device, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
@@ -41,14 +41,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: Path = Field(description="CSV file to add to")
+    out: UserPath = Field(description="CSV file to add to")
     systems: list[System] = Field(list(ROWS), description="which of the four")
     epochs: Annotated[int, Field(ge=1)] = Field(5, description="5 are in the tables, 10 in the paper's figures 11, 13")
     dataset: str = Field("mnist", description="the print's is mnist")
-    data_root: Path = Field(Path("data"), description="where data sets lie or are downloaded to")
+    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
     set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of initialisation and order")
-    device: str = Field("auto", description="auto, cpu, cuda, ...")
+    seed: Seed = Field(0, description="of initialisation and order")
+    device: Device = Field("auto", description="auto, cpu, cuda, ...")
 
 
 @torch.no_grad()

@@ -245,3 +245,14 @@ def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
     assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))
     assert "average rank" not in page
+
+
+def test_how_a_folder_was_read_is_shown_and_doubted(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "read", methods=("vae",), datasets=("leaves",), trials=2)
+    first, *rest = (folder / "record.jsonl").read_text().splitlines()
+    told = {"words": "40 pictures: 32 train (ds/train), 4 valid (set aside)", "doubts": ["2 pictures also in train"]}
+    first = json.dumps(json.loads(first) | {"readings": {"leaves": told}})
+    (folder / "record.jsonl").write_text("\n".join([first, *rest]) + "\n")
+    page = write_report(folder).read_text()
+    assert "leaves as read" in page and told["words"] in page
+    assert "leaves: 2 pictures also in train." in page
