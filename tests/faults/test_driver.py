@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 FLAGS = ["--methods", "vae", "beta_vae", "--concurrent", 1]
 ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 3))  # of the killed driver; 20 take a quarter of an hour
 EVENTS = 36  # about as many as the sweep has
+MISCHIEF = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}
 BY_CLOCK = ("time/", "speed/", "memory/")  # metrics that no two runs share
 
 
@@ -187,7 +188,7 @@ def test_a_killed_process_of_a_trial(programs):
     """A trial goes on from its checkpoint in a new process; one whose process dies each time is given up. One that
     runs out of memory is given room, once."""
     diary = programs.folder / "diary.txt"
-    surroundings = {"PYTHONPATH": str(Path(__file__).parent), "MISCHIEF_DIARY": str(diary)}
+    surroundings = MISCHIEF | {"MISCHIEF_DIARY": str(diary)}
     flags = ["--methods", "mischief:Mischief", "--trials", 7, "--concurrent", 1, "--retries", 1]
     output = programs.sweep(*flags, **surroundings).ends_well()
     folder = programs.folder / "sweeps" / "quick"
@@ -225,22 +226,21 @@ def test_a_killed_process_of_a_trial(programs):
 
 def test_what_failed_runs_again_and_a_sweep_grows(programs):
     """Retried once its fault is mended, then extended: nothing else runs again, and each trial stays one run."""
-    surroundings = {"PYTHONPATH": str(Path(__file__).parent)}
     flags = ["--methods", "mischief:Mischief", "--trials", 3, "--concurrent", 1]
-    programs.sweep(*flags, MISCHIEF_DIARY=str(programs.folder / "diary.txt"), **surroundings).ends_well()
+    programs.sweep(*flags, MISCHIEF_DIARY=str(programs.folder / "diary.txt"), **MISCHIEF).ends_well()
     folder = programs.folder / "sweeps" / "quick"
     good, once, raises, added = (f"mischief-digits-000{number}" for number in range(4))
     before = Told.by(folder)
     assert before.trials[raises]["state"] == "failed"
 
-    mended = programs.start("-m", "sweep", "retry", folder, **surroundings).ends_well()  # without a diary all behave
+    mended = programs.start("-m", "sweep", "retry", folder, **MISCHIEF).ends_well()  # without a diary all behave
     assert f"again: {raises}\n" in mended
     retried = Told.by(folder)
     assert retried.attempts() == {good: 1, once: 2, raises: 2}
     assert retried.trials[raises]["rows"] == retried.trials[good]["rows"]
     assert {name: retried.trials[name] for name in (good, once)} == {n: before.trials[n] for n in (good, once)}
 
-    programs.start("-m", "sweep", "extend", folder, "--trials", 1, **surroundings).ends_well()
+    programs.start("-m", "sweep", "extend", folder, "--trials", 1, **MISCHIEF).ends_well()
     extended = Told.by(folder)
     assert extended.attempts() == retried.attempts() | {added: 1}
     assert {name: extended.trials[name] for name in retried.trials} == retried.trials

@@ -14,7 +14,7 @@ from trainables.training import Training
 
 pytestmark = pytest.mark.slow
 
-EPOCHS, IMAGES = 6, 500
+EPOCHS, IMAGES = 6, 250
 LOSSES = ("loss", "loss_network", "loss_vae", "loss_autoencoder")  # of whoever plays alone, or has images to learn
 AGAINST = {"vae_gan": ("loss_critic",)}  # all others of this one chase its critic, which must get better
 SMALL = {"conv_rae_128": "conv_rae_8"}  # for one core
