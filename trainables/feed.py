@@ -42,6 +42,8 @@ def in_order(images: Tensor, device: torch.device) -> Iterator[Tensor]:
 
 def batches(images: Tensor, order: Tensor, size: int, device: torch.device) -> Iterator[Tensor]:
     """images[order] on the device, (B, C, H, W) as they are stored, `size` at a time. order (n,) lies on the device."""
+    if not len(order):  # which split would make one empty batch of
+        return iter(())
     if images.device == device:
         return (images[some] for some in order.split(size))
     return ahead(order.cpu().split(size), lambda some: _to_device(images, some, device))

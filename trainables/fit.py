@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trainables.config import Config
 from trainables.evaluate import Evaluation, Evaluator
-from trainables.files import whole
 from trainables.method import Method
 from trainables.training import Diverged, Training
 
@@ -36,8 +35,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes the training state, all of it or nothing; `fit(resume=path)` goes on bit for bit."""
-        with whole(path, durable=True) as part:
-            torch.save(self.training.state_dict(), part)
+        self.training.save(path)
 
 
 def fit(
@@ -47,20 +45,22 @@ def fit(
     evaluate_at: Collection[int] = (),
     resume: Path | None = None,
     device: torch.device | str | None = None,
+    between: Callable[[Training], None] | None = None,
 ) -> Iterator[Report]:
     """Trains `config.method` on images, uint8 (N, C, H, W), one report per epoch.
 
     The images lie on the device to train on, or on the host if a device is given (see `trainables.feed`).
 
     The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
-    own random numbers: how often one looks never changes what is trained. Raises Diverged, Unreadable when the
+    own random numbers: how often one looks never changes what is trained. `between` is called after each step; what it
+    saves there is a checkpoint to resume from as well. Raises Diverged, Unreadable when the
     checkpoint to resume from is damaged, and ValueError for a bad configuration.
     """
     training = Training(config, images, device)
     if resume is not None:
         training.load_state_dict(_state(resume, training.device))
     while not training.finished:
-        terms = training.run_epoch()
+        terms = training.run_epoch(between)
         metrics = {f"train/{name}": value for name, value in terms.items()}
         evaluation = None
         due = training.finished or (training.epoch in evaluate_at and training.stage.judged)

@@ -6,8 +6,10 @@ synchronisation per epoch is all that a step costs beyond its maths.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from trainables.catalog import find
 from trainables.config import Config
 from trainables.feed import batches
+from trainables.files import whole
 from trainables.method import Loss, Method, Optimiser, Player, Stage, as_images
 
 MAX_SKIPPED_STEPS = 20  # non-finite steps before a trial counts as diverged (methods.md 1.5)
@@ -124,9 +127,9 @@ def statistics_frozen(norms: list[nn.Module]) -> Iterator[None]:
 class Meter:
     """Running means of scalars on the device; read once per epoch."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    def __init__(self, sums: Mapping[str, Tensor] | None = None, counts: Mapping[str, int] | None = None) -> None:
+        self.sums: dict[str, Tensor] = dict(sums or {})
+        self.counts: dict[str, int] = dict(counts or {})
 
     def add(self, name: str, value: Tensor) -> None:
         value = value.detach()
@@ -138,6 +141,17 @@ class Meter:
             return {}
         values = torch.stack([s.float() for s in self.sums.values()]).tolist()  # the epoch's one synchronisation
         return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+
+
+@dataclass
+class Within:
+    """How far an epoch has come: its steps so far, the generators when its order was drawn, what its meter holds, and
+    its seconds before it was last resumed."""
+
+    begun: dict[str, Tensor]
+    step: int = 0
+    meter: Meter = field(default_factory=Meter)
+    seconds: float = 0.0
 
 
 class Training:
@@ -165,6 +179,7 @@ class Training:
         assert last.epochs, f"{config.method}: stage {last.name} comes after the last epoch; nobody enters it"
         self.stage_index, self.stage_epoch, self.epoch = -1, 0, 0
         self.steps = 0
+        self.within: Within | None = None  # in the middle of an epoch
         self.seconds = {"train": 0.0, "density_fit": 0.0, "evaluate": 0.0}
         self._enter(0)
         self.random = random_state(self.device)  # its own: what others draw between epochs does not matter
@@ -191,8 +206,11 @@ class Training:
         self.inputs = None  # computed when the first epoch asks, after a resumed state is in place
         self.seconds["train"] += time.perf_counter() - start
 
-    def run_epoch(self) -> dict[str, float]:
-        """Trains one epoch and returns its mean terms. Raises Diverged."""
+    def run_epoch(self, between: Callable[["Training"], None] | None = None) -> dict[str, float]:
+        """Trains one epoch, or the rest of one, and returns its mean terms. Raises Diverged.
+
+        between: called after each step, where `save` writes a state that goes on with the next.
+        """
         set_random_state(self.random, self.device)
         while self.stage_epoch == self.stage.epochs:
             self._enter(self.stage_index + 1)  # on a clock of its own
@@ -205,11 +223,21 @@ class Training:
             turn.set_epoch(self.stage_epoch)
         batch = self.method.hyper.batch_size
         steps = len(self.inputs) // batch  # the last incomplete batch is dropped
+        resumed = self.within
+        self.within = within = resumed or Within(random_state(self.device))
+        set_random_state(within.begun, self.device)
         order = torch.randperm(len(self.inputs), device=self.device)
-        meter = Meter()
-        for x in batches(self.inputs, order[: steps * batch], batch, self.device):
+        if resumed:
+            set_random_state(self.random, self.device)
+        start, meter = start - within.seconds, within.meter
+        for x in batches(self.inputs, order[within.step * batch : steps * batch], batch, self.device):
             self._round(as_images(x), meter)  # (B, C, H, W)
             self.method.epoch += 1 / steps
+            within.step += 1
+            within.seconds = time.perf_counter() - start
+            if between is not None:
+                between(self)
+        self.within = None
         self.stage_epoch += 1
         self.epoch += 1
         self.steps += steps
@@ -255,6 +283,13 @@ class Training:
 
     def state_dict(self) -> dict:
         """Everything needed to go on bit for bit: position, weights, optimisers, random state, clocks."""
+        within = self.within and {
+            "begun": self.within.begun,
+            "step": self.within.step,
+            "sums": self.within.meter.sums,
+            "counts": self.within.meter.counts,
+            "seconds": self.within.seconds,
+        }
         return {
             "config": self.config.model_dump(mode="json"),
             "position": {"stage": self.stage_index, "stage_epoch": self.stage_epoch, "epoch": self.epoch},
@@ -263,8 +298,14 @@ class Training:
             "method": self.method.state_dict(),
             "optimisers": [turn.optimiser.state_dict() for turn in self.turns],
             "skipped": [turn.skipped for turn in self.turns],
-            "random": self.random,
+            "random": random_state(self.device) if self.within else self.random,
+            "within": within,
         }
+
+    def save(self, path: Path) -> None:
+        """Writes the state, all of it or nothing."""
+        with whole(path, durable=True) as part:
+            torch.save(self.state_dict(), part)
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError when the state belongs to another configuration."""
@@ -281,6 +322,9 @@ class Training:
             turn.optimiser.load_state_dict(optimiser)
             turn.skipped.copy_(skipped)
         self.random = state["random"]
+        if within := state.get("within"):
+            meter = Meter(within["sums"], within["counts"])
+            self.within = Within(within["begun"], within["step"], meter, within["seconds"])
 
 
 def _number(name: str, value: object) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from sweep.record import CHECKPOINT, WEIGHTS, Event, Trial, Trials
+from sweep.record import CHECKPOINT, HUNG, WEIGHTS, Event, Trial, Trials
 from sweep.record.events import EndEvent
 
 FINAL = ("complete", "pruned", "diverged")  # no attempt follows
@@ -65,7 +65,7 @@ def superfluous(folder: Path, trials: Trials, keep: int, budget: float) -> Itera
         if (model := place / WEIGHTS).exists():
             held[trial.name] = model.stat().st_size
         if trial.state in FINAL:  # left behind by a driver or a worker that was killed
-            yield from (path for path in [place / CHECKPOINT, *place.glob("*.part")] if path.is_file())
+            yield from (path for path in [place / CHECKPOINT, place / HUNG, *place.glob("*.part")] if path.is_file())
     for name in dispensable(held, trials, keep, budget):
         yield folder / "trials" / name / WEIGHTS
 

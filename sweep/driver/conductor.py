@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.resources import Resources
-from sweep.record import CHECKPOINT, Event, Progress, Record, Row, Trial, Trials
+from sweep.record import CHECKPOINT, HUNG, Event, Progress, Record, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.study import Study
 
@@ -131,6 +131,9 @@ class Conductor:
             return
         trial = self._trial(ray_id)
         del self.running[ray_id]
+        hung = self._checkpoint(trial).with_name(HUNG)
+        if hung.exists() and hung.stat().st_size:
+            reason = f"it hung ({hung.name} says where)"
         if state == "out_of_memory":
             if _wants_room(trial):
                 self._end(trial, state, reason, trial.epoch, None)

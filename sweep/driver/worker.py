@@ -4,12 +4,15 @@ A trial's state lives in the sweep's own folder (`trials/<trial>/`), not in Ray'
 runs the trial next, after a crash, a lost node or a resumed sweep, finds it there and goes on.
 """
 
+import faulthandler
 import math
 import os
+import signal
 import socket
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,18 @@ from ray.exceptions import RayError
 from safetensors import SafetensorError
 
 from sweep.driver.process import limit, settings
-from sweep.record import CHECKPOINT, Progress, Row
-from trainables import Config, Diverged, Evaluator, Report, evaluator_for, fit, save
+from sweep.record import CHECKPOINT, HUNG, Progress, Row
+from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.feed import DEVICE_SHARE, placed, shared
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
+from trainables.training import Training
 
 QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
 SAVE_SECONDS = 60.0
+SECONDS_BETWEEN_SIGNS = 1.0
+HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training without a step for so long, and for so many times its longest
 KEPT_DATASETS = 2  # per process
 OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
     "can't allocate memory",
@@ -60,6 +66,11 @@ def readable(text: str) -> str:
 
 class StorageError(Exception):
     """The sweep's folder cannot be read or written on this machine."""
+
+
+def in_main_thread() -> bool:
+    """Where alone Python lets signals be handled."""
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
@@ -92,6 +103,8 @@ class TrialWorker(tune.Trainable):
         self.refs, self.loaded = data, {}
         self.device = limit(config["cpus"], config["gpus"])
         self.restore = settings()
+        self.asked_to_end = False
+        self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
         self.node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         self._begin(config)
 
@@ -102,6 +115,8 @@ class TrialWorker(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         """Must not raise for what is the trial's own fault: it is told as a result in the first step."""
         self.trial, self.reports, self.reported = config, None, None
+        self.untold: list[Row] = []
+        self.alive_at, self.longest = None, 0.0
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
@@ -126,6 +141,8 @@ class TrialWorker(tune.Trainable):
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 progress.state = "failed"
                 progress.reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        finally:
+            self._unwatch()
         if progress.state is not None:
             self._release()
         progress.reason, progress.node = readable(progress.reason), self.node
@@ -133,6 +150,7 @@ class TrialWorker(tune.Trainable):
         return {"progress": [progress]}  # in a list: Ray flattens dicts and would keep statistics of every number
 
     def _advance(self, progress: Progress, start: float) -> None:
+        self.untold = progress.rows
         if self.reports is None:
             self.reports = self._fit()
             self.saved_at = start
@@ -151,6 +169,31 @@ class TrialWorker(tune.Trainable):
             if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
                 break
 
+    def _between(self, training: Training) -> None:
+        """After each step of the training: a sign of life, and a checkpoint within an epoch that takes long, or when
+        this process is asked to end. None while the driver has not heard of the epochs before."""
+        now = time.monotonic()
+        if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
+            if self.alive_at is not None:
+                self.longest = max(self.longest, now - self.alive_at)
+            faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * self.longest), exit=True, file=self.hung)
+            self.alive_at = now
+        if not self.untold and (self.asked_to_end or now - self.saved_at > SAVE_SECONDS):
+            with storing(self.folder):
+                training.save(self.checkpoint)
+            self.saved_at = now
+        if self.asked_to_end:
+            raise SystemExit(f"process {os.getpid()} was asked to end")
+
+    def _end(self, number: int, frame: Any) -> None:
+        """SIGTERM, as of a node that is taken away: a training is saved first."""
+        if self.alive_at is not None:
+            self.asked_to_end = True
+        elif callable(self.before):
+            self.before(number, frame)
+        else:
+            raise SystemExit(1)
+
     @property
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
@@ -166,7 +209,26 @@ class TrialWorker(tune.Trainable):
         self.restore(config.seed)
         images, evaluator = self._data(config.dataset)
         evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
-        return fit(config, images, evaluator, evaluate_at=self.trial["rungs"], resume=resume, device=self.device)
+        with storing(self.folder):
+            self.hung = (self.folder / HUNG).open("w")
+        return fit(
+            config, images, self._unwatched(evaluator), evaluate_at=self.trial["rungs"], resume=resume,
+            device=self.device, between=self._between,
+        )  # fmt: skip
+
+    def _unwatched(self, evaluator: Evaluator) -> Callable[..., Evaluation]:
+        """The evaluator; nobody knows how long it takes."""
+
+        def evaluate(*arguments: Any, **named: Any) -> Evaluation:
+            self._unwatch()
+            return evaluator(*arguments, **named)
+
+        return evaluate
+
+    def _unwatch(self) -> None:
+        """No sign of life is expected until the next step of the training."""
+        faulthandler.cancel_dump_traceback_later()
+        self.alive_at = None
 
     def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
         """Training images, on the device or on the host, and the evaluator, kept from trial to trial."""
@@ -212,6 +274,9 @@ class TrialWorker(tune.Trainable):
             self.saved_at = time.monotonic()
 
     def _release(self) -> None:
+        if self.reports is not None:
+            self.hung.close()
+            (self.folder / HUNG).unlink(missing_ok=True)
         self.reports = self.reported = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

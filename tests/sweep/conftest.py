@@ -1,5 +1,6 @@
 """Small sweeps that need no Ray, and folders of sweeps to begin with."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def begin(tmp_path, make_plan):
 @pytest.fixture
 def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
     """Workers of described trials in this process, on the digits."""
-    restore = settings()
+    restore, terminate = settings(), signal.getsignal(signal.SIGTERM)
     splits = load("digits", "unused")
     evaluator = Evaluator(splits, "fcd", samples=100)
     monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: (shared(splits.train.images), evaluator))
@@ -87,5 +88,6 @@ def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
         return worker
 
     yield make
+    signal.signal(signal.SIGTERM, terminate)
     restore(seed=0)
     torch.set_flush_denormal(False)

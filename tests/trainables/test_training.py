@@ -6,12 +6,13 @@ import pickle
 
 import pytest
 import torch
+from test_contract import arguments
 from torch import Tensor, nn
 
 from trainables import Config, Diverged, Evaluation, fit
 from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
 from trainables.methods.vae import VAE
-from trainables.testing import made_up
+from trainables.testing import Subject, glance, made_up, told
 from trainables.training import MAX_SKIPPED_STEPS, Training, Turn, as_images, parameters_of
 
 VAE_VALUES = {
@@ -658,3 +659,39 @@ def test_two_trainings_may_take_turns_in_one_process():
     pairs = zip(fit(vae_config(epochs=3), images), fit(vae_config(epochs=3), images), strict=True)
     for epoch, (one, other) in enumerate(pairs):
         assert one.metrics == other.metrics == alone[epoch]
+
+
+# In the middle of an epoch
+
+
+class Stopped(Exception):
+    """Somebody ends the training after a step."""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("name", ["vae", "aae", "two_stage_vae", "vade", "geco", "vae_gan", "rae_sn"])
+def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_path):
+    """Alternating players, a second stage's first epoch, warm-ups, multipliers, and meters half full."""
+    images, config = made_up((1, 8, 8), 28), Subject(name, **arguments(name)).config(epochs=4)
+    undisturbed = [told(report) for report in fit(config, images, glance, evaluate_at=(2,))]
+    for epoch in range(4):
+
+        def stop(training, epoch=epoch):
+            if training.epoch == epoch and training.within.step == step:
+                training.save(tmp_path / "c.pt")
+                raise Stopped
+
+        before = []
+        with pytest.raises(Stopped):
+            for report in fit(config, images, glance, evaluate_at=(2,), between=stop):
+                before.append(told(report))
+        torch.rand(3)  # what others draw meanwhile does not matter
+        after = [told(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=tmp_path / "c.pt")]
+        assert before + after == undisturbed
+
+
+def test_looking_between_steps_changes_nothing():
+    images, config, seen = made_up((1, 8, 8), 28), vae_config(), []
+    alone = [told(report) for report in fit(config, images)]
+    assert [told(report) for report in fit(config, images, between=lambda t: seen.append(t.within.step))] == alone
+    assert seen == [*range(1, max(seen) + 1)] * 2

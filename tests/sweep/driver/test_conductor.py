@@ -276,6 +276,19 @@ def test_a_trial_that_gets_further_each_time_is_never_given_up(begin):
     assert (trial.state, trial.attempt, trial.setbacks) == ("complete", EPOCHS, {"preempted": EPOCHS - 1})
 
 
+def test_a_training_that_hung_is_said_to_have(begin, tmp_path):
+    conductor = begin(methods=["vae"])
+    conductor.next("a")
+    hung = tmp_path / "quick" / "trials" / "vae-digits-0000" / "hung.txt"
+    hung.parent.mkdir(parents=True)
+    hung.touch()
+    conductor.lost("a", *LOST)  # it ended in another way
+    again(conductor, "b")
+    hung.write_text("Timeout (0:10:00)!")
+    conductor.lost("b", *LOST)
+    assert [event.reason for event in events(conductor, "lost")] == [LOST[1], "it hung (hung.txt says where)"]
+
+
 def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
     conductor = begin(methods=["vae"], retries=0)
     conductor.next("a")

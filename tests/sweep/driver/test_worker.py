@@ -5,7 +5,11 @@ import json
 import math
 import os
 import random
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -344,3 +348,92 @@ def test_a_disk_that_cannot_be_written_is_not_the_trials_fault(make_worker, desc
     assert (told.state, told.rows, told.value, told.epoch) == ("preempted", [], None, 0)
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
     assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in told.reason
+
+
+# Within an epoch
+
+
+def at_step(monkeypatch, what, number=3):
+    """Has `what` happen once, in step `number` of the second epoch of a VAE."""
+    from trainables.methods.vae import VAE
+
+    plain, counted = VAE.loss, []
+
+    def loss(method, x):
+        if method.training and torch.is_grad_enabled():
+            counted.append(1)
+            if len(counted) == 11 + number:  # of 11 steps each
+                what()
+        return plain(method, x)
+
+    monkeypatch.setattr(VAE, "loss", loss)
+
+
+def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, tmp_path, monkeypatch):
+    """The process ends, and another one goes on with the next step."""
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    with monkeypatch.context() as patch:
+        at_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        worker = make_worker(again)
+        told = [next(steps(worker))]
+        with pytest.raises(SystemExit, match="asked to end"):
+            worker.step()
+    state = torch.load(tmp_path / "again" / CHECKPOINT)
+    assert state["position"]["epoch"] == 1 and state["within"]["step"] == 3
+    told += steps(make_worker(again))
+    assert without_clock(told) == undisturbed
+
+
+def test_epochs_that_take_long_are_saved_within_but_never_ahead_of_what_was_told(
+    make_worker, described, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    saved = []
+    save = module.Training.save
+    monkeypatch.setattr(
+        module.Training, "save", lambda training, path: (saved.append(training.epoch), save(training, path))
+    )
+    heard = 0
+    for told in steps(make_worker(described)):
+        assert saved and max(saved) <= heard
+        heard = told.epoch
+
+
+HANGING = """
+import os, sys, time
+from pathlib import Path
+import sweep.driver.worker as module
+from sweep.driver.worker import TrialWorker, shared
+from trainables import Evaluator
+from trainables.datasets import load
+from trainables.methods.vae import VAE
+
+module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
+plain, counted = VAE.loss, []
+def loss(method, x):
+    counted.append(1)
+    if len(counted) == 5:
+        time.sleep(600)
+    return plain(method, x)
+VAE.loss = loss
+splits = load("digits", "unused")
+evaluator = Evaluator(splits, "fcd", samples=100)
+TrialWorker._data = lambda self, dataset: (shared(splits.train.images), evaluator)
+worker = object.__new__(TrialWorker)
+worker.setup(%r, {})
+worker.step()
+"""
+
+
+def test_a_training_that_hangs_ends_its_process_and_says_where(described):
+    Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)
+    ended = subprocess.run([sys.executable, "-c", HANGING % described], capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    said = (Path(described["folder"]) / "hung.txt").read_text()
+    assert "Timeout" in said and "in loss" in said
+
+
+def test_no_trace_is_left_by_a_training_that_does_not_hang(make_worker, described):
+    list(steps(make_worker(described)))
+    assert not (Path(described["folder"]) / "hung.txt").exists()
