@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from trainables.catalog import find
 from trainables.config import Config, checked
+from trainables.files import whole
 from trainables.method import Method
 
 GAP = 2  # white pixels around the pictures of a grid
@@ -19,7 +20,8 @@ def save(method: Method, config: Config, folder: Path) -> None:
     """Writes model.safetensors and config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    with whole(folder / "model.safetensors") as part:
+        save_file(state, part)
     description = {"config": config.model_dump(mode="json"), "shape": list(method.shape)}
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
 

@@ -44,6 +44,12 @@ def test_a_loaded_method_is_the_saved_one(folder):
     assert loaded.hyper == last.method.hyper and loaded.shape == (1, 8, 8)
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(folder):
+    (folder / "new").touch()
+    modes = {(folder / name).stat().st_mode for name in ("model.safetensors", "config.json", "new")}
+    assert len(modes) == 1
+
+
 def test_the_fitted_density_is_saved_too(folder):
     fresh = load(folder)
     before = fresh.densities["gmm"].means.clone()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from trainables.datasets import Split, Splits, expanded, load
 from trainables.feed import batches, placed, shared
+from trainables.files import whole
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
@@ -152,7 +153,8 @@ def _check(splits: Splits) -> None:
 def save_network(network: Classifier, path: Path, **metadata: str) -> None:
     shape = " ".join(map(str, network.shape))
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, path, metadata={"shape": shape, "classes": str(network.classes), **metadata})
+    with whole(path) as part:
+        save_file(state, part, metadata={"shape": shape, "classes": str(network.classes), **metadata})
 
 
 def load_network(path: Path) -> Classifier:
