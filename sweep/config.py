@@ -33,6 +33,9 @@ class SweepConfig(BaseModel):
         None, description="seconds of training and evaluation after which a study begins no more trials"
     )
     epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
+    scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the epochs to train, e.g. 0.1 of a preset's; schedules given as shares follow"
+    )
     metric: Metric | None = Field(
         None,
         description=f"what is minimised: {CHOICES}; unless given fcd for data sets with labels, fsd without, mse for "
@@ -42,8 +45,18 @@ class SweepConfig(BaseModel):
         [], description="what else the search minimises; halving and the leaderboard go by the metric alone"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
+    split: Literal["valid", "test"] = Field(
+        "valid",
+        description="split that trials are scored on; test also trains on the validation images, scores each trial "
+        "once, at its end, and needs searcher none",
+    )
+    pairs: PositiveInt = Field(2000, description="codes, and images of each side, compared in pairs at a trial's end")
+    inception_splits: PositiveInt = Field(10, description="parts of the Inception Score's images")
     searcher: Literal["tpe", "random", "none"] = Field(
         "tpe", description="how new points are chosen; none runs the hand-tuned ones alone, each run with its own seed"
+    )
+    seeds: PositiveInt | None = Field(
+        None, description="trainings of each hand-tuned point, each with its own seed; needs searcher none"
     )
     factor: Annotated[int, Field(ge=2)] = Field(
         3, description="successive halving keeps one trial in FACTOR at each rung"
@@ -134,6 +147,16 @@ class SweepConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def hand_tuned_points_alone(self) -> Self:
+        given = {"split": self.split == "test", "seeds": self.seeds is not None}
+        for name in (name for name, wanted in given.items() if wanted and self.searcher != "none"):
+            raise ValueError(
+                f"{name} = {getattr(self, name)} needs searcher = none, got {self.searcher}: a search chooses by the "
+                "validation split and trains each point once; confirm its best points instead"
+            )
+        return self
+
     @property
     def keep_bytes(self) -> float:
         """The budget of all models together."""
@@ -141,16 +164,25 @@ class SweepConfig(BaseModel):
 
     @property
     def rung_epoch(self) -> int:
-        """The epoch of the first rung."""
-        return self.first_rung or max(1, self.epochs // 9)
+        """The epoch of the first rung; on the test split the last epoch, for a rung is another look at it."""
+        return self.epochs if self.split == "test" else self.first_rung or max(1, self.epochs // 9)
 
 
 Kind = TypeVar("Kind", bound=SweepConfig)
 
 
 def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
-    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError."""
-    return read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above)
+    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError.
+
+    `scale` is taken into the epochs here, so that a resumed sweep does not scale them again.
+    """
+    config = read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above)
+    scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
+    return config.model_copy(update=scaled | {"scale": 1.0})
+
+
+def _epochs(config: SweepConfig) -> dict[str, int | None]:
+    return {"epochs": config.epochs, "first_rung": config.first_rung}
 
 
 def _of_the_methods_above(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

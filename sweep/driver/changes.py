@@ -16,7 +16,7 @@ from sweep.search.study import Spec
 
 # What a value in the record depends on, besides what its study says.
 FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
-FROZEN += ("image_size", "channels")
+FROZEN += ("image_size", "channels", "split", "pairs", "inception_splits", "seeds")
 
 
 def refuse(config: SweepConfig, began: SweepEvent) -> None:

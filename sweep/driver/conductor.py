@@ -186,6 +186,7 @@ class Conductor:
         seed = self.plan.seed_of(trial.study, trial.number)
         metric = self.plan.metric_of(planned.dataset)
         evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
+        evaluate |= {"pairs": config.pairs, "inception_splits": config.inception_splits}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
         wants_room = _wants_room(trial)

@@ -17,15 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from analysis.confirm import write_confirmed
 from analysis.page.report import write_report
 from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
-from sweep.driver.maps import joined
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.plan import Plan, Planned, load_splits
@@ -53,11 +50,6 @@ class Confirmation(Plan):
     def rungs(self) -> list[int]:
         """None: nobody is stopped, and each rung would be another look at the test split."""
         return []
-
-    def trained_on(self, dataset: str) -> np.ndarray:
-        """Training and validation images together.  Test images stay those that the search never saw."""
-        splits = self.splits[dataset]
-        return joined(splits.train.images, splits.valid.images)
 
     def seed_of(self, study: str, number: int) -> int:
         """The same seeds for all points, so that they can be compared in pairs."""
@@ -87,6 +79,8 @@ def confirm(
     for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
         if number is not None and number < 1:
             raise ValueError(f"--{name} {number}: give at least 1")
+    if config.split == "test":
+        raise ValueError(f"{sweep} scored its trials on the test split already; give it more seeds instead: --seeds N")
     Record(sweep / RECORD).close()  # raises while the search is being written
     looks = looks_at_test(sweep)
     events = read(looks[-1] / RECORD) if looks else []

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sweep.config import SweepConfig
+from sweep.driver.maps import joined
 from sweep.search import space as spaces
 from sweep.search.rungs import Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
@@ -54,8 +55,8 @@ class Plan:
 
     @property
     def split(self) -> str:
-        """The split that trials are scored on; a search never sees another."""
-        return "valid"
+        """The split that trials are scored on; a search never sees another than valid."""
+        return self.config.split
 
     def metric_of(self, dataset: str) -> str:
         """What a data set's trials are judged by, as `evaluator_for` takes it."""
@@ -71,8 +72,10 @@ class Plan:
         return [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
 
     def trained_on(self, dataset: str) -> np.ndarray:
-        """The images that trials on a data set learn from, uint8 (N, C, H, W)."""
-        return self.splits[dataset].train.images
+        """The images that trials on a data set learn from, uint8 (N, C, H, W): where they are scored on the test split,
+        training and validation images together."""
+        splits = self.splits[dataset]
+        return splits.train.images if self.split == "valid" else joined(splits.train.images, splits.valid.images)
 
     def seed_of(self, study: str, number: int) -> int:
         """Of the training and the evaluation of one trial; in a search all share it and differ by their values only.
@@ -120,12 +123,12 @@ def plan(config: SweepConfig) -> Plan:
             if kind is not None:
                 space = space.with_fixed(find(method).on_network(kind), by="--networks")
             space = _pinned(space, method, config)
-            trials = config.trials
+            trials = config.seeds or config.trials
             if config.searcher == "none":
                 space, trials = space.points_only(), trials * len(space.paper)
             spec = Spec(
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
-                epochs=config.epochs, metric=f"valid/{metric}", space=space, first_rung=config.rung_epoch,
+                epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, sampler=config.searcher,
                 objectives=tuple(OBJECTIVES[name] for name in config.objectives),
             )  # fmt: skip

@@ -187,3 +187,33 @@ def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
     told = capsys.readouterr().err
     assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in told
     assert told.count("\n") == 1
+
+
+TABLES = [
+    n for n in preset_names(PRESET_FILES) if "table" in n and n not in ("gae-table3-tuned", "regularization-table2")
+]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_scored_on_the_test_split_once(name, data_root, colour):
+    table = planned("--preset", name, "--data-root", data_root)
+    assert table.config.split == "test" and table.rungs == []
+    assert {study.spec.metric.partition("/")[0] for study in table.studies} == {"test"}
+    dataset, splits = next(iter(table.splits.items()))
+    assert len(table.trained_on(dataset)) == len(splits.train.images) + len(splits.valid.images)
+
+
+def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(data_root, colour):
+    tenth = planned("--preset", "balancing-table4", "--seeds", "2", "--scale", "0.1")
+    (study,) = tenth.studies
+    assert study.spec.trials == 2 * 3 and study.spec.epochs == 21  # of 210
+    assert [tenth.seed_of(study.name, number) for number in range(6)] == [0, 0, 0, 1, 1, 1]
+    assert configured("--epochs", "100", "--first-rung", "10", "--scale", "0.5").first_rung == 5
+    again = SweepConfig(**tenth.config.model_dump(mode="json"))  # as a resumed sweep reads it
+    assert (again.epochs, again.scale) == (21, 1.0)
+
+
+@pytest.mark.parametrize("flags", [("--split", "test"), ("--seeds", "3")])
+def test_a_search_sees_no_test_split_and_has_no_seeds(flags):
+    with pytest.raises(ValueError, match=r"(split = test|seeds = 3) needs searcher = none, got tpe"):
+        configured(*flags)
