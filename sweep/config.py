@@ -11,6 +11,7 @@ from trainables.catalog import label
 from trainables.config import ImageSize, Metric, Seed, UserPath
 from trainables.flags import laid_over, read_flags
 from trainables.metrics import CHOICES
+from trainables.outside import installed_words
 
 PRESET_FILES = files("sweep") / "presets"
 Objective = Literal["mse", "dssim", "active_dims", "probe_error", "knn_error", "train_seconds"]
@@ -23,9 +24,15 @@ class SweepConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     methods: list[str] = Field(
-        ["vae", "beta_vae", "wae", "rae_l2", "gae"], min_length=1, description="methods, or package.module:Class"
+        ["vae", "beta_vae", "wae", "rae_l2", "gae"],
+        min_length=1,
+        description=f"methods, {installed_words('methods')}or package.module:Class",
     )
-    datasets: list[str] = Field(["digits"], min_length=1, description="data sets, or folder:PATH")
+    datasets: list[str] = Field(
+        ["digits"],
+        min_length=1,
+        description=f"data sets, {installed_words('datasets')}folder:PATH, file:PATH, or package.module:read",
+    )
     trials: PositiveInt = Field(
         8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
     )

@@ -58,7 +58,8 @@ ARROWS = [
     ("sweep", ("mlflow",), ("sweep/tracking/",)),
     ("trainables/losses.py", ("trainables.method", "trainables.methods"), ()),
     ("trainables/metrics", ("trainables.method", "trainables.methods", "trainables.training"), ()),
-    ("trainables/datasets", ("torch", "trainables.method", "trainables.methods"), ()),
+    ("trainables/datasets", ("trainables.method", "trainables.methods"), ()),
+    ("trainables/datasets", ("torch",), ("trainables/datasets/_files.py",)),
     *((package, ("tests", "conftest", "pytest"), ()) for package in PACKAGES),
 ]
 

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 
-from trainables import methods
+from trainables import methods, outside
 from trainables.method import Method
 from trainables.words import did_you_mean
 
@@ -15,22 +15,16 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Method]:
-    """The class of a method. Raises ValueError when there is none; an error inside the module is not hidden."""
-    if ":" in name:
-        module_name, _, class_name = name.partition(":")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the user's module exists and misses something of its own
-            raise ValueError(f"method {name!r}: there is no module {module_name!r} to import") from error
-        found = getattr(module, class_name, None)
+    """The class of a method. Raises ValueError when there is none, or its module cannot be imported."""
+    if path := place(name):
+        found = outside.part(path, f"method {name!r}")
         if not (inspect.isclass(found) and issubclass(found, Method)):
-            raise ValueError(f"method {name!r}: {module_name} has no class {class_name} that is a Method")
+            raise ValueError(f"method {name!r}: {path} is no class that is a Method")
         return found
     if name not in names():
-        hint = did_you_mean(name, names())
-        raise ValueError(f"method {name!r} is not known{hint} (known: {', '.join(names())}, or package.module:Class)")
+        known = [*names(), *outside.installed("methods")]
+        hint = did_you_mean(name, known)
+        raise ValueError(f"method {name!r} is not known{hint} (known: {', '.join(known)}, or package.module:Class)")
     module = importlib.import_module(f"trainables.methods.{name}")
     return next(
         c for _, c in inspect.getmembers(module, inspect.isclass)
@@ -38,6 +32,11 @@ def find(name: str) -> type[Method]:
     )  # fmt: skip
 
 
+def place(name: str) -> str:
+    """Where a method from outside is, `package.module:Class`, by that name or its entry point's; "" for the house's."""
+    return name if ":" in name else "" if name in names() else outside.installed("methods").get(name, "")
+
+
 def label(name: str) -> str:
-    """What tables call a method: the file's name, also for one from outside."""
+    """What tables call a method: the file's name, also for one from outside; an entry point's own name."""
     return name.partition(":")[0].rpartition(".")[2]

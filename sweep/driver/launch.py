@@ -41,7 +41,7 @@ def folder_for(config: SweepConfig) -> Path:
     """A new sweep's folder, not made yet. Raises ValueError when it cannot be made or holds something already."""
     name = config.name
     if name is None:
-        sets = "-".join(re.sub(r"\W+", "_", Path(d.removeprefix("folder:")).name) for d in config.datasets)
+        sets = "-".join(re.sub(r"\W+", "_", Path(d.partition(":")[2] or d).name) for d in config.datasets)
         name = f"{sets}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = config.out / name
     if (folder / RECORD).exists():
@@ -140,10 +140,14 @@ def config_of(folder: Path) -> SweepConfig:
 
 def anywhere(config: SweepConfig) -> SweepConfig:
     """The same configuration for every working directory: all paths in it absolute."""
-    sets = [f"folder:{expanded(name.removeprefix('folder:')).absolute()}" if name.startswith("folder:") else name
-            for name in config.datasets]  # fmt: skip
+
+    def absolute(name: str, *kinds: str) -> str:
+        kind, _, place = name.partition(":")
+        return f"{kind}:{expanded(place).absolute()}" if kind in kinds else name
+
     paths = {
-        "datasets": sets,
+        "datasets": [absolute(name, "folder", "file") for name in config.datasets],
+        "metric": config.metric and absolute(config.metric, "fd_dinov2", "cmmd"),
         "data_root": config.data_root.absolute(),
         "out": config.out.absolute(),
         "spaces": {method: file.absolute() for method, file in config.spaces.items()},

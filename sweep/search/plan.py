@@ -17,7 +17,7 @@ from sweep.search import space as spaces
 from sweep.search.rungs import Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
-from trainables.catalog import find, label
+from trainables.catalog import find, label, place
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
@@ -170,8 +170,8 @@ def space_of(method: str, config: SweepConfig) -> Space:
     fields = hyper_fields(method)
     if method in config.spaces:
         return spaces.load(config.spaces[method], fields)
-    if ":" in method:
-        beside = Path(import_module(method.partition(":")[0]).__file__).with_suffix(".toml")
+    if path := place(method):
+        beside = Path(import_module(path.partition(":")[0]).__file__).with_suffix(".toml")
         return spaces.load(beside, fields)
     with as_file(files("search_spaces") / f"{method}.toml") as path:
         return spaces.load(path, fields)

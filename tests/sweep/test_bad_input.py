@@ -87,7 +87,7 @@ WRONG = {
     "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? (known: beta_vae, gae,",
     "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
-    "--methods sweep.search.plan:Plan": "sweep.search.plan has no class Plan that is a Method",
+    "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is no class that is a Method",
     "--methods": "argument --methods: expected at least one argument",
     # data sets
     "--datasets digit": "'digit' did you mean 'digits'",
@@ -288,7 +288,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 
 
 COMMANDS = {
-    "": "no command given; choose one of board, compare",
+    "": "no command given; choose one of board, check, compare",
     "smaple": "unknown command 'smaple'; did you mean 'sample'?",
     "resume": "the following arguments are required: sweep",
     "resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",

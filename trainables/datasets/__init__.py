@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables import outside
 from trainables.words import did_you_mean
 
-from . import _folder
+from . import _files, _folder
 from ._errors import Absent
 from ._paths import expanded
 from ._prepare import decode, places, prepare
@@ -30,7 +31,9 @@ __all__ = [
     "LARGEST_SIDE",
     "SMALLEST_SIDE",
     "Absent",
+    "Part",
     "Reading",
+    "Source",
     "Split",
     "Splits",
     "expanded",
@@ -114,7 +117,7 @@ def load(
     elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
         raise ValueError(f"{source.name}: size and channels are for pictures, and this data set holds points")
     else:
-        folders = places(None if name.startswith("folder:") else root)
+        folders = places(None if ":" in name else root)
         arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
     sides = train.images.shape[2:]
@@ -153,18 +156,41 @@ def _readers() -> dict[str, Callable[[Path, bool], Source]]:
 
 
 def _read(name: str, root: Path, download: bool) -> Source:
-    kind, _, path = name.partition(":")
-    if kind == "folder":
+    kind, colon, path = name.partition(":")
+    if kind in ("folder", "file"):
         if not path:
-            raise ValueError(f"data set '{name}' names no folder; write folder:PATH")
-        return _folder.read(expanded(path))
-    readers = _readers()
+            raise ValueError(f"data set '{name}' names no {kind}; write {kind}:PATH")
+        return (_folder if kind == "folder" else _files).read(expanded(path))
+    readers, installed = _readers(), outside.installed("datasets")
+    if (colon and not expanded(name).is_dir()) or name in installed:
+        return _from_outside(installed.get(name, name), root, download)
     if name not in readers:
-        hint = did_you_mean(name.lower(), readers)
+        known = sorted([*readers, *installed])
+        hint, others = did_you_mean(name.lower(), known), "folder:PATH, file:PATH, package.module:read"
         if expanded(name).is_dir():
             hint = f"; did you mean 'folder:{name}'?"
-        raise ValueError(f"data set {name!r} is not known{hint} (known: {', '.join(names())}, folder:PATH)")
+        raise ValueError(f"data set {name!r} is not known{hint} (known: {', '.join(known)}, {others})")
     return readers[name](root, download)
+
+
+def _from_outside(name: str, root: Path, download: bool) -> Source:
+    """The Source that a stranger's `read(root, download)` returns, its arrays checked."""
+    what = f"data set '{name}'"
+    function = outside.part(name, what)
+    try:
+        source = function(root, download)
+    except ValueError:
+        raise  # one line for people already
+    except Exception as error:  # whatever a stranger's code raises
+        raise ValueError(f"{what}: {outside.fault(error)}") from error
+    if not isinstance(source, Source):
+        raise ValueError(f"{what} returns {type(source).__name__}, not a trainables.datasets.Source")
+
+    parts = {split: part for split in ("train", "valid", "test") if (part := getattr(source, split)) is not None}
+    for split, part in parts.items():
+        if not isinstance(part.images, Pictures):
+            parts[split] = Part(*_files.checked(part.images, part.labels, f"{what}, {split}"))
+    return replace(source, **_files.numbered(parts))
 
 
 def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:

@@ -82,5 +82,5 @@ def extractor(
     if place:
         from trainables.metrics.custom import custom
 
-        return custom(name, splits, device)
+        return custom(name, choose(metric).recorded, splits, device)
     raise ValueError(f"--metric {metric} is not of features; choose fcd, fsd, fid, ...")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from trainables import outside
 from trainables.datasets import Splits
 from trainables.words import did_you_mean
 
@@ -30,6 +31,8 @@ class Choice(NamedTuple):
 
 def choose(metric: str) -> Choice:
     """What `--metric METRIC` means; looks at the name alone. ValueError: a name that means nothing."""
+    if metric in (found := outside.installed("metrics")):
+        return choose(found[metric])._replace(recorded=f"fd_{metric}")
     bare, colon, place = metric.partition(":")
     if colon and bare in BY_PATH:
         if not place:
@@ -46,7 +49,7 @@ def choose(metric: str) -> Choice:
         return Choice(metric, "distance", metric)
     if metric in BY_PATH:
         raise ValueError(f"--metric {metric}: needs weights; write {metric}:PATH")
-    hint = did_you_mean(metric, (*OWN, *FID, *OF_CODES, *OF_POINTS))
+    hint = did_you_mean(metric, (*OWN, *FID, *OF_CODES, *OF_POINTS, *found))
     raise ValueError(f"unknown metric {metric!r}{hint} (choose {CHOICES})")
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from trainables import outside
 from trainables.networks import conv_rae, mlp, mlp_aae, mlp_vg, residual_mlp, resnet, shared
 
 FAMILIES = {
@@ -24,13 +25,28 @@ FAMILIES = {
 }
 
 
-def family_of(kind: str) -> ModuleType:
-    """The module that builds networks of a kind. Raises ValueError for a kind that is not known."""
+def family_of(kind: str) -> tuple[ModuleType, str]:
+    """The module that builds networks of a kind, and what it calls that kind.
+
+    From outside: `my_lab.nets:small` is `small` of the module my_lab.nets, `my_lab.nets` alone the kind "" of it, and
+    an entry point's name stands for its module. Raises ValueError for a kind that is not known, or a module that
+    cannot be imported or lacks a part.
+    """
+    place, colon, bare = kind.partition(":")
+    installed = outside.installed("networks")
+    if colon or "." in place or place in installed:
+        place = installed.get(place, place)
+        family = outside.module(place, f"network = {kind!r}")
+        if lacking := [name for name in ("KINDS", "accepts", "encoder", "decoder") if not hasattr(family, name)]:
+            raise ValueError(f"network = {kind!r}: {place} lacks {', '.join(lacking)}; see CONTRIBUTING.md")
+        if not family.accepts(bare):
+            raise ValueError(f"network = {kind!r} is not known; allowed: {place}: {family.KINDS}")
+        return family, bare
     family = next((f for f in FAMILIES.values() if f.accepts(kind)), None)
     if family is None:
-        known = "; ".join(f.KINDS for f in FAMILIES.values())
+        known = "; ".join([*(f.KINDS for f in FAMILIES.values()), *installed, "package.module:KIND"])
         raise ValueError(f"network = {kind!r} is not known; allowed: {known}")
-    return family
+    return family, kind
 
 
 def latent_width(kind: str) -> int | None:
@@ -38,8 +54,9 @@ def latent_width(kind: str) -> int | None:
 
     Raises ValueError for a kind that is not known.
     """
-    rule = getattr(family_of(kind), "latent_width", None)
-    return rule and rule(kind)
+    family, bare = family_of(kind)
+    rule = getattr(family, "latent_width", None)
+    return rule and rule(bare)
 
 
 class Networks:
@@ -49,20 +66,21 @@ class Networks:
     """
 
     def __init__(self, shape: tuple[int, ...], kind: str):
-        self.shape, self.kind, self._family = shape, kind, family_of(kind)
+        self.shape, self.kind = shape, kind
+        self._family, self._bare = family_of(kind)
 
     def encoder(self, out: int) -> nn.Module:
         """Images (B, C, H, W) -> (B, out), no activation on the head."""
-        return self._family.encoder(self.shape, self.kind, out)
+        return self._family.encoder(self.shape, self._bare, out)
 
     def decoder(self, latent: int) -> nn.Module:
         """Latents (B, latent) -> logits (B, C, H, W); the method applies its own output activation."""
-        return self._family.decoder(self.shape, self.kind, latent)
+        return self._family.decoder(self.shape, self._bare, latent)
 
     def critic(self, out: int = 1) -> nn.Module:
         """Images (B, C, H, W) -> logits (B, out): the family's own critic, or its encoder with other weights."""
         make = getattr(self._family, "critic", self._family.encoder)
-        return make(self.shape, self.kind, out)
+        return make(self.shape, self._bare, out)
 
     def latent_critic(
         self, latent: int, widths: Sequence[int] = mlp_aae.CRITIC_WIDTHS, dropout: float = mlp_aae.DROPOUT

@@ -1,0 +1,53 @@
+"""`python -m sweep check`: a line for each promise, and exit code 1 where one is broken."""
+
+import pytest
+
+from sweep.commands import check
+from trainables.testing import check_losses, check_stages
+
+LAB = """
+from trainables.methods.vae import VAE as Good
+
+
+class Broken(Good):
+    def loss(self, x):
+        return self.nothing
+"""
+SPACE = """
+[[paper]]
+source = "ours"
+datasets = ["digits"]
+values = { latent_dim = 10, learning_rate = 1e-3, batch_size = 20, network = "mlp_250", likelihood = "bce" }
+
+[space]
+latent_dim = [2, 4, 10]
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lab_check.py").write_text(LAB)
+    (tmp_path / "lab_check.toml").write_text(SPACE)
+    monkeypatch.setattr(check, "CHECKS", (check_stages, check_losses))
+
+
+def test_promises_are_listed(lab, capsys):
+    check.main(["lab_check:Good"])
+    told = capsys.readouterr().out
+    assert told.count("kept ") == 2 and "lab_check:Good keeps the contract" in told
+
+
+def test_a_broken_promise_names_file_and_line(lab, capsys):
+    with pytest.raises(SystemExit) as ended:
+        check.main(["lab_check:Broken"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 1 and "lab_check.py:7: AttributeError" in told
+    assert "lab_check:Broken breaks 1 of 2 promises" in told
+
+
+def test_values_can_be_given(lab):
+    with pytest.raises(ValueError, match="unknown key 'bata'"):
+        check.main(["lab_check:Good", "--set", "bata=1"])
+    with pytest.raises(ValueError, match="write KEY=VALUE"):
+        check.main(["lab_check:Good", "--set", "beta"])

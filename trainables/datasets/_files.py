@@ -1,0 +1,242 @@
+"""A file as a data set, `file:PATH`: arrays, tables with pictures in them, and archives of pictures.
+
+    .npy .npz .pt           arrays of images, and labels beside them where the file names any
+    .parquet .arrow         a table whose one column holds pictures, as Hugging Face's hub and `save_to_disk` write it;
+                            or a folder of such files, whose names say train, test and validation
+    .zip .tar .tar.gz ...   an archive of a folder of pictures, unpacked once
+
+Arrays are uint8, or floats in [0, 1], (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1 or 3.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from . import _folder
+from ._errors import reason
+from ._pictures import open_picture
+from ._prepare import places
+from ._source import Part, Pictures, Source, digest
+
+ARRAYS = (".npy", ".npz", ".pt", ".pth")
+TABLES = (".parquet", ".arrow")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+SPLITS = {"train": "train|training", "valid": "valid|val|validation|dev", "test": "test|testing"}
+IMAGES, LABELS = ("images", "image", "x", "data", "imgs"), ("labels", "label", "y", "targets")
+
+
+def read(path: Path) -> Source:
+    """The data set in a file, or in a folder of tables. Without a test split a tenth of the pictures is set aside.
+
+    Raises a `ValueError` of one line for another kind of file, damaged ones, and arrays of other shapes or values.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file; give the path of a file of images")
+    suffix = "".join(path.suffixes[-2:]) if path.name.lower().endswith(ARCHIVES) else path.suffix
+    name, suffix = path.name.removesuffix(suffix) or path.name, suffix.lower()
+    try:
+        if path.is_dir() or suffix in TABLES:
+            return _source(name, _of_tables(path))
+        if suffix in ARRAYS:
+            return _source(name, _of_arrays(path, suffix))
+        if path.name.lower().endswith(ARCHIVES):
+            return _folder.read(_unpacked(path), name=name)
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ValueError(f"{path} cannot be read ({reason(error)})") from error
+    raise ValueError(f"{path}: a file of images ends in {' '.join((*ARRAYS, *TABLES, *ARCHIVES))}")
+
+
+def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images as uint8 (N, C, H, W) and labels as (N,); points, float32 (N, P), as they are."""
+    images = np.asarray(images)
+    if images.ndim == 2 and images.dtype == np.float32:
+        return images, labels
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(
+            f"{where}: images are of shape {images.shape}; allowed are (N, H, W), (N, C, H, W) and (N, H, W, C) with C "
+            "of 1 or 3"
+        )
+    if images.dtype.kind == "f":
+        if not (images.min() >= 0 and images.max() <= 1):  # NaN fails both
+            raise ValueError(
+                f"{where}: floats go from 0 to 1, got {images.min():g} to {images.max():g}; scale them, or give uint8"
+            )
+        images = np.round(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise ValueError(f"{where}: images are {images.dtype}; give uint8, or floats in [0, 1]")
+    if labels is not None:
+        labels = np.asarray(labels).reshape(len(labels), -1)
+        if labels.shape != (len(images), 1):
+            raise ValueError(f"{where}: {len(images)} images and labels of shape {labels.shape}; give one label each")
+        labels = labels[:, 0]
+    return np.ascontiguousarray(images), labels
+
+
+def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
+    """The parts with their labels as 0, 1, ..., in the order of the classes over all parts; none where one has none."""
+    if any(part.labels is None for part in parts.values()):
+        return {split: Part(part.images) for split, part in parts.items()}
+    classes = np.unique(np.concatenate([part.labels for part in parts.values()]))
+    return {
+        split: Part(part.images, np.searchsorted(classes, part.labels).astype(np.int64))
+        for split, part in parts.items()
+    }
+
+
+def _source(name: str, parts: dict[str, Part]) -> Source:
+    parts = numbered(parts)
+    if "train" not in parts:
+        raise ValueError(f"{name} holds {', '.join(parts) or 'nothing'}, but no training images; name one split train")
+    for split, part in parts.items():
+        if len(part) < (fewest := _folder.FEWEST[split]):
+            raise ValueError(f"{name} holds {len(part)} images to {split}; at least {fewest} are needed")
+    if "test" not in parts:
+        order = np.random.default_rng(0).permutation(len(parts["train"]))
+        held_out = max(_folder.FEWEST["test"], len(order) // 10)
+        parts |= {"train": parts["train"].take(order[:-held_out]), "test": parts["train"].take(order[-held_out:])}
+    return Source(name, parts["train"], parts["test"], parts.get("valid"))
+
+
+def _of_arrays(path: Path, suffix: str) -> dict[str, Part]:
+    found = _torch(path) if suffix in (".pt", ".pth") else _numpy(path)
+    if not isinstance(found, Mapping):
+        pair = found if isinstance(found, (tuple, list)) else (found,)
+        found = dict(zip(("images", "labels"), pair, strict=False))
+    parts = {}
+    for split, words in SPLITS.items():
+        pictures, labels = (_of_split(found, names, words, split) for names in (IMAGES, LABELS))
+        if pictures is not None:
+            parts[split] = Part(*checked(np.asarray(pictures), labels, f"{path}, {split}"))
+    if not parts:
+        raise ValueError(f"{path} holds {', '.join(map(str, found))}; name the arrays images and labels")
+    return parts
+
+
+def _of_split(found: Mapping[str, Any], names: Iterable[str], words: str, split: str) -> Any:
+    """The array of a split: train_images, x_train, ...; of training also one that names no split."""
+    for key, value in found.items():
+        pieces = re.split(r"[ _.-]", str(key).lower())
+        named = [piece for piece in pieces if any(re.fullmatch(each, piece) for each in SPLITS.values())]
+        if any(piece in names for piece in pieces) and (
+            any(re.fullmatch(words, piece) for piece in named) or (not named and split == "train")
+        ):
+            return value
+    return None
+
+
+def _numpy(path: Path) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as an array ({reason(error)})") from error
+
+
+def _torch(path: Path) -> Any:
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load lets errors of zip and pickle through
+        raise ValueError(f"{path} holds no tensors alone ({str(error).splitlines()[0]})") from error
+
+    def plain(value: Any) -> Any:
+        return value.numpy() if isinstance(value, torch.Tensor) else value
+
+    if isinstance(loaded, Mapping):
+        return {name: plain(value) for name, value in loaded.items()}
+    return tuple(map(plain, loaded)) if isinstance(loaded, (tuple, list)) else plain(loaded)
+
+
+def _of_tables(path: Path) -> dict[str, Part]:
+    files = [path] if path.is_file() else sorted(file for kind in TABLES for file in path.rglob(f"*{kind}"))
+    files = [file for file in files if not file.name.startswith("cache-")]  # what Hugging Face's map leaves behind
+    if not files:
+        raise ValueError(f"{path} holds no file that ends in {' or '.join(TABLES)}")
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        pieces = re.split(r"[\W_]+", str(file.relative_to(path.parent)).lower())
+        split = next((s for s, words in SPLITS.items() if any(re.fullmatch(words, p) for p in pieces)), "train")
+        by_split.setdefault(split, []).append(file)
+    return {split: _of_table(group) for split, group in by_split.items()}
+
+
+def _of_table(files: list[Path]) -> Part:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        tables = [pq.read_table(f) if f.suffix == ".parquet" else _arrow(pa, f) for f in files]
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        raise ValueError(f"{files[0]} cannot be read as a table ({reason(error)})") from error
+    column = next((name for name in table.column_names if _is_picture(pa, table.schema.field(name).type)), None)
+    if column is None:
+        raise ValueError(f"{files[0]} has no column of pictures; its columns are {', '.join(table.column_names)}")
+    cells = table[column]
+    if pa.types.is_struct(cells.type):
+        cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks], type=pa.binary())
+    if cells.null_count:
+        raise ValueError(f"{files[0]}: {cells.null_count} pictures of {column} are paths without bytes; embed them")
+    labelled = next((name for name in table.column_names if name in LABELS), None)
+    labels = (
+        None if labelled is None else np.unique(table[labelled].to_numpy(), return_inverse=True)[1].astype(np.int64)
+    )
+    status = "\n".join(f"{f.absolute()}\n{f.stat().st_size}\n{f.stat().st_mtime_ns}" for f in files)
+    names = [f"{files[0]}, row {i}" for i in range(len(cells))]
+    pictures = Pictures(names, digest(status.encode()), lambda i: open_picture(io.BytesIO(cells[i].as_py())))
+    return Part(pictures, labels)
+
+
+def _arrow(pa, file: Path):
+    with pa.memory_map(str(file)) as source:
+        try:
+            return pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid:
+            return pa.ipc.open_file(source).read_all()
+
+
+def _is_picture(pa, kind) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and pa.types.is_binary(field.type) for field in kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _unpacked(path: Path) -> Path:
+    """The folder of an archive's files, in the user's cache, named by the archive's place, size and time."""
+    status = path.stat()
+    key = digest(f"{path.absolute()}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hex()
+    folder = places(None)[0] / f"unpacked-{key}"
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
+        part.mkdir(parents=True)
+        try:
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(part)  # names that lead outside are mended by the library
+            else:
+                with tarfile.open(path) as archive:
+                    archive.extractall(part, filter="data")  # nothing outside, no links that lead there, no devices
+            try:
+                os.replace(part, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder
