@@ -59,8 +59,10 @@ class SweepConfig(BaseModel):
     )
     pairs: PositiveInt = Field(2000, description="codes, and images of each side, compared in pairs at a trial's end")
     inception_splits: PositiveInt = Field(10, description="parts of the Inception Score's images")
-    searcher: Literal["tpe", "random", "none"] = Field(
-        "tpe", description="how new points are chosen; none runs the hand-tuned ones alone, each run with its own seed"
+    searcher: Literal["tpe", "prior", "random", "none"] = Field(
+        "tpe",
+        description="how new points are chosen; prior looks near the hand-tuned and the best points as well; none runs "
+        "the hand-tuned ones alone, each run with its own seed",
     )
     seeds: PositiveInt | None = Field(
         None, description="trainings of each hand-tuned point, each with its own seed; needs searcher none"

@@ -14,7 +14,7 @@ from optuna.trial import create_trial
 
 from sweep.record import Trials, read_trials
 from sweep.search.space import Fixed
-from sweep.search.study import Spec, distribution
+from sweep.search.study import Spec, distribution, parameter
 from trainables.files import whole
 
 IMPORTANCES = "importances.csv"
@@ -36,7 +36,7 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
         value = trial.rows[epoch].metrics.get(spec.metric) if epoch in trial.rows else None
         inside = all(name in trial.values and dim.contains(trial.values[name]) for name, dim in searched.items())
         if value is not None and inside:
-            compared.append((value, {name: dim.cast(trial.values[name]) for name, dim in searched.items()}))
+            compared.append((value, {name: parameter(dim, trial.values[name]) for name, dim in searched.items()}))
     if len(compared) < FEWEST or not searched:
         return epoch, len(compared), {}
     space = {name: distribution(dim) for name, dim in searched.items()}

@@ -10,7 +10,8 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
     datasets = ["mnist", "fashion_mnist"]    # the first point is the fallback
     values   = { latent_dim = 10, learning_rate = 1e-3, beta = 4.0 }
 
-    [space]                                  # a list is a choice, low/high a range, anything else is fixed
+    [space]                                  # a list is a choice, low/high a range, anything else is fixed;
+                                             # numbers listed in order are searched as an ordered choice
     latent_dim    = [8, 10, 16, 32]
     learning_rate = { low = 1e-4, high = 5e-3, log = true }
 """
@@ -60,9 +61,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values, without an order."""
+    """One of a few values."""
 
     choices: tuple[Value, ...]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the choices are numbers in ascending or descending order, so that neighbours resemble each other."""
+        numbers = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in self.choices)
+        return numbers and list(self.choices) in (sorted(self.choices), sorted(self.choices, reverse=True))
 
     def cast(self, value: Any) -> Value:
         """The choice that equals `value` (10.0 finds 10), or `value` itself if none does."""

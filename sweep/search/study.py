@@ -27,7 +27,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
 from sweep.record.events import EndEvent, Origin, ReportEvent, StartEvent
 from sweep.search.rungs import Rungs
-from sweep.search.space import Choice, Dimension, Fixed, Point, Space
+from sweep.search.sampler import PriorSampler, rank
+from sweep.search.space import Choice, Dimension, Fixed, Point, Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
@@ -57,15 +58,17 @@ class Spec:
     space: Space
     first_rung: int
     factor: int = 3
-    sampler: Literal["tpe", "random", "none"] = "tpe"
+    sampler: Literal["tpe", "prior", "random", "none"] = "tpe"
     warm: tuple[Point, ...] = ()
     objectives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"{self.study}: trials = {self.trials} is no budget; give at least 1")
-        if self.sampler not in ("tpe", "random", "none"):
-            raise ValueError(f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'random' or 'none'")
+        if self.sampler not in ("tpe", "prior", "random", "none"):
+            raise ValueError(
+                f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'prior', 'random' or 'none'"
+            )
 
     def to_record(self) -> StudyEntry:
         """The study's entry in the record's sweep event."""
@@ -258,7 +261,7 @@ class Study:
         ended = [trial for trial in told if trial.state.is_finished()]
         if len(ended) <= SHOWN:
             return told
-        best = nsmallest(GOOD, self._oracle(ended).best_trials if self.spec.objectives else ended, key=_rank)
+        best = nsmallest(GOOD, self._oracle(ended).best_trials if self.spec.objectives else ended, key=rank)
         shown = {trial.number for trial in (*best, *ended[GOOD - SHOWN :])}
         return [trial for trial in told if trial.number in shown or not trial.state.is_finished()]
 
@@ -291,7 +294,7 @@ class Study:
             outcome = {"state": TrialState.PRUNED, "value": trial.value, "intermediate_values": last}
         else:
             outcome = {"state": TrialState.PRUNED}
-        params = {name: d.cast(values[name]) for name, d in dimensions.items()}
+        params = {name: parameter(d, values[name]) for name, d in dimensions.items()}
         frozen = create_trial(params=params, distributions=self._distributions, **outcome)
         frozen.number = trial.asked.number + 1  # the trial that is asked for is 0 in its fresh study
         return frozen
@@ -303,11 +306,18 @@ class Study:
             told = self.history()
             # Optuna's own 10 random trials first would be all of a small budget.
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
+        elif self.spec.sampler == "prior":
+            told = self.history()
+            dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
+            points = [point.values for point in self.spec.space.paper]
+            inside = [p for p in points if all(name in p and d.contains(p[name]) for name, d in dimensions.items())]
+            priors = [{name: parameter(d, p[name]) for name, d in dimensions.items()} for p in inside]
+            sampler = PriorSampler(self._distributions, priors, seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
         found = self._oracle(told, sampler).ask(self._distributions).params
         return {
-            name: dimension.value if isinstance(dimension, Fixed) else found[name]
+            name: dimension.value if isinstance(dimension, Fixed) else value_of(dimension, found[name])
             for name, dimension in self.spec.space.dimensions.items()
         }
 
@@ -328,13 +338,6 @@ class Study:
         return self._trials[number]
 
 
-def _rank(trial: FrozenTrial) -> tuple[int, int, float]:
-    """As TPE ranks them: complete before stopped, the later stopped before the earlier, then by value."""
-    if trial.state == TrialState.COMPLETE:
-        return 0, 0, trial.values[0]
-    return (1, -trial.last_step, trial.value) if trial.intermediate_values else (2, 0, 0.0)
-
-
 class _Shown(optuna.storages.InMemoryStorage):
     """Shows `told` to a sampler as they are; to add them to a study would copy each of them every time."""
 
@@ -350,8 +353,21 @@ class _Shown(optuna.storages.InMemoryStorage):
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """The dimension as Optuna has it."""
+    """The dimension as Optuna has it: an ordered choice as the place among its choices, 0, 1, ..."""
+    if isinstance(dimension, Choice) and dimension.ordered:
+        return IntDistribution(0, len(dimension.choices) - 1)
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.choices)
     kind = IntDistribution if dimension.integer else FloatDistribution
     return kind(dimension.low, dimension.high, log=dimension.log)
+
+
+def parameter(dimension: Choice | Range, value: Any) -> Any:
+    """A value inside the dimension as `distribution` has it."""
+    value = dimension.cast(value)
+    return dimension.choices.index(value) if isinstance(dimension, Choice) and dimension.ordered else value
+
+
+def value_of(dimension: Choice | Range, parameter: Any) -> Any:
+    """The value that `parameter` came from."""
+    return dimension.choices[parameter] if isinstance(dimension, Choice) and dimension.ordered else parameter

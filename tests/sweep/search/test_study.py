@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import event
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
 
 from sweep.record import Event, StudyEntry
 from sweep.search.space import Choice, Fixed, Point, Range, Space
-from sweep.search.study import Spec, Study
+from sweep.search.study import Spec, Study, distribution, parameter, value_of
 
 METRIC = "valid/fcd"
 POINTS = (
@@ -143,14 +144,14 @@ def test_tpe_finds_the_valley_that_random_search_only_passes():
     assert last("tpe") < 0.7 * last("random")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "prior", "random"])
 def test_suggestions_depend_on_seed_and_study_only(sampler):
     first = suggestions(Study(make(20, sampler=sampler), seed=1))
     random.seed(0)
     assert suggestions(Study(make(20, sampler=sampler), seed=1)) == first
     assert suggestions(Study(make(20, sampler=sampler), seed=2))[2:] != first[2:]
     assert suggestions(Study(make(20, sampler=sampler, name="gae-mnist"), seed=1))[2:] != first[2:]
-    assert len({values["learning_rate"] for values in first}) == 20
+    assert len({json.dumps(values) for values in first}) == 20
 
 
 def test_nothing_is_printed_and_nothing_deprecated(capsys, caplog):
@@ -328,7 +329,7 @@ def test_misuse_is_named():
         study.end(0, "complete")
     with pytest.raises(ValueError, match="trials = 0 is no budget"):
         make(trials=0)
-    with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe', 'random' or 'none'"):
+    with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe', 'prior', 'random' or 'none'"):
         make(sampler="grid")
 
 
@@ -344,9 +345,9 @@ def test_the_spec_survives_the_record():
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 119), max_size=150), st.integers(0, 150))
-def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut):
-    spec = make(trials=25)
+@given(st.lists(st.integers(0, 119), max_size=150), st.integers(0, 150), st.sampled_from(["tpe", "prior"]))
+def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler):
+    spec = make(trials=25, sampler=sampler)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
@@ -512,3 +513,18 @@ def test_of_a_long_study_the_sampler_is_told_all_good_trials_and_the_latest_othe
     assert numbers(shown, finished=False) == numbers(everything, finished=False)
     latest = numbers(everything, finished=True)[-275:]
     assert set(numbers(shown, finished=True)) == good(everything) | set(latest)
+
+
+@pytest.mark.parametrize("choices", [(2, 10, 16), (16.0, 10.0, 2.0)])
+def test_an_ordered_choice_is_searched_by_its_order(choices):
+    dimension = Choice(choices)
+    assert distribution(dimension) == IntDistribution(0, 2)
+    assert [parameter(dimension, choice) for choice in (*choices, 10)] == [0, 1, 2, 1]
+    assert [value_of(dimension, place) for place in range(3)] == list(choices)
+
+
+@pytest.mark.parametrize("choices", [(10, 2, 16), ("1", "2"), (False, True), ("mlp", "conv")])
+def test_other_choices_have_no_order(choices):
+    dimension = Choice(choices)
+    assert distribution(dimension) == CategoricalDistribution(choices)
+    assert [value_of(dimension, parameter(dimension, choice)) for choice in choices] == list(choices)
