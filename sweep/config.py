@@ -104,7 +104,9 @@ class SweepConfig(BaseModel):
 
     out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps")
     name: str | None = Field(None, description="this sweep's folder in it; made from data sets and time unless given")
-    tracking_uri: str | None = Field(None, description="MLflow; sqlite in the sweeps' folder unless given")
+    tracking_uri: str | None = Field(
+        None, description="MLflow; MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder, unless given"
+    )
     experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")
 
     concurrent: PositiveInt | None = Field(None, description="trials at a time; what the machine holds unless given")

@@ -1,6 +1,7 @@
 """How a sweep and its confirmation end on the screen."""
 
 from pathlib import Path
+from shlex import quote
 
 from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
@@ -31,13 +32,15 @@ def conclude(folder: Path, **where: str | None) -> None:
         return
     if confirmation.is_confirmed(folder):
         confirmation.tidy(folder, launch.config_of(folder))
-        say(f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {folder} --again")
+        say(
+            f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {quote(str(folder))} --again"
+        )
         return
     say("\nThe search is done; its confirmation begins.")
     try:
         looked = confirmation.confirm(folder, say, **where)
     except KeyboardInterrupt:  # before there was a record that could tell of it
-        say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {folder}")
+        say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {quote(str(folder))}")
         raise
     conclude_confirmation(looked)
 
@@ -53,19 +56,19 @@ def show_end(folder: Path) -> str:
         state = (
             "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
         )
-        say(f"{state} Go on with:  python -m sweep resume {folder}\n")
+        say(f"{state} Go on with:  python -m sweep resume {quote(str(folder))}\n")
     uri = tracking.redact(launch.default_tracking(config))
     ways = {
         "report": folder / "report.html",
         "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",
     }
     if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():  # not after an import
-        ways["compare"] = f"python -m sweep compare {folder}"
+        ways["compare"] = f"python -m sweep compare {quote(str(folder))}"
     if (first := board.iloc[0]).complete:
         of = f"{first.method} --dataset {first.dataset}"
-        ways["samples"] = f"python -m sweep sample {folder} {of} -n 64 --out grid.png"
+        ways["samples"] = f"python -m sweep sample {quote(str(folder))} {of} -n 64 --out grid.png"
     if board[list(SETBACKS)].to_numpy().any():
-        ways["again"] = f"python -m sweep retry {folder}"
+        ways["again"] = f"python -m sweep retry {quote(str(folder))}"
     for what, how in ways.items():
         say(f"{what:<8} {how}")
     return outcome
@@ -76,6 +79,6 @@ def conclude_confirmation(folder: Path) -> None:
     done, home = read_sweep(folder), folder.parent
     say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
     if done.meta["outcome"] != "done":
-        say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {home}")
+        say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {quote(str(home))}")
         raise SystemExit(130)
     say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")

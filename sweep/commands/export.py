@@ -1,6 +1,7 @@
 """Pack a sweep into one file, to carry it to another machine."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from sweep.commands._arguments import SWEEP, argument, parse
 from sweep.commands._ending import say
@@ -13,4 +14,5 @@ FILE = argument("file", type=expanded, help="a .tar.gz")
 def main(argv: Sequence[str]) -> None:
     flags = parse("export", __doc__, argv, SWEEP, FILE)
     size = archive.pack(flags.sweep, flags.file)
-    say(f"{size / 1e6:.1f} MB in {flags.file}; bring it in elsewhere with:  python -m sweep import {flags.file.name}")
+    how = f"python -m sweep import {quote(flags.file.name)}"
+    say(f"{size / 1e6:.1f} MB in {flags.file}; bring it in elsewhere with:  {how}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from sweep import tracking
 from sweep.commands._arguments import TRACKING_URI, argument, parse
@@ -16,7 +17,8 @@ OUT = argument("--out", type=expanded, default=Path("sweeps"), help="folder that
 def main(argv: Sequence[str]) -> None:
     flags = parse("import", __doc__, argv, FILE, OUT, TRACKING_URI)
     folder = archive.unpack(flags.file, flags.out)
-    say(f"{folder}: look with `python -m sweep board {folder}`, go on with `python -m sweep resume {folder}`")
+    named = quote(str(folder))
+    say(f"{folder}: look with `python -m sweep board {named}`, go on with `python -m sweep resume {named}`")
     config = launch.config_of(folder)
     if not config.data_root.exists():
         say(f"there is no {config.data_root}; if its data sets lie elsewhere, change data_root in {folder}/config.yaml")

@@ -318,10 +318,12 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[list[N
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         if address is None:
-            ray.init(
-                num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
-                _node_ip_address="127.0.0.1", **quiet,
-            )  # fmt: skip
+            with _apart():
+                ray.init(
+                    "local",  # whatever RAY_ADDRESS says, or an earlier `ray start` has left behind
+                    num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+                    _node_ip_address="127.0.0.1", **quiet,
+                )  # fmt: skip
         else:
             _knock(address)
             ray.init(address=address, **quiet)
@@ -333,6 +335,24 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[list[N
         yield [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Processes started in here do not belong to this program's process group.
+
+    A SIGTERM to the group, as `timeout` sends it, would end Ray's server before the driver could end the sweep. The
+    leader of a group cannot start another one; its children stay with it.
+    """
+    before = os.getpgrp()
+    if before == os.getpid():
+        yield
+        return
+    os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        os.setpgid(0, before)
 
 
 def _knock(address: str) -> None:

@@ -158,8 +158,12 @@ def anywhere(config: SweepConfig) -> SweepConfig:
 
 
 def default_tracking(config: SweepConfig) -> str:
-    """sqlite beside the sweeps, unless the user named a server."""
-    return config.tracking_uri or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
+    """The address that the user named, or MLFLOW_TRACKING_URI does; else sqlite beside the sweeps."""
+    return (
+        config.tracking_uri
+        or os.environ.get("MLFLOW_TRACKING_URI")
+        or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
+    )
 
 
 def carry_out(

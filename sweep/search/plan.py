@@ -1,6 +1,7 @@
 """From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,11 +22,13 @@ from trainables.catalog import find, label, place
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
+from trainables.method import Method
 from trainables.metrics import choose, default_metric
 from trainables.networks import Networks
 from trainables.training import Training
 from trainables.words import did_you_mean
 
+BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and two moments of Adam
 OBJECTIVES = {name: f"valid/{name}" for name in ("mse", "dssim", "active_dims", "probe_error", "knn_error")}
 OBJECTIVES["train_seconds"] = "time/train_seconds"
 
@@ -106,6 +109,7 @@ def plan(config: SweepConfig) -> Plan:
         if (of := name.rpartition(".")[0]) and of not in labels:
             raise ValueError(f"set: {name}: {of!r} is not among the methods ({', '.join(labels)})")
     splits = load_splits(config)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if config.address is None else None
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
@@ -133,7 +137,7 @@ def plan(config: SweepConfig) -> Plan:
                 objectives=tuple(OBJECTIVES[name] for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
-            check(studies[-1], data)
+            check(studies[-1], data, memory)
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; sweep them apart")
     return Plan(config, splits, tuple(studies))
@@ -196,12 +200,16 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
         raise ValueError(f"set: {method}: {error}") from None
 
 
-def check(study: Planned, data: Splits) -> None:
-    """Every corner of the space must be a method that can be built and trained on these images."""
+def check(study: Planned, data: Splits, memory: int | None = None) -> None:
+    """Every corner of the space must be a method that can be built and trained on these images, its hand-tuned points
+    within `memory` bytes where they are given. Raises ValueError."""
     cls, space = find(study.method), study.spec.space
     try:
         for point in space.paper:
-            cls(checked(cls.Hyper, dict(point.values), study.method), data.shape)
+            hyper = checked(cls.Hyper, dict(point.values), study.method)
+            if memory is not None:
+                require_memory(cls, hyper, data, memory)
+            cls(hyper, data.shape)
         for field, dimension in space.dimensions.items():
             for value in _extremes(dimension):
                 checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
@@ -214,6 +222,22 @@ def check(study: Planned, data: Splits) -> None:
         raise ValueError(
             f"{study.name}: batch_size up to {largest} is larger than the {len(data.train)} training images of "
             f"{data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
+        )
+
+
+def require_memory(cls: type[Method], hyper: Method.Hyper, data: Splits, memory: int) -> None:
+    """Raises ValueError where a method's training would take more than so many bytes. Nothing is allocated."""
+    try:
+        with torch.device("meta"):
+            count = sum(p.numel() for p in cls(hyper, data.shape).parameters())
+    except (RuntimeError, TypeError, OverflowError) as error:  # PyTorch's, of sizes beyond 64 bits
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"cannot be built ({why}); choose a smaller network or latent_dim") from None
+    needed = count * BYTES_PER_PARAMETER
+    if needed > memory:
+        raise ValueError(
+            f"{count:,} parameters take {needed / 1e9:.1f} GB to train, and this machine has {memory / 1e9:.1f} GB; "
+            "choose a smaller network or latent_dim"
         )
 
 
@@ -233,7 +257,8 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
     for study in planned.studies:
         images = planned.splits[study.dataset].train.images
         few = torch.tensor(images[: 4 * study.hand_tuned["batch_size"]], device=device)
-        training = Training(planned.fit_config(study, study.hand_tuned, seed=0), few)
+        config = planned.fit_config(study, study.hand_tuned, seed=0)
+        training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), few)
         training.run_epoch()  # the first one warms up
         before = training.seconds["train"]
         training.run_epoch()

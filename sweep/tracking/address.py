@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sqlite3
+from importlib.util import find_spec
 from pathlib import Path
 
 SECONDS_TO_ANSWER = 5
@@ -17,6 +18,9 @@ SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
 
 _CREDENTIALS = re.compile(r"://(?:[^\s/@:]*:\S*|[^\s/@]+)@")
 _SECRET_OPTION = re.compile(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s'\"]+")
+_REVISION = {
+    name: re.compile(rf"""^{name}\s*=\s*["'](\w+)["']""", re.MULTILINE) for name in ("revision", "down_revision")
+}
 _DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -77,9 +81,27 @@ def _sqlite_file_problem(file: Path) -> str | None:
         # Not read-only: what a killed process left half-written has to be rolled back before one can read.
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master")}
+            schemas = (
+                list(database.execute("select version_num from alembic_version"))
+                if "experiments" in tables and ("alembic_version" in tables)
+                else []
+            )
     except sqlite3.Error as error:
         return f"cannot be read ({error})"
-    return None if not tables or "experiments" in tables else "is a database of something other than MLflow"
+    if tables and "experiments" not in tables:
+        return "is a database of something other than MLflow"
+    if schemas and (schema := schemas[0][0]) != known_schema():
+        return f"has MLflow's schema {schema}, and this MLflow writes {known_schema()}; `mlflow db upgrade` it, or take"
+    return None
+
+
+def known_schema() -> str:
+    """The revision of the tables that this MLflow reads and writes: the one that no other follows."""
+    folder = Path(find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
+    texts = [file.read_text(encoding="utf-8") for file in folder.glob("*.py")]
+    revisions, followed = ({m[1] for text in texts if (m := _REVISION[kind].search(text))} for kind in _REVISION)
+    (head,) = revisions - followed
+    return head
 
 
 def _http_problem(uri: str) -> str | None:
@@ -88,7 +110,7 @@ def _http_problem(uri: str) -> str | None:
     # Not /health: that one also answers those whom the server refuses (wrong password, host not allowed).
     question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **authentication())
+        answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **authentication(uri))
     except requests.RequestException as error:
         return f"does not answer ({type(error).__name__}); start the server"
     if answer.status_code in (401, 403):
@@ -101,13 +123,17 @@ def _http_problem(uri: str) -> str | None:
     return None
 
 
-def authentication() -> dict:
-    """What MLflow's own client would send, from the same variables; else what stands in the address."""
-    name, password = (os.environ.get(f"MLFLOW_TRACKING_{part}") for part in ("USERNAME", "PASSWORD"))
-    if name and password:
-        return {"auth": (name, password)}
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    return {"headers": {"Authorization": f"Bearer {token}"}} if token else {}
+def authentication(uri: str) -> dict:
+    """What MLflow's own client would send, by its variables and its credentials file; as requests takes it."""
+    from mlflow.utils.credentials import get_default_host_creds  # takes seconds, so only where a server is asked
+
+    found = get_default_host_creds(uri)
+    told: dict = {"verify": found.verify}
+    if found.client_cert_path:
+        told["cert"] = found.client_cert_path
+    if found.username and found.password:
+        return told | {"auth": (found.username, found.password)}
+    return told | ({"headers": {"Authorization": f"Bearer {found.token}"}} if found.token else {})
 
 
 def _database_problem(uri: str) -> str | None:

@@ -103,7 +103,7 @@ def runs_of(base: str, experiment: str, sweep: str, login: bool = False) -> tupl
 
     try:
         with _session(base) as session:
-            for name, value in authentication().items() if login else ():
+            for name, value in authentication(base).items() if login else ():
                 setattr(session, name, value)
             return _runs_of(session, f"{base.rstrip('/')}/api/2.0/mlflow", experiment, sweep)
     except (requests.RequestException, ValueError, KeyError) as error:

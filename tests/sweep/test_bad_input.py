@@ -1,11 +1,13 @@
 """Whatever can be known to be wrong ends a program before it begins: one line, exit code 2, nothing written."""
 
+import contextlib
 import errno
 import io
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,6 +144,8 @@ WRONG = {
     "--image-size 4097": "image_size = '4097': less than or equal to 4096",
     "--channels 2": "channels = 2: 1 or 3",
     "--set latent_dim=0": "vae-digits latent_dim = 0: greater than or equal to 1",
+    "--set latent_dim=100000000000": "vae-digits parameters take GB to train, and this machine has GB",
+    "--set latent_dim=99999999999999999999 --methods vae": "vae-digits cannot be built choose a smaller network",
     "--set latent_dim=2.5": "vae-digits latent_dim = 2.5: integer",
     "--set learning_rate=0": "vae-digits learning_rate = 0.0: greater than 0",
     "--set learning_rate=-1e-3": "vae-digits learning_rate = -0.001: greater than 0",
@@ -374,3 +378,18 @@ def test_a_screen_that_knows_ascii_only(monkeypatch):
     run("prog", lambda argv: print("−13 % of β"), [])
     screen.flush()
     assert screen.buffer.getvalue() == b"?13 % of ?\n"
+
+
+def test_a_tracking_database_of_another_mlflow(refused, place):
+    with contextlib.closing(sqlite3.connect(place / "mlflow.db")) as database:
+        database.execute("create table experiments (name text)")
+        database.execute("create table alembic_version (version_num text)")
+        database.execute("insert into alembic_version values ('feedbeef0123')")
+        database.commit()
+    told = refused("--tracking-uri", f"sqlite:///{place / 'mlflow.db'}")
+    assert "has MLflow's schema feedbeef0123, and this MLflow writes" in told
+
+
+def test_the_tracking_address_of_the_environment_is_taken(refused, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
+    assert "--tracking-uri nonsense is not an address" in refused()

@@ -185,3 +185,8 @@ def test_seconds_of_an_epoch_are_measured(make_plan):
 def test_the_quick_start_is_a_plan():
     planned = plan(SweepConfig())
     assert len(planned.studies) >= 5 and planned.rungs == [3, 9]
+
+
+def test_one_epoch_can_be_timed(make_plan):
+    planned = make_plan(epochs=1)
+    assert all(seconds > 0 for seconds in epoch_seconds(planned, "cpu").values())
