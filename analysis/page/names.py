@@ -22,6 +22,7 @@ METHODS = {
     "vae_plus": "VAE+",
     "ae_wae": "AE + WAE-MMD",
     "rae_sn": "RAE-SN",
+    "fsq": "FSQ",
     "geco": "GECO",
     "aae": "AAE",
     "ae": "AE",
