@@ -293,9 +293,9 @@ def check_overfit(subject: Subject) -> None:
     Where it does not, the weights may simply be those of larger images: an MMD for 784 pixels crushes 64.
     """
     few = made_up(subject.shape, 8).to(subject.device)
-    images = few.repeat(subject.config().hyper.batch_size, *(1 for _ in subject.shape))  # 8 steps per epoch
+    images = few.repeat(4 * subject.config().hyper.batch_size, *(1 for _ in subject.shape))
     x = as_images(few)  # (B, C, H, W)
-    training = Training(subject.config(epochs=48), images)
+    training = Training(subject.config(epochs=12), images)
     untrained = trained = _error(training.method, x)
     while trained > 0.5 * untrained and not training.finished:
         training.run_epoch()
