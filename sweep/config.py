@@ -188,6 +188,8 @@ def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) ->
     `scale` is taken into the epochs here, so that a resumed sweep does not scale them again.
     """
     config = read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above)
+    if config.scale == 1.0:
+        return config
     scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
     return config.model_copy(update=scaled | {"scale": 1.0})
 

@@ -116,6 +116,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "code": "abc",
         "unreadable_lines": 0,
         "confirms": None,
+        "readings": {},
     }
 
 

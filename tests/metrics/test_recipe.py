@@ -46,5 +46,5 @@ def test_a_misspelt_recipe_is_refused():
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="'fdi'; choose fid, fid_tensorflow1, fid_clean, fcd or package"):
+    with pytest.raises(ValueError, match=r"'fdi'; did you mean '\w+'\? \(choose fcd, fsd, fid, "):
         extractor("fdi", load("digits", "unused"))

@@ -74,7 +74,7 @@ def test_real_images_are_near_and_what_is_wrong_with_others_is_seen():
     noisy = (images + noise).clip(0, 255).astype(np.uint8)
     sets = (images, images[labels < 4], noisy)
     same, fewer, spoilt = (frechet_distance(reference(fsd, some), real) for some in sets)
-    assert 3 * same < fewer < spoilt
+    assert 1.5 * same < fewer < spoilt
 
 
 def test_it_is_the_default_where_there_are_no_labels():

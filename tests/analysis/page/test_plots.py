@@ -242,6 +242,6 @@ def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_e
     assert drawn == pytest.approx(sorted(table["mean"]))
     seeds = [line for line in ax.get_lines() if line.get_markersize() == 4]
     assert sum(len(line.get_xdata()) for line in seeds) == 14
-    assert "WAE-MMD, tuned 1" in texts(figure) and "110 [100, 120]" in texts(figure)
+    assert "WAE-MMD, tuned 1" in texts(figure) and "110 [85.2, 135]" in texts(figure)
     nothing = table.assign(mean=np.nan)
     assert plots.confirmed_points(points(confirmation), nothing, "digits") is None
