@@ -120,7 +120,7 @@ def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
     if conductor.plan.config.address is None:
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
-    expected = record, opening["sweep"], provenance.code_hash(), own_versions()
+    expected = record, opening.sweep, provenance.code_hash(), own_versions()
     pool = Pool(expected, announce, gpus=conductor.resources.gpus > 0)
     pool.look(SECONDS_TO_ANSWER)
     concurrent = conductor.plan.config.concurrent
