@@ -11,7 +11,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,9 @@ from ray import tune
 from ray.exceptions import RayError
 from safetensors import SafetensorError
 
+from sweep.driver import failure
 from sweep.driver.process import limit, settings
-from sweep.record import CHECKPOINT, HUNG, Progress, Row
+from sweep.record import CHECKPOINT, HUNG, TRACEBACK, Progress, Row
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.feed import DEVICE_SHARE, placed, shared
@@ -138,9 +138,9 @@ class TrialWorker(tune.Trainable):
                 progress.state = "out_of_memory"
                 progress.reason = (str(error) or type(error).__name__).splitlines()[0]
             else:
-                where = traceback.extract_tb(error.__traceback__)[-1]
                 progress.state = "failed"
-                progress.reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+                progress.reason = f"{type(error).__name__}: {error} ({failure.place(error)})"
+            failure.keep(error, self.folder)
         finally:
             self._unwatch()
         if progress.state is not None:
@@ -203,6 +203,7 @@ class TrialWorker(tune.Trainable):
             self.folder.mkdir(exist_ok=True)  # not its parents: where they are missing, nothing is mounted
             for half_written in self.folder.glob("*.part"):  # by a process that was killed
                 half_written.unlink()
+            (self.folder / TRACEBACK).unlink(missing_ok=True)  # of an attempt before
             resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
         find(config.method)  # its module may change global settings when it is imported: now, or never again

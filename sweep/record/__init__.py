@@ -2,7 +2,7 @@
 the files beside it (`layout`). Nothing here needs torch, Ray, Optuna or MLflow: the analysis reads sweeps with it."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Row, State, StudyEntry, SweepEvent
-from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, WEIGHTS
+from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, TRACEBACK, WEIGHTS
 from sweep.record.log import Record, follow, parse, read, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
@@ -13,6 +13,7 @@ __all__ = [
     "RECORD",
     "SETBACKS",
     "STATES",
+    "TRACEBACK",
     "WEIGHTS",
     "Event",
     "Progress",

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from sweep.driver import failure
 from sweep.driver import worker as module
 from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.worker import shared
@@ -161,6 +163,33 @@ def replace_method_loss(worker, loss):
     for turn in worker.reported.training.turns:
         object.__setattr__(turn.player, "loss", lambda x: loss(None, x))
     return worker
+
+
+def test_a_failed_trial_names_the_authors_line_and_keeps_the_whole_traceback(make_worker, described, tmp_path):
+    """The error is raised inside PyTorch; the line to mend is the one that called it."""
+    traceback = tmp_path / "quick" / "trials" / "vae-digits-0000" / "traceback.txt"
+
+    def wrong(self, x):
+        return torch.nn.functional.linear(x, torch.zeros(3, 5))  # the author's line
+
+    worker = make_worker(described)
+    next(steps(worker))
+    (told,) = steps(replace_method_loss(worker, wrong))
+    assert told.reason.endswith(f"(test_worker.py:{wrong.__code__.co_firstlineno + 1})")
+    text = traceback.read_text()
+    assert text.startswith("Traceback") and "# the author's line" in text and "RuntimeError: " in text.splitlines()[-1]
+    next(steps(make_worker(described)))  # another attempt
+    assert not traceback.exists()
+
+
+def test_the_frame_of_an_error_below_ours_is_ours_and_a_long_traceback_keeps_its_end(make_worker, described, tmp_path):
+    bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
+    (told,) = steps(make_worker(bad))
+    assert re.search(r"\(config\.py:\d+\)$", told.reason)  # not pydantic's
+    error = ValueError("x" * 100_000 + " the end")
+    failure.keep(error, tmp_path)
+    kept = (tmp_path / "traceback.txt").read_text()
+    assert len(kept) == failure.MOST and kept.endswith(" the end\n")
 
 
 def gpu_is_full():
