@@ -310,7 +310,7 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def cluster(address: str | None, resources: Resources | None) -> Iterator[list[Node]]:
-    """Ray, started here on the loopback interface only, or an existing cluster; gives CPUs and GPUs of each node.
+    """Ray, started here for this machine alone, or an existing cluster; gives CPUs and GPUs of each node.
 
     Raises ValueError when it does not start or cannot be reached.
     """

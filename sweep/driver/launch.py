@@ -35,6 +35,9 @@ from trainables.saved import save_grid
 from trainables.training import as_images
 
 DRAIN_SECONDS = 30.0
+# Ray reads it when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
+# and its servers listen on all interfaces: whoever reaches them can run anything.
+ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def folder_for(config: SweepConfig) -> Path:
@@ -192,6 +195,8 @@ def carry_out(
     resources = of_this_machine(config) if config.address is None else None
     resolutions = prepare_metrics(planned, resources, announce)
 
+    if config.address is None:
+        os.environ[ONE_MACHINE] = "0"
     # Imported here: Ray takes a second, and wrong input should be told at once.
     from sweep.driver.executor import cluster, run, stopped_by_signals
     from sweep.driver.screen import screen
@@ -272,7 +277,7 @@ def prepare_metrics(
         judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
         if (found := judge.resolution()) is not None:
             announce(f"{splits.name}: {found.words(judge.metric)}")
-            resolutions[splits.name] = found._asdict()
+            resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
     return resolutions
 
 

@@ -1,13 +1,17 @@
 """Ray as the driver starts it, without starting it."""
 
+import ipaddress
 import os
 import subprocess
 import sys
 
+import psutil
+import pytest
 import ray
 
 from sweep.driver import executor
 from sweep.driver.resources import Resources
+from sweep.record import read
 
 REPORT = """
 import os, subprocess, sys
@@ -35,3 +39,16 @@ def test_a_signal_to_the_program_s_group_does_not_reach_what_is_started_apart():
     done = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, check=True)
     own, inside = map(int, done.stdout.split())
     assert own == os.getpgrp() and inside != own
+
+
+@pytest.mark.slow
+def test_a_local_sweep_listens_on_the_loopback_interface_alone(programs):
+    """Ray's servers run whatever they are asked to: nobody else may reach them."""
+    sweep = programs.sweep("--methods", "vae", "--epochs", "300", "--first-rung", "300")
+    record = programs.folder / "sweeps" / "quick" / "record.jsonl"
+    sweep.until(lambda: record.exists() and any(event.event == "report" for event in read(record)))
+    heard = set()
+    for process in [psutil.Process(sweep.process.pid), *map(psutil.Process, programs.processes("ray"))]:
+        heard |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    sweep.interrupt()
+    assert heard and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in heard), heard
