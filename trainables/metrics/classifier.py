@@ -11,7 +11,10 @@ B batch, C H W image, F = 64 features, K classes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -66,17 +69,21 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
     network = _shipped(splits)
     if network is None:
         network = cache.cached(_file(splits), lambda: train(splits, device), load_network, save_network)
+    return replace(as_extractor(f"classifier-{splits.name}", "fcd", network, device), head=network.head)
+
+
+def as_extractor(name: str, metric: str, network: Classifier, device: torch.device | str) -> Extractor:
+    """A trained network as the extractor of a metric."""
     network = frozen(network, device)
     return Extractor(
-        name=f"classifier-{splits.name}",
-        metric="fcd",
+        name=name,
+        metric=metric,
         dims=FEATURES,
-        channels=splits.shape[0],
+        channels=network.shape[0],
         resize="none",
         fingerprint=fingerprint(network.state_dict()),
         network=network,
         device=torch.device(device),
-        head=network.head,
     )
 
 
@@ -93,31 +100,49 @@ def _file(splits: Splits) -> str:
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
-    """A classifier trained on the training split alone; the process's own random state is left as it was."""
+    """A classifier trained on the training split alone."""
     _check(splits)
     images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
     labels = torch.tensor(splits.train.labels, device=device)  # (N,)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(RECIPE["seed"])
-        network = Classifier(splits.shape, int(labels.max()) + 1).to(device).train()
     order = torch.Generator().manual_seed(RECIPE["seed"])
     batch_size = min(RECIPE["batch_size"], len(images))
     steps = len(images) // batch_size
     epochs = max(RECIPE["epochs"], -(-RECIPE["min_steps"] // steps))
-    optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["learning_rate"], epochs * steps)
-    with torch.enable_grad():
+
+    def examples() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(epochs):
-            shuffled = torch.randperm(len(images), generator=order).to(device)
-            seen = shuffled[: steps * batch_size]
+            seen = torch.randperm(len(images), generator=order).to(device)[: steps * batch_size]
             fed = batches(images, seen, batch_size, labels.device)
             for x, y in zip(fed, labels[seen].split(batch_size), strict=True):
-                logits = network.logits(x.float() / 255)  # (B, K)
-                loss = nn.functional.cross_entropy(logits, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+                yield x.float() / 255, y
+
+    return learned(splits.shape, int(labels.max()) + 1, examples(), epochs * steps, RECIPE, device)
+
+
+def learned(
+    shape: tuple[int, int, int],
+    classes: int,
+    examples: Iterable[tuple[Tensor, Tensor]],
+    steps: int,
+    recipe: Mapping[str, Any],
+    device: torch.device | str,
+) -> Classifier:
+    """A new network after a step of Adam on each of `steps` batches: images (B, C, H, W) in [0, 1] and classes (B,).
+
+    `recipe` holds the seed of its weights and the highest learning rate. The own random state of the process is kept.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe["seed"])
+        network = Classifier(shape, classes).to(device).train()
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
+    with torch.enable_grad():
+        for x, y in examples:
+            loss = nn.functional.cross_entropy(network.logits(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return network.eval()
 
 

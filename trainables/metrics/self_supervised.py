@@ -12,15 +12,17 @@ B batch, C H W image, T turns.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.datasets import Split, Splits, load
+from trainables.feed import placed, shared
 from trainables.metrics import cache
-from trainables.metrics.classifier import FEATURES, Classifier, load_network, save_network
-from trainables.metrics.extractors import Extractor, fingerprint, frozen
+from trainables.metrics.classifier import Classifier, as_extractor, learned, load_network, save_network
+from trainables.metrics.extractors import Extractor
 
 RECIPE = {"version": 1, "task": "turns", "seed": 0, "steps": 1500, "batch_size": 128, "learning_rate": 2e-3}
 FEWEST = 8  # training images
@@ -34,40 +36,22 @@ def self_supervised(splits: Splits, device: torch.device | str = "cpu") -> Extra
     _check(splits)
     key = cache.digest(splits.train.images, RECIPE)
     name = f"self-supervised-{key}.safetensors"
-    network = frozen(cache.cached(name, lambda: train(splits, device), load_network, save_network), device)
-    return Extractor(
-        name=f"self-supervised-{splits.name}",
-        metric="fsd",
-        dims=FEATURES,
-        channels=splits.shape[0],
-        resize="none",
-        fingerprint=fingerprint(network.state_dict()),
-        network=network,
-        device=torch.device(device),
-    )
+    network = cache.cached(name, lambda: train(splits, device), load_network, save_network)
+    return as_extractor(f"self-supervised-{splits.name}", "fsd", network, device)
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
-    """A network trained on the training images alone; the process's own random state is left as it was."""
+    """A network trained on the training images alone."""
     _check(splits)
-    images = torch.tensor(splits.train.images, device=device)  # (N, C, H, W) uint8
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(RECIPE["seed"])
-        network = Classifier(splits.shape, turns(splits.shape)).to(device).train()
+    images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
     order = torch.Generator().manual_seed(RECIPE["seed"])
-    batch_size = min(RECIPE["batch_size"], len(images))
-    optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["learning_rate"], RECIPE["steps"])
-    with torch.enable_grad():
+
+    def examples() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(RECIPE["steps"]):
-            chosen = torch.randperm(len(images), generator=order)[:batch_size].to(device)
-            turned, by = turned_images(images[chosen].float() / 255)
-            loss = nn.functional.cross_entropy(network.logits(turned), by)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return network.eval()
+            chosen = torch.randperm(len(images), generator=order)[: RECIPE["batch_size"]]
+            yield turned_images(images[chosen.to(images.device)].to(device).float() / 255)
+
+    return learned(splits.shape, turns(splits.shape), examples(), RECIPE["steps"], RECIPE, device)
 
 
 def turns(shape: tuple[int, int, int]) -> int:
