@@ -56,7 +56,8 @@ class Sweep:
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
-        unreadable_lines, `readings` (by data set, how a folder of pictures was read) and, of a confirmation, what
+        unreadable_lines, `readings` and `resolutions` (by data set, how a
+        folder of pictures was read, and how its distance depends on few held-out images) and, of a confirmation, what
         it `confirms`.
     parts: the sweeps that `analysis.join` made this one of, by the names that tell them apart; else empty.
     cast: the methods of the whole that this is a share of, which keep their colours; else empty.
@@ -205,6 +206,7 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
         "code": last.code,
         "unreadable_lines": damaged,
         "readings": last.readings,
+        "resolutions": last.resolutions,
         "confirms": last.confirms,
     }
 

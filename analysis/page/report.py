@@ -527,6 +527,7 @@ def _warnings(sweep: Sweep) -> list[str]:
             warnings.append(f"{which} is not finished ({part.meta['outcome']}); the numbers below are of so far.")
         for name, told in part.meta["readings"].items():
             warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in told["doubts"]]
+        warnings += [f"{dataset_name(name)}{of}: {told['words']}." for name, told in part.meta["resolutions"].items()]
         if count := part.meta["unreadable_lines"]:
             lines = f"{count} {'line' if count == 1 else 'lines'}"
             warnings.append(f"{lines} of the record{of} could not be read, as a crash leaves them; they are left out.")

@@ -88,7 +88,7 @@ class SweepEvent(_Event):
     machine: dict[str, Any] = {}
     code: str = ""
     resources: dict[str, float] = {}
-    resolutions: dict[str, dict[str, float]] = {}  # data set -> what a distance can tell where held-out images are few
+    resolutions: dict[str, dict[str, Any]] = {}  # by data set: how its distance depends on few held-out images
     simulated: bool = False
     title: str | None = None
     readings: dict[str, dict[str, Any]] = {}  # by data set: how a folder of pictures was read

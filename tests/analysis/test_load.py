@@ -117,6 +117,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "unreadable_lines": 0,
         "confirms": None,
         "readings": {},
+        "resolutions": {},
     }
 
 

@@ -108,7 +108,7 @@ class Evaluator:
         self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
 
     def resolution(self) -> Resolution | None:
-        """What a distance against these held-out images can tell; None where they are many, or too few to say."""
+        """How a distance depends on the draw of these held-out images; None where they are many, or too few to say."""
         n = len(self.images)
         if n >= ENOUGH or len(self.train) < n + 2 or self.extractor.distance is not None:
             return None

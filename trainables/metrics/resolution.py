@@ -1,11 +1,10 @@
-"""The smallest change of a distance that so few held-out images can tell.
+"""How far a distance depends on which few held-out images it is measured against.
 
 F dimensions of a feature.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import NamedTuple
 
@@ -22,27 +21,27 @@ DRAWN_FROM = 5000
 
 
 class Resolution(NamedTuple):
-    """n: held-out images; floor: the distance of real images to real ones; smallest_change: as `resolution` says."""
+    """n: held-out images; floor: the mean distance of real images to real ones; spread: 1.96 of its deviations."""
 
     n: int
     dims: int
     floor: float
-    smallest_change: float
+    spread: float
 
     def words(self, metric: str) -> str:
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
         return (
-            f"{self.n} held-out images are few{rank}: {metric} of real images is {self.floor:.3g} among so many, and "
-            f"differences below {self.smallest_change:.2g} are chance; --confirm with more seeds tells more"
+            f"{self.n} held-out images are few{rank}: with another draw of them {metric} of real images is "
+            f"{self.floor:.3g} ± {self.spread:.2g}; confirm small differences with --confirm"
         )
 
 
 def resolution(extractor: Extractor, train: np.ndarray, n: int, seed: int = 0) -> Resolution:
-    """What a Fréchet distance against n held-out images can tell, from the training images, uint8 (N, C, H, W), alone.
+    """How a Fréchet distance against n held-out images varies with their draw, uint8 training images (N, C, H, W).
 
-    Again and again n of them stand for the held-out ones and are compared with the others. smallest_change is 1.96
-    standard deviations of a difference of two such distances: what other held-out images alone would do to one. It is
-    a lower bound, for distances of worse images vary more. ValueError: fewer than n + 2 training images.
+    20 random draws of n training images take the place of the held-out ones and are compared with the others. Models
+    that are scored against the same held-out images share much of this chance: it does not bound their difference.
+    ValueError: fewer than n + 2 training images.
     """
     images = some_of(train, DRAWN_FROM)
     if len(images) < n + 2 or n < 2:
@@ -54,5 +53,4 @@ def resolution(extractor: Extractor, train: np.ndarray, n: int, seed: int = 0) -
         order = torch.randperm(len(features), generator=generator).to(features.device)
         held_out, others = (Moments.of(features[part]) for part in (order[:n], order[n:]))
         distances.append(frechet_distance(others, held_out))
-    spread = statistics.stdev(distances)
-    return Resolution(n, extractor.dims, statistics.mean(distances), 1.96 * math.sqrt(2) * spread)
+    return Resolution(n, extractor.dims, statistics.mean(distances), 1.96 * statistics.stdev(distances))
