@@ -14,6 +14,7 @@ import pandas as pd
 from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, salvage
 
 PUBLISHED = Path(__file__).parent / "published"
+MEASURED = PUBLISHED.with_name("measured")
 
 
 @dataclass(frozen=True)

@@ -138,11 +138,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         settings = yaml.load(path.read_bytes(), _UniqueKeys)
     except OSError as error:
         raise ValueError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except KeyTwice as error:
+        raise ValueError(f"--config {path}: {error}; write it once, with all its values") from None
     except yaml.YAMLError as error:
         raise ValueError(f"--config {path}: is not YAML in UTF-8 ({error})") from None
     if not isinstance(settings, Mapping):
         raise ValueError(f"--config {path}: holds no keys; write `key: value` lines")
     return {str(key).replace("-", "_"): value for key, value in settings.items()}
+
+
+class KeyTwice(ValueError):
+    """A mapping in a YAML file has a key twice."""
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -154,8 +160,7 @@ class _UniqueKeys(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 name = key.value.replace("-", "_")  # as a flag
                 if name in seen:
-                    problem = f"the key {name!r} is written twice"
-                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                    raise KeyTwice(f"line {key.start_mark.line + 1}: the key {name!r} is written twice")
                 seen.add(name)
         return super().construct_mapping(node, deep)
 
