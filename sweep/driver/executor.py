@@ -19,7 +19,7 @@ import ray
 from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -153,6 +153,8 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
         return "preempted", "its node was lost"
     if "creation task" in str(error):  # it never came to its first step
         return "failed", f"its process could not begin ({str(error).strip().splitlines()[-1].strip()})"
+    if isinstance(error, RayTaskError):  # an error of our own, outside the training
+        return "failed", f"its process failed ({type(error.cause).__name__}: {error.cause})"
     return "failed", "its process was lost"
 
 

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,8 @@ class TrialWorker(tune.Trainable):
         except StorageError as error:  # not the trial's fault; nothing of this step counts, for it is not saved
             progress = Progress(state="preempted", reason=str(error))
         except Unreadable as error:
-            self.checkpoint.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.checkpoint.unlink(missing_ok=True)
             progress.state, progress.reason = "preempted", f"{error}; the trial starts from the beginning"
         except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
             if ran_out_of_memory(error):
@@ -276,8 +277,9 @@ class TrialWorker(tune.Trainable):
 
     def _release(self) -> None:
         if self.reports is not None:
-            self.hung.close()
-            (self.folder / HUNG).unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has failed is the trial's outcome already
+                self.hung.close()
+                (self.folder / HUNG).unlink(missing_ok=True)
         self.reports = self.reported = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -119,7 +119,7 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster = Cluster(programs)
     cluster.add("good")
     cluster.add("unmounted", f"mount -t tmpfs none {sweeps}")
-    flags = ["--methods", "vae", "--trials", 8, "--epochs", 60, "--first-rung", 20, "--set", "network=mlp_8"]
+    flags = ["--methods", "vae", "--trials", 8, "--epochs", 120, "--first-rung", 40, "--set", "network=mlp_8"]
     sweep = programs.sweep(*flags, "latent_dim=2", "--address", cluster.address, **cluster.secret)
     record = sweeps / "quick" / "record.jsonl"
 
@@ -131,7 +131,8 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster.add("late", f"mount --bind {sweeps} {sweeps}", cpus=2)
     trials = Trials.from_events
     sweep.until(lambda: len(running(trials(read(record)))) >= 3)  # the late node brings two places
-    cluster.change("late", f"mount -o remount,bind,ro {sweeps}")
+    # A mount over the other, which trainings hold open for writing: that one could not be made read-only.
+    cluster.change("late", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
     output = sweep.ends_well()
 
     said = [line for line in output.splitlines() if "is set aside" in line]

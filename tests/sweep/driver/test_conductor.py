@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
 from sweep.driver import executor
 from sweep.driver.conductor import Conductor
@@ -395,6 +395,12 @@ def test_why_a_process_could_not_begin_is_said():
     assert executor.how_lost(error) == (
         "failed", "its process could not begin (ModuleNotFoundError: No module named 'my_lab')"
     )  # fmt: skip
+
+
+def test_an_error_of_our_own_outside_the_training_is_named():
+    error = RayTaskError("train", "a traceback of many lines", OSError(30, "Read-only file system", "hung.txt"))
+    reason = "its process failed (OSError: [Errno 30] Read-only file system: 'hung.txt')"
+    assert executor.how_lost(error) == ("failed", reason)
 
 
 class Pool(executor.Pool):
