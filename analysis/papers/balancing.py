@@ -19,9 +19,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import Sweep, read_sweep
-from analysis.papers.beside import beside, our_recipe, printed
+from analysis.papers.beside import beside, markdown, our_recipe, printed
 from analysis.papers.conditions import conditions
-from analysis.papers.regularization import text
 
 DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "celeba64_nn", "celeba64_140")}
 METHODS = {"two_stage_vae": "2S-VAE", "rae_l2": "RAE-L2", "rae_sn": "RAE-SN"}
@@ -218,12 +217,12 @@ def main(argv: Sequence[str]) -> None:
     for folder in argv:
         try:
             sweep = read_sweep(folder)
-            print(f"## {sweep.name}\n\n{text(ratios(sweep))}")
+            print(f"## {sweep.name}\n\n{markdown(ratios(sweep))}")
         except ValueError as error:
             raise SystemExit(f"python -m analysis.papers.balancing: error: {error}") from None
         for part in (computed_over_learned(sweep), *(table(sweep, number) for number in (1, 2, 3, 4, 5))):
             if len(part):
-                print(f"\n{text(part)}")
+                print(f"\n{markdown(part)}")
 
 
 if __name__ == "__main__":

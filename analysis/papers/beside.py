@@ -125,6 +125,17 @@ def same_recipe(theirs: Mapping, ours: Mapping) -> str:
     return f"{UNKNOWN}: {', '.join(silent)}" if silent else "yes"
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown; numbers with four digits, nothing where there is none."""
+
+    def shown(value: object) -> str:
+        return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [f"| {' | '.join(map(str, table.columns))} |", "|---" * len(table.columns) + "|"]
+    lines += [f"| {' | '.join(map(shown, row))} |" for row in table.itertuples(index=False, name=None)]
+    return "\n".join(lines)
+
+
 def notes(paper: str, table: int | str) -> list[str]:
     """What `published/README.md` says of a table: decoded cells, and reasons for doubt.
 

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import Sweep
-from analysis.papers.beside import printed, rank_correlation
+from analysis.papers.beside import markdown, printed, rank_correlation
 from analysis.papers.conditions import conditions, of_study
 
 DATASETS = {"MNIST": ("mnist",), "CelebA-64": ("celeba64",), "CelebA-128": ("celeba128",)}
@@ -26,6 +26,7 @@ ERROR, BOUND, ACTIVE = "Rec. Err. (test)", "NLL (test)", "# Active"
 RESIDUAL = "VAE, residual decoder, learnable gamma"
 MEAN_IMAGE = {"mnist": 52.9, "fashion_mnist": 67.9}  # its squared error on the test images (methods.md, 12)
 SATURATED = 0.9  # of the most active dimensions of the sweep
+RULES = {"learnable gamma": "learnable", "fixed gamma = gamma*": "fixed"}
 ROWS = {"ae_wae": "WAE-MMD", "ae_vae": "VAE", "vae_plus": "VAE+"}
 
 
@@ -130,8 +131,7 @@ def table2(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_fixed(rows: pd.DataFrame) -> pd.DataFrame:
-    rules = {"learnable gamma": "learnable", "fixed gamma = gamma*": "fixed"}
-    wide = rows.assign(rule=rows["variant"].map(rules)).pivot_table(
+    wide = rows.assign(rule=rows["variant"].map(RULES)).pivot_table(
         index=["dataset", "metric"], columns="rule", values="value"
     )
     wide = wide.reindex(columns=["learnable", "fixed"]).reset_index().rename_axis(columns=None)
@@ -232,17 +232,6 @@ def figure1(looks: pd.DataFrame) -> Figure:
     return curves(looks[looks["table"] == 2], ("|dL/dz|", "gamma"))
 
 
-def text(table: pd.DataFrame) -> str:
-    """A table as Markdown; numbers with four digits, nothing where there is none."""
-
-    def shown(value: object) -> str:
-        return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
-    lines += ["| " + " | ".join(map(shown, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str]) -> None:
     if not argv:
         raise SystemExit("usage: python -m analysis.papers.regularization FILE.csv [FILE.csv ...]")
@@ -251,10 +240,10 @@ def main(argv: Sequence[str]) -> None:
     if (looks["table"] == 1).any():
         table = table1(looks)
         for part in (table, orderings(table), controls(looks)):
-            print(text(part), end="\n\n")
+            print(markdown(part), end="\n\n")
         curves(looks[looks["table"] == 1]).savefig(picture, dpi=120)
     if (looks["table"] == 2).any():
-        print(text(table2(looks)), end="\n\n")
+        print(markdown(table2(looks)), end="\n\n")
         picture = picture.with_stem(f"{picture.stem}_figure1")
         figure1(looks).savefig(picture, dpi=120)
     print(picture)
