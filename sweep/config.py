@@ -77,6 +77,11 @@ class SweepConfig(BaseModel):
         description="hyperparameters fixed for all trials; METHOD.KEY for one method; "
         "a list, in a file, makes every hand-tuned point one with each of its values",
     )
+    search: list[str] = Field(
+        [],
+        description="hyperparameters to search that are fixed otherwise, e.g. batch_size; METHOD.KEY for one method; "
+        "[optional] in a method's search space lists them with their ranges",
+    )
     networks: str | None = Field(
         None,
         description="shared: one network for all methods; paper: that of each hand-tuned point; or a kind, for all, "
@@ -126,7 +131,7 @@ class SweepConfig(BaseModel):
         10.0, description="GB that all models of a sweep may take; a study's best and its hand-tuned one always stay"
     )
 
-    @field_validator("methods", "datasets", "objectives")
+    @field_validator("methods", "datasets", "objectives", "search")
     @classmethod
     def distinct(cls, names: list[str]) -> list[str]:
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -166,6 +171,14 @@ class SweepConfig(BaseModel):
                 f"{name} = {getattr(self, name)} needs searcher = none, got {self.searcher}: a search chooses by the "
                 "validation split and trains each point once; confirm its best points instead"
             )
+        return self
+
+    @model_validator(mode="after")
+    def searched_knobs_are_free(self) -> Self:
+        if self.search and self.searcher == "none":
+            raise ValueError(f"search = {', '.join(self.search)} means nothing to searcher 'none'; take tpe")
+        if both := [name for name in self.search if name in self.set]:
+            raise ValueError(f"{both[0]} is in both search and set; keep one")
         return self
 
     @property

@@ -105,9 +105,10 @@ def plan(config: SweepConfig) -> Plan:
         hint = did_you_mean(unused[0], config.methods)
         raise ValueError(f"spaces: {unused[0]!r} is not among the methods ({', '.join(config.methods)}){hint}")
     labels = [label(method) for method in config.methods]
-    for name in config.set:
-        if (of := name.rpartition(".")[0]) and of not in labels:
-            raise ValueError(f"set: {name}: {of!r} is not among the methods ({', '.join(labels)})")
+    for flag, names in (("set", config.set), ("search", config.search)):
+        for name in names:
+            if (of := name.rpartition(".")[0]) and of not in labels:
+                raise ValueError(f"{flag}: {name}: {of!r} is not among the methods ({', '.join(labels)})")
     splits = load_splits(config)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if config.address is None else None
     config = config.model_copy(update={"datasets": list(splits)})
@@ -115,7 +116,7 @@ def plan(config: SweepConfig) -> Plan:
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
     studies = []
-    spaces_of = {method: space_of(method, config) for method in config.methods}
+    spaces_of = {method: _opened(space_of(method, config), method, config) for method in config.methods}
     for dataset, data in splits.items():
         metric = choose(config.metric or default_metric(data)).recorded
         if metric in config.objectives:
@@ -179,6 +180,16 @@ def space_of(method: str, config: SweepConfig) -> Space:
         return spaces.load(beside, fields)
     with as_file(files("search_spaces") / f"{method}.toml") as path:
         return spaces.load(path, fields)
+
+
+def _opened(space: Space, method: str, config: SweepConfig) -> Space:
+    """The space that also searches what the configuration asks for: of all methods, or `method.name` of one."""
+    own = f"{label(method)}."
+    names = [name.removeprefix(own) for name in config.search if "." not in name or name.startswith(own)]
+    try:
+        return space.opened(names)
+    except ValueError as error:
+        raise ValueError(f"search: {method}: {error}") from None
 
 
 def _pinned(space: Space, method: str, config: SweepConfig) -> Space:

@@ -14,12 +14,15 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
                                              # numbers listed in order are searched as an ordered choice
     latent_dim    = [8, 10, 16, 32]
     learning_rate = { low = 1e-4, high = 5e-3, log = true }
+
+    [optional]                               # may be left out; searched only with --search NAME, else the point's value
+    batch_size    = [20, 50, 100, 200, 500]
 """
 
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +145,13 @@ class Space:
 
     `fields` are the method's hyperparameters, True for those without a default. A field without a dimension
     keeps the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
+    `optional` holds the dimensions that are searched only where `opened` is asked for them.
     """
 
     paper: tuple[Point, ...]
     dimensions: Mapping[str, Dimension]
     fields: Mapping[str, bool]
+    optional: Mapping[str, Dimension] = field(default_factory=dict)
 
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
         """The points for `dataset`; failing that, for what it is `like`; failing that, the first one."""
@@ -187,6 +192,21 @@ class Space:
                 elif isinstance(found, Fixed):
                     dimensions[name] = Fixed(points[0].values[name])
         return replace(self, paper=tuple(points), dimensions=dimensions)
+
+    def opened(self, names: Sequence[str]) -> "Space":
+        """The space that also searches these of its `optional` dimensions; one that it searches anyway may be named.
+
+        Raises ValueError for a name without a range.
+        """
+        for name in names:
+            if name not in self.optional and isinstance(self.dimensions.get(name, Fixed("")), Fixed):
+                known = ", ".join(self.optional) or "none"
+                raise ValueError(
+                    f"{name!r} has no range{did_you_mean(name, self.optional)}; optional ones: {known}; "
+                    "for another write it into [space] of a file for --spaces"
+                )
+        found = {name: self.optional[name] for name in names if name in self.optional}
+        return replace(self, dimensions={**self.dimensions, **found})
 
     def with_fixed(self, values: Mapping[str, Value], by: str = "set here") -> "Space":
         """The space with some fields pinned, in the points as well: what the user says wins over any range.
@@ -278,17 +298,29 @@ def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
 
 
 def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
-    _refuse_unknown("top level", document, ("paper", "space"))
+    _refuse_unknown("top level", document, ("paper", "space", "optional"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
         raise ValueError("no [[paper]] table; every study starts from a hand-tuned point, so write at least one")
     table = document.get("space")
     if not isinstance(table, dict):
         raise ValueError("no [space] table; write one (an empty one tries the [[paper]] points only)")
-    _refuse_unknown("[space]", table, fields)
-    dimensions = {name: _dimension(f"[space] {name}", entry) for name, entry in table.items()}
-    paper = tuple(_point(f"[[paper]] {i}", entry, dimensions, fields) for i, entry in enumerate(papers, start=1))
-    return Space(paper, dimensions, dict(fields))
+    more = document.get("optional", {})
+    if not isinstance(more, dict):
+        raise ValueError("optional is not a table; write its ranges under [optional]")
+    if twice := [name for name in more if name in table]:
+        raise ValueError(f"[optional] {twice[0]} stands in [space] too, which is always searched; keep one")
+    dimensions, optional = (
+        _dimensions(where, entries, fields) for where, entries in (("[space]", table), ("[optional]", more))
+    )
+    every = dimensions | optional
+    paper = tuple(_point(f"[[paper]] {i}", entry, every, fields) for i, entry in enumerate(papers, start=1))
+    return Space(paper, dimensions, dict(fields), optional)
+
+
+def _dimensions(where: str, table: Mapping[str, Any], fields: Mapping[str, bool]) -> dict[str, Dimension]:
+    _refuse_unknown(where, table, fields)
+    return {name: _dimension(f"{where} {name}", entry) for name, entry in table.items()}
 
 
 def _dimension(where: str, entry: Any) -> Dimension:
@@ -344,14 +376,16 @@ def _point(
         if required:
             raise ValueError(f"{where}: {name} is missing; the method has no default for it, so add it to values")
         if name in dimensions:
-            raise ValueError(f"{where}: {name} is missing but stands in [space]; add the paper's value")
+            raise ValueError(f"{where}: {name} is missing but has a range below; add the paper's value")
     cast = {}
     for name, value in values.items():
         dimension = dimensions.get(name) or Fixed(value)
         cast[name] = value = _cast(f"{where}: {name}", dimension, _scalar(f"{where}: {name}", value))
         if not dimension.contains(value):
             kind = "widen the range" if isinstance(dimension, Range) else "add it there"
-            raise ValueError(f"{where}: {name} = {value!r} is outside [space] {dimension}; {kind} or correct the value")
+            raise ValueError(
+                f"{where}: {name} = {value!r} is outside its range {dimension}; {kind} or correct the value"
+            )
     return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"), numbers)
 
 

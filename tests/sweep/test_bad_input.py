@@ -157,7 +157,7 @@ WRONG = {
     "--spaces vea=space.toml": "spaces: 'vea' is not among the methods (vae, did you mean 'vae'?",
     "--spaces vae=nowhere.toml": "nowhere.toml: cannot be read (No such file or directory)",
     "--spaces vae=malformed.toml": "malformed.toml: line 1",
-    "--spaces vae=outside.toml": "outside.toml: [[paper]] 1: learning_rate = 0.5 is outside [space] 0.0001..0.01",
+    "--spaces vae=outside.toml": "outside.toml: [[paper]] 1: learning_rate = 0.5 is outside its range 0.0001..0.01",
     "--spaces vae=misspelt.toml": "misspelt.toml: [space]: unknown key 'latentdim'; did you mean 'latent_dim'?",
     # resources
     "--gpus-per-trial 2": "gpus_per_trial = '2': less than or equal to 1",

@@ -100,3 +100,16 @@ def test_what_no_flag_can_say_is_refused_as_well(fields):
 def test_objectives_that_make_no_sense_are_refused(fields, words):
     with pytest.raises(ValidationError, match=words):
         SweepConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"search": ["beta"], "searcher": "none"}, "search = beta means nothing to searcher 'none'; take tpe"),
+        ({"search": ["beta"], "set": {"beta": 1.0}}, "beta is in both search and set; keep one"),
+        ({"search": ["beta", "beta"]}, "beta stands twice"),
+    ],
+)
+def test_searched_knobs_that_make_no_sense_are_refused(fields, words):
+    with pytest.raises(ValidationError, match=words):
+        SweepConfig(**fields)

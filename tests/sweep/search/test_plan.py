@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import SweepConfig
-from sweep.search.plan import epoch_seconds, expected_epochs, plan
+from sweep.config import SweepConfig, read_config
+from sweep.search.plan import epoch_seconds, expected_epochs, plan, space_of
 from sweep.search.space import Choice, Fixed, Range
 
 OUTSIDE = '''
@@ -100,6 +100,57 @@ def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
     assert study.hand_tuned["beta"] == 0.37
     assert study.spec.space.dimensions["beta"] == Fixed(0.37)
     assert isinstance(study.spec.space.dimensions["learning_rate"], Range)
+
+
+KNOBS = {  # that the papers tuned by hand, in the methods' own files
+    "beta_vae": ["batch_size", "warm_up"],
+    "two_stage_vae": ["batch_size", "second_share", "second_halve_every", "l2", "l2_weight"],
+    "ae_wae": ["batch_size", "pretrain_share"],
+    "vae_plus": ["batch_size", "pretrain_share", "second_share"],
+    "gaussian_vae": ["batch_size", "halve_every"],
+    "gae": ["batch_size", "delta"],
+}
+
+
+@pytest.mark.parametrize("method", KNOBS)
+def test_search_opens_what_a_paper_tuned_by_hand(make_plan, method):
+    """From the command line to the planned space: every point inside it, every corner a method that can be built."""
+    closed = make_plan(methods=[method], set={}).studies[0].spec.space
+    argv = ["--methods", method, "--search", *KNOBS[method][:-1], f"{method}.{KNOBS[method][-1]}"]
+    (study,) = plan(read_config(SweepConfig, argv, "sweep/run.py", "about")).studies
+    opened = study.spec.space
+    assert opened.paper == closed.paper  # trial 0 stays the hand-tuned point
+    for name, dimension in opened.dimensions.items():
+        if name in KNOBS[method]:
+            assert isinstance(closed.dimensions[name], Fixed) and isinstance(dimension, (Range, Choice))
+            assert all(dimension.contains(point.values[name]) for point in opened.paper)
+        else:
+            assert dimension == closed.dimensions[name]
+    assert set(KNOBS[method]) <= set(opened.dimensions)
+
+
+def test_every_method_may_search_its_batch_size():
+    for file in sorted(Path("search_spaces").glob("*.toml")):
+        assert "batch_size" in space_of(file.stem, SweepConfig()).optional, file
+
+
+def test_a_knob_of_one_method_is_opened_for_that_one_alone(make_plan):
+    planned = make_plan(search=["beta_vae.batch_size"])
+    vae, beta_vae = (study.spec.space.dimensions["batch_size"] for study in planned.studies)
+    assert isinstance(vae, Fixed) and isinstance(beta_vae, Choice)
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        (["warm_up"], "search: vae: 'warm_up' has no range; optional ones: batch_size"),
+        (["gae.batch_size"], "search: gae.batch_size: 'gae' is not among the methods"),
+        (["beta_vae.batch_sizes"], "search: beta_vae: 'batch_sizes' has no range; did you mean 'batch_size'"),
+    ],
+)
+def test_what_cannot_be_opened_is_named(make_plan, search, problem):
+    with pytest.raises(ValueError, match=problem):
+        make_plan(search=search)
 
 
 def test_the_point_is_that_of_the_data_set(make_plan, pictures):

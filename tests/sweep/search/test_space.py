@@ -133,12 +133,12 @@ def replaced(old: str, new: str) -> str:
     [
         (
             replaced("beta = 4 }", "beta = 40.0 }"),
-            "beta_vae.toml: [[paper]] 1: beta = 40.0 is outside [space] 0.01..10.0;"
+            "beta_vae.toml: [[paper]] 1: beta = 40.0 is outside its range 0.01..10.0;"
             " widen the range or correct the value",
         ),
         (
             replaced("latent_dim = 10", "latent_dim = 12"),
-            "beta_vae.toml: [[paper]] 1: latent_dim = 12 is outside [space] [8, 10, 32];"
+            "beta_vae.toml: [[paper]] 1: latent_dim = 12 is outside its range [8, 10, 32];"
             " add it there or correct the value",
         ),
         (
@@ -166,7 +166,7 @@ def replaced(old: str, new: str) -> str:
         (replaced("[8, 10, 32]", "[]"), "[space] latent_dim: the list of choices is empty"),
         (replaced("[8, 10, 32]", "[8, 10, 10]"), "[space] latent_dim: 10 stands twice"),
         (replaced("[8, 10, 32]", "[10, [32]]"), "[space] latent_dim = [32] is not a number, text or boolean"),
-        (replaced("[8, 10, 32]", "16"), "[[paper]] 1: latent_dim = 10 is outside [space] 16"),
+        (replaced("[8, 10, 32]", "16"), "[[paper]] 1: latent_dim = 10 is outside its range 16"),
         (replaced("beta = 4 }", "beta = true }"), "[[paper]] 1: beta = True is not a finite number"),
         (replaced("beta = 4 }", 'beta = "4" }'), "[[paper]] 1: beta = '4' is not a finite number"),
         (replaced("beta = 4 }", "beta = nan }"), "[[paper]] 1: beta = nan is not a finite number"),
@@ -174,7 +174,7 @@ def replaced(old: str, new: str) -> str:
             replaced(', network = "mlp", beta = 4 }', ", beta = 4 }"),
             "[[paper]] 1: network is missing; the method",
         ),
-        (GOOD + "warm_up = [0, 5]\n", "[[paper]] 1: warm_up is missing but stands in [space]"),
+        (GOOD + "warm_up = [0, 5]\n", "[[paper]] 1: warm_up is missing but has a range below"),
         (replaced('source   = "some table"', ""), "[[paper]] 1: no source"),
         (replaced('source   = "some table"', 'source = ""'), "[[paper]] 1: source = '' is not a text"),
         (replaced('["mnist", "fashion_mnist"]', '"mnist"'), "[[paper]] 1: datasets must be a list of names"),
@@ -199,7 +199,7 @@ def test_a_missing_file_is_named(tmp_path):
 COMMON = dict.fromkeys(("latent_dim", "learning_rate", "batch_size", "network", "likelihood"), True)
 SHIPPED = {  # method -> its own fields and their hand-tuned values on grey and on colour images
     "vae": ({}, {}),
-    "beta_vae": ({"beta": 4.0}, {"beta": 4.0}),
+    "beta_vae": ({"beta": 4.0, "warm_up": 0.0}, {"beta": 4.0, "warm_up": 0.0}),
     "wae": ({"weight": 200.0}, {"weight": 200.0}),
     "rae_l2": (
         {"code_weight": 7.8e-3, "decoder_weight": 7.8e-5, "components": 10, "covariance": "full"},
@@ -232,7 +232,7 @@ def test_the_shipped_spaces_hold_the_papers_values(method):
 
 
 def test_beta_vae_runs_on_both_sides_of_one():
-    space = load(files("search_spaces") / "beta_vae.toml", COMMON | {"beta": True})
+    space = load(files("search_spaces") / "beta_vae.toml", COMMON | {"beta": True, "warm_up": False})
     for dataset in ("mnist", "svhn"):
         assert [(p.name, p.values["beta"]) for p in space.points(dataset)] == [
             ("paper", 4.0),
@@ -247,3 +247,36 @@ def test_the_weights_of_rae_are_the_official_ones_in_the_sum_rule():
         values = space.points(dataset)[0].values
         assert values["code_weight"] == pytest.approx(code * pixels / values["latent_dim"], rel=0.02)
         assert values["decoder_weight"] == pytest.approx(decoder * pixels, rel=0.02)
+
+
+OPTIONAL = GOOD.replace("beta = 4", "warm_up = 0.0, beta = 4").replace("beta = 0.1", "warm_up = 0.0, beta = 0.1")
+OPTIONAL += "[optional]\nwarm_up = [0.0, 5.0]\n"
+
+
+def test_an_optional_range_is_searched_only_when_it_is_asked_for(read):
+    space = read(OPTIONAL)
+    assert "warm_up" not in space.dimensions
+    assert space.on("mnist").dimensions["warm_up"] == Fixed(0.0)
+    opened = space.opened(["warm_up", "beta"])  # beta is searched anyway
+    assert opened.on("mnist").dimensions["warm_up"] == Choice((0.0, 5.0))
+    assert opened.dimensions["beta"] == space.dimensions["beta"]
+
+
+@pytest.mark.parametrize("name", ["warm_upp", "network"])
+def test_what_has_no_range_cannot_be_opened(read, name):
+    with pytest.raises(ValueError, match=f"'{name}' has no range.*optional ones: warm_up"):
+        read(OPTIONAL).opened([name])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (GOOD + "[optional]\nwarm_up = [0, 5]\n", "1: warm_up is missing but has a range below"),
+        (GOOD + "[optional]\nbeta = [0.1, 4.0]\n", r"\[optional\] beta stands in \[space\] too"),
+        (GOOD + "[optional]\nbatch = [1]\n", r"\[optional\]: unknown key 'batch'"),
+        (OPTIONAL.replace("[0.0, 5.0]", "[1.0, 5.0]"), r"warm_up = 0.0 is outside its range \[1.0, 5.0\]"),
+    ],
+)
+def test_slips_in_optional_ranges_are_named(read, text, problem):
+    with pytest.raises(ValueError, match=problem):
+        read(text)
