@@ -9,6 +9,7 @@ from analysis.tables import headline, leaderboard, leaderboard_text
 from sweep import tracking
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
+from sweep.driver.job import default_tracking
 from sweep.record import SETBACKS, read_trials
 
 
@@ -57,7 +58,7 @@ def show_end(folder: Path) -> str:
             "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
         )
         say(f"{state} Go on with:  python -m sweep resume {quote(str(folder))}\n")
-    uri = tracking.redact(launch.default_tracking(config))
+    uri = tracking.redact(default_tracking(config))
     ways = {
         "report": folder / "report.html",
         "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",

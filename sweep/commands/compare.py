@@ -10,6 +10,7 @@ from sweep import tracking
 from sweep.commands._arguments import SWEEP, TRACKING_URI, argument, parse
 from sweep.commands._ending import say
 from sweep.driver import launch
+from sweep.driver.job import default_tracking
 from sweep.tracking.compare import View, compare
 
 NO_OPEN = argument("--no-open", action="store_true", help="print the addresses, and open no browser")
@@ -18,7 +19,7 @@ NO_OPEN = argument("--no-open", action="store_true", help="print the addresses, 
 def main(argv: Sequence[str]) -> None:
     flags = parse("compare", __doc__, argv, SWEEP, TRACKING_URI, NO_OPEN)
     config = launch.config_of(flags.sweep)
-    uri = flags.tracking_uri or launch.default_tracking(config)
+    uri = flags.tracking_uri or default_tracking(config)
     tracking.check(uri)
 
     def show(views: list[View], base: str, ours: bool) -> None:

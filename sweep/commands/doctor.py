@@ -27,7 +27,8 @@ from rich.text import Text
 from sweep import tracking
 from sweep.config import SweepConfig, read_config
 from sweep.driver import provenance
-from sweep.driver.launch import anywhere, default_tracking
+from sweep.driver.job import default_tracking
+from sweep.driver.launch import anywhere
 from trainables.datasets import Absent, load
 from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
+from sweep.driver.job import Job, default_tracking, drive
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.plan import Plan, Planned, load_splits
@@ -101,7 +101,7 @@ def confirm(
     folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
     planned, told = chosen(read_trials(sweep), config, top or config.confirm_top, fresh)
     told["look"] = len(looks) + 1
-    return _carry_out(sweep, planned, folder, announce, resumed=False, confirms=told)
+    return drive(Confirming(sweep, planned, folder, announce, resumed=False, confirms=told), announce)
 
 
 def looks_at_test(sweep: Path) -> list[Path]:
@@ -118,7 +118,7 @@ def is_confirmed(sweep: Path) -> bool:
 
 def tidy(sweep: Path, config: SweepConfig) -> None:
     """Does what a driver that died after the last line of the latest confirmation had left undone."""
-    look, uri = looks_at_test(sweep)[-1], launch.default_tracking(config)
+    look, uri = looks_at_test(sweep)[-1], default_tracking(config)
     if not (look / "confirmed.csv").exists():
         write_confirmed(look)
         write_report(sweep)
@@ -208,30 +208,35 @@ def _go_on(
         raise ValueError(f"{folder} was begun with {was}; go on with that, for its points and seeds are frozen")
     studies = [Spec.from_record(entry) for entry in opening.studies]
     planned = _plan(config, studies, tuple(told["seeds"]))
-    return _carry_out(sweep, planned, folder, announce, resumed=True, confirms=told)
+    return drive(Confirming(sweep, planned, folder, announce, resumed=True, confirms=told), announce)
 
 
-def _carry_out(
-    sweep: Path,
-    planned: Confirmation,
-    folder: Path,
-    announce: Callable[[str], None],
-    *,
-    resumed: bool,
-    confirms: dict[str, Any],
-) -> Path:
-    def finish(folder: Path, trials: Trials) -> None:
+class Confirming(Job):
+    """The trainings of a confirmation. `confirms` is what the first line of its record says of it."""
+
+    plan: Confirmation
+
+    def __init__(
+        self, sweep: Path, plan: Confirmation, folder: Path, announce: Callable[[str], None], resumed: bool,
+        confirms: dict[str, Any],
+    ):  # fmt: skip
+        super().__init__(plan, folder, resumed)
+        self.sweep, self.announce, self.confirms = sweep, announce, confirms
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        name, look = self.sweep.absolute().name, self.confirms["look"]
+        return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}
+
+    def finished(self, conductor: Conductor) -> None:
+        time_alone(conductor, self.announce)
+
+    def conclude(self, trials: Trials) -> None:
         for trial in trials.trials.values():  # the models of the first seed are enough to look at
-            if trial.state != "running" and trial.seed != planned.seeds[0]:
-                (folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
-        write_confirmed(folder)
-        write_report(sweep)
-
-    name = sweep.absolute().name
-    title = f"{name} confirmed" if confirms["look"] == 1 else f"{name} confirmed, look {confirms['look']}"
-    told = {"title": title, "confirms": confirms}
-    hooks = {"begin": _nothing, "after": partial(time_alone, announce=announce), "finish": finish}
-    return launch.carry_out(planned, folder, announce, resumed, **hooks, **told)
+            if trial.state != "running" and trial.seed != self.plan.seeds[0]:
+                (self.folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
+        write_confirmed(self.folder)
+        write_report(self.sweep)
 
 
 def time_alone(conductor: Conductor, announce: Callable[[str], None]) -> None:
@@ -264,7 +269,3 @@ def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | N
     if not stages or stages.keys() - medians.keys():
         return None
     return sum(count * medians[stage] for stage, count in stages.items()) / stages.total()
-
-
-def _nothing(planned: Plan, folder: Path) -> None:
-    """The search has written all that the trials of a confirmation need."""

@@ -1,26 +1,20 @@
 """A sweep from its configuration to its tables: plan, record, run, collect."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from analysis.page.report import write_report
 from analysis.tables import write_tables
-from sweep import tracking
 from sweep.config import SweepConfig
-from sweep.driver import changes, copies, provenance
+from sweep.driver import changes
 from sweep.driver.checkpoints import Keeper
-from sweep.driver.conductor import Conductor
-from sweep.driver.resources import Resources, of_this_machine
+from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
 from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, read
 from sweep.search.importance import write_importances
@@ -33,11 +27,6 @@ from trainables.files import whole
 from trainables.flags import output_folder, read_yaml
 from trainables.saved import save_grid
 from trainables.training import as_images
-
-DRAIN_SECONDS = 30.0
-# Ray reads it when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
-# and its servers listen on all interfaces: whoever reaches them can run anything.
-ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def folder_for(config: SweepConfig) -> Path:
@@ -66,7 +55,7 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     planned = warmed(plan(config))
     folder = folder_for(planned.config)
     named = planned.config.model_copy(update={"name": folder.name})
-    return carry_out(replace(planned, config=named), folder, announce, resumed=False)
+    return drive(Search(replace(planned, config=named), folder, resumed=False), announce)
 
 
 def resume(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
@@ -76,7 +65,7 @@ def resume(folder: Path, announce: Callable[[str], None] = print, **other: objec
     since the sweep began is announced, or refused by a ValueError; see `sweep.driver.changes`.
     """
     planned, _ = _recorded(folder, announce, other)
-    return carry_out(planned, folder, announce, resumed=True)
+    return drive(Search(planned, folder, resumed=True), announce)
 
 
 def retry(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
@@ -89,7 +78,7 @@ def retry(folder: Path, announce: Callable[[str], None] = print, **other: object
     if not again:
         raise ValueError(f"{folder}: no trial has failed, run out of memory or been preempted; there is none to retry")
     announce(f"again: {', '.join(again)}")
-    return carry_out(planned, folder, announce, resumed=True, again=again)
+    return drive(Search(planned, folder, resumed=True, again=again), announce)
 
 
 def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **other: object) -> Path:
@@ -113,7 +102,7 @@ def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **o
             f"{folder}: nothing is searched in it, and more trials would only repeat the hand-tuned points"
         )
     _write_config(longer, folder)  # now: an extension that is interrupted is resumed as what it is
-    return carry_out(planned, folder, announce, resumed=True)
+    return drive(Search(planned, folder, resumed=True), announce)
 
 
 def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, object]) -> tuple[Plan, Trials]:
@@ -160,149 +149,30 @@ def anywhere(config: SweepConfig) -> SweepConfig:
     return config.model_copy(update=paths)
 
 
-def default_tracking(config: SweepConfig) -> str:
-    """The address that the user named, or MLFLOW_TRACKING_URI does; else sqlite beside the sweeps."""
-    return (
-        config.tracking_uri
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
-    )
+class Search(Job):
+    """The search of a sweep: what it was configured with and real images are written first; models that nobody needs
+    are deleted as better ones come; tables and the report are written at its end."""
 
+    def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
+        super().__init__(plan, folder, resumed, again)
+        self._keeper = Keeper(folder, plan.config.keep, plan.config.keep_bytes)
 
-def carry_out(
-    planned: Plan,
-    folder: Path,
-    announce: Callable[[str], None],
-    resumed: bool,
-    *,
-    begin: Callable[[Plan, Path], None] | None = None,
-    after: Callable[[Conductor], None] | None = None,
-    finish: Callable[[Path, Trials], None] | None = None,
-    again: Iterable[str] = (),
-    **told: Any,
-) -> Path:
-    """Runs the trials of a plan that `folder` does not hold yet, and those named in `again`, and returns it.
+    def begin(self) -> None:
+        for splits in self.plan.splits.values():
+            few = torch.tensor(splits.valid.images[:64])
+            save_grid(as_images(few), self.folder / "real" / f"{splits.name}.png")
+        _write_config(self.plan.config, self.folder)
 
-    `begin` writes what has to be there before the first trial, `finish` makes of the trials what people look at;
-    they are those of a search unless given. `after` is done when all trials have ended, and belongs to the run: it is
-    interrupted and resumed with it. `told` goes into the record's sweep event.
-    """
-    config = planned.config
-    for line in planned.readings():
-        announce(line)
-    uri = default_tracking(config)
-    tracking.check(uri)
-    resources = of_this_machine(config) if config.address is None else None
-    resolutions = prepare_metrics(planned, resources, announce)
+    def hear(self, event: Event, trials: Trials) -> None:
+        self._keeper.hear(event, trials)
 
-    if config.address is None:
-        os.environ[ONE_MACHINE] = "0"
-    # Imported here: Ray takes a second, and wrong input should be told at once.
-    from sweep.driver.executor import cluster, run, stopped_by_signals
-    from sweep.driver.screen import screen
-
-    announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
-    with cluster(config.address, resources) as found, stopped_by_signals() as listen:
-        resources = resources or Resources.of(config, found)
-        if waiting := resources.waiting(found):
-            announce(waiting)
-        new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-        if copies.rename(folder / RECORD, config, new_id):
-            announce(f"{folder} is a copy; it goes on as a sweep of its own, {new_id}")
-        with Record(folder / RECORD) as record, screen(planned, resources, folder) as shown:
-            history = read(record.path)  # with the lock: nobody adds to it any more
-            if history and not resumed:
-                raise ValueError(f"{folder} holds another sweep by now; choose another --name")
-            (folder / "trials").mkdir(exist_ok=True)  # a worker that finds none has not mounted the sweep's folder
-            if not history:
-                (begin or _write_setting)(planned, folder)
-            for line in changes.since(history[0]) if history else ():
-                announce(line)
-            studies = {s.name: Study(s.spec, config.seed).replay(history) for s in planned.studies}
-            sweep = history[0].sweep if history else new_id
-            opening = record.append(
-                "sweep", sweep=sweep, resumed=bool(history), config=_public(config),
-                studies=[s.spec.to_record() for s in planned.studies],
-                versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
-                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
-                readings={s.name: s.reading.record() for s in planned.splits.values() if s.reading is not None},
-                resolutions=resolutions, **told,
-            )  # fmt: skip
-            keeper = Keeper(folder, config.keep, config.keep_bytes)
-
-            def hear(event: Event, trials: Trials) -> None:
-                shown.hear(event, trials)
-                if finish is None:  # whoever has an end of his own looks after its models himself
-                    keeper.hear(event, trials)
-
-            conductor = Conductor(planned, studies, record, [*history, opening], folder, resources, hear)
-            conductor.retry(again)
-            tracker = tracking.Tracker(folder, uri, config.experiment)
-            rest = after
-            try:
-                listen()  # not sooner: from here on the record gets its end
-                run(conductor, announce)
-                if after is not None and conductor.done:
-                    after(conductor)
-                    rest = None
-            except KeyboardInterrupt:
-                pass  # it came before Tune did; what is left to do stands in the record
-            finally:
-                record.append("finish", outcome="done" if conductor.done and rest is None else "interrupted")
-                shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
-                try:
-                    (finish or partial(_finish, config))(folder, conductor.trials)
-                finally:
-                    missing = tracker.close(DRAIN_SECONDS)
-    if missing:
-        announce(missing)
-    return folder
-
-
-def prepare_metrics(
-    planned: Plan, resources: Resources | None, announce: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
-    """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
-    begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
-    where held-out images are few. Raises ValueError."""
-    from trainables.evaluate import evaluator_for
-    from trainables.metrics.classifier import must_be_trained
-
-    config, resolutions = planned.config, {}
-    device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
-    for name, splits in planned.splits.items():
-        if planned.metric_of(name).startswith("fcd") and must_be_trained(splits):
-            announce(f"{splits.name}: training the classifier of fcd on {len(splits.train)} images, this once ...")
-        told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
-        if (found := judge.resolution()) is not None:
-            announce(f"{splits.name}: {found.words(judge.metric)}")
-            resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
-    return resolutions
-
-
-def _write_setting(planned: Plan, folder: Path) -> None:
-    for splits in planned.splits.values():
-        few = torch.tensor(splits.valid.images[:64])
-        save_grid(as_images(few), folder / "real" / f"{splits.name}.png")
-    _write_config(planned.config, folder)
+    def conclude(self, trials: Trials) -> None:
+        collect(self.folder, trials, self.plan.config.keep, self.plan.config.keep_bytes)
+        write_tables(self.folder)
+        write_importances(self.folder)
+        write_report(self.folder)
 
 
 def _write_config(config: SweepConfig, folder: Path) -> None:
     with whole(folder / CONFIG) as part:
-        part.write_text(yaml.safe_dump(_public(config), sort_keys=False))
-
-
-def _finish(config: SweepConfig, folder: Path, trials: Trials) -> None:
-    collect(folder, trials, config.keep, config.keep_bytes)
-    write_tables(folder)
-    write_importances(folder)
-    write_report(folder)
-
-
-def _public(config: SweepConfig) -> dict:
-    """The configuration without the password that a tracking address may hold."""
-    shown = config.model_dump(mode="json")
-    if config.tracking_uri:
-        shown["tracking_uri"] = tracking.redact(config.tracking_uri)
-    return shown
+        part.write_text(yaml.safe_dump(public(config), sort_keys=False))

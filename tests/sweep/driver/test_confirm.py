@@ -28,6 +28,7 @@ from sweep.driver.confirm import (
     tidy,
     time_alone,
 )
+from sweep.driver.job import default_tracking
 from sweep.driver.resources import Resources
 from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
 from sweep.search.study import Study
@@ -131,10 +132,10 @@ def write(home: Path, **event) -> None:
 def nothing_runs(monkeypatch):
     """Whatever gets as far as running is told of instead."""
 
-    def carry_out(planned, folder, announce, resumed, **told):
-        raise RuntimeError(f"{folder.name} {'goes on' if resumed else 'begins'} with {planned.seeds}")
+    def drive(job, announce):
+        raise RuntimeError(f"{job.folder.name} {'goes on' if job.resumed else 'begins'} with {job.plan.seeds}")
 
-    monkeypatch.setattr(confirmation.launch, "carry_out", carry_out)
+    monkeypatch.setattr(confirmation, "drive", drive)
     monkeypatch.setattr(confirmation, "tidy", lambda sweep, config: None)
 
 
@@ -247,7 +248,7 @@ def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(look
     tidy(looked, config)
     assert done == ["tables", "report", "tracking"]
     (looked / "confirm" / "confirmed.csv").touch()
-    position = looked / "confirm" / f"tracking-{fingerprint(launch.default_tracking(config))}.json"
+    position = looked / "confirm" / f"tracking-{fingerprint(default_tracking(config))}.json"
     for events, left in ((1, ["tracking"]), (2, [])):
         position.write_text(json.dumps({"sweep": "c", "events": events}))
         done.clear()

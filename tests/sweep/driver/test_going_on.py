@@ -55,9 +55,7 @@ def sweep(tmp_path):
 def carried_out(monkeypatch) -> list:
     """What would have been carried out: plans, and the trials that run again."""
     heard = []
-    monkeypatch.setattr(
-        launch, "carry_out", lambda planned, folder, announce, resumed, again=(): heard.append((planned, list(again)))
-    )
+    monkeypatch.setattr(launch, "drive", lambda job, announce: heard.append((job.plan, list(job.again))))
     return heard
 
 

@@ -1,0 +1,173 @@
+"""The run of a driver: the trials of a plan on Ray, every event in the record first, and what surrounds them."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweep import tracking
+from sweep.config import SweepConfig
+from sweep.driver import changes, copies, provenance
+from sweep.driver.conductor import Conductor
+from sweep.driver.resources import Resources, of_this_machine
+from sweep.record import RECORD, Event, Record, Trials, read
+from sweep.search.plan import Plan
+from sweep.search.study import Study
+
+DRAIN_SECONDS = 30.0
+# Ray reads it when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
+# and its servers listen on all interfaces: whoever reaches them can run anything.
+ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+class Job:
+    """The trials of `plan` that `folder` does not hold yet, and those named in `again`.
+
+    Subclasses say what is written before the first trial, what is done beside the trials, and what is made of them.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
+        self.plan, self.folder, self.resumed, self.again = plan, folder, resumed, tuple(again)
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """Further fields of the record's sweep event."""
+        return {}
+
+    def begin(self) -> None:
+        """Writes into the folder, before the first trial of a new record, what has to be there."""
+
+    def hear(self, event: Event, trials: Trials) -> None:
+        """Called after each event of the record."""
+
+    def finished(self, conductor: Conductor) -> None:
+        """Called when all trials have ended. It belongs to the run: it is interrupted and resumed with it."""
+
+    def conclude(self, trials: Trials) -> None:
+        """Makes of the trials what people look at, also after an interruption."""
+
+
+def drive(job: Job, announce: Callable[[str], None]) -> Path:
+    """Runs a job to its end or its interruption and returns its folder.
+
+    Raises ValueError, before anything is written, for whatever can be known to be wrong.
+    """
+    plan, folder, config = job.plan, job.folder, job.plan.config
+    for line in plan.readings():
+        announce(line)
+    uri = default_tracking(config)
+    tracking.check(uri)
+    resources = of_this_machine(config) if config.address is None else None
+    resolutions = prepare_metrics(plan, resources, announce)
+
+    if config.address is None:
+        os.environ[ONE_MACHINE] = "0"
+    # Imported here: Ray takes a second, and wrong input should be told at once.
+    from sweep.driver.executor import cluster, run, stopped_by_signals
+    from sweep.driver.screen import screen
+
+    announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
+    with cluster(config.address, resources) as found, stopped_by_signals() as listen:
+        resources = resources or Resources.of(config, found)
+        if waiting := resources.waiting(found):
+            announce(waiting)
+        with _record(job, announce) as (record, history, sweep), screen(plan, resources, folder) as shown:
+            studies = {s.name: Study(s.spec, config.seed).replay(history) for s in plan.studies}
+            opening = record.append(
+                "sweep", sweep=sweep, resumed=bool(history), config=public(config),
+                studies=[s.spec.to_record() for s in plan.studies],
+                versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
+                resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
+                readings={s.name: s.reading.record() for s in plan.splits.values() if s.reading is not None},
+                resolutions=resolutions, **job.opening,
+            )  # fmt: skip
+
+            def hear(event: Event, trials: Trials) -> None:
+                shown.hear(event, trials)
+                job.hear(event, trials)
+
+            conductor = Conductor(plan, studies, record, [*history, opening], folder, resources, hear)
+            conductor.retry(job.again)
+            tracker = tracking.Tracker(folder, uri, config.experiment)
+            outcome = "interrupted"
+            try:
+                listen()  # not sooner: from here on the record gets its end
+                run(conductor, announce)
+                if conductor.done:
+                    job.finished(conductor)
+                    outcome = "done"
+            except KeyboardInterrupt:
+                pass  # it came before Tune did; what is left to do is in the record
+            finally:
+                record.append("finish", outcome=outcome)
+                shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
+                try:
+                    job.conclude(conductor.trials)
+                finally:
+                    missing = tracker.close(DRAIN_SECONDS)
+    if missing:
+        announce(missing)
+    return folder
+
+
+@contextmanager
+def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record, list[Event], str]]:
+    """The job's record, open for this driver alone, its events so far, and the sweep's id. Raises ValueError."""
+    folder, config = job.folder, job.plan.config
+    new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+    if copies.rename(folder / RECORD, config, new_id):
+        announce(f"{folder} is a copy; it goes on as a sweep of its own, {new_id}")
+    with Record(folder / RECORD) as record:
+        history = read(record.path)  # with the lock: nobody adds to it any more
+        if history and not job.resumed:
+            raise ValueError(f"{folder} holds another sweep by now; choose another --name")
+        (folder / "trials").mkdir(exist_ok=True)  # a worker that finds none has not mounted the sweep's folder
+        if not history:
+            job.begin()
+        for line in changes.since(history[0]) if history else ():
+            announce(line)
+        yield record, history, history[0].sweep if history else new_id
+
+
+def prepare_metrics(
+    planned: Plan, resources: Resources | None, announce: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
+    begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
+    where held-out images are few. Raises ValueError."""
+    from trainables.evaluate import evaluator_for
+    from trainables.metrics.classifier import must_be_trained
+
+    config, resolutions = planned.config, {}
+    device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
+    for name, splits in planned.splits.items():
+        if planned.metric_of(name).startswith("fcd") and must_be_trained(splits):
+            announce(f"{splits.name}: training the classifier of fcd on {len(splits.train)} images, this once ...")
+        told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
+        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
+        if (found := judge.resolution()) is not None:
+            announce(f"{splits.name}: {found.words(judge.metric)}")
+            resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
+    return resolutions
+
+
+def default_tracking(config: SweepConfig) -> str:
+    """The address that the user named, or MLFLOW_TRACKING_URI does; else sqlite beside the sweeps."""
+    return (
+        config.tracking_uri
+        or os.environ.get("MLFLOW_TRACKING_URI")
+        or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
+    )
+
+
+def public(config: SweepConfig) -> dict:
+    """The configuration without the password that a tracking address may hold."""
+    shown = config.model_dump(mode="json")
+    if config.tracking_uri:
+        shown["tracking_uri"] = tracking.redact(config.tracking_uri)
+    return shown
