@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -341,20 +343,17 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[list[N
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Processes started in here do not belong to this program's process group.
+    """Every program started in here leads a process group of its own.
 
-    A SIGTERM to the group, as `timeout` sends it, would end Ray's server before the driver could end the sweep. The
-    leader of a group cannot start another one; its children stay with it.
+    A SIGTERM to this program's group, as `timeout`, Slurm and shells send it, would end Ray's servers before the
+    driver could end the sweep.
     """
-    before = os.getpgrp()
-    if before == os.getpid():
-        yield
-        return
-    os.setpgid(0, 0)
+    start = subprocess.Popen.__init__
+    subprocess.Popen.__init__ = partialmethod(start, process_group=0)
     try:
         yield
     finally:
-        os.setpgid(0, before)
+        subprocess.Popen.__init__ = start
 
 
 def _knock(address: str) -> None:

@@ -1,7 +1,7 @@
 """Ray as the driver starts it, without starting it."""
 
 import ipaddress
-import os
+import signal
 import subprocess
 import sys
 
@@ -11,16 +11,7 @@ import ray
 
 from sweep.driver import executor
 from sweep.driver.resources import Resources
-from sweep.record import read
-
-REPORT = """
-import os, subprocess, sys
-from sweep.driver.executor import _apart
-child = [sys.executable, "-c", "import os; print(os.getpgrp())"]
-with _apart():
-    inside = int(subprocess.check_output(child))
-print(os.getpgrp(), inside)
-"""
+from sweep.record import RECORD, read
 
 
 def test_a_local_ray_is_started_whatever_the_environment_says(monkeypatch):
@@ -35,10 +26,24 @@ def test_a_local_ray_is_started_whatever_the_environment_says(monkeypatch):
     assert address == ("local",) and settings["_node_ip_address"] == "127.0.0.1"
 
 
-def test_a_signal_to_the_program_s_group_does_not_reach_what_is_started_apart():
-    done = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, check=True)
-    own, inside = map(int, done.stdout.split())
-    assert own == os.getpgrp() and inside != own
+def test_what_is_started_apart_leads_a_process_group_of_its_own():
+    group = [sys.executable, "-c", "import os; print(os.getpgrp() == os.getpid())"]
+    with executor._apart():
+        assert subprocess.check_output(group) == b"True\n"
+    assert subprocess.check_output(group) == b"False\n"
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_group_that_the_driver_leads_ends_the_sweep_in_order(programs):
+    """As Slurm and shells send it, so to Ray's servers too, were they in that group."""
+    sweep = programs.sweep("--methods", "vae", "--epochs", "300", "--first-rung", "300")
+    folder = programs.folder / "sweeps" / "quick"
+    sweep.until(lambda: (folder / RECORD).exists() and any(event.event == "report" for event in read(folder / RECORD)))
+    sweep.interrupt(signal.SIGTERM)
+    assert sweep.wait() == 130
+    assert "Go on with" in sweep.output and "Traceback" not in sweep.output
+    assert read(folder / RECORD)[-1].outcome == "interrupted"
+    assert (folder / "leaderboard.csv").exists()
 
 
 @pytest.mark.slow
