@@ -26,7 +26,7 @@ from rich.text import Text
 
 from sweep import tracking
 from sweep.config import SweepConfig, read_config
-from sweep.driver import provenance
+from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
 from trainables.datasets import Absent, load
@@ -174,6 +174,8 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
     yield attempt(where, lambda: writable(config.out))
     yield room(where, config.out)
     if config.address is None:
+        yield attempt(where, own_ray)
+        yield from other_ray(where)
         gpus = torch.cuda.device_count()
         yield graphics(where, gpus, gpus, graphics_cards())
         yield from weights(where, config, weights_here(config))
@@ -187,6 +189,24 @@ def writable(folder: Path) -> str:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"--out {folder} cannot be written; choose another")
     return f"sweeps go to {folder}"
+
+
+def own_ray() -> str:
+    local_ray.check()
+    return f"the sweep starts a Ray of its own, with its sockets in {local_ray.folder()}"
+
+
+def other_ray(where: str) -> Iterator[Finding]:
+    """A cluster that Ray's own programs would join here."""
+    if (address := local_ray.last_head()) is None:
+        return
+    try:
+        local_ray.knock(address)
+    except (OSError, OverflowError) as error:
+        words = f"the Ray last started here, {address}, does not answer ({error}); `ray stop` removes its address"
+        yield Finding("warn", where, f"{words}, and this sweep does not use it")
+    else:
+        yield Finding("ok", where, f"this sweep does not use the Ray at {address}; give --address {address} to use it")
 
 
 def room(where: str, folder: Path) -> Finding:

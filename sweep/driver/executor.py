@@ -8,7 +8,6 @@ replaying the record into fresh studies and starting a fresh Tune run.
 import logging
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import register_serializer
 
-from sweep.driver import provenance
+from sweep.driver import local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.maps import files_of, opened, sent
 from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
@@ -35,8 +34,6 @@ from sweep.driver.resources import Node, Resources
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
-
-SECONDS_TO_KNOCK = 5
 
 
 class _Asker(Searcher):
@@ -329,7 +326,7 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[list[N
                     _node_ip_address="127.0.0.1", **quiet,
                 )  # fmt: skip
         else:
-            _knock(address)
+            local_ray.knock((local_ray.last_head() if address == "auto" else None) or address)
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises bare ones, too
         where = f"at {address} does not answer" if address else "does not start on this machine"
@@ -354,10 +351,3 @@ def _apart() -> Iterator[None]:
         yield
     finally:
         subprocess.Popen.__init__ = start
-
-
-def _knock(address: str) -> None:
-    """Raises OSError within seconds if nobody listens at HOST:PORT, which takes Ray itself minutes to find out."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), SECONDS_TO_KNOCK).close()

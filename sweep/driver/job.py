@@ -12,7 +12,7 @@ import torch
 
 from sweep import tracking
 from sweep.config import SweepConfig
-from sweep.driver import changes, copies, provenance
+from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.record import RECORD, Event, Record, Trials, read
@@ -62,6 +62,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         announce(line)
     uri = default_tracking(config)
     tracking.check(uri)
+    if config.address is None:
+        local_ray.check()
     resources = of_this_machine(config) if config.address is None else None
     resolutions = prepare_metrics(plan, resources, announce)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 import torch
 import yaml
@@ -38,7 +39,8 @@ def folder_for(config: SweepConfig) -> Path:
     folder = config.out / name
     if (folder / RECORD).exists():
         raise ValueError(
-            f"{folder} holds a sweep; choose another --name, or go on with `python -m sweep resume {folder}`"
+            f"{folder} holds a sweep; choose another --name, or go on with "
+            f"`python -m sweep resume {quote(str(folder))}`"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")

@@ -13,6 +13,8 @@ import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
 
+from trainables.datasets import expanded
+
 SECONDS_TO_ANSWER = 5
 SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
 
@@ -36,8 +38,8 @@ def absolute(uri: str) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind a sqlite address, None for any other address."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+    """The file behind a sqlite address, ~ expanded; None for any other address."""
+    return expanded(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def fingerprint(uri: str) -> str:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from shlex import quote
+from urllib.parse import quote as percent_encoded
 
 from sweep.record import Trials, read_trials
 from sweep.tracking import redact
@@ -49,7 +50,7 @@ def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View],
         if missing:
             raise ValueError(
                 f"{len(missing)} trials are not in {redact(uri)}, {min(missing)} among them; bring them in with: "
-                f"python -m sweep track {folder}"
+                f"python -m sweep track {quote(str(folder))}"
             )
         base = redact(base).replace("***@", "").rstrip("/")
         views = [
@@ -77,7 +78,7 @@ def groups(trials: Trials) -> Groups:
 def side_by_side(base: str, experiment: str, runs: list[str]) -> str:
     """The address of MLflow's view that compares runs, by their ids: parallel coordinates, parameters, metrics."""
     told = {"runs": runs, "experiments": [experiment]}
-    query = "&".join(f"{key}={quote(json.dumps(ids, separators=(',', ':')))}" for key, ids in told.items())
+    query = "&".join(f"{key}={percent_encoded(json.dumps(ids, separators=(',', ':')))}" for key, ids in told.items())
     return f"{base}/#/compare-runs?{query}"
 
 
@@ -92,5 +93,5 @@ def curves(base: str, experiment: str, runs: list[str], metric: str) -> str:
         "orderByAsc": "true",
         "compareRunsMode": "CHART",
     }
-    query = "&".join(f"{key}={quote(value)}" for key, value in told.items())
+    query = "&".join(f"{key}={percent_encoded(value)}" for key, value in told.items())
     return f"{base}/#/experiments/{experiment}/runs?{query}"

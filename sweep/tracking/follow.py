@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from sweep.record import CONFIG, RECORD, Event, follow
@@ -209,7 +210,7 @@ class Tracker:
 
     def __init__(self, folder: str | Path, uri: str, experiment: str = EXPERIMENT):
         self.trouble = ""
-        self._catch_up = f"python -m sweep track {folder}"
+        self._catch_up = f"python -m sweep track {quote(str(folder))}"
         if redact(uri) != uri:  # nowhere is the password kept
             self._catch_up += " --tracking-uri URI"
         self._follower = Follower(Path(folder), uri, experiment)

@@ -21,7 +21,7 @@ from PIL import Image
 from sweep import commands
 from sweep.commands.run import front_door
 from sweep.config import SweepConfig, read_config
-from sweep.driver import launch
+from sweep.driver import launch, local_ray
 from sweep.record import Record
 from trainables.flags import run
 
@@ -393,3 +393,25 @@ def test_a_tracking_database_of_another_mlflow(refused, place):
 def test_the_tracking_address_of_the_environment_is_taken(refused, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
     assert "--tracking-uri nonsense is not an address" in refused()
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_the_sockets_of_ray(refused, place, monkeypatch, name):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, str(place / ("long" * 30)))
+    told = refused()
+    assert "longlong/ray, the folder for Ray's sockets, has" in told and "set RAY_TMPDIR=/tmp" in told
+
+
+def test_a_folder_for_the_sockets_of_ray_that_is_a_file(refused, place, monkeypatch):
+    (place / "ray").touch()
+    monkeypatch.setattr(local_ray, "LONGEST_SOCKET", 1000)
+    monkeypatch.setenv("RAY_TMPDIR", str(place))
+    assert f"{place}/ray, the folder for Ray's sockets, cannot be written" in refused()
+
+
+def test_a_command_to_copy_is_quoted(refused, place):
+    with_spaces = place / "sweeps" / "my sweep"
+    with_spaces.mkdir(parents=True)
+    (with_spaces / "record.jsonl").touch()
+    assert "`python -m sweep resume '" in (told := refused("--name", "my sweep")) and "my sweep'`" in told

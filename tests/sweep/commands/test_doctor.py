@@ -1,5 +1,6 @@
 """The doctor must see what breaks sweeps, say it in a line, and end with 2; and see nothing where nothing is."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,38 @@ def test_prefetch_without_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     with pytest.raises(ValueError, match=r"cifar10: .*connect to the network"):
         prefetch.main(["--datasets", "cifar10", "--data-root", str(tmp_path)])
+
+
+def test_sockets_of_ray_that_do_not_fit(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
+    assert any("the folder for Ray's sockets, has" in line for line in words(doctor.this_machine(config)))
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Leaves an address behind as `ray start` does."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    return (tmp_path / "ray" / "ray_current_cluster").write_text
+
+
+def test_an_address_that_a_dead_head_has_left_behind_is_named(started):
+    assert not list(doctor.other_ray("here"))
+    started("127.0.0.1:9")
+    (line,) = words(doctor.other_ray("here"), "warn")
+    assert "127.0.0.1:9, does not answer" in line and "`ray stop` removes" in line
+
+
+def test_a_head_that_runs_is_named_and_not_used(started):
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        started(address := f"127.0.0.1:{head.getsockname()[1]}")
+        (line,) = words(doctor.other_ray("here"), "ok")
+    assert f"give --address {address}" in line
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "auto"])
+def test_a_cluster_that_does_not_answer_breaks_the_sweep(config, started, address):
+    started("127.0.0.1:9")
+    (line,) = words(doctor.every_node(config.model_copy(update={"address": address})))
+    assert f"Ray at {address} does not answer (ConnectionRefusedError" in line

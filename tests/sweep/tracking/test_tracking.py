@@ -18,6 +18,7 @@ import pytest
 
 from sweep.record import Record
 from sweep.tracking import Tracker, check, reconcile, redact, track
+from sweep.tracking.address import absolute
 from sweep.tracking.server import Server
 
 STUDIES = [
@@ -531,6 +532,25 @@ def test_a_server_is_asked_with_the_credentials_that_mlflow_would_use(web, monke
     assert answer["asked"][-3:] == [basic, "Bearer t0ken", basic]
 
 
+def test_a_server_is_asked_with_the_user_of_mlflow_s_credentials_file(web, tmp_path, monkeypatch):
+    """`mlflow` reads ~/.mlflow/credentials, in the form of INI; a variable goes before it."""
+    address, answer = web
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = secret\n"
+    )
+    check(f"http://{address}")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "other")
+    check(f"http://{address}")
+    assert [base64.b64decode(sent.removeprefix("Basic ")) for sent in answer["asked"][-2:]] == [
+        b"me:secret",
+        b"me:other",
+    ]
+
+
 def test_a_server_that_hangs_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         began = time.monotonic()
@@ -549,6 +569,14 @@ def test_a_good_address_passes_and_nothing_is_created(tmp_path, uri):
     check(uri)
     check(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tilde_in_an_address_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert absolute("sqlite:///~/x.db") == f"sqlite:///{tmp_path}/x.db"
+    (tmp_path / "x.db").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        check("sqlite:///~/x.db")
 
 
 def test_no_sweep_no_tracking(tmp_path, uri):
