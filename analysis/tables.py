@@ -31,6 +31,7 @@ LEADERBOARD_COLUMNS = (
     "tuned",
     "difference",
     "improvement_percent",
+    "noise",
     "changed",
     "hand_tuned_state",
     "hand_tuned_trial",
@@ -111,6 +112,7 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     paper's point among them. Where points were run several times, with seeds of their own, both are means over a
     point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus
     hand-tuned, so negative is better, and `improvement_percent` the share of the hand-tuned distance that is gone;
+    `noise` is how far another draw of the held-out images moves a distance, missing where they are not few;
     `tuned_origin` is `search`, `warm` if an earlier search had found it, or `paper` if one of the paper's points
     stayed the best. `searched` counts the trials that are no point of the paper, `failed` errors of the code,
     `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
@@ -150,6 +152,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "tuned": tuned,
         "difference": tuned - hand_tuned,
         "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned else float("nan"),
+        "noise": _noise(whole, study),
         "changed": "" if best is None else changed(study, best),
         "tuned_origin": None if best is None else best["origin"],
         "hand_tuned_state": state,
@@ -171,6 +174,17 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
     row |= _network(at_best, study)
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+
+
+def _noise(sweep: Sweep, study: Study) -> float:
+    """How far another draw of few held-out images moves the distance of a study; nan where it was not measured."""
+    part = sweep.parts.get(study.name.partition("/")[0], sweep)
+    return part.meta["resolutions"].get(study.dataset, {}).get("spread", float("nan"))
+
+
+def beyond_noise(difference: float, noise: float) -> bool:
+    """Whether two distances differ by more than another draw of the held-out images would move one of them."""
+    return noise != noise or abs(difference) > noise
 
 
 def _network(runs: pd.DataFrame | None, study: Study) -> dict:
@@ -328,23 +342,41 @@ def headline(table: pd.DataFrame) -> str:
     best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
     if best.empty:
         return "The values were measured by different recipes, so no method is said to be the best."
-    closest: dict[str, list[str]] = {}
-    for row in best.itertuples():
-        words = f"{dataset_name(row.dataset)} ({short_metric(row.metric)} {measured(row.tuned)})"
-        closest.setdefault(method_name(row.method), []).append(words)
-    first, *others = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
-    first = ", ".join([first, *(words.replace(" comes closest", "", 1) for words in others)]) + "."
+    first = _closest(found, best)
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if compared.empty:
         return first
     # A second point of the paper that beats the first is the paper's merit, not the search's.
     gains = compared[(compared["improvement_percent"] >= 0.5) & (compared["tuned_origin"] != "paper")]
-    if gains.empty:
-        return f"{first} The search beat no hand-tuned point."
-    top = gains.loc[gains["improvement_percent"].idxmax()]
+    clear = gains[[beyond_noise(row.difference, row.noise) for row in gains.itertuples()]]
+    if clear.empty:
+        small = "" if gains.empty else " by more than another draw of the held-out images would change"
+        return f"{first} The search beat no hand-tuned point{small}."
+    top = clear.loc[clear["improvement_percent"].idxmax()]
     where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
-    which = "most for" if len(gains) > 1 else "that of"
+    which = "most for" if len(clear) > 1 else "that of"
     return (
-        f"{first} The search beat the hand-tuned point in {len(gains)} of {len(compared)} studies, {which} "
+        f"{first} The search beat the hand-tuned point in {len(clear)} of {len(compared)} studies, {which} "
         f"{method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}."
     )
+
+
+def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
+    """Which method comes closest on each data set, or which cannot be told apart there."""
+    closest: dict[str, list[str]] = {}
+    ties = []
+    for row in best.itertuples():
+        rivals = found[found["dataset"] == row.dataset]
+        near = rivals[[not beyond_noise(value - row.tuned, row.noise) for value in rivals["tuned"]]]
+        name, metric = dataset_name(row.dataset), short_metric(row.metric)
+        if len(near) > 1:
+            values = f"{metric} {measured(near['tuned'].min())} to {measured(near['tuned'].max())}"
+            who = listed([method_name(method) for method in near["method"]])
+            ties.append(
+                f"On {name} {who} cannot be told apart ({values}, ± {measured(row.noise)} with other held-out images)."
+            )
+        else:
+            closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
+    winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
+    told = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
+    return " ".join([*([f"{told}."] if told else []), *ties])

@@ -56,6 +56,7 @@ from analysis.recipes import Comparison, comparisons, require_one_recipe, yardst
 from analysis.tables import (
     OUTCOMES,
     USES,
+    beyond_noise,
     change_words,
     changed_words,
     count_words,
@@ -353,7 +354,7 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
         "tuned": measured(row.tuned) if row.complete else "none complete",
         "tuned_number": math.isfinite(row.tuned),
         "change": change_words(row),
-        "better": math.isfinite(row.improvement_percent) and row.improvement_percent >= 0.5,
+        "better": row.improvement_percent >= 0.5 and beyond_noise(row.difference, row.noise),
         "changed": changed_words(row),
         "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
         "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),

@@ -91,7 +91,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     (row,) = board.to_dict("records")
     untold = {f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")} - {"probe_error_tuned"}
-    assert all(math.isnan(row.pop(name)) for name in untold | {"train_seconds_hand_tuned"})
+    assert all(math.isnan(row.pop(name)) for name in untold | {"train_seconds_hand_tuned", "noise"})
     assert row == {
         "study": "beta_vae-mnist",
         "method": "beta_vae",
@@ -280,6 +280,23 @@ def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
     told = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     words = "The search beat the hand-tuned point in 1 of 1 studies, that of VAE: 20.0 → 10.0."
     assert headline(board_of(told, tmp_path, write_record)).endswith(words)
+
+
+@pytest.mark.parametrize(("spread", "told_apart"), [(3.0, False), (1.0, True)])
+def test_the_headline_names_nobody_within_the_noise_of_few_held_out_images(tmp_path, write_record, spread, told_apart):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    told.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": spread, "words": "54 are few"}}
+    for study, hand, tuned in (("vae-mnist", 172.0, 172.0), ("gae-mnist", 171.5, 170.0)):
+        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    board = board_of(told, tmp_path, write_record)
+    assert board["noise"].tolist() == [spread, spread]
+    assert headline(board) == (
+        "GAE comes closest to real MNIST (fcd 170). "
+        "The search beat the hand-tuned point in 1 of 2 studies, that of GAE: 172 → 170."
+        if told_apart
+        else "On MNIST GAE and VAE cannot be told apart (fcd 170 to 172, ± 3.00 with other held-out images). "
+        "The search beat no hand-tuned point by more than another draw of the held-out images would change."
+    )
 
 
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
