@@ -59,7 +59,22 @@ class StandardNormal(Density):
         return torch.randn(n, self.dim, device=self.device_of.device)
 
 
-class GaussianMixture(Density):
+class Mixture(Density):
+    """A density of K components, each of which can be drawn from by its number."""
+
+    components: int
+
+    def draw(self, component: Tensor) -> Tensor:
+        """One latent from each named component, (n,) -> (n, D)."""
+        raise NotImplementedError
+
+    def rows(self, each: int = 8, most: int = 16) -> Tensor:
+        """`each` latents of every one of the first `most` components, (rows * each, D), for a picture."""
+        device = next(iter(self.state_dict().values())).device
+        return self.draw(torch.arange(min(self.components, most), device=device).repeat_interleave(each))
+
+
+class GaussianMixture(Mixture):
     """A mixture of Gaussians fitted ex post by scikit-learn's EM (methods.md 1.4).
 
     covariance is "full" or "diag"; components = 1 is the "single Gaussian" sampler.
@@ -109,27 +124,14 @@ class GaussianMixture(Density):
         self.degraded.fill_(float(degraded))
 
     def sample(self, n: int) -> Tensor:
-        component = torch.multinomial(self.weights, n, replacement=True)  # (n,)
-        noise = torch.randn(n, self.means.shape[1], 1, device=self.means.device)  # (n, D, 1)
+        return self.draw(torch.multinomial(self.weights, n, replacement=True))
+
+    def draw(self, component: Tensor) -> Tensor:
+        noise = torch.randn(len(component), self.means.shape[1], 1, device=self.means.device)  # (n, D, 1)
         return self.means[component] + (self.factors[component] @ noise).squeeze(-1)
 
     def flags(self) -> dict[str, float]:
         return {"converged": self.converged.item(), "degraded": self.degraded.item()}
-
-
-class Mixture(Density):
-    """A prior of K components, learned with the networks, each of which can be drawn from by its number."""
-
-    components: int
-
-    def draw(self, component: Tensor) -> Tensor:
-        """One latent from each named component, (n,) -> (n, D)."""
-        raise NotImplementedError
-
-    def rows(self, each: int = 8, most: int = 16) -> Tensor:
-        """`each` latents of every one of the first `most` components, (rows * each, D), for a picture."""
-        device = next(self.parameters()).device
-        return self.draw(torch.arange(min(self.components, most), device=device).repeat_interleave(each))
 
 
 class LearnedMixture(Mixture):

@@ -219,8 +219,8 @@ class Method(nn.Module):
             return None
         return gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)
 
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]."""
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]; x: held-out images."""
         return {}
 
     @torch.no_grad()

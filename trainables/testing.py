@@ -113,7 +113,7 @@ def glance(method: Method, images: Tensor, final: bool = False) -> Evaluation:
         metrics = {f"valid/{name}": method.sample(4, name).double().std().item() for name in method.densities}
         metrics["valid/mse"] = (method.reconstruct(x) - x).double().square().mean().item()
         metrics |= {f"valid/{name}": value for name, value in method.diagnostics(x).items()}
-        method.pictures()
+        method.pictures(x)
     return Evaluation(metrics)
 
 
@@ -324,7 +324,7 @@ def check_samples(subject: Subject) -> None:
     _image(method.sample(3), (3, *subject.shape), f"{subject.method}: sample(3)")
     x = as_images(subject.images()[:7])  # (B, C, H, W)
     _image(method.reconstruct(x), tuple(x.shape), f"{subject.method}: reconstruct(x)")
-    for name, picture in method.pictures().items():
+    for name, picture in method.pictures(x).items():
         _image(picture, (len(picture), *subject.shape), f"{subject.method}: picture {name}")
     for name, value in method.diagnostics(x).items():
         assert isinstance(value, float), f"{subject.method}: diagnostic {name} is {value!r}, not a float"

@@ -1,16 +1,25 @@
 """Our runs beside the GAE paper's print: its Tables 2, 3 and 4, and its figure 4.
 
+    python -m analysis.papers.gae SWEEP [SWEEP ...]
+
 Ko et al., 2024, print one run per cell, without a spread, and distances of a size that the common code does not give;
 so what is compared is ranks within a data set and ratios to the VAE, never values. The numbers come from the folders of
 sweeps, several joined (analysis/join.py) or one: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4,
 gae-toy for Table 2 and the figure, gae-toy-kl for the walk of its KL weight.
+
+Several sweeps are joined first. Writes the tables as gae_table2.csv, gae_table3.csv and gae_table4.csv and the pictures
+into the folder of the first sweep; a table for the pages goes from there into `analysis/measured`.
 """
 
 import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.join import read_sweeps
 from analysis.load import Study, Sweep, read_published, read_vectors
 from analysis.page.drawing import grids
 from analysis.page.names import bare_method, measured
@@ -18,6 +27,7 @@ from analysis.papers.beside import (
     FEWEST,
     departs,
     first_point,
+    markdown,
     our_recipe,
     printed_recipe,
     rank_correlation,
@@ -261,3 +271,30 @@ def _of_vae(table: pd.DataFrame, values: pd.Series) -> pd.Series:
     """For every row the VAE's value on the same data set."""
     vae = values[table["method"] == "vae"].set_axis(table.loc[table["method"] == "vae", "dataset"])
     return table["dataset"].map(vae)
+
+
+def main(argv: Sequence[str]) -> None:
+    if not argv:
+        raise SystemExit("usage: python -m analysis.papers.gae SWEEP [SWEEP ...]")
+    try:
+        sweep = read_sweeps(argv)
+    except ValueError as error:
+        raise SystemExit(f"python -m analysis.papers.gae: error: {error}") from None
+    if "cosine" in sweep.datasets:
+        tables, figures = {"gae_table2.csv": table2(sweep)}, {"gae_figure4.png": figure4(sweep)}
+        told = tables.values()
+    else:
+        tables = {"gae_table3.csv": table3(sweep), "gae_table4.csv": table4(sweep)}
+        figures = {f"gae_{dataset}.png": sample_grids(sweep, dataset) for dataset in sweep.datasets}
+        told = [*tables.values(), rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
+    print("\n\n".join(markdown(table) for table in told if len(table)))
+    folder = Path(argv[0])
+    for name, table in tables.items():
+        table.to_csv(folder / name, index=False)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=120)
+    print(f"\n{folder}: {', '.join([*tables, *figures])}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

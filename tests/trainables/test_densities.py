@@ -146,3 +146,12 @@ def test_the_standard_normal_is_one():
     torch.testing.assert_close(z.mean(0), torch.zeros(3), atol=0.03, rtol=0)
     torch.testing.assert_close(torch.cov(z.T), torch.eye(3), atol=0.03, rtol=0)
     assert StandardNormal(3).state_dict() == {}  # nothing to save
+
+
+def test_rows_of_a_fitted_mixture_are_draws_from_one_component_each():
+    codes = torch.cat([torch.randn(200, 2) * 0.1 + centre for centre in (-5.0, 0.0, 5.0)])
+    mixture = GaussianMixture(2, 3)
+    mixture.fit(codes, seed=0)
+    rows = mixture.rows(each=4).unflatten(0, (3, 4))
+    assert (rows - mixture.means[:, None]).abs().max() < 1.0  # ten standard deviations
+    assert sorted(rows.mean((1, 2)).round().tolist()) == [-5.0, 0.0, 5.0]

@@ -304,5 +304,5 @@ class Evaluator:
     def _pictures(self, method: Method) -> dict[str, Tensor]:
         x = as_images(self.images[: GRID // 2])
         pairs = torch.stack([x, method.reconstruct(x)], 1).flatten(0, 1)  # original, reconstruction, ...
-        pictures = {"samples": method.sample(GRID), "reconstructions": pairs, **method.pictures()}
+        pictures = {"samples": method.sample(GRID), "reconstructions": pairs, **method.pictures(x)}
         return {name: picture.float().cpu() for name, picture in pictures.items()}

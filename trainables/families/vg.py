@@ -86,6 +86,12 @@ class MLPVAEGAN(Method):
         q = self.encode(seen)
         return bce(self.decoder(q.mean), x) + kl_to_standard_normal(q.mean, q.log_var)
 
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Of a denoising system what its encoder sees of held-out images, each beside what becomes of it."""
+        shown = self.seen(x)
+        return {} if shown is x else {"denoised": torch.stack([shown, self.reconstruct(shown)], 1).flatten(0, 1)}
+
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
         """The test loss of some held-out images, their encoder shown what it was trained on, and clean."""
         return {

@@ -100,5 +100,5 @@ class FSQ(Method):
         return Loss(rec, {"reconstruction": rec})
 
     @torch.no_grad()
-    def pictures(self) -> Mapping[str, Tensor]:
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
         return {"histogram": self.sample(64, "histogram")}

@@ -48,6 +48,10 @@ class GAE(Method):
         sse = squared_error(output(logits.detach()), x)  # ()
         return Loss(rec, {"reconstruction": rec, "sse": sse})
 
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
+        return {"components": self.decode(self.densities["gmm"].rows())}
+
     def after_epoch(self, terms: Mapping[str, float]) -> Mapping[str, float]:
         pixels = math.prod(self.shape)
         per_pixel = torch.tensor([terms["reconstruction"] / pixels, math.sqrt(terms["sse"] / pixels)])

@@ -94,7 +94,7 @@ class GMVAE(Method):
         return component_usage(gaussian_log_prob(h[:, None], means, log_vars).softmax(1))
 
     @torch.no_grad()
-    def pictures(self) -> Mapping[str, Tensor]:
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
         return {"components": self.decode(self.prior.rows())}
 
     def beta_equiv(self) -> float | None:

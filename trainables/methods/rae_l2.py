@@ -8,8 +8,10 @@ not the biases, as in the released code. Sampling is ex post: a Gaussian mixture
 B batch, C H W image, D latent.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from trainables.densities import GaussianMixture
@@ -36,6 +38,10 @@ class RAEL2(Method):
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x))
+
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
+        return {"components": self.decode(self.densities["gmm"].rows())}
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         z = self.encoder(x)  # (B, D)

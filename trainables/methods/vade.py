@@ -108,7 +108,7 @@ class VaDE(Method):
         return component_usage(self.mixture.log_joint(self.encode(x).mean).softmax(1))
 
     @torch.no_grad()
-    def pictures(self) -> Mapping[str, Tensor]:
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
         return {"components": self.decode(self.mixture.rows())}
 
     def beta_equiv(self) -> float | None:

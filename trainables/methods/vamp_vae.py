@@ -73,7 +73,7 @@ class VampVAE(Method):
         return component_usage(self.prior.log_joint(self.encode(x).mean).softmax(1))
 
     @torch.no_grad()
-    def pictures(self) -> Mapping[str, Tensor]:
+    def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
         return {
             "pseudo_inputs": self.prior.pseudo_inputs[:SHOWN],
             "components": self.decode(self.prior.rows()),

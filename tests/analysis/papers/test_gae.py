@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from pandas import read_csv
 from PIL import Image
 
 from analysis.join import join
@@ -235,3 +236,18 @@ def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
     assert sum("text/html" in o.get("data", {}) for o in outputs) == 5  # tables 3, correlations, beta, 4, 2
     assert sum("image/svg+xml" in o.get("data", {}) for o in outputs) == 2
     assert any("un-collapses between 0.1 and 2" in o.get("text", "") for o in outputs)
+
+
+def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys):
+    one = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "one")
+    two = grid([point("gae", "mnist", 40.0)], "two")
+    gae.main([str(one.folder), str(two.folder)])
+    out = capsys.readouterr().out
+    assert "| mnist | vae | 123.4 | 200 | 200 | 200 |" in out
+    assert set(read_csv(one.folder / "gae_table3.csv")["method"]) == {"vae", "beta_vae", "gae"}
+    assert (one.folder / "gae_table4.csv").exists() and (one.folder / "gae_mnist.png").exists()
+
+
+def test_the_command_names_a_folder_without_a_sweep(tmp_path):
+    with pytest.raises(SystemExit, match=r"analysis\.papers\.gae: error: "):
+        gae.main([str(tmp_path / "absent")])

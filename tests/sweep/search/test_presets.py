@@ -45,7 +45,7 @@ def planned(*argv: object) -> Plan:
 @pytest.fixture
 def colour(monkeypatch) -> None:
     """Data sets of colour images in their shapes."""
-    sides = {"cifar10": 32, "celeba64": 64, "celeba64_nn": 64, "celeba64_140": 64, "celeba128": 128}
+    sides = {"cifar10": 32, "celeba64": 64, "celeba64_nn": 64, "celeba64_140": 64, "celeba128": 128, "ffhq": 64}
 
     def made(name, root, **options) -> Splits:
         if name not in sides:
@@ -189,9 +189,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
     assert told.count("\n") == 1
 
 
-TABLES = [
-    n for n in preset_names(PRESET_FILES) if "table" in n and n not in ("gae-table3-tuned", "regularization-table2")
-]
+TABLES = [name for name in preset_names(PRESET_FILES) if "table" in name and name != "gae-table3-tuned"]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -217,3 +215,12 @@ def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(da
 def test_a_search_sees_no_test_split_and_has_no_seeds(flags):
     with pytest.raises(ValueError, match=r"(split = test|seeds = 3) needs searcher = none, got tpe"):
         configured(*flags)
+
+
+def test_the_aae_table_at_64_pixels_is_its_own_points(data_root, colour):
+    table = planned("--preset", "aae-tables-64", "--data-root", data_root)
+    assert (table.config.image_size, table.config.channels) == (64, 3)
+    assert len(table.studies) == 6
+    for study in table.studies:
+        (point,) = study.spec.space.paper
+        assert (point.name, point.values["batch_size"], study.spec.trials) == ("64px", 256, 5)

@@ -135,7 +135,7 @@ def test_pseudo_inputs_learn_from_the_first_step(init):
     run.run_epoch()
     moved = (run.method.prior.pseudo_inputs != before).float().mean()
     assert moved > 0.9 if init == "noise" else moved > 0.5
-    assert run.method.pictures()["pseudo_inputs"].shape == (4, *SHAPE)
+    assert run.method.pictures(torch.rand(2, *SHAPE))["pseudo_inputs"].shape == (4, *SHAPE)
 
 
 @pytest.mark.parametrize("components", [4, 50])

@@ -143,3 +143,18 @@ def test_the_test_loss_is_taken_at_the_mean(name, x):
     diagnostics = method.diagnostics(x)
     assert diagnostics["loss_at_mean_clean"] == pytest.approx((rec + kl).item() / 6)
     assert (diagnostics["loss_at_mean"] == diagnostics["loss_at_mean_clean"]) == (name == "vg")
+
+
+@pytest.mark.parametrize("name", ["vg", "vg_denoise", "vg_denoise_bn"])
+def test_a_denoising_system_shows_noisy_images_beside_what_becomes_of_them(name, x):
+    method = made(name).eval()
+    torch.manual_seed(3)
+    pictures = method.pictures(x)
+    if name == "vg":
+        assert pictures == {}
+        return
+    pairs = pictures["denoised"].unflatten(0, (6, 2))
+    torch.manual_seed(3)
+    noisy = spoiled(x, "gaussian", 0.5)
+    assert torch.equal(pairs[:, 0], noisy)
+    assert torch.equal(pairs[:, 1], method.reconstruct(noisy))
