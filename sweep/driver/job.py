@@ -143,13 +143,13 @@ def prepare_metrics(
     begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
     where held-out images are few. Raises ValueError."""
     from trainables.evaluate import evaluator_for
-    from trainables.metrics.classifier import must_be_trained
+    from trainables.metrics import to_be_trained
 
     config, resolutions = planned.config, {}
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for name, splits in planned.splits.items():
-        if planned.metric_of(name).startswith("fcd") and must_be_trained(splits):
-            announce(f"{splits.name}: training the classifier of fcd on {len(splits.train)} images, this once ...")
+        if (line := to_be_trained(planned.metric_of(name), splits)) is not None:
+            announce(line)
         told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
         judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
         if (found := judge.resolution()) is not None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from trainables.datasets import Split, Splits, load
-from trainables.metrics import Moments, extractor, frechet_distance, reference
+from trainables.metrics import Moments, extractor, frechet_distance, reference, self_supervised, to_be_trained
 from trainables.metrics import classifier as module
 from trainables.metrics.classifier import Classifier, accuracy, classifier, train
 
@@ -164,3 +164,21 @@ def test_a_reference_is_what_one_pass_gives_whatever_the_batches():
     images = splits.test.images[:100]
     whole = Moments.of(fcd(torch.tensor(images).float() / 255))
     torch.testing.assert_close(reference(fcd, images, batch_size=33).covariance, whole.covariance, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "what"), [("fcd", True, "classifier of fcd"), ("fsd", False, "network of fsd")]
+)
+def test_a_training_is_announced_until_it_is_cached(few_steps, monkeypatch, metric, labels, what):
+    monkeypatch.setitem(self_supervised.RECIPE, "steps", 20)
+    splits = tiny(labels, name=f"announced-{metric}")
+    splits.train.images[0] = 7  # of no other test, so not in the cache
+    assert to_be_trained(metric, splits) == f"announced-{metric}: training the {what} on 64 images, this once ..."
+    extractor(metric, splits)
+    assert to_be_trained(metric, splits) is None
+
+
+@pytest.mark.parametrize("metric", ["fid", "cmmd:weights"])
+def test_a_metric_of_a_network_from_elsewhere_trains_none(metric):
+    assert to_be_trained(metric, tiny()) is None
+    assert to_be_trained("fcd", load("digits", "unused")) is None  # shipped

@@ -14,7 +14,7 @@ from trainables import Config, find, save
 from trainables.datasets import load, read_pictures
 from trainables.evaluate.score import main
 from trainables.flags import run
-from trainables.metrics import Moments, extractor, frechet_distance
+from trainables.metrics import Moments, classifier, extractor, frechet_distance
 
 
 @pytest.fixture(scope="module")
@@ -347,3 +347,14 @@ def test_who_has_no_likelihood_is_told_why(digits, tmp_path, capsys):
     assert "none is known of this model's gmm" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)
     assert "this model's codes are points" in says(capsys, saved("wae", tmp_path / "wae"), *nll)
     assert "nll is of a saved model" in says(capsys, write(digits.test.images[:5], tmp_path / "pictures"), *nll)
+
+
+def test_the_training_of_a_classifier_is_shown_before_it_begins(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(classifier.RECIPE, "min_steps", 5)
+    (tmp_path / "set").mkdir()
+    for name, part in (("a", slice(0, 30)), ("b", slice(30, 60))):
+        write(digits.train.images[part], tmp_path / "set" / name)
+    scored = write(digits.test.images[:30], tmp_path / "scored")
+    for announced in (1, 0):
+        main([str(scored), "--dataset", f"folder:{tmp_path / 'set'}"])
+        assert capsys.readouterr().err.count("set: training the classifier of fcd on ") == announced

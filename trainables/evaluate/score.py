@@ -6,7 +6,8 @@ N images, C H W image, K bins.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ from trainables.metrics import (
     reference,
     reference_features,
     some_of,
+    to_be_trained,
 )
 from trainables.metrics.ndb import Bins, bins, difference_of
 from trainables.metrics.references import Watch
@@ -143,13 +145,16 @@ def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[
     return {k: bins(images, k, whiten=whiten, at_most=at_most) for k in numbers}
 
 
-def score(settings: Settings, watch: Watch) -> dict[str, Any]:
-    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by, first the real ones."""
+def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by, first the real ones, and
+    `announce` hears before them if a network has to be trained."""
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     metric = settings.metric or default_metric(splits)
     wanted = set(settings.scores) or {choose(metric).score}
     if unknown := wanted - SCORES - {"ndb", "nll"}:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
+    if (line := to_be_trained(metric, splits)) is not None:
+        announce(line)
     net = extractor(metric, splits, fid_weights=settings.fid_weights, device=settings.device)
     generated = _Generated(settings, splits)
     gathered = Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
@@ -251,7 +256,7 @@ def main(argv: Sequence[str]) -> None:
     def watch(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
         return iter(track(batches, "scoring", n, console=screen, transient=True, disable=quiet))
 
-    told = score(settings, watch)
+    told = score(settings, watch, lambda line: print(line, file=sys.stderr, flush=True))
     shown: dict[str, list[str]] = {}
     for name, value in told["values"].items():
         shown.setdefault(_words(told["recipes"][name]), []).append(f"{name} {value:.6g}")

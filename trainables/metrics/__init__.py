@@ -40,6 +40,7 @@ __all__ = [
     "reference",
     "reference_features",
     "some_of",
+    "to_be_trained",
 ]
 
 
@@ -84,3 +85,22 @@ def extractor(
 
         return custom(name, choose(metric).recorded, splits, device)
     raise ValueError(f"--metric {metric} is not of features; choose fcd, fsd, fid, ...")
+
+
+def to_be_trained(metric: str, splits: Splits) -> str | None:
+    """The line to show before an evaluator of this metric is made, where a network has to be trained for it on the
+    data set, which can take minutes; None where there is none, or it is shipped or cached."""
+    name = choose(metric).extractor or choose(default_metric(splits)).extractor
+    if name == "fcd":
+        from trainables.metrics.classifier import must_be_trained
+
+        what = "classifier of fcd"
+    elif name == "fsd":
+        from trainables.metrics.self_supervised import must_be_trained
+
+        what = "network of fsd"
+    else:
+        return None
+    if not must_be_trained(splits):
+        return None
+    return f"{splits.name}: training the {what} on {len(splits.train)} images, this once ..."

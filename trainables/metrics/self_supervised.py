@@ -33,11 +33,19 @@ def self_supervised(splits: Splits, device: torch.device | str = "cpu") -> Extra
 
     ValueError: the data set holds no images, or fewer than 8 to train on.
     """
-    _check(splits)
-    key = cache.digest(splits.train.images, RECIPE)
-    name = f"self-supervised-{key}.safetensors"
-    network = cache.cached(name, lambda: train(splits, device), load_network, save_network)
+    network = cache.cached(_file(splits), lambda: train(splits, device), load_network, save_network)
     return as_extractor(f"self-supervised-{splits.name}", "fsd", network, device)
+
+
+def must_be_trained(splits: Splits) -> bool:
+    """Whether `self_supervised` will train one, which can take minutes."""
+    return len(splits.shape) == 3 and len(splits.train) >= FEWEST and not cache.holds(_file(splits))
+
+
+def _file(splits: Splits) -> str:
+    """The name of a data set's trained network in the cache."""
+    _check(splits)
+    return f"self-supervised-{cache.digest(splits.train.images, RECIPE)}.safetensors"
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
