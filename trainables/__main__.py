@@ -16,7 +16,8 @@ from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
 from trainables.fit import fit
 from trainables.flags import output_folder, read_flags, run, scalar
-from trainables.metrics import CHOICES
+from trainables.memory import of_this_machine, require_memory
+from trainables.metrics import CHOICES, default_metric, to_be_trained
 from trainables.networks import FAMILIES, Networks
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
@@ -100,7 +101,13 @@ def main(argv: Sequence[str]) -> None:
     values = {**values, **{key: scalar(value) for key, value in settings.set.items()}}
     shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}
     config = Config(dataset=splits.name, values=values, **shared)
-    config.hyper  # noqa: B018 -- a wrong value stops here, before the metric's network is fetched
+    hyper = config.hyper  # a wrong value stops here, before the metric's network is fetched
+    try:
+        require_memory(find(settings.method), hyper, splits.shape, of_this_machine())
+    except ValueError as error:
+        raise ValueError(f"{settings.method}: {error}") from None
+    if (line := to_be_trained(settings.metric or default_metric(splits), splits)) is not None:
+        print(line, flush=True)
     evaluator = evaluator_for(
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )

@@ -1,7 +1,6 @@
 """From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,13 +21,13 @@ from trainables.catalog import find, label, place
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
+from trainables.memory import of_this_machine, require_memory
 from trainables.method import Method
 from trainables.metrics import choose, default_metric
 from trainables.networks import Networks
 from trainables.training import Training
 from trainables.words import did_you_mean
 
-BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and two moments of Adam
 OBJECTIVES = {name: f"valid/{name}" for name in ("mse", "dssim", "active_dims", "probe_error", "knn_error")}
 OBJECTIVES["train_seconds"] = "time/train_seconds"
 
@@ -110,7 +109,7 @@ def plan(config: SweepConfig) -> Plan:
             if (of := name.rpartition(".")[0]) and of not in labels:
                 raise ValueError(f"{flag}: {name}: {of!r} is not among the methods ({', '.join(labels)})")
     splits = load_splits(config)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if config.address is None else None
+    memory = of_this_machine() if config.address is None else None
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
@@ -212,20 +211,23 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
 
 
 def check(study: Planned, data: Splits, memory: int | None = None) -> None:
-    """Every corner of the space must be a method that can be built and trained on these images, its hand-tuned points
-    within `memory` bytes where they are given. Raises ValueError."""
+    """Every corner of the space must be a method that can be built and trained on these images, within `memory` bytes
+    where they are given. Raises ValueError."""
     cls, space = find(study.method), study.spec.space
     try:
         for point in space.paper:
             hyper = checked(cls.Hyper, dict(point.values), study.method)
             if memory is not None:
-                require_memory(cls, hyper, data, memory)
+                require_memory(cls, hyper, data.shape, memory)
             cls(hyper, data.shape)
+        for kind in _extremes(space.dimensions["network"]):
+            Networks(data.shape, kind)
         for field, dimension in space.dimensions.items():
             for value in _extremes(dimension):
                 checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
-        for kind in _extremes(space.dimensions["network"]):
-            Networks(data.shape, kind)
+            for value in _largest(dimension) if memory is not None else ():
+                hyper = checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+                _require_memory_at(field, value, cls, hyper, data, memory)
     except ValueError as error:
         raise ValueError(f"{study.name}: {error}") from None
     largest = max(_extremes(space.dimensions["batch_size"]))
@@ -236,20 +238,25 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
         )
 
 
-def require_memory(cls: type[Method], hyper: Method.Hyper, data: Splits, memory: int) -> None:
-    """Raises ValueError where a method's training would take more than so many bytes. Nothing is allocated."""
+def _largest(dimension: Range | Choice | Fixed) -> Iterable[Any]:
+    """The values of a searched knob at which a method may have the most parameters; a real number changes none."""
+    match dimension:
+        case Range(high=high, integer=True):
+            return (int(high),)
+        case Choice(choices=choices):
+            numbers = all(isinstance(choice, (int, float)) for choice in choices)
+            return (max(choices),) if numbers else choices
+    return ()
+
+
+def _require_memory_at(
+    field: str, value: Any, cls: type[Method], hyper: Method.Hyper, data: Splits, memory: int
+) -> None:
+    """As `require_memory`, at one end of a searched knob, which the error names."""
     try:
-        with torch.device("meta"):
-            count = sum(p.numel() for p in cls(hyper, data.shape).parameters())
-    except (RuntimeError, TypeError, OverflowError) as error:  # PyTorch's, of sizes beyond 64 bits
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"cannot be built ({why}); choose a smaller network or latent_dim") from None
-    needed = count * BYTES_PER_PARAMETER
-    if needed > memory:
-        raise ValueError(
-            f"{count:,} parameters take {needed / 1e9:.1f} GB to train, and this machine has {memory / 1e9:.1f} GB; "
-            "choose a smaller network or latent_dim"
-        )
+        require_memory(cls, hyper, data.shape, memory)
+    except ValueError as error:
+        raise ValueError(f"{field} = {value!r}, which is in its range: {error}") from None
 
 
 def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:

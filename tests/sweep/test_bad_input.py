@@ -66,7 +66,7 @@ def refused(place, capsys) -> Callable[..., str]:
         assert end.value.code == 2
         assert err.count("\n") == 1 and err.endswith("\n"), err
         assert "Traceback" not in err
-        assert all(re.search(" pictures: |training the classifier", line) for line in out.splitlines()), out
+        assert all(re.search(" pictures: |training the (classifier|network)", line) for line in out.splitlines()), out
         assert everything_in(place) == before
         return err
 
@@ -145,6 +145,7 @@ WRONG = {
     "--channels 2": "channels = 2: 1 or 3",
     "--set latent_dim=0": "vae-digits latent_dim = 0: greater than or equal to 1",
     "--set latent_dim=100000000000": "vae-digits parameters take GB to train, and this machine has GB",
+    "--networks resnet_20_1_32": "vae-digits parameters take GB to train, and this machine has GB",
     "--set latent_dim=99999999999999999999 --methods vae": "vae-digits cannot be built choose a smaller network",
     "--set latent_dim=2.5": "vae-digits latent_dim = 2.5: integer",
     "--set learning_rate=0": "vae-digits learning_rate = 0.0: greater than 0",

@@ -8,6 +8,7 @@ from PIL import Image
 from trainables.__main__ import main
 from trainables.flags import run
 from trainables.methods.beta_vae import BetaVAE
+from trainables.metrics import classifier
 
 QUICK = ["--dataset", "digits", "--samples", "20", "--epochs", "1", "--device", "cpu"]
 
@@ -73,6 +74,9 @@ def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_p
         (["vae", "--epohcs", "3"], "unknown argument '--epohcs'; did you mean '--epochs'?"),
         (["vae", "--values", "nowhere.toml"], "nowhere.toml: no [[paper]] point to start from"),
         (["vae", "--set", "batch_size=5000"], "batch_size = 5000 is larger than the"),
+        (["vae", "--set", "network=resnet_20_1_32"], "GB to train, and this machine has"),
+        (["vae", "--set", "latent_dim=100000000000"], "GB to train, and this machine has"),
+        (["vae", "--set", "latent_dim=99999999999999999999"], "vae: cannot be built"),
         (["vae", "--set", "network=resnot"], "network = 'resnot' is not known"),
         (["vae", "--device", "cuda:99"], "device = 'cuda:99': this machine cannot use it"),
         (["vae", "--device", "gpu"], "device = 'gpu': this machine cannot use it"),
@@ -88,3 +92,19 @@ def test_mistakes_end_in_one_line_and_code_2(argv, words, capsys):
     assert caught.value.code == 2
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
+
+
+def test_the_training_of_a_classifier_is_shown_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(classifier.RECIPE, "min_steps", 5)
+    for i in range(60):
+        kind = tmp_path / "leaves" / "ab"[i % 2]
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 100 * (i % 2) + i).save(kind / f"{i}.png")
+    leaves = ["--dataset", f"folder:{tmp_path / 'leaves'}", "--set", "network=mlp_8", "batch_size=5"]
+    told = []
+    for _ in range(2):
+        main(["vae", *leaves, "--samples", "20", "--epochs", "1", "--device", "cpu"])
+        told.append(
+            [line.startswith("leaves: training the classifier") for line in capsys.readouterr().out.split("\n")]
+        )
+    assert (sum(told[0]), sum(told[1])) == (1, 0)

@@ -198,6 +198,9 @@ def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_pla
         ("latent_dim = [0, 4]", "vae-digits: vae: latent_dim = 0: input should be greater than or equal to 1"),
         ("latent_dim = { low = 0, high = 8, int = true }", "latent_dim = 0"),
         ("network = ['mlp_8', 'mpl_8']", "network = 'mpl_8' is not known"),
+        ("latent_dim = { low = 4, high = 100_000_000_000, int = true }", "latent_dim = 100000000000, which is in its"),
+        ("latent_dim = [4, 100_000_000_000]", r"latent_dim = 100000000000, .* parameters take .* GB to train"),
+        ("network = ['mlp_8', 'mlp_100000000']", r"network = 'mlp_100000000', .* parameters take .* GB to train"),
         ("batch_size = [20, 5000]", "batch_size up to 5000 is larger than the 1197 training images"),
     ],
 )
