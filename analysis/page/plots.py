@@ -3,8 +3,8 @@
 Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and
 three of them stand side by side on a desk; one without anything to draw returns None. A method has the same
 colour and the same marker in every picture; the colours are those of Okabe and Ito that can be seen on white
-and on black, and the marker says the same to who cannot tell them apart. `drawing.themed_svg` turns a Figure into
-SVG text that takes its ink from the page.
+and on black, with a purple, and the marker says the same to who cannot tell them apart. `drawing.themed_svg`
+turns a Figure into SVG text that takes its ink from the page.
 """
 
 import math
@@ -34,7 +34,7 @@ from analysis.page.names import (
 )
 from analysis.tables import change_words, hand_tuned_words
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#8561c5")
 MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
 # Knobs that every training has; what else a method searches balances its terms.
 COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
@@ -45,8 +45,8 @@ def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
     known = list(METHODS)
     strangers = sorted({*methods, method} - set(known))
     slot = (known + strangers).index(method)
-    # The second turn through the markers starts one further, so that no pair comes back for 72 methods.
-    return COLOURS[slot % len(COLOURS)], MARKERS[(slot + slot // len(MARKERS)) % len(MARKERS)]
+    # The counts have no common factor, so no pair comes back for 84 methods.
+    return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
 
 
 def balance_knobs(study: Study) -> tuple[str, ...]:

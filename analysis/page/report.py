@@ -356,6 +356,7 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
         "change": change_words(row),
         "better": row.improvement_percent >= 0.5 and beyond_noise(row.difference, row.noise),
         "changed": changed_words(row),
+        "kept": row.tuned == row.tuned and row.tuned_trial == row.hand_tuned_trial,
         "mse": _pair(row.mse_hand_tuned, row.mse_tuned, measured),
         "active": _pair(row.active_dims_hand_tuned, row.active_dims_tuned, readable),
         "balance": _label_pair(row.balance_hand_tuned, row.balance_tuned),
@@ -528,7 +529,8 @@ def _warnings(sweep: Sweep) -> list[str]:
             warnings.append(f"{which} is not finished ({part.meta['outcome']}); the numbers below are of so far.")
         for name, told in part.meta["readings"].items():
             warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in told["doubts"]]
-        warnings += [f"{dataset_name(name)}{of}: {told['words']}." for name, told in part.meta["resolutions"].items()]
+        for name, told in part.meta["resolutions"].items():
+            warnings += [f"{dataset_name(name)}{of}: {told['words']}."] if "words" in told else []  # not in old ones
         if count := part.meta["unreadable_lines"]:
             lines = f"{count} {'line' if count == 1 else 'lines'}"
             warnings.append(f"{lines} of the record{of} could not be read, as a crash leaves them; they are left out.")
