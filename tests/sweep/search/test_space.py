@@ -6,6 +6,7 @@ from importlib.resources import files
 import pytest
 
 from sweep.search.space import Choice, Fixed, Range, Space, load
+from trainables.config import hyper_fields
 
 FIELDS = {"latent_dim": True, "learning_rate": True, "network": True, "beta": True, "warm_up": False}
 GOOD = """
@@ -280,3 +281,21 @@ def test_what_has_no_range_cannot_be_opened(read, name):
 def test_slips_in_optional_ranges_are_named(read, text, problem):
     with pytest.raises(ValueError, match=problem):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "values"),
+    [
+        ("info_vae", "mnist", {"kernel": "rbf", "alpha": 1.0, "lambda_": 50.0}),
+        ("vae_gan", "cifar10", {"feature_weight": 5e-6}),
+        ("vamp_vae", "mnist", {"init_mean": 0.05, "init_std": 0.01}),
+        ("vamp_vae", "cifar10", {"init_mean": 0.4, "init_std": 0.05}),
+        ("gmvae", "mnist", {"threshold": 0.5}),
+        ("rae_sn", "celeba64_140", {"learning_rate": 1e-3}),
+        ("two_stage_vae", "cifar10", {"second_share": 0.66667}),
+    ],
+)
+def test_first_points_are_those_of_the_authors_code(method, dataset, values):
+    space = load(files("search_spaces") / f"{method}.toml", hyper_fields(method))
+    first = space.points(dataset)[0].values
+    assert {name: first[name] for name in values} == values
