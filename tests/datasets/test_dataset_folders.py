@@ -2,9 +2,13 @@
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layouts import rows, write_picture
 from PIL import Image
 
@@ -304,6 +308,48 @@ def test_the_usual_names_of_validation(tmp_path, random, valid):
     splits = pets(tmp_path)
     assert rows(splits.valid.images) == rows(held)
     assert splits.reading.origins == {"train": "images/train", "valid": f"images/{valid}", "test": "set aside"}
+
+
+SPLIT_NAMES = {
+    "train": ["train", "Training_Set", "train2017", "trn"],
+    "valid": ["val", "dev", "validation"],
+    "test": ["test", "Test_Set", "tst"],
+}
+
+
+@given(
+    above=st.sampled_from(["", "pets", "a b/图"]),
+    names=st.fixed_dictionaries({split: st.sampled_from(names) for split, names in SPLIT_NAMES.items()}),
+    official=st.sampled_from([("train", "test"), ("train", "valid"), ("train", "valid", "test")]),
+    classes=st.lists(st.sampled_from(["cat", "dog", "Über", "0"]), max_size=3, unique=True).filter(
+        lambda x: len(x) != 1
+    ),
+    splits_first=st.booleans(),
+    suffix=st.sampled_from([".png", ".bmp", ".TIFF"]),
+)
+@settings(max_examples=10, deadline=None)
+def test_any_layout_of_splits_and_classes(above, names, official, classes, splits_first, suffix):
+    """Each picture's pixels say where it was put."""
+    with tempfile.TemporaryDirectory() as root:
+        for s, split in enumerate(official):
+            for c, kind in enumerate(classes or [""]):
+                place = (names[split], kind) if splits_first or not kind else (kind, names[split])
+                for i in range(12 if split == "train" else 3):
+                    picture = np.array([[s, c, i, 255]] * 4, np.uint8)
+                    write_picture(Path(root, "set", above, *place, f"{i}{suffix}"), picture)
+        splits = load(f"folder:{root}/set", root)
+    parts = {split: getattr(splits, split) for split in SPLIT_NAMES}
+    assert {split: set(parts[split].images[:, 0, 0, 0]) for split in official} == {
+        split: {s} for s, split in enumerate(official)
+    }
+    for split in set(SPLIT_NAMES) - set(official):  # set aside from the training pictures
+        assert len(parts[split]) and set(parts[split].images[:, 0, 0, 0]) == {0}
+    total = sum(len(part) for part in parts.values())
+    assert total == sum(12 if split == "train" else 3 for split in official) * len(classes or [""])
+    assert len({image.tobytes() for part in parts.values() for image in part.images}) == total
+    assert splits.reading.classes == tuple(sorted(classes))
+    for part in parts.values() if classes else ():
+        assert [sorted(classes)[label] for label in part.labels] == [classes[c] for c in part.images[:, 0, 0, 1]]
 
 
 def test_pictures_of_annotations_are_left_out(tmp_path, random):
