@@ -1,9 +1,10 @@
 """How close searchers come to the best of a study at equal epochs, replayed against recorded trainings.
 
 `search.parquet` holds trainings of random and hand-tuned points to the end, made by `search_table.py`, whose docstring
-describes them. So far it holds 24 trainings, three points of each of eight studies, and no repetition: it shows that the
-benchmark runs and cannot judge a searcher. `search_table.py` continues it. A forest over points predicts whole curves, so that a searcher may ask for any point; each simulated
-training adds the deviations of one recorded repetition from its point's mean.
+describes them. So far it holds 24 trainings, three points of each of eight studies, and no repetition: it shows that
+the benchmark runs and cannot judge a searcher. `search_table.py` continues it. A forest over points predicts whole
+curves, so that a searcher may ask for any point; each simulated training adds the deviations of one recorded repetition
+from its point's mean.
 
 Prints what the table holds; how the forest does on points held out; Spearman's correlation of each epoch with the last;
 and the regret by budget in full trainings. Regret is measured in log fcd, without noise, of the trial that a searcher
@@ -215,8 +216,8 @@ def describe(of: Recorded) -> str:
     explained = 1 - np.mean((held_out - last) ** 2) / np.var(last)
     ranks = "  ".join(f"{e}: {spearmanr(of.points[e], last).statistic:.2f}" for e in of.levels[:-1])
     return (
-        f"{of.name:28} {len(of.points):3} points, {len(of.curves):3} trainings, noise {of.deviations[:, -1].std():.3f}, "
-        f"held out R2 {explained:.2f}, Spearman {spearmanr(held_out, last).statistic:.2f}; epochs  {ranks}"
+        f"{of.name:28} {len(of.points):3} points, {len(of.curves):3} trainings, "
+        f"noise {of.deviations[:, -1].std():.3f}, held out R2 {explained:.2f}, Spearman {spearmanr(held_out, last).statistic:.2f}; epochs  {ranks}"
     )
 
 
