@@ -217,7 +217,8 @@ def describe(of: Recorded) -> str:
     ranks = "  ".join(f"{e}: {spearmanr(of.points[e], last).statistic:.2f}" for e in of.levels[:-1])
     return (
         f"{of.name:28} {len(of.points):3} points, {len(of.curves):3} trainings, "
-        f"noise {of.deviations[:, -1].std():.3f}, held out R2 {explained:.2f}, Spearman {spearmanr(held_out, last).statistic:.2f}; epochs  {ranks}"
+        f"noise {of.deviations[:, -1].std():.3f}, held out R2 {explained:.2f}, "
+        f"Spearman {spearmanr(held_out, last).statistic:.2f}; epochs  {ranks}"
     )
 
 
