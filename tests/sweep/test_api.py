@@ -1,0 +1,63 @@
+"""The Python API, on a real sweep."""
+
+import json
+
+import pytest
+
+import sweep
+from sweep import Sweep
+
+TINY = {
+    "methods": ["vae"], "trials": 2, "epochs": 2, "first_rung": 2, "samples": 100, "name": "quick",
+    "set": {"network": "mlp_32_16", "latent_dim": 4}, "cpus_per_trial": 1,
+}  # fmt: skip
+DAY = """
+import json, sys
+from sweep import Sweep
+
+sweep = Sweep.run(**json.loads(sys.argv[1]))
+assert sweep.outcome == "done" and len(sweep.trials) == 2
+sweep = Sweep(sweep.folder).extend(1)
+told = {
+    "trials": sorted(sweep.trials.trial), "epochs": sorted(set(sweep.curves.epoch)), "config": sweep.config.trials,
+    "methods": list(sweep.leaderboard.method), "shape": list(sweep.winner("vae").sample(3).shape),
+    "report": sweep.report().name, "shown": sweep._repr_html_(), "confirmed": list(sweep.confirm(seeds=2).columns),
+}
+print("TOLD", json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_is_run_extended_confirmed_and_read_from_python(programs):
+    fields = TINY | {"out": str(programs.folder / "sweeps"), "tracking_uri": programs.tracking}
+    output = programs.start("-c", DAY, json.dumps(fields)).ends_well()
+    told = json.loads(output.partition("TOLD ")[2].splitlines()[0])
+    assert told["trials"] == [f"vae-digits-{number:04d}" for number in range(3)] and told["config"] == 3
+    assert told["epochs"] == [1, 2] and told["methods"] == ["vae"] and told["shape"] == [3, 1, 8, 8]
+    assert told["report"] == "report.html" and "<table" in told["shown"] and "vae" in told["shown"]
+    assert {"role", "better", "p_holm"} <= set(told["confirmed"])
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"trails": 3}, "Sweep.run: unknown key 'trails'; did you mean 'trials'"),
+        ({"trials": 0}, "Sweep.run: trials = 0: "),
+        ({"methods": ["vea"]}, "vea"),
+    ],
+)
+def test_wrong_fields_are_named_before_anything_is_written(fields, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as error:
+        Sweep.run(**fields)
+    assert words in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no sweep"):
+        Sweep(tmp_path)
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="no attribute 'Sweeps'"):
+        sweep.Sweeps  # noqa: B018
