@@ -1,10 +1,9 @@
 """How close searchers come to the best of a study at equal epochs, replayed against recorded trainings.
 
 `search.parquet` holds trainings of random and hand-tuned points to the end, made by `search_table.py`, whose docstring
-describes them. So far it holds 24 trainings, three points of each of eight studies, and no repetition: it shows that
-the benchmark runs and cannot judge a searcher. `search_table.py` continues it. A forest over points predicts whole
-curves, so that a searcher may ask for any point; each simulated training adds the deviations of one recorded repetition
-from its point's mean.
+describes them. So far there are 25 of eight studies, two to four of each: the benchmark runs, but cannot judge a
+searcher. `search_table.py` continues the table. A forest over points predicts whole curves, so that a searcher may ask
+for any point; each simulated training adds the deviations of one recorded repetition from its point's mean.
 
 Prints what the table holds; how the forest does on points held out; Spearman's correlation of each epoch with the last;
 and the regret by budget in full trainings. Regret is measured in log fcd, without noise, of the trial that a searcher
