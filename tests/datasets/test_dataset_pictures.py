@@ -295,3 +295,21 @@ def test_copies_of_grey_are_scored_as_grey_and_colour_is_not(tmp_path, random):
     assert read_images(tmp_path, 1)[0].shape == (2, 1, 8, 8)
     write_picture(tmp_path / "c.png", random.integers(0, 256, (8, 8, 3), np.uint8))
     assert read_images(tmp_path, 1)[0].shape == (3, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_masks_of_0_and_1_are_refused_and_not_read_as_black(kind, tmp_path, random):
+    masks = random.integers(0, 2, (30, 8, 8), np.uint8)
+    if kind == "folder":
+        for i, mask in enumerate(masks):
+            Image.fromarray(mask).save(tmp_path / f"{i}.png")
+        name = f"folder:{tmp_path}"
+    else:
+        np.save(tmp_path / "masks.npy", masks)
+        name = f"file:{tmp_path / 'masks.npy'}"
+    words = "hold only the values 0 and 1 of 0 to 255, which is black; store them"
+    with pytest.raises(ValueError, match=words):
+        load(name, tmp_path)
+    np.save(tmp_path / "scored.npy", masks[:, None])
+    with pytest.raises(ValueError, match=words):
+        read_images(tmp_path if kind == "folder" else tmp_path / "scored.npy", 1)

@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "names",
     "read_pictures",
+    "refuse_black",
 ]
 
 SMALLEST_SIDE, LARGEST_SIDE = 4, 4096  # pixels of a picture: the smallest network halves it twice
@@ -124,6 +125,7 @@ def load(
     if sides and not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE:
         given = f"{sides[1]}x{sides[0]}"
         raise ValueError(f"{source.name}: its pictures are {given}; give a size from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+    refuse_black(train.images, source.name)
     reading = source.reading and replace(
         source.reading,
         pictures={"train": len(train), "valid": len(valid), "test": len(test)},
@@ -145,6 +147,7 @@ def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
     if not found.files:
         raise ValueError(f"{folder} holds no pictures; pictures are files that end in {' '.join(_folder.SUFFIXES)}")
     images, pixels = decode(_folder.read_files(folder, found.files))
+    refuse_black(images, str(folder))
     words = [f"{len(images)} pictures of {folder}", *pixels.words(), *left_out_words(found.left_out)]
     return images, "; ".join(words)
 
@@ -212,7 +215,19 @@ def _fits(images: np.ndarray, size: int | None, channels: int | None) -> bool:
     )
 
 
+def _some(images: np.ndarray) -> np.ndarray:
+    """About a thousand images, spread over all."""
+    return images[:: max(1, len(images) // 1000)]
+
+
+def refuse_black(images: np.ndarray, where: str) -> None:
+    """Raises ValueError for masks, and floats from 0 to 1 that were cast to bytes."""
+    if images.dtype == np.uint8 and _some(images).max() == 1:
+        words = "pictures hold only the values 0 and 1 of 0 to 255, which is black; store them from 0 to 255"
+        raise ValueError(f"{where}: its {words}")
+
+
 def _likeness(images: np.ndarray) -> str:
     """Grey pictures, in one channel or in three equal ones, go with MNIST; all others with CIFAR-10."""
-    some = images[:: max(1, len(images) // 1000)]  # (n, C, H, W)
+    some = _some(images)  # (n, C, H, W)
     return "mnist" if (some == some[:, :1]).all() else "cifar10"

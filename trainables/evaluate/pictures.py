@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.datasets import read_pictures
+from trainables.datasets import read_pictures, refuse_black
 
 
 def read_images(path: Path, channels: int) -> tuple[np.ndarray, str]:
@@ -37,7 +37,8 @@ def _of_folder(folder: Path) -> tuple[np.ndarray, str]:
 def read_array(path: Path) -> np.ndarray:
     """The images of an .npy file, uint8 or floats in [0, 1], (N, C, H, W), as uint8: a metric sees 8 bits.
 
-    ValueError: not such a file, another shape or type, fewer than 2 images, NaN, values beyond [0, 1].
+    ValueError: not such a file, another shape or type, fewer than 2 images, NaN, values beyond [0, 1], bytes of 0 and 1
+    alone.
     """
     try:
         images = np.load(path, allow_pickle=False)
@@ -49,6 +50,7 @@ def read_array(path: Path) -> np.ndarray:
     if len(images) < 2:
         raise ValueError(f"{path} holds {len(images)} images; at least 2 are needed")
     if images.dtype == np.uint8:
+        refuse_black(images, str(path))
         return images
     if not (images.min() >= 0 and images.max() <= 1):  # NaN fails both
         bounds = f"{images.min():g} to {images.max():g}"
