@@ -7,13 +7,11 @@ import pandas as pd
 
 from analysis.confirm import confirmed
 from analysis.load import read_sweep
-from analysis.page.report import write_report
-from analysis.tables import headline, leaderboard, write_tables
+from analysis.tables import headline, leaderboard
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.winners import load_winner
-from sweep.search.importance import write_importances
 from trainables.config import checked
 from trainables.method import Method
 
@@ -41,29 +39,32 @@ class Sweep:
         """Runs a new sweep to its end, or until it is interrupted, and returns it.
 
         `fields` are those of `sweep.config.SweepConfig`, which are the flags of `sweep/run.py` with underscores
-        (`epochs=27`, `data_root="data"`). With `confirm=True` the best points are confirmed at the end. Raises
-        ValueError, before anything is written, for whatever can be known to be wrong.
+        (`epochs=27`, `data_root="data"`). With `confirm=True` this and the calls that go on with the sweep confirm its
+        best points at its end. Raises ValueError, before anything is written, for whatever can be known to be wrong.
         """
-        sweep = cls(launch.start(checked(SweepConfig, fields, "Sweep.run")))
-        if sweep.config.confirm and sweep.outcome == "done":
-            sweep.confirm()
-        return sweep
+        return cls(launch.start(checked(SweepConfig, fields, "Sweep.run")))._concluded()
 
     def resume(self, *, tracking_uri: str | None = None, address: str | None = None) -> "Sweep":
         """Goes on with the sweep where it was interrupted. Raises ValueError while it runs elsewhere."""
         launch.resume(self.folder, tracking_uri=tracking_uri, address=address)
-        return self
+        return self._concluded()
 
     def retry(self) -> "Sweep":
         """Runs again the trials that failed, ran out of memory or were preempted. Raises ValueError if there are
         none."""
         launch.retry(self.folder)
-        return self
+        return self._concluded()
 
     def extend(self, trials: int) -> "Sweep":
         """Adds trials to each study. Raises ValueError if nothing would be added."""
         launch.extend(self.folder, trials)
         self.config = launch.config_of(self.folder)
+        return self._concluded()
+
+    def _concluded(self) -> "Sweep":
+        """The sweep, confirmed if it was configured so, is at its end and has no confirmation."""
+        if self.config.confirm and self.outcome == "done" and not confirmation.is_confirmed(self.folder):
+            self.confirm()
         return self
 
     def confirm(self, *, top: int | None = None, seeds: int | None = None, again: bool = False) -> pd.DataFrame:
@@ -106,9 +107,7 @@ class Sweep:
 
     def report(self) -> Path:
         """Writes the tables and report.html anew, from the record alone, and returns the page."""
-        write_tables(self.folder)
-        write_importances(self.folder)
-        return write_report(self.folder)
+        return confirmation.write_pages(self.folder)
 
     def __repr__(self) -> str:
         return f"Sweep({str(self.folder)!r})"

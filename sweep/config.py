@@ -177,8 +177,9 @@ class SweepConfig(BaseModel):
     def searched_knobs_are_free(self) -> Self:
         if self.search and self.searcher == "none":
             raise ValueError(f"search = {', '.join(self.search)} means nothing to searcher 'none'; take tpe")
-        if both := [name for name in self.search if name in self.set]:
-            raise ValueError(f"{both[0]} is in both search and set; keep one")
+        for name in self.search:
+            if by := {name, name.rpartition(".")[2]} & self.set.keys():
+                raise ValueError(f"search = {name} is fixed by set = {by.pop()}; keep one")
         return self
 
     @property

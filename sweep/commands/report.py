@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-from analysis.confirm import write_confirmed
-from analysis.load import read_sweep
 from analysis.page.report import COMPARISON, write_report
-from analysis.tables import write_tables
 from sweep.commands._arguments import argument, parse
 from sweep.commands._ending import say
 from sweep.driver import confirm as confirmation
-from sweep.search.importance import write_importances
 from trainables.datasets import expanded
 from trainables.flags import output_file
 
@@ -22,10 +18,7 @@ def main(argv: Sequence[str]) -> None:
     if flags.out is not None:
         output_file(flags.out, "--out")
     if len(flags.sweep) == 1:
-        (folder,) = flags.sweep
-        read_sweep(folder)
-        write_tables(folder)
-        write_importances(folder)
-        for look in confirmation.looks_at_test(folder):
-            write_confirmed(look)
-    say(str(write_report(*flags.sweep, out=flags.out)))
+        page = confirmation.write_pages(flags.sweep[0], flags.out)
+    else:
+        page = write_report(*flags.sweep, out=flags.out)
+    say(str(page))

@@ -18,6 +18,7 @@ from typing import Any
 
 from analysis.confirm import write_confirmed
 from analysis.page.report import write_report
+from analysis.tables import write_tables
 from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
@@ -25,6 +26,7 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.job import Job, default_tracking, drive
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
 from sweep.record.events import ReportEvent
+from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, Planned, load_splits
 from sweep.search.space import Point
 from sweep.search.study import Spec
@@ -125,6 +127,18 @@ def tidy(sweep: Path, config: SweepConfig) -> None:
     if not tracking.is_told(look, uri):
         with suppress(ValueError):  # the server is away; the next command tries again
             tracking.track(look, uri, config.experiment)
+
+
+def write_pages(sweep: Path, out: Path | None = None) -> Path:
+    """Writes tables and report of a sweep and of its confirmations anew, from their records, and returns the report.
+
+    out: the page; report.html in the folder unless given. Raises ValueError if the folder holds no record.
+    """
+    write_tables(sweep)
+    write_importances(sweep)
+    for look in looks_at_test(sweep):
+        write_confirmed(look)
+    return write_report(sweep, out=out)
 
 
 def sweep_of(folder: Path) -> Path | None:

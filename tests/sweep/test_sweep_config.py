@@ -106,7 +106,8 @@ def test_objectives_that_make_no_sense_are_refused(fields, words):
     "fields, words",
     [
         ({"search": ["beta"], "searcher": "none"}, "search = beta means nothing to searcher 'none'; take tpe"),
-        ({"search": ["beta"], "set": {"beta": 1.0}}, "beta is in both search and set; keep one"),
+        ({"search": ["beta"], "set": {"beta": 1.0}}, "search = beta is fixed by set = beta; keep one"),
+        ({"search": ["vae.beta"], "set": {"beta": 1.0}}, "search = vae.beta is fixed by set = beta; keep one"),
         ({"search": ["beta", "beta"]}, "beta stands twice"),
     ],
 )

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from sweep import commands
-from sweep.commands import report as report_command
 from sweep.commands.run import front_door
+from sweep.driver import confirm as confirmation
 from trainables import names
 
 
@@ -54,7 +54,7 @@ def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
     assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
     assert "VAE (b)" in (tmp_path / "comparison.html").read_text()
     assert [path.name for name in ("a", "b") for path in (tmp_path / name).iterdir()] == ["record.jsonl"] * 2
-    monkeypatch.setattr(report_command, "write_importances", lambda folder: None)  # of trials, and there are none
+    monkeypatch.setattr(confirmation, "write_importances", lambda folder: None)  # of trials, and there are none
     commands.main(["report", "a", "--out", "page.html"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "a" / "leaderboard.csv").exists() and not (tmp_path / "a" / "report.html").exists()
