@@ -201,8 +201,9 @@ class Space:
         for name in names:
             if name not in self.optional and isinstance(self.dimensions.get(name, Fixed("")), Fixed):
                 known = ", ".join(self.optional) or "none"
+                hint = did_you_mean(name, [*self.optional, *self.dimensions])
                 raise ValueError(
-                    f"{name!r} has no range{did_you_mean(name, self.optional)}; optional ones: {known}; "
+                    f"{name!r} has no range{hint}; optional ones: {known}; "
                     "for another write it into [space] of a file for --spaces"
                 )
         found = {name: self.optional[name] for name in names if name in self.optional}

@@ -269,6 +269,11 @@ def test_what_has_no_range_cannot_be_opened(read, name):
         read(OPTIONAL).opened([name])
 
 
+def test_a_searched_knob_misspelt_is_guessed(read):
+    with pytest.raises(ValueError, match="'latentdim' has no range; did you mean 'latent_dim'"):
+        read(OPTIONAL).opened(["latentdim"])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
