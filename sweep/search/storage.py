@@ -1,0 +1,120 @@
+"""A sweep as an Optuna storage: one Optuna study for each study of the record, for Optuna's dashboard and plots.
+
+It shows what happened, and no sampler of a sweep reads it: `sweep.search.study` says what those are shown. A diverged
+trial is FAIL here, as is one whose objective returns NaN to Optuna; the record's own state is in the user attribute
+`state`.
+"""
+
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from sweep.record import StudyEntry, Trial, Trials
+from sweep.search.space import Choice, Dimension, Range, Space
+from trainables.files import whole
+
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
+
+
+def write_storage(trials: Trials, file: Path) -> None:
+    """Writes `file` anew, an SQLite storage of Optuna, whole or not at all."""
+    with whole(file) as part, TemporaryDirectory() as scratch:  # SQLite locks, which not every shared disk can
+        path = Path(scratch) / "optuna.db"
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        for entry in trials.studies.values():
+            _add(storage, entry, trials)
+        storage.remove_session()
+        storage.engine.dispose()
+        shutil.copyfile(path, part)
+
+
+def _add(storage: optuna.storages.BaseStorage, entry: StudyEntry, trials: Trials) -> None:
+    metrics = [entry.metric, *entry.objectives]
+    study = optuna.create_study(storage=storage, study_name=entry.study, directions=["minimize"] * len(metrics))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(metrics)
+    ours = trials.of(entry.study)
+    searched, fixed = _parameters(Space.from_record(entry.space, entry.points).dimensions, ours)
+    about = {
+        "sweep": trials.sweep.sweep,
+        "method": entry.method,
+        "dataset": entry.dataset,
+        "sampler": entry.sampler,
+        "epochs": entry.epochs,
+        "hand-tuned point": entry.hand_tuned_source,
+    }
+    for name, value in (about | fixed).items():
+        study.set_user_attr(name, value)
+    study.add_trials([_frozen(trial, searched, metrics) for trial in ours])
+
+
+def _parameters(
+    dimensions: Mapping[str, Dimension], trials: Iterable[Trial]
+) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
+    """The distributions of what was searched, or differs between trials, and the values of the rest.
+
+    They are as wide as the trials: some ran before the space was changed.
+    """
+    searched, fixed = {}, {}
+    values: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in trial.values.items():
+            values.setdefault(name, []).append(value)
+    for name, dimension in dimensions.items():
+        tried = values.pop(name, [])
+        if isinstance(dimension, Range):
+            ends = [dimension.low, dimension.high, *tried]
+            kind = IntDistribution if dimension.integer else FloatDistribution
+            searched[name] = kind(min(ends), max(ends), log=dimension.log)
+        else:
+            values[name] = [*(dimension.choices if isinstance(dimension, Choice) else [dimension.value]), *tried]
+    for name, tried in values.items():
+        choices = tuple(dict.fromkeys(tried))
+        if len(choices) > 1:
+            searched[name] = CategoricalDistribution(choices)
+        else:
+            fixed[name] = choices[0]
+    return searched, fixed
+
+
+def _frozen(trial: Trial, searched: Mapping[str, BaseDistribution], metrics: list[str]) -> FrozenTrial:
+    state = STATES.get(trial.state, TrialState.FAIL)
+    evaluated = {epoch: row.metrics for epoch, row in trial.rows.items() if trial.metric in row.metrics}
+    last = evaluated[max(evaluated)] if evaluated else {}
+    values = [last[name] for name in metrics if name in last]
+    if len(values) < len(metrics) or state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        values = None
+        state = TrialState.FAIL if state == TrialState.COMPLETE else state
+    if state == TrialState.PRUNED and len(metrics) > 1:
+        values = None  # Optuna prunes for one objective alone
+    inside = {name: d for name, d in searched.items() if name in trial.values}
+    about = {"trial": trial.name, "state": trial.state, "reason": trial.reason, "origin": trial.origin}
+    about |= {"epoch": trial.epoch, "seed": trial.seed, "attempt": trial.attempt}
+    return FrozenTrial(
+        number=trial.number,
+        trial_id=-1,  # the storage gives another
+        state=state,
+        value=None,
+        values=values,
+        datetime_start=datetime.fromtimestamp(trial.started),
+        datetime_complete=None if trial.ended is None else datetime.fromtimestamp(trial.ended),
+        params={name: trial.values[name] for name in inside},
+        distributions=inside,
+        user_attrs={name: value for name, value in about.items() if value is not None},
+        system_attrs={},
+        intermediate_values={epoch: row[trial.metric] for epoch, row in evaluated.items()},
+    )
