@@ -15,6 +15,7 @@ from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, salvage
 
 PUBLISHED = Path(__file__).parent / "published"
 MEASURED = PUBLISHED.with_name("measured")
+COMMON = {"learning_rate", "batch_size", "latent_dim", "weight_decay"}  # knobs that every training has
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Study:
     hand_tuned_source: str = ""
     carried: str = ""  # from which data sets or network its point was taken to others
     space: Mapping[str, Mapping] = field(default_factory=dict)
+    weighs: Mapping[str, Mapping[str, list]] | None = None  # [balance] of the search space; None: it does not say
+    rules: Mapping[str, Mapping[str, list]] = field(default_factory=dict)
+
+    @property
+    def balance(self) -> Mapping[str, Mapping[str, list]]:
+        """The searched ranges that weigh one term of the loss against another, the main one first, each with the values
+        of other knobs without which it weighs nothing; by exclusion where the search space does not say."""
+        by_exclusion = {knob: {} for knob in self.searched if knob not in COMMON}
+        named = by_exclusion if self.weighs is None else self.weighs
+        return {knob: where for knob, where in named.items() if "low" in self.space.get(knob, {})}
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -191,6 +202,8 @@ def _study(entry: StudyEntry) -> Study:
         hand_tuned_source=entry.hand_tuned_source,
         carried=entry.hand_tuned_carried,
         space=entry.space,
+        weighs=entry.balance,
+        rules=entry.rules,
     )
 
 

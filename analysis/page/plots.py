@@ -36,8 +36,6 @@ from analysis.tables import change_words, hand_tuned_words
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#8561c5")
 MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
-# Knobs that every training has; what else a method searches balances its terms.
-COMMON_KNOBS = {"learning_rate", "batch_size", "latent_dim", "weight_decay", "epochs"}
 
 
 def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
@@ -47,11 +45,6 @@ def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
     slot = (known + strangers).index(method)
     # The counts have no common factor, so no pair comes back for 84 methods.
     return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
-
-
-def balance_knobs(study: Study) -> tuple[str, ...]:
-    """The searched numbers that weigh one term of a method's loss against another, by exclusion."""
-    return tuple(k for k in study.searched if k not in COMMON_KNOBS and "choices" not in study.space[k])
 
 
 def arrows(board: pd.DataFrame, dataset: str) -> Figure:
@@ -298,7 +291,7 @@ def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
     for study in sweep.studies_of(dataset):
         trials = sweep.trials_of(study.name)
         if "valid/active_dims" in trials and trials["valid/active_dims"].notna().any():
-            drawn += [(study, trials, knob) for knob in balance_knobs(study)]
+            drawn += [(study, trials, knob) for knob in study.balance]
     if not drawn:
         return None
     figure, panels = drawing.panels(len(drawn))

@@ -69,6 +69,8 @@ class StudyEntry(BaseModel):
     points: list[dict[str, Any]] = []
     warm: list[dict[str, Any]] = []
     space: dict[str, dict[str, Any]] = {}
+    balance: dict[str, dict[str, list[Any]]] | None = None  # None: the search space does not say
+    rules: dict[str, dict[str, list[Any]]] = {}
 
 
 class _Event(BaseModel):

@@ -17,6 +17,12 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
 
     [optional]                               # may be left out; searched only with --search NAME, else the point's value
     batch_size    = [20, 50, 100, 200, 500]
+
+    [balance]                                # the ranges that weigh one term of the loss against another, the main
+    beta = {}                                # one first, each with the values of others without which it weighs nothing
+
+    [rules]                                  # what sets the balance without a search: the values by which its trials
+    learned = { gamma_rule = "learned" }     # are known, or { method = "geco" } for another method's hand-tuned point
 """
 
 import math
@@ -29,6 +35,7 @@ from typing import Any
 from trainables.words import did_you_mean
 
 Value = bool | int | float | str
+Conditions = Mapping[str, Mapping[str, list[Value]]]  # by name: the fields that matter, and which of their values
 
 
 @dataclass(frozen=True)
@@ -145,13 +152,17 @@ class Space:
 
     `fields` are the method's hyperparameters, True for those without a default. A field without a dimension
     keeps the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
-    `optional` holds the dimensions that are searched only where `opened` is asked for them.
+    `optional` holds the dimensions that are searched only where `opened` is asked for them. `balance` names those that
+    weigh one term of the loss against another, None where the file does not say; `rules` says what sets them without a
+    search.
     """
 
     paper: tuple[Point, ...]
     dimensions: Mapping[str, Dimension]
     fields: Mapping[str, bool]
     optional: Mapping[str, Dimension] = field(default_factory=dict)
+    balance: Conditions | None = None
+    rules: Conditions = field(default_factory=dict)
 
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
         """The points for `dataset`; failing that, for what it is `like`; failing that, the first one."""
@@ -269,7 +280,10 @@ class Space:
         return {name: dimension.to_record() for name, dimension in self.dimensions.items()}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Mapping], points: Iterable[Mapping[str, Any]]) -> "Space":
+    def from_record(
+        cls, record: Mapping[str, Mapping], points: Iterable[Mapping[str, Any]], balance: Conditions | None = None,
+        rules: Conditions | None = None,
+    ) -> "Space":  # fmt: skip
         """The space that the records of its dimensions and of its points came from; no field is required."""
         dimensions = {}
         for name, entry in record.items():
@@ -280,7 +294,8 @@ class Space:
             else:
                 dimensions[name] = Fixed(entry["value"])
         paper = tuple(Point.from_record(point) for point in points)
-        return cls(paper, dimensions, dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False))
+        fields = dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False)
+        return cls(paper, dimensions, fields, balance=balance, rules=rules or {})
 
 
 def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
@@ -299,7 +314,7 @@ def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
 
 
 def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
-    _refuse_unknown("top level", document, ("paper", "space", "optional"))
+    _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
         raise ValueError("no [[paper]] table; every study starts from a hand-tuned point, so write at least one")
@@ -316,7 +331,25 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
     )
     every = dimensions | optional
     paper = tuple(_point(f"[[paper]] {i}", entry, every, fields) for i, entry in enumerate(papers, start=1))
-    return Space(paper, dimensions, dict(fields), optional)
+    balance, rules = document.get("balance"), document.get("rules", {})
+    if balance is not None:
+        balance = _conditions("[balance]", balance, fields)
+        if odd := [name for name in balance if not isinstance(every.get(name), Range)]:
+            known = ", ".join(name for name, dimension in every.items() if isinstance(dimension, Range))
+            raise ValueError(f"[balance] {odd[0]} has no range; name one that has: {known}")
+    rules = _conditions("[rules]", rules, [*fields, "method"])
+    return Space(paper, dimensions, dict(fields), optional, balance, rules)
+
+
+def _conditions(where: str, table: Any, fields: Iterable[str]) -> Conditions:
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise ValueError(f"{where} is not a table of NAME = {{ FIELD = VALUE, ... }}; write it so")
+    conditions = {}
+    for name, entry in table.items():
+        _refuse_unknown(f"{where} {name}", entry, fields)
+        lists = {field: value if isinstance(value, list) else [value] for field, value in entry.items()}
+        conditions[name] = {f: [_scalar(f"{where} {name}: {f}", v) for v in values] for f, values in lists.items()}
+    return conditions
 
 
 def _dimensions(where: str, table: Mapping[str, Any], fields: Mapping[str, bool]) -> dict[str, Dimension]:

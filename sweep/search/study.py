@@ -91,6 +91,8 @@ class Spec:
             points=[point.to_record() for point in self.space.paper],
             warm=[point.to_record() for point in self.warm],
             space=self.space.to_record(),
+            balance=self.space.balance,
+            rules=self.space.rules,
         )
 
     @classmethod
@@ -107,7 +109,7 @@ class Spec:
             "factor",
             "sampler",
         )
-        space = Space.from_record(entry.space, entry.points)
+        space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
         warm = tuple(Point.from_record(point) for point in entry.warm)
         kept = {name: getattr(entry, name) for name in names}
         return cls(**kept, space=space, warm=warm, objectives=tuple(entry.objectives))

@@ -1,6 +1,7 @@
 """A record told event by event, against tables worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -298,6 +299,25 @@ def test_a_metric_that_is_no_number_makes_its_line_unreadable(tmp_path, write_re
     events = told(start(1.0), report(2.0, 1, **{"valid/fcd": "many"}), report(3.0, 1, **{"valid/fcd": 30.0}))
     sweep = read_sweep(write_record(tmp_path / "s", events))
     assert (sweep.meta["unreadable_lines"], sweep.curves["value"].tolist()) == (1, [30.0])
+
+
+@pytest.fixture
+def sweep(tmp_path, write_sweep):
+    return read_sweep(write_sweep(tmp_path / "made", trials=1, datasets=("digits",)))
+
+
+def test_balance_knobs_of_an_older_record_are_the_ranges_that_not_every_training_has(sweep):
+    assert list(sweep.studies["rae_l2-digits"].balance) == ["code_weight", "decoder_weight"]
+    assert not sweep.studies["vae-digits"].balance
+    assert not sweep.studies["gae-digits"].balance
+
+
+@pytest.mark.parametrize(
+    ("weighs", "knobs"), [({"decoder_weight": {"kind": ["l2"]}, "gone": {}}, ["decoder_weight"]), ({}, [])]
+)
+def test_balance_knobs_are_those_of_the_search_space_that_are_searched(sweep, weighs, knobs):
+    study = replace(sweep.studies["rae_l2-digits"], weighs=weighs)
+    assert study.balance == {knob: weighs[knob] for knob in knobs}
 
 
 def test_the_newest_sweep_is_the_one_written_to_last(tmp_path, write_record, monkeypatch):

@@ -49,12 +49,6 @@ def test_strangers_get_styles_that_no_known_method_has():
     assert not own & known
 
 
-def test_balance_knobs_are_the_numbers_that_not_every_training_has(sweep):
-    assert plots.balance_knobs(sweep.studies["rae_l2-digits"]) == ("code_weight", "decoder_weight")
-    assert plots.balance_knobs(sweep.studies["vae-digits"]) == ()
-    assert plots.balance_knobs(sweep.studies["gae-digits"]) == ()
-
-
 def test_arrows_stand_at_the_values_of_the_leaderboard(sweep):
     board = leaderboard(sweep)
     ax = plots.arrows(board, "digits").axes[0]

@@ -2,6 +2,7 @@
 
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -304,3 +305,39 @@ def test_first_points_are_those_of_the_authors_code(method, dataset, values):
     space = load(files("search_spaces") / f"{method}.toml", hyper_fields(method))
     first = space.points(dataset)[0].values
     assert {name: first[name] for name in values} == values
+
+
+def test_a_file_says_which_ranges_balance_and_what_sets_them_without_a_search(read):
+    balance, rules = '[balance]\nbeta = { network = ["mlp", "resnet"] }\n', '[rules]\ngeco = { method = "geco" }\n'
+    space = read(GOOD + balance + rules)
+    assert space.balance == {"beta": {"network": ["mlp", "resnet"]}}
+    assert space.rules == {"geco": {"method": ["geco"]}}
+    assert read(GOOD).balance is None
+    assert read(GOOD + "[balance]\n").balance == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[balance]\nlatent_dim = {}\n", r"\[balance\] latent_dim has no range; .*learning_rate, beta"),
+        ("[balance]\nbeat = {}\n", r"\[balance\] beat has no range"),
+        ("[balance]\nbeta = 4\n", r"\[balance\] is not a table of NAME"),
+        ('[balance]\nbeta = { netwrok = "mlp" }\n', r"\[balance\] beta: unknown key 'netwrok'.*network"),
+        ("[rules]\nlearned = { beta = nan }\n", r"\[rules\] learned: beta = nan is not a finite number"),
+    ],
+)
+def test_slips_in_what_balances_are_named(read, text, problem):
+    with pytest.raises(ValueError, match=problem):
+        read(GOOD + text)
+
+
+def test_every_shipped_space_says_what_balances_in_it():
+    """Any range that weighs a loss; rates, shares and floors are no weights."""
+    others = {"learning_rate", "gamma_rate", "mixture_rate", "pretrain_share", "halve_every", "sigma_floor", "margin",
+              "noise_level", "eta", "n", "critic_rate"}  # fmt: skip
+    for file in sorted(Path("search_spaces").glob("*.toml")):
+        name = file.stem
+        space = load(file, hyper_fields(name))
+        ranges = {knob for knob, dimension in space.dimensions.items() if isinstance(dimension, Range)}
+        assert space.balance is not None, name
+        assert ranges - others <= set(space.balance), name

@@ -334,8 +334,10 @@ def test_misuse_is_named():
 
 
 def test_the_spec_survives_the_record():
-    spec = make()
+    weighs, rules = {"learning_rate": {"network": ["mlp"]}}, {"geco": {"method": ["geco"]}}
+    spec = make(space=dataclasses.replace(SPACE, balance=weighs, rules=rules))
     entry = StudyEntry.model_validate_json(spec.to_record().model_dump_json())
+    assert (entry.balance, entry.rules) == (weighs, rules)
     assert entry.rungs == [1, 3] and entry.hand_tuned == dict(POINTS[0].values)
     assert entry.hand_tuned_source == "a table"
     assert entry.space["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
