@@ -15,6 +15,8 @@ import pandas as pd
 from analysis.load import SETBACKS, Study, Sweep, read_sweep
 from analysis.page.labels import label_trials
 from analysis.page.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
+from analysis.profiles import COLUMNS as PROFILE_COLUMNS
+from analysis.profiles import balance, balances
 from analysis.recipes import Comparison, comparisons
 
 BESIDE = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
@@ -22,6 +24,8 @@ USES = {  # of codes, reconstructions and samples, at a trial's end
     name: f"valid/{name}" for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation")
 }
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
+BALANCES = "balances.csv"
+PROFILED = PROFILE_COLUMNS[PROFILE_COLUMNS.index("knob") : PROFILE_COLUMNS.index("trials")]
 LEADERBOARD_COLUMNS = (
     "study",
     "method",
@@ -44,6 +48,7 @@ LEADERBOARD_COLUMNS = (
     "active_dims_tuned",
     "balance_hand_tuned",
     "balance_tuned",
+    *PROFILED,
     "train_seconds_hand_tuned",
     "train_seconds_tuned",
     "network",
@@ -81,7 +86,7 @@ OUTCOMES = {
 
 
 def write_tables(folder: str | Path) -> Sweep:
-    """Write trials.parquet, curves.parquet and leaderboard.csv beside the record they are made from.
+    """Write trials.parquet, curves.parquet, leaderboard.csv and balances.csv beside the record they are made from.
 
     trials.parquet has the balance label of each trial beside it. Each file appears whole or not at all.
     Returns the sweep that was read.
@@ -91,6 +96,7 @@ def write_tables(folder: str | Path) -> Sweep:
     replace(sweep.folder / TRIALS, lambda path: trials.to_parquet(path, index=False))
     replace(sweep.folder / CURVES, lambda path: sweep.curves.to_parquet(path, index=False))
     replace(sweep.folder / LEADERBOARD, lambda path: leaderboard(sweep).to_csv(path, index=False))
+    replace(sweep.folder / BALANCES, lambda path: balances(sweep).to_csv(path, index=False))
     return sweep
 
 
@@ -119,8 +125,9 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     `seconds` is the time that all trials of the study held a worker.
     `network`, its `parameters`, the seconds that an epoch of training takes and the images trained on per second are
     those of the tuned point; `carried` says from which data sets or network the hand-tuned point was taken.
-    `balance_hand_tuned` and `balance_tuned` are the labels of analysis/labels.py. `recipe` is how the objective was
-    measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
+    `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. `knob` and what follows it, to
+    `optimum_is`, are of the study's main balance knob, see `analysis.profiles.balances`. `recipe` is how the objective
+    was measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
     """
     labels = label_trials(sweep.trials)["balance"]
     rows = []
@@ -172,6 +179,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
             known = runs is not None and metric in runs
             row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
     row |= _network(at_best, study)
+    row |= _profiled(comparison.sweep, study)
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
 
@@ -199,6 +207,13 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
         "images_per_second": mean["speed/images_per_second"],
         "carried": study.carried,
     }
+
+
+def _profiled(sweep: Sweep, study: Study) -> dict:
+    """What the profile of the main balance knob says; nothing where a method has none."""
+    main = next(iter(study.balance), None)
+    told = {} if main is None else balance(sweep, study, main)
+    return {name: told[name] for name in PROFILED if name in told}
 
 
 def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:

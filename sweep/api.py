@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.confirm import confirmed
 from analysis.load import read_sweep
+from analysis.profiles import balances
 from analysis.tables import headline, leaderboard
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
@@ -92,6 +93,12 @@ class Sweep:
     def leaderboard(self) -> pd.DataFrame:
         """One row per study, the best tuned value of each data set first; see `analysis.tables.leaderboard`."""
         return leaderboard(read_sweep(self.folder))
+
+    @property
+    def balances(self) -> pd.DataFrame:
+        """One row per study and balance knob: by how much its hand-tuned value was off; see
+        `analysis.profiles.balances`."""
+        return balances(read_sweep(self.folder))
 
     @property
     def confirmed(self) -> pd.DataFrame:

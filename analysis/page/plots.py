@@ -32,6 +32,7 @@ from analysis.page.names import (
     short_knob,
     short_metric,
 )
+from analysis.profiles import profile, weighing
 from analysis.tables import change_words, hand_tuned_words
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#8561c5")
@@ -279,6 +280,38 @@ def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[
         _slice(ax, sweep, about, trials, column, knob)
         drawing.title(ax, f"{short_knob(knob)}{' (log)' if about.is_log(knob) else ''}")
     drawing.scale_together(panels, trials[column], log=None if metric is None else False)
+    return figure
+
+
+def balance_profiles(sweep: Sweep, study: str) -> Figure | None:
+    """The fitted profile of the distance against each balance knob, the other knobs at their best, a panel each.
+
+    The band is the 95 % interval of the profile, the bar below it the values within 5 % of the lowest distance. Marks
+    are complete trials, which lie above the profile where their other knobs are not at their best. The dashed line is
+    the hand-tuned value, the filled mark the tuned trial.
+    """
+    about = sweep.studies[study]
+    found = [told for knob in about.balance if (told := profile(sweep, study, knob)) is not None]
+    if not found:
+        return None
+    figure, panels = drawing.panels(len(found))
+    colour, marker = method_style(about.method, sweep.methods)
+    shown = []
+    for ax, told in zip(panels, found, strict=True):
+        trials = weighing(sweep, about, told.knob)
+        ax.fill_between(told.at, told.low, told.high, color=colour, alpha=0.2, lw=0)
+        ax.plot(told.at, told.middle, color=colour, lw=2)
+        _points(ax, trials, trials[f"hyper/{told.knob}"].astype(float), "value", (colour, "o"), size=14)
+        best = trials.iloc[0]
+        ax.plot(best[f"hyper/{told.knob}"], best["value"], marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=5)
+        if told.hand_tuned is not None:
+            ax.axvline(told.hand_tuned, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
+        foot = ax.get_xaxis_transform()
+        ax.plot(told.flat, [0.03, 0.03], transform=foot, color=INK, lw=3, solid_capstyle="butt", zorder=4)
+        drawing.scale(ax.xaxis, told.at, log=told.log, pad=0.02, most=4)
+        drawing.title(ax, f"{short_knob(told.knob)}{' (log)' if told.log else ''}")
+        shown += [trials["value"].clip(upper=told.high.max()), pd.Series(told.low), pd.Series(told.high)]
+    drawing.scale_together(panels, pd.concat(shown), log=None)
     return figure
 
 

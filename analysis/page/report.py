@@ -51,6 +51,7 @@ from analysis.page.names import (
     short_knob,
     short_metric,
 )
+from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import Comparison, comparisons, require_one_recipe, yardsticks
 from analysis.tables import (
@@ -315,6 +316,8 @@ def _section(
         "rows": rows,
         "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
         "uses": _uses(shown, board[board["dataset"] == dataset]),
+        "balances": [_balance(shown, row) for row in balances(shown).itertuples() if row.study in names],
+        "rules": [_rule(shown, row) for row in rules(shown).itertuples() if row.study in names],
         "budgets": [_budget(shown, row) for row in budgets.itertuples()],
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
         "studies": [_study(shown, more, shown.studies[row["study"]], row, broken) for row in rows],
@@ -431,6 +434,37 @@ def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
     return {"names": [USE_WORDS[name] for name in names], "rows": rows if names else []}
 
 
+def _balance(sweep: Sweep, row) -> dict:
+    """A row of `profiles.balances` in words."""
+    told = {
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "knob": row.knob,
+        "hand": "–" if pd.isna(row.knob_hand_tuned) else readable(row.knob_hand_tuned),
+        "trials": row.trials,
+    }
+    if row.optimum_is == TOO_FEW:
+        return told | {"optimum": f"{TOO_FEW}, {FEWEST} are needed", "flat": "–", "cost": "–"}
+    said = f"{measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]"
+    if row.optimum_is == NOT_DETERMINED:
+        said += ": the data do not determine the optimum"
+    cost = "–"
+    if not math.isnan(row.cost_percent):
+        cost = f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}]"
+    return told | {"optimum": said, "flat": f"{measured(row.flat_low)} to {measured(row.flat_high)}", "cost": cost}
+
+
+def _rule(sweep: Sweep, row) -> dict:
+    return {
+        "method": method_name(row.method),
+        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "set_by": row.set_by,
+        "hand": measured(row.hand_tuned),
+        "tuned": measured(row.tuned),
+        "trials": row.trials,
+    }
+
+
 def _budget(sweep: Sweep, row) -> dict:
     return {
         "method": method_name(row.method),
@@ -451,6 +485,11 @@ def _study(sweep: Sweep, more: _More, study: Study, row: dict, broken: list[str]
         (
             plots.parallel_coordinates(sweep, study.name),
             "A curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
+        ),
+        (
+            plots.balance_profiles(sweep, study.name),
+            "Distance against the balance, the other knobs at their best, as fitted to the complete trials, with its "
+            "95 % interval; the bar is within 5 % of the lowest, dashed the hand-tuned value.",
         ),
         (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
         (

@@ -10,6 +10,7 @@ from analysis.page.labels import label_trials
 from analysis.page.report import render
 from analysis.tables import (
     LEADERBOARD_COLUMNS,
+    PROFILED,
     USES,
     count_words,
     headline,
@@ -91,7 +92,8 @@ def test_a_study_in_one_row(tmp_path, write_record):
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     (row,) = board.to_dict("records")
     untold = {f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")} - {"probe_error_tuned"}
-    assert all(math.isnan(row.pop(name)) for name in untold | {"train_seconds_hand_tuned", "noise"})
+    unfitted = set(PROFILED) - {"knob", "knob_hand_tuned", "optimum_is"}
+    assert all(math.isnan(row.pop(name)) for name in untold | unfitted | {"train_seconds_hand_tuned", "noise"})
     assert row == {
         "study": "beta_vae-mnist",
         "method": "beta_vae",
@@ -135,6 +137,9 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "recipe": "",
         "balance_hand_tuned": "",
         "balance_tuned": "",
+        "knob": "beta",
+        "knob_hand_tuned": 4.0,
+        "optimum_is": "too few trials",
     }
 
 
@@ -318,6 +323,7 @@ def test_tables_are_written_beside_the_record(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=4)
     sweep = write_tables(folder)
     assert sorted(path.name for path in folder.iterdir()) == [
+        "balances.csv",
         "curves.parquet",
         "leaderboard.csv",
         "record.jsonl",

@@ -1,0 +1,337 @@
+"""By how much a hand-tuned balance was off: the distance against the balance knob, the other knobs at their best.
+
+The logarithm of the distance of a study's complete trials is a Gaussian process over its searched knobs, each on the
+scale on which it is searched: Matérn 5/2 with a length for each knob, and noise. The profile at a value of the knob is
+the minimum over the other knobs. Laws of the process are drawn from their posterior by Metropolis, functions of each
+law from theirs; every function has its own profile, and the intervals are percentiles over the functions.
+
+Stopped trials are left out: they have no value at the full budget. Another seed of a training is noise of the fit, so
+an interval speaks of the mean over seeds.
+
+Counted on studies of three knobs whose profile is known in closed form (a bowl, a wave and no effect at all, 20 each,
+5 % noise): at 20 trials the 95 % intervals hold the profile in 96 of 100 places, the optimum in 98 of 100 studies and
+the cost in 97; at 60 trials, without the last kind, 96, 100 and 100. Where the distance has a kink in another knob the
+profile is too high, by 7 %, and its intervals hold in 77 to 93 of 100 places; those of optimum and cost hold there too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Study, Sweep
+from analysis.recipes import comparisons
+
+FEWEST = 8  # trials; fewer have nothing to say of several knobs
+MOST = 150  # trials, the lowest: the time grows with their cube
+TOLERATED = 0.05  # of the lowest distance, within which the profile is called flat
+UNDETERMINED = 0.5  # of the searched range: an optimum whose interval is wider is not determined
+COVERAGE = 0.95
+GRID = 25  # values of the knob
+OTHERS = 24  # settings of the other knobs, over which the minimum is taken
+STEPS, LAWS, DRAWS = 300, 12, 60  # of Metropolis, its draws that are kept, and functions of each
+DETERMINED, NOT_DETERMINED, TOO_FEW = "determined", "not determined", "too few trials"
+BY_NUMBER = "a number"
+COLUMNS = (
+    "study",
+    "method",
+    "dataset",
+    "knob",
+    "knob_hand_tuned",
+    "optimum",
+    "optimum_low",
+    "optimum_high",
+    "flat_low",
+    "flat_high",
+    "cost_percent",
+    "cost_low",
+    "cost_high",
+    "optimum_is",
+    "trials",
+    "metric",
+    "recipe",
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The distance of a study against one of its balance knobs, the other knobs at their best.
+
+    at: values of the knob, ascending, (GRID,). middle, low, high: median of the distance there and its 95 % interval.
+    optimum: value of the knob with the lowest median; optimum_interval: where the functions have their minimum.
+    flat: the values around the optimum whose median is within 5 % of the lowest. hand_tuned: the value of the paper's
+    point, None where it sets no such weight; cost, cost_interval: how much larger the distance is there than at the
+    optimum, as a share. determined: whether the interval of the optimum is at most half of the searched range.
+    """
+
+    knob: str
+    log: bool
+    trials: int
+    at: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    optimum: float
+    optimum_interval: tuple[float, float]
+    flat: tuple[float, float]
+    hand_tuned: float | None
+    cost: float
+    cost_interval: tuple[float, float]
+    determined: bool
+
+
+def weighing(sweep: Sweep, study: Study, knob: str) -> pd.DataFrame:
+    """The complete trials of a study in which a balance knob weighs anything, the lowest first."""
+    return _where(sweep.complete(study.name), study.balance[knob])
+
+
+def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
+    """The profile of a balance knob; None with fewer than FEWEST trials, or where a value of 0 or less has no share.
+
+    Raises KeyError for a knob that is no balance knob of the study.
+    """
+    about = sweep.studies[study]
+    trials = weighing(sweep, about, knob)
+    trials = trials[[_known(about, trial) for trial in trials.to_dict("records")]].head(MOST)
+    if len(trials) < FEWEST or not (trials["value"] > 0).all():
+        return None
+    hand = hand_tuned(about, knob)
+    knobs = [name for name in about.searched if name != knob]
+    places = {name: _places(about.space[name], trials[f"hyper/{name}"]) for name in (knob, *knobs)}
+    extra = [] if hand is None else [float(_places(about.space[knob], [hand])[0, 0])]
+    grid = tuple(sorted({*np.linspace(0, 1, GRID), *extra}))
+    kinds = tuple((places[name].shape[1], len(about.space[name].get("choices", ()))) for name in knobs)
+    drawn = _drawn(
+        tuple(map(tuple, np.hstack(list(places.values())))), tuple(np.log(trials["value"])), kinds, grid,
+        crc32(f"{study}/{knob}".encode()),
+    )  # fmt: skip
+    return _summary(about, knob, len(trials), np.array(grid), drawn, hand, extra)
+
+
+def balances(sweep: Sweep) -> pd.DataFrame:
+    """A row per study and balance knob, the main knob of a study first: what its profile says, the columns of COLUMNS.
+
+    `trials` counts the trials with a value in which the knob weighs anything. `flat_low` and `flat_high` bound the
+    values within 5 % of the lowest distance. `cost_percent` is what the hand-tuned value costs against the optimum,
+    with the 95 % interval of `cost_low` and `cost_high`. `optimum_is` says whether the trials determine the optimum;
+    with too few of them nothing is estimated. Values of another recipe have rows of their own.
+    """
+    rows = [
+        {"recipe": comparison.recipe} | balance(comparison.sweep, study, knob)
+        for comparison in comparisons(sweep)
+        for study in comparison.studies
+        for knob in study.balance
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def balance(sweep: Sweep, study: Study, knob: str) -> dict:
+    """A row of `balances`, from trials that were all measured alike."""
+    found = profile(sweep, study.name, knob)
+    row = {name: getattr(study, name) for name in ("method", "dataset", "metric")} | {"study": study.name, "knob": knob}
+    row |= {"trials": len(weighing(sweep, study, knob)), "knob_hand_tuned": hand_tuned(study, knob)}
+    if found is None:
+        return row | {"optimum_is": TOO_FEW}
+    return row | {
+        "optimum": found.optimum,
+        "optimum_low": found.optimum_interval[0],
+        "optimum_high": found.optimum_interval[1],
+        "flat_low": found.flat[0],
+        "flat_high": found.flat[1],
+        "cost_percent": 100 * found.cost,
+        "cost_low": 100 * found.cost_interval[0],
+        "cost_high": 100 * found.cost_interval[1],
+        "optimum_is": DETERMINED if found.determined else NOT_DETERMINED,
+    }
+
+
+def rules(sweep: Sweep) -> pd.DataFrame:
+    """The distance with the balance as a number beside that with each rule that sets it without a search, a row each.
+
+    Columns: study, method, dataset, metric, recipe, `set_by` (a number, or the rule), `hand_tuned` (the lowest value of
+    the paper's points that set it so), `tuned` (the lowest of all trials that do), and `trials`, how many are complete.
+    Only of studies whose search space has rules.
+    """
+    rows = [
+        {"recipe": comparison.recipe, "study": study.name, "method": study.method, "dataset": study.dataset}
+        | {"metric": study.metric, "set_by": name, "trials": len(trials), "tuned": trials["value"].min()}
+        | {"hand_tuned": trials.loc[trials["origin"] == "paper", "value"].min()}
+        for comparison in comparisons(sweep)
+        for study in comparison.studies
+        for name, trials in _ways(comparison.sweep, study).items()
+    ]
+    columns = ["study", "method", "dataset", "metric", "set_by", "hand_tuned", "tuned", "trials", "recipe"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ways(sweep: Sweep, study: Study) -> dict[str, pd.DataFrame]:
+    """The complete trials of a study by what sets its balance; none if no rule does."""
+    if not study.rules:
+        return {}
+    by_number, ways = sweep.complete(study.name), {}
+    for name, rule in study.rules.items():
+        if "method" in rule:
+            others = [other.name for other in sweep.studies_of(study.dataset) if other.method in rule["method"]]
+            ways[name] = pd.concat([by_number[:0], *map(sweep.complete, others)])
+        else:
+            ways[name] = _where(sweep.complete(study.name), rule)
+            by_number = by_number.drop(index=ways[name].index, errors="ignore")
+    return {BY_NUMBER: by_number} | ways
+
+
+def hand_tuned(study: Study, knob: str) -> float | None:
+    """The balance of the paper's point; None where that sets it otherwise than by the knob."""
+    point = study.hand_tuned
+    weighs = all(point.get(field) in values for field, values in study.balance[knob].items())
+    return float(point[knob]) if weighs and knob in point else None
+
+
+def _summary(
+    study: Study, knob: str, trials: int, grid: np.ndarray, drawn: np.ndarray, hand: float | None, place: list[float]
+) -> Profile:
+    """grid: places in 0..1, (G,); drawn: logarithms of the distance, (draws, G); place: of the hand-tuned value."""
+    spec = study.space[knob]
+    ends = [100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2]
+    low, middle, high = np.percentile(drawn, [ends[0], 50, ends[1]], axis=0)
+    best = int(middle.argmin())
+    minima = np.percentile(grid[drawn.argmin(1)], ends)
+    near = middle <= middle[best] + math.log1p(TOLERATED)
+    first = best - int(np.argmin(near[best::-1])) + 1 if not near[: best + 1].all() else 0
+    last = best + int(np.argmin(near[best:])) - 1 if not near[best:].all() else len(grid) - 1
+    cost = np.full(3, math.nan)
+    if place:
+        above = drawn[:, np.searchsorted(grid, place[0])] - drawn.min(1)
+        cost = np.expm1(np.percentile(above, [ends[0], 50, ends[1]]))
+    return Profile(
+        knob, study.is_log(knob), trials, _value(spec, grid), np.exp(middle), np.exp(low), np.exp(high),
+        float(_value(spec, grid[best])), tuple(map(float, _value(spec, minima))),
+        (float(_value(spec, grid[first])), float(_value(spec, grid[last]))),
+        hand, float(cost[1]), (float(cost[0]), float(cost[2])),
+        bool(minima[1] - minima[0] <= UNDETERMINED),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)  # of one sweep its end, its tables and its page want the same
+def _drawn(
+    points: tuple[tuple[float, ...], ...], values: tuple[float, ...], kinds: tuple[tuple[int, int], ...],
+    grid: tuple[float, ...], seed: int,
+) -> np.ndarray:  # fmt: skip
+    """Profiles of functions drawn given the points, (draws, G).
+
+    points: places in 0..1, the knob's first, then the columns of the others, (N, D); values: (N,); kinds: how many
+    columns and choices each other knob has.
+    """
+    from sklearn.gaussian_process import GaussianProcessRegressor  # takes half a second to import
+
+    x, y, chance = np.array(points), np.array(values), np.random.default_rng(seed)
+    mean, scale = y.mean(), y.std() or 1.0
+    pool = np.vstack([x, np.hstack([np.zeros((64, 1)), *(_random(kind, 64, chance) for kind in kinds)])])
+    found = []
+    for law in _laws(x, (y - mean) / scale, chance):
+        process = GaussianProcessRegressor(law, optimizer=None, alpha=1e-8).fit(x, (y - mean) / scale)
+        where = np.repeat(pool[None], len(grid), 0)  # (G, pool, D)
+        where[:, :, 0] = np.array(grid)[:, None]
+        expected = process.predict(where.reshape(-1, x.shape[1])).reshape(len(grid), -1)
+        promising = dict.fromkeys(np.argsort(expected, axis=1)[:, :3].T.ravel())  # the best anywhere first
+        where = where[:, list(promising)[:OTHERS]].reshape(-1, x.shape[1])
+        middle, covariance = process.predict(where, return_cov=True)
+        # The mean over seeds is wanted, so the noise of one training is taken out again.
+        spread = covariance + (1e-6 * law.k1.k1.constant_value - law.k2.noise_level) * np.eye(len(where))
+        functions = middle[:, None] + np.linalg.cholesky(spread) @ chance.standard_normal((len(where), DRAWS))
+        found.append(functions.reshape(len(grid), -1, DRAWS).min(1).T)
+    return mean + scale * np.concatenate(found)
+
+
+def _laws(x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> list:
+    """Kernels drawn from their posterior given points (N, D) and values (N,) of mean 0 and deviation 1.
+
+    The logarithms of variance, lengths and noise are normal beforehand: about 1, the root of the number of knobs, and
+    0.03, each within a factor of e, e and e^1.5.
+    """
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    width = x.shape[1]
+    kernel = ConstantKernel() * Matern(np.ones(width), nu=2.5) + WhiteKernel()
+    process = GaussianProcessRegressor(kernel, optimizer=None, alpha=1e-8).fit(x, y)
+    centre = np.array([0.0, *[0.5 * math.log(width)] * width, math.log(0.03)])
+    deviation = np.array([1.0, *[1.0] * width, 1.5])
+
+    def score(theta: np.ndarray) -> float:
+        return process.log_marginal_likelihood(theta, clone_kernel=False) - 0.5 * np.sum(
+            ((theta - centre) / deviation) ** 2
+        )
+
+    theta, now, step, kept = centre, score(centre), 0.6, []
+    for number in range(STEPS):
+        moved = chance.random(len(theta)) < 2 / len(theta)
+        other = theta + step * deviation * moved * chance.standard_normal(len(theta))
+        then = score(other)
+        accepted = math.log(chance.random()) < then - now
+        if accepted:
+            theta, now = other, then
+        if number < STEPS // 3:
+            step *= 1.05 if accepted else 0.98
+        else:
+            kept.append(theta)
+    chosen = np.linspace(0, len(kept) - 1, LAWS).round().astype(int)
+    return [kernel.clone_with_theta(kept[i]) for i in chosen]
+
+
+def _places(spec: Mapping, values: Sequence) -> np.ndarray:
+    """Values of a knob in 0..1 on its scale, (N, 1); a column for each choice without an order, (N, choices)."""
+    if "low" in spec:
+        numbers, ends = np.array(values, float), np.array([spec["low"], spec["high"]], float)
+        if spec.get("log"):
+            numbers, ends = np.log(numbers), np.log(ends)
+        return ((numbers - ends[0]) / (ends[1] - ends[0]))[:, None]
+    labels = [str(choice) for choice in spec["choices"]]
+    index = np.array([labels.index(str(value)) for value in values])
+    return index[:, None] / max(1, len(labels) - 1) if _ordered(spec) else np.eye(len(labels))[index]
+
+
+def _ordered(spec: Mapping) -> bool:
+    """Whether a knob's choices are numbers in order, as `sweep.search.space.Choice` has it."""
+    choices = spec["choices"]
+    numbers = all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
+    return numbers and len(choices) > 1 and choices in (sorted(choices), sorted(choices, reverse=True))
+
+
+def _random(kind: tuple[int, int], count: int, chance: np.random.Generator) -> np.ndarray:
+    """Places of a knob drawn at random: of a range, of an ordered choice, or of a choice without an order."""
+    columns, choices = kind
+    if not choices:
+        return chance.random((count, 1))
+    index = chance.integers(choices, size=count)
+    return np.eye(choices)[index] if columns > 1 or choices == 1 else index[:, None] / (choices - 1)
+
+
+def _value(spec: Mapping, place: np.ndarray) -> np.ndarray:
+    """The values of a range at places in 0..1."""
+    low, high = float(spec["low"]), float(spec["high"])
+    return low * (high / low) ** place if spec.get("log") else low + (high - low) * place
+
+
+def _known(study: Study, trial: Mapping) -> bool:
+    """Whether all searched knobs of a trial lie in the present space."""
+    for knob in study.searched:
+        spec, value = study.space[knob], trial.get(f"hyper/{knob}")
+        inside = (
+            pd.notna(value) and spec["low"] <= value <= spec["high"]
+            if "low" in spec
+            else str(value) in map(str, spec["choices"])
+        )
+        if not inside:
+            return False
+    return True
+
+
+def _where(trials: pd.DataFrame, condition: Mapping[str, list]) -> pd.DataFrame:
+    """The trials whose knobs have one of the values given for each."""
+    for knob, values in condition.items():
+        trials = trials[trials[f"hyper/{knob}"].astype(str).isin([str(value) for value in values])]
+    return trials

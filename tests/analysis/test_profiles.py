@@ -1,0 +1,184 @@
+"""Profiles against studies whose profile is known in closed form, and rules beside numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.load import read_sweep
+from analysis.profiles import balances, profile, rules
+from analysis.tables import leaderboard, write_tables
+
+BETA = {"low": 1e-3, "high": 1e1, "log": True}
+SPACE = {
+    "beta": BETA,
+    "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "latent_dim": {"choices": [2, 4, 8, 16, 32]},
+    "kind": {"choices": ["full", "diag"]},
+}
+STUDY = {"study": "vae-digits", "method": "vae", "dataset": "digits", "trials": 99, "epochs": 2, "metric": "valid/fcd"}
+
+
+@pytest.fixture
+def told(tmp_path, write_record):
+    """Makes a sweep of studies and trials; a trial is (study, values, distance), those of number 0 the paper's."""
+
+    def tell(studies, trials, name="told"):
+        events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": studies}]
+        counts: dict[str, int] = {}
+        for study, values, distance, *more in trials:
+            number = counts[study] = counts.get(study, -1) + 1
+            trial, origin = f"{study}-{number:04d}", (more or ["search" if number else "paper"])[0]
+            start = {"time": 1.0, "event": "start", "trial": trial, "study": study, "number": number, "seed": 0}
+            row = {"epoch": 2, "stage": "train", "metrics": {"valid/fcd": distance}}
+            events += [
+                start | {"values": values, "origin": origin, "attempt": 1},
+                {"time": 2.0, "event": "report", "trial": trial, "rows": [row]},
+                {"time": 3.0, "event": "end", "trial": trial, "state": "complete", "epoch": 2},
+            ]
+        write_record(tmp_path / name, events)
+        return read_sweep(tmp_path / name)
+
+    return tell
+
+
+def bowl(values, optimum, width=3.0):
+    """10 at the optimum, and times exp(a quarter of the squared decades) away from it, whatever the others' best is."""
+    decades = math.log10(values["beta"] / optimum)
+    rate = math.log10(values["learning_rate"] / 1e-3) - 0.2 * decades
+    steps = [2, 4, 8, 16, 32].index(values["latent_dim"]) - 2
+    return 10 * math.exp(decades**2 / width + rate**2 + 0.1 * steps**2 + 0.3 * (values["kind"] == "diag"))
+
+
+def drawn(chance, count, optimum, noise=0.05):
+    """Points at random and their distances, the first by hand at beta = 4."""
+    for number in range(count):
+        values = {"beta": 10 ** chance.uniform(-3, 1), "learning_rate": 10 ** chance.uniform(-4, -2)}
+        values |= {"latent_dim": int(chance.choice([2, 4, 8, 16, 32])), "kind": str(chance.choice(["full", "diag"]))}
+        values |= {"beta": 4.0} if number == 0 else {}
+        yield "vae-digits", values, bowl(values, optimum) * math.exp(noise * chance.standard_normal())
+
+
+def study(**more):
+    hand = {"beta": 4.0, "learning_rate": 1e-3, "latent_dim": 8, "kind": "full"}
+    return STUDY | {"space": SPACE, "hand_tuned": hand, "balance": {"beta": {}}} | more
+
+
+def test_a_profile_is_the_closed_form_within_its_interval(told):
+    sweep = told([study()], drawn(np.random.default_rng(3), 40, optimum=0.1))
+    found = profile(sweep, "vae-digits", "beta")
+    true = 10 * np.exp(np.log10(found.at / 0.1) ** 2 / 3)
+    assert np.mean((found.low <= true) & (true <= found.high)) >= 0.9
+    assert found.determined
+    assert found.optimum_interval[0] <= 0.1 <= found.optimum_interval[1]
+    cost = math.exp(math.log10(4.0 / 0.1) ** 2 / 3) - 1
+    assert found.cost_interval[0] <= cost <= found.cost_interval[1]
+    assert cost / 2 < found.cost < 2 * cost
+    edge = 10 ** math.sqrt(3 * math.log(1.05))  # where the closed form is 5 % above its lowest
+    assert np.log10(found.flat) == pytest.approx(np.log10([0.1 / edge, 0.1 * edge]), abs=0.5)
+    assert found.hand_tuned == 4.0 and 4.0 in found.at.round(9)
+
+
+@pytest.mark.slow
+def test_nineteen_of_twenty_intervals_hold_the_truth(told):
+    """20 studies of 20 trials; of 19 expected at least 16 are there by chance in 99.7 of 100 such tests."""
+    chance, hits = np.random.default_rng(0), np.zeros(3)
+    for number in range(20):
+        optimum = 10 ** chance.uniform(-2.5, 0.5)
+        sweep = told([study()], drawn(chance, 20, optimum), f"told-{number}")
+        found = profile(sweep, "vae-digits", "beta")
+        true = 10 * np.exp(np.log10(found.at / optimum) ** 2 / 3)
+        cost = math.exp(math.log10(4.0 / optimum) ** 2 / 3) - 1
+        hits += [
+            np.mean((found.low <= true) & (true <= found.high)),
+            found.optimum_interval[0] <= optimum <= found.optimum_interval[1],
+            found.cost_interval[0] <= cost <= found.cost_interval[1],
+        ]
+    assert hits.min() >= 16, hits
+
+
+def test_a_knob_that_changes_nothing_has_no_optimum(told):
+    chance = np.random.default_rng(1)
+    trials = [
+        (name, values, 10 * math.exp(0.1 * chance.standard_normal())) for name, values, _ in drawn(chance, 20, 1.0)
+    ]
+    row = balances(told([study()], trials)).iloc[0]
+    assert row["optimum_is"] == "not determined"
+    assert row["cost_low"] < 5
+
+
+def test_few_trials_estimate_nothing_and_say_so(told):
+    row = balances(told([study()], drawn(np.random.default_rng(0), 7, 1.0))).iloc[0]
+    assert (row["optimum_is"], row["trials"], row["knob_hand_tuned"]) == ("too few trials", 7, 4.0)
+    assert math.isnan(row["optimum"])
+
+
+def test_a_distance_of_zero_has_no_shares(told):
+    trials = [(name, values, 0.0) for name, values, _ in drawn(np.random.default_rng(0), 9, 1.0)]
+    assert profile(told([study()], trials), "vae-digits", "beta") is None
+
+
+def test_only_trials_count_in_which_the_knob_weighs_something(told):
+    """Half of the trials learn the weight: their beta is a starting value, and the closed form is not theirs."""
+    chance, trials = np.random.default_rng(2), []
+    for number, (name, values, distance) in enumerate(drawn(chance, 60, optimum=0.1)):
+        rule = "fixed" if number % 2 else "learned"
+        trials.append((name, values | {"rule": rule}, distance if number % 2 else 5.0))
+    space = SPACE | {"rule": {"choices": ["fixed", "learned"]}}
+    hand = study()["hand_tuned"] | {"rule": "learned"}
+    sweep = told([study(space=space, balance={"beta": {"rule": ["fixed"]}}, hand_tuned=hand)], trials)
+    found = profile(sweep, "vae-digits", "beta")
+    assert found.trials == 30
+    assert found.optimum_interval[0] <= 0.1 <= found.optimum_interval[1]
+    assert found.hand_tuned is None and math.isnan(found.cost)
+    assert balances(sweep)["knob_hand_tuned"].isna().all()
+
+
+def test_the_same_trials_give_the_same_profile(told):
+    once, again = (
+        profile(told([study()], drawn(np.random.default_rng(0), 12, 1.0), name), "vae-digits", "beta") for name in "ab"
+    )
+    assert (once.middle == again.middle).all() and once.optimum_interval == again.optimum_interval
+
+
+def test_the_leaderboard_and_a_file_hold_the_main_knob_and_all(told):
+    more = {"study": "gae-digits", "method": "gae", "balance": {}}
+    trials = [*drawn(np.random.default_rng(0), 20, 0.1), ("gae-digits", study()["hand_tuned"], 9.0)]
+    two = {"beta": {}, "learning_rate": {}}
+    sweep = told([study(balance=two), study(**more)], trials)
+    write_tables(sweep.folder)
+    board = leaderboard(sweep).set_index("study")
+    assert board.loc["vae-digits", "knob"] == "beta"
+    assert board.loc["vae-digits", "cost_percent"] == balances(sweep)["cost_percent"][0]
+    assert board.loc["gae-digits", ["knob", "optimum_is"]].isna().all()
+    assert (sweep.folder / "balances.csv").read_text().count("vae-digits") == 2
+
+
+def test_rules_stand_beside_the_number_that_they_set(told):
+    """Worked out by hand: the lowest of each kind, and of the paper's points of each kind."""
+    gaussian = STUDY | {
+        "study": "gaussian_vae-digits",
+        "method": "gaussian_vae",
+        "space": {"rule": {"choices": ["fixed", "learned"]}, "gamma": {"low": 1e-4, "high": 1.0, "log": True}},
+        "rules": {"learned": {"rule": ["learned"]}, "geco": {"method": ["geco"]}},
+    }
+    geco = STUDY | {"study": "geco-digits", "method": "geco"}
+    trials = [
+        ("gaussian_vae-digits", {"rule": "learned", "gamma": 1.0}, 30.0),
+        ("gaussian_vae-digits", {"rule": "fixed", "gamma": 0.1}, 40.0, "paper"),
+        ("gaussian_vae-digits", {"rule": "learned", "gamma": 0.2}, 25.0),
+        ("gaussian_vae-digits", {"rule": "fixed", "gamma": 0.02}, 20.0),
+        ("geco-digits", {"tau": 0.1}, 28.0),
+        ("geco-digits", {"tau": 0.2}, 27.0),
+    ]
+    table = rules(told([gaussian, geco], trials)).set_index("set_by")
+    assert set(table["study"]) == {"gaussian_vae-digits"}
+    assert table["hand_tuned"].to_dict() == {"a number": 40.0, "learned": 30.0, "geco": 28.0}
+    assert table["tuned"].to_dict() == {"a number": 20.0, "learned": 25.0, "geco": 27.0}
+    assert table["trials"].to_dict() == {"a number": 2, "learned": 2, "geco": 2}
+
+
+def test_a_rule_whose_method_did_not_run_has_no_value(told):
+    alone = study(rules={"geco": {"method": ["geco"]}})
+    table = rules(told([alone], drawn(np.random.default_rng(0), 2, 1.0))).set_index("set_by")
+    assert table.loc["geco", "trials"] == 0 and math.isnan(table.loc["geco", "tuned"])
