@@ -348,8 +348,12 @@ def spaced(state: str) -> str:
     return state.replace("_", " ")
 
 
-def headline(table: pd.DataFrame) -> str:
-    """The result of a sweep in one or two plain sentences, made from its leaderboard."""
+def headline(table: pd.DataFrame, gains: str = "") -> str:
+    """The result of a sweep in one or two plain sentences, made from its leaderboard.
+
+    gains: what a confirmation says of tuned against hand-tuned points (`analysis.confirm.gains_words`). Without one it
+    is said that the search found lower values, not that these points are better: it has one training of each.
+    """
     found = table[table["tuned"].notna()]
     if found.empty:
         return "No trial has used its whole budget yet, so there is nothing to compare."
@@ -359,6 +363,8 @@ def headline(table: pd.DataFrame) -> str:
         return "The values were measured by different recipes, so no method is said to be the best."
     first = _closest(found, best)
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
+    if gains:
+        return f"{first} {gains}"
     if compared.empty:
         return first
     # A second point of the paper that beats the first is the paper's merit, not the search's.
@@ -366,13 +372,14 @@ def headline(table: pd.DataFrame) -> str:
     clear = gains[[beyond_noise(row.difference, row.noise) for row in gains.itertuples()]]
     if clear.empty:
         small = "" if gains.empty else " by more than another draw of the held-out images would change"
-        return f"{first} The search beat no hand-tuned point{small}."
+        return f"{first} The search found no lower value than a hand-tuned point's{small}."
     top = clear.loc[clear["improvement_percent"].idxmax()]
     where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
     which = "most for" if len(clear) > 1 else "that of"
     return (
-        f"{first} The search beat the hand-tuned point in {len(clear)} of {len(compared)} studies, {which} "
-        f"{method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}."
+        f"{first} The search found a lower value than the hand-tuned point's in {len(clear)} of {len(compared)} "
+        f"studies, {which} {method_name(top.method)}{where}: {measured(top.hand_tuned)} → {measured(top.tuned)}, "
+        "one training each."
     )
 
 

@@ -29,6 +29,7 @@ from analysis.confirm import (
     HAND_TUNED,
     alone_words,
     confirmed,
+    gains_words,
     gap_words,
     looks_words,
     mean_words,
@@ -179,7 +180,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         style=Markup(style),
         script=Markup(script),
         script_digest=digest,
-        headline=headline(board),
+        headline=headline(board, _gains_words(more)),
         confirmed=_confirmed_words(more),
         ranked=_ranked_words(sweep, board, more),
         facts=_facts(sweep),
@@ -604,6 +605,12 @@ def _flags(sweep: Sweep) -> list[str]:
             ]
             warnings += [f"{words}: {listed(studies)}; in brackets how many complete trials."] if studies else []
     return warnings
+
+
+def _gains_words(more: _More) -> str:
+    """What a confirmation at its end says of tuned against hand-tuned points; "" without one."""
+    done = more.confirmation is not None and more.confirmation.meta["outcome"] == "done"
+    return gains_words(pd.concat([told.table for told in more.confirmed])) if done else ""
 
 
 def _confirmed_words(more: _More) -> str:

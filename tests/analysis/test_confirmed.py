@@ -10,6 +10,7 @@ from analysis.confirm import (
     confirmation_of,
     confirmed,
     confirmed_text,
+    gains_words,
     holm,
     interval,
     looks_words,
@@ -88,6 +89,23 @@ def test_an_interval_that_holds_zero_is_a_large_p():
 def test_many_tests_are_corrected_for():
     found = holm(pd.Series([0.01, math.nan, 0.04, 0.03], index=list("abcd")))
     assert found.to_dict() == pytest.approx({"a": 0.03, "b": math.nan, "c": 0.06, "d": 0.06}, nan_ok=True)
+
+
+def test_only_what_the_seeds_show_is_called_a_gain(home):
+    table = confirmed(read_sweep(home / "confirm"))
+    tuned = table["point"] == "tuned 1"
+    assert (
+        gains_words(table)
+        == "Over fresh seeds tuning beats the hand-tuned point in 1 of 2 studies, that of WAE-MMD: 310 → 110."
+    )
+    by_chance = table.assign(p_holm=table["p_holm"].where(~tuned, 0.06))
+    assert (
+        gains_words(by_chance)
+        == "Over fresh seeds no tuned point beats the hand-tuned one beyond chance, in 3 studies."
+    )
+    worse = table.assign(better=table["better"].where(~tuned, -5.0))
+    assert gains_words(worse) == "Over fresh seeds no tuned point beats the hand-tuned one beyond chance, in 2 studies."
+    assert gains_words(table[table["study"] == "gae-digits"]) == ""
 
 
 def test_a_gain_that_only_one_of_many_tests_shows_is_not_told(write_record, confirm_events, tmp_path):
