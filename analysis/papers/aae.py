@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ DATASETS = {
 }
 TABLES = (1, 2, 3, 4, 5)
 CELL = ["dataset", "variant", "metric"]
+QUANTILES = ("q05", "q50", "q95")
 COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below the one, codes above the other: all but deterministic (methods.md 7.10)
 
 
@@ -129,17 +131,18 @@ def noise(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def sigma(sweep: Sweep) -> pd.DataFrame:
-    """|sigma| of the held-out images at every evaluated epoch of every complete training of these systems.
+    """|sigma| and mu of the held-out images at every evaluated epoch of every complete training of these systems.
 
     dataset, method, point (what differs from the first hand-tuned point, empty for itself), seed, epoch, q05, q50,
-    q95 (quantiles over images and latents), code_std (of the means, over both).
+    q95 (quantiles of |sigma| over images and latents), mu_q05, mu_q50, mu_q95 (of the means), code_std (of the means).
     """
     parts = []
     for study in sweep.studies.values():
         if study.method not in METHODS.values():
             continue
         split = study.metric.partition("/")[0]
-        columns = {f"{split}/sigma_{q}": q for q in ("q05", "q50", "q95")} | {f"{split}/code_std": "code_std"}
+        columns = {f"{split}/sigma_{q}": q for q in QUANTILES} | {f"{split}/code_std": "code_std"}
+        columns |= {f"{split}/code_{q}": f"mu_{q}" for q in QUANTILES}
         for _, trial in sweep.trials_of(study.name).iterrows():
             if trial["state"] != "complete":
                 continue
@@ -149,8 +152,10 @@ def sigma(sweep: Sweep) -> pd.DataFrame:
                 continue
             about = {"dataset": study.dataset, "method": study.method, "point": departs(study, trial)}
             parts.append(table.reset_index().assign(**about, seed=trial["seed"]))
-    columns = ["dataset", "method", "point", "seed", "epoch", "q05", "q50", "q95", "code_std"]
-    return pd.concat(parts)[columns].reset_index(drop=True) if parts else pd.DataFrame(columns=columns)
+    mu = [f"mu_{q}" for q in QUANTILES]
+    columns = ["dataset", "method", "point", "seed", "epoch", *QUANTILES, "code_std", *mu]
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return found.reindex(columns=columns)
 
 
 def convergence(told: pd.DataFrame) -> pd.DataFrame:
@@ -171,11 +176,13 @@ def convergence(told: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "method", "point", *ends])
 
 
-def figure10(told: pd.DataFrame, dataset: str) -> Figure:
-    """The paper's figure 10 here: a panel for each system and point, the median of |sigma| by epoch, a line a seed.
+def figure10(told: pd.DataFrame, dataset: str, of: Literal["sigma", "mu"] = "sigma") -> Figure:
+    """One half of the paper's figure 10 here: a panel for each system and point, the median of |sigma| or of the means
+    by epoch, a line a seed.
 
-    The band holds 90 % of a seed's values; the dotted line is COLLAPSED.
+    The band holds 90 % of a seed's values; the dotted line is COLLAPSED, and 0 for the means.
     """
+    low, middle, high = QUANTILES if of == "sigma" else (f"mu_{q}" for q in QUANTILES)
     panels = list(told[told["dataset"] == dataset].groupby(["method", "point"], sort=False))
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -185,14 +192,14 @@ def figure10(told: pd.DataFrame, dataset: str) -> Figure:
         ax.axis("off")
     for ax, ((method, point), group) in zip(axes.flat, panels, strict=False):
         for _, line in group.sort_values("epoch").groupby("seed"):
-            ax.plot(line["epoch"], line["q50"], "o-", ms=3, lw=1, color="#0072b2")
-            ax.fill_between(line["epoch"], line["q05"], line["q95"], color="#0072b2", alpha=0.15, lw=0)
-        ax.axhline(COLLAPSED, color="0.4", ls=":", lw=1)
-        ax.set_yscale("log")
+            ax.plot(line["epoch"], line[middle], "o-", ms=3, lw=1, color="#0072b2")
+            ax.fill_between(line["epoch"], line[low], line[high], color="#0072b2", alpha=0.15, lw=0)
+        ax.axhline(COLLAPSED if of == "sigma" else 0.0, color="0.4", ls=":", lw=1)
+        ax.set_yscale("log" if of == "sigma" else "linear")
         ax.set_title(f"{method_name(method)}\n{point}" if point else method_name(method), fontsize=9)
         ax.tick_params(labelsize=8)
     figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("|sigma|", fontsize=9)
+    figure.supylabel("|sigma|" if of == "sigma" else "mu", fontsize=9)
     return figure
 
 
@@ -256,10 +263,11 @@ def main(argv: Sequence[str]) -> None:
     ours.to_csv(folder / "aae_values.csv", index=False)
     told.to_csv(folder / "aae_sigma.csv", index=False)
     for dataset in told["dataset"].unique():
-        figure10(told, dataset).savefig(folder / f"aae_sigma_{dataset}.png", dpi=120)
+        for half in ("sigma", "mu"):
+            figure10(told, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
     for dataset in sweeps[0].datasets:
         sample_grids(sweeps[0], dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
-    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_sigma_*.png, aae_samples_*.png")
+    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_sigma_*.png, aae_mu_*.png, aae_samples_*.png")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
     stage 1:  |x - g'(g(x))|^2                          an autoencoder of no penalty, frozen from then on
     stage 2:  SSE(x, g'(f(z))) / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|g(x)) || N(0, I))
 
+With `frozen` off the autoencoder goes on learning in stage 2, by the same loss: the second reading, end to end; with
+`pretrain_share` 0 from the first epoch.
+
 The small VAE of stage 2 sees codes, standardised per dimension, and is measured in pixels through the frozen decoder
 g' (methods.md 6.5); with `error_in` = "codes", a much cheaper variant and not the paper's, by its error there.
 
@@ -10,10 +13,10 @@ B batch, C H W image, P pixels, D latent, E code (d~ in the paper).
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from trainables.families.gaussian import DecoderVariance
@@ -65,7 +68,7 @@ class CodeSpaceMethod(Method):
     class Hyper(Method.Hyper):
         code_dim: PositiveInt  # d~
         latent_network: str  # of the small network on codes, a kind for points
-        pretrain_share: Annotated[float, Field(gt=0, lt=1)]  # of the epochs, for the autoencoder
+        pretrain_share: Annotated[float, Field(ge=0, lt=1)]  # of the epochs, for the autoencoder
 
     hyper: Hyper
     head = 1  # numbers that the small encoder gives for each latent
@@ -114,6 +117,16 @@ class CodeSpaceVAE(CodeSpaceMethod):
         gamma: Positive = 1.0  # at first; it is learned
         gamma_rate: Positive = 1.0  # learning rate of gamma over that of the networks
         error_in: Literal["pixels", "codes"] = "pixels"
+        frozen: bool = True  # whether the autoencoder stands still while the small VAE learns
+
+        @model_validator(mode="after")
+        def error_of_moving_codes(self) -> Self:
+            if not self.frozen and self.error_in == "codes":
+                raise ValueError(
+                    "frozen = false with error_in = 'codes': codes that learn too could shrink to make their error "
+                    "small; take error_in = 'pixels' or frozen = true"
+                )
+            return self
 
     hyper: Hyper
     head = 2
@@ -128,7 +141,7 @@ class CodeSpaceVAE(CodeSpaceMethod):
         return Posterior.from_head(self.encoder(self.autoencoder.encode(x)))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
-        code = self.frozen_code(x)  # (B, E)
+        code = self.frozen_code(x) if self.hyper.frozen else self.autoencoder.encode(x)  # (B, E)
         q = Posterior.from_head(self.encoder(code))
         z = q.draw()  # (B, D)
         in_pixels = self.hyper.error_in == "pixels"
@@ -138,7 +151,9 @@ class CodeSpaceVAE(CodeSpaceMethod):
         return Loss(total, {"reconstruction": sse, "kl": kl, "gamma": self.variance.value, "clamped": q.clamped})
 
     def small_stage(self, epochs: int, judged: bool = True) -> Stage:
-        network = Player((self.encoder, self.decoder), self.loss, Optimiser(self.hyper.learning_rate), "network")
+        outer = () if self.hyper.frozen else (self.autoencoder.encoder, self.autoencoder.decoder)
+        modules = (self.encoder, self.decoder, *outer)
+        network = Player(modules, self.loss, Optimiser(self.hyper.learning_rate), "network")
         prepare = self.autoencoder.standardise
         return self.variance.stage(
             "vae", epochs, (network,), self.loss, "reconstruction", prepare=prepare, judged=judged

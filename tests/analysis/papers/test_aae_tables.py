@@ -126,6 +126,7 @@ def test_the_noise_is_the_distance_between_two_seeds_of_aae(sweep):
 def shrinking(q50, code_std=1.0):
     return [
         (epoch, {"valid/fid": 9.0, "valid/sigma_q05": q / 2, "valid/sigma_q50": q, "valid/sigma_q95": 2 * q}
+         | {"valid/code_q05": -epoch, "valid/code_q50": 0.1 * epoch, "valid/code_q95": epoch}
          | {"valid/code_std": code_std})
         for epoch, q in zip((1, 3, 9), q50, strict=True)
     ]  # fmt: skip
@@ -147,6 +148,9 @@ def test_sigma_is_followed_from_the_first_to_the_last_evaluation(sweep):
     panels = aae.figure10(told, "mnist").axes
     assert [ax.get_title() for ax in panels] == ["AAE", "AAE\nsigma = exp"]
     assert panels[0].lines[1].get_ydata().tolist() == [0.4, 0.1, 0.06]
+    means = aae.figure10(told, "mnist", "mu").axes[0]
+    assert means.lines[1].get_ydata().tolist() == pytest.approx([0.1, 0.3, 0.9])
+    assert means.get_ylim()[0] < -9 and means.get_yscale() == "linear"
 
 
 def test_a_sweep_without_these_systems_has_no_rows(sweep):

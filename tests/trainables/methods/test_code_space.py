@@ -88,6 +88,30 @@ def test_the_error_is_measured_where_it_should_be(where):
     assert (method.decoder_variance() is None) is (where == "codes")
 
 
+def test_end_to_end_both_networks_learn_by_the_loss_in_pixels():
+    own = SHARED | OWN["ae_vae"] | {"frozen": False, "pretrain_share": 0.0}
+    seen = {(move.stage.name, part.split(".")[0]) for move in moves(Subject("ae_vae", own)) for part in move.moved}
+    assert seen == {("vae", "autoencoder"), ("vae", "encoder"), ("vae", "decoder"), ("vae", "variance")}
+    method = training("ae_vae", frozen=False).method.double()
+    x = torch.rand(6, 1, 8, 8).double()
+    weight, step, ends = method.autoencoder.encoder[-1].weight, 1e-5, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[0, 0] += sign * step
+        torch.manual_seed(1)
+        ends.append(method.loss(x).total.item())
+        with torch.no_grad():
+            weight[0, 0] -= sign * step
+    torch.manual_seed(1)
+    method.loss(x).total.backward()
+    assert weight.grad[0, 0].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4)
+
+
+def test_codes_that_learn_too_are_no_yardstick():
+    with pytest.raises(ValueError, match="take error_in = 'pixels' or frozen = true"):
+        training("ae_vae", frozen=False, error_in="codes")
+
+
 def test_budgets_of_three_stages():
     method = training("vae_plus", pretrain_share=0.25, second_share=0.5).method
     assert [stage.epochs for stage in method.stages(400)] == [100, 100, 200]

@@ -1,5 +1,7 @@
 """VAE-GAN: whose gradient is whose, and when the gate stops whom."""
 
+import tomllib
+from importlib.resources import files
 from unittest.mock import patch
 
 import pytest
@@ -80,6 +82,35 @@ def test_layers_are_counted_from_the_image(x, layer, features):
 def test_a_layer_that_is_not_there():
     with pytest.raises(ValueError, match=r"layer = 3 of the critic mlp_32_16; allowed: 1..2"):
         vae_gan(layer=3)
+
+
+# The balance g
+
+
+def test_the_balanced_point_has_decoder_gradients_of_like_length_and_the_official_one_has_not():
+    """By g at the shipped network on random images: what L_feat and L_gan do to the decoder at the first step."""
+    space = tomllib.loads((files("search_spaces") / "vae_gan.toml").read_text(encoding="utf-8"))
+    points = {p.get("name", "paper"): p["values"] for p in space["paper"] if "digits" in p["datasets"]}
+    images = torch.rand(20, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
+    shares = {}
+    for name in ("balanced", "paper"):
+        g = points[name]["feature_weight"]
+        lengths = [
+            gradient(vae_gan(**points[name] | {"feature_weight": end}), "decoder", images).norm() for end in (0, 1)
+        ]
+        shares[name] = (g * lengths[1] / ((1 - g) * lengths[0])).item()
+    assert 0.1 < shares["balanced"] < 10
+    assert shares["paper"] < 1e-3
+
+
+def test_the_search_reaches_a_decoder_that_hardly_hears_the_critic():
+    space = tomllib.loads((files("search_spaces") / "vae_gan.toml").read_text(encoding="utf-8"))
+    assert space["space"]["feature_weight"] == {"low": 1e-7, "high": 0.9, "log": True}
+    for datasets, g in {("mnist", "fashion_mnist"): 1e-6, ("cifar10", "svhn"): 5e-6, ("digits",): 1e-6}.items():
+        points = {p.get("name", "paper"): p["values"] for p in space["paper"] if tuple(p["datasets"]) == datasets}
+        assert {name: values["feature_weight"] for name, values in points.items()} == {
+            "paper": g, "vaegan_bce": g, "balanced": 0.1,
+        }  # fmt: skip
 
 
 # Gradients by owner
