@@ -100,8 +100,11 @@ class Programs:
         self.ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets want a short path
         self.mark = f"SWEEP_TEST={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self.environment = os.environ | threads | {name: value, "RAY_TMPDIR": str(self.ray)}
+        settings = {
+            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_TMPDIR": str(self.ray),
+            "RAY_worker_niceness": "0",  # Ray's 15 would let the other tests starve them
+        }  # fmt: skip
+        self.environment = os.environ | settings | {name: value}
         self.database, self.tracking = tracking, f"sqlite:///{tracking}"
 
     def start(self, *command: object, folder: Path | None = None, **environment: str) -> Program:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mischief import SURROUNDINGS as MISCHIEF
 
 from sweep.record import Event, Row, Trials, read
 from sweep.search.study import Spec, Study
@@ -18,9 +19,8 @@ from sweep.search.study import Spec, Study
 pytestmark = pytest.mark.slow
 
 FLAGS = ["--methods", "vae", "beta_vae", "--concurrent", 1]
-ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 3))  # of the killed driver; 20 take a quarter of an hour
+ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 2))  # of the killed driver; 20 take a quarter of an hour
 EVENTS = 36  # about as many as the sweep has
-MISCHIEF = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}
 BY_CLOCK = ("time/", "speed/", "memory/")  # metrics that no two runs share
 
 

@@ -16,20 +16,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mischief import SURROUNDINGS as MISCHIEF
 
 from sweep.record import Trials, read
 
 pytestmark = pytest.mark.slow
 
-TRIALS, EPOCHS = 3, 90
+TRIALS = 3
+HELD = ["--methods", "mischief:Mischief", "--set", "network=mlp_8", "latent_dim=2", "mischief=none"]
 
 
 class Cluster:
-    """A head that trains nothing, and nodes of one CPU."""
+    """A head that trains nothing, and nodes of one CPU, on which trials of HELD stop at epoch 5 until `let_go`."""
 
     def __init__(self, programs):
         self._programs = programs
+        self._hold = programs.folder / "hold"
+        self._hold.touch()
         self.secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.secret |= MISCHIEF | {"MISCHIEF_HOLD": str(self._hold)}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -48,6 +53,9 @@ class Cluster:
     @staticmethod
     def _is_raylet(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"
+
+    def let_go(self) -> None:
+        self._hold.unlink()
 
     def kill(self, name: str) -> None:
         """All processes of a node at once, as when its power fails."""
@@ -75,16 +83,12 @@ def test_a_killed_node(programs):
     cluster = Cluster(programs)
     cluster.add("one")
     cluster.add("two")
-    flags = ["--methods", "vae", "--trials", TRIALS, "--epochs", EPOCHS, "--first-rung", 30, "--set", "network=mlp_8"]
-    sweep = programs.sweep(*flags, "latent_dim=2", "--address", cluster.address, "--concurrent", 2, **cluster.secret)
+    flags = [*HELD, "--trials", TRIALS, "--concurrent", 2, "--address", cluster.address]
+    sweep = programs.sweep(*flags, **cluster.secret)
     record = programs.folder / "sweeps" / "quick" / "record.jsonl"
-
-    def running() -> set[str]:
-        trials = Trials.from_events(read(record)).trials.values() if record.exists() else ()
-        return {trial.name for trial in trials if trial.state == "running" and trial.rows}
-
-    sweep.until(lambda: len(running()) == 2)
+    sweep.until(lambda: len(running(record)) == 2)
     cluster.kill("two")
+    cluster.let_go()
     output = sweep.ends_well()
 
     events = read(record)
@@ -93,9 +97,9 @@ def test_a_killed_node(programs):
     assert (lost.state, lost.reason) == ("preempted", "its node was lost")
     assert f"{lost.trial}" in output and "runs again" in output
     assert {name: trial.attempt for name, trial in trials.items() if trial.attempt > 1} == {lost.trial: 2}
-    assert trials.keys() == {f"vae-digits-{number:04d}" for number in range(TRIALS)}
+    assert trials.keys() == {f"mischief-digits-{number:04d}" for number in range(TRIALS)}
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
-    assert trials["vae-digits-0000"].state == "complete"
+    assert trials["mischief-digits-0000"].state == "complete"
 
     told = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
     assert sorted(told) == sorted((name, epoch + 1) for name, trial in trials.items() for epoch in range(trial.epoch))
@@ -119,10 +123,7 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster = Cluster(programs)
     cluster.add("good")
     cluster.add("unmounted", f"mount -t tmpfs none {sweeps}")
-    flags = ["--methods", "vae", "--trials", 5, "--epochs", 120, "--first-rung", 40, "--keep", 5]
-    sweep = programs.sweep(
-        *flags, "--set", "network=mlp_8", "latent_dim=2", "--address", cluster.address, **cluster.secret
-    )
+    sweep = programs.sweep(*HELD, "--trials", 5, "--keep", 5, "--address", cluster.address, **cluster.secret)
     record = sweeps / "quick" / "record.jsonl"
 
     def events(kind: str) -> list[dict]:
@@ -131,17 +132,17 @@ def test_nodes_that_cannot_run_trials(programs):
     sweep.until(lambda: events("report"))
     cluster.add("read-only", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
     cluster.add("late", f"mount --bind {sweeps} {sweeps}", cpus=2)
-    trials = Trials.from_events
-    sweep.until(lambda: len(running(trials(read(record)))) >= 3)  # the late node brings two places
+    sweep.until(lambda: len(running(record)) == 3)  # the late node brings two places
     # A mount over the other, which trainings hold open for writing: that one could not be made read-only.
     cluster.change("late", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
+    cluster.let_go()
     output = sweep.ends_well()
 
     said = [line for line in output.splitlines() if "is set aside" in line]
     assert len(said) == 3, output
     assert "cannot use" in said[0] and "No such file" in said[0]
     assert "Read-only file system" in said[1] and "Read-only file system" in said[2]
-    ended = trials(read(record)).trials
+    ended = Trials.from_events(read(record)).trials
     assert {trial.state for trial in ended.values()} <= {"complete", "pruned"} and len(ended) == 5
     assert events("lost") and all("Read-only file system" in event.reason for event in events("lost"))
     for trial in ended.values():
@@ -149,5 +150,7 @@ def test_nodes_that_cannot_run_trials(programs):
             assert (sweeps / "quick" / "trials" / trial.name / "model.safetensors").exists()
 
 
-def running(trials: Trials) -> list[str]:
-    return [trial.name for trial in trials.trials.values() if trial.state == "running" and trial.rows]
+def running(record: Path) -> list[str]:
+    """The trials that have reported an epoch and have not ended."""
+    trials = Trials.from_events(read(record)).trials.values() if record.exists() else ()
+    return [trial.name for trial in trials if trial.state == "running" and trial.rows]

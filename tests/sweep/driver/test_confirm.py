@@ -332,7 +332,7 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
 
 @pytest.mark.slow
 def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
-    flags = ("--methods", "vae", "--concurrent", 1, "--confirm", "--confirm-seeds", 2)
+    flags = ("--methods", "vae", "--epochs", 3, "--confirm", "--confirm-seeds", 2)
     screen = programs.sweep(*flags).ends_well()
     home = programs.folder / "sweeps" / "quick"
     assert "fcd on the test split" in screen and "scored on the test split, once" in screen

@@ -34,26 +34,18 @@ def test_what_is_started_apart_leads_a_process_group_of_its_own():
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_group_that_the_driver_leads_ends_the_sweep_in_order(programs):
-    """As Slurm and shells send it, so to Ray's servers too, were they in that group."""
+def test_a_local_sweep_listens_on_the_loopback_interface_alone_and_ends_in_order_by_sigterm(programs):
+    """Ray's servers run whatever they are asked to, so nobody else may reach them. The signal goes to the group that
+    the driver leads, as Slurm and shells send it, so to Ray's servers too, were they in that group."""
     sweep = programs.sweep("--methods", "vae", "--epochs", "300", "--first-rung", "300")
     folder = programs.folder / "sweeps" / "quick"
     sweep.until(lambda: (folder / RECORD).exists() and any(event.event == "report" for event in read(folder / RECORD)))
+    heard = set()
+    for process in [psutil.Process(sweep.process.pid), *map(psutil.Process, programs.processes("ray"))]:
+        heard |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert heard and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in heard), heard
     sweep.interrupt(signal.SIGTERM)
     assert sweep.wait() == 130
     assert "Go on with" in sweep.output and "Traceback" not in sweep.output
     assert read(folder / RECORD)[-1].outcome == "interrupted"
     assert (folder / "leaderboard.csv").exists()
-
-
-@pytest.mark.slow
-def test_a_local_sweep_listens_on_the_loopback_interface_alone(programs):
-    """Ray's servers run whatever they are asked to: nobody else may reach them."""
-    sweep = programs.sweep("--methods", "vae", "--epochs", "300", "--first-rung", "300")
-    record = programs.folder / "sweeps" / "quick" / "record.jsonl"
-    sweep.until(lambda: record.exists() and any(event.event == "report" for event in read(record)))
-    heard = set()
-    for process in [psutil.Process(sweep.process.pid), *map(psutil.Process, programs.processes("ray"))]:
-        heard |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    sweep.interrupt()
-    assert heard and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in heard), heard
