@@ -1,15 +1,15 @@
 """The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label
 from trainables.config import ImageSize, Metric, Seed, UserPath
-from trainables.flags import laid_over, read_flags
+from trainables.flags import configured, laid_over, read_flags
 from trainables.metrics import CHOICES
 from trainables.outside import installed_words
 
@@ -22,6 +22,16 @@ class SweepConfig(BaseModel):
     """What is compared, on which images, at which budget, and where it runs and is kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    groups: ClassVar = {
+        "What is compared": "methods datasets set points spaces networks",
+        "Budget": "trials epochs scale seconds_per_study factor first_rung",
+        "Search": "searcher search seeds seed warm_start",
+        "What is measured": "metric objectives samples split pairs inception_splits fid_weights",
+        "Confirmation": "confirm confirm_top confirm_seeds",
+        "Images": "data_root present_only image_size channels",
+        "What is kept, and where": "out name tracking_uri experiment keep keep_gb",
+        "The machine": "concurrent cpus_per_trial gpus_per_trial address retries",
+    }
 
     methods: list[str] = Field(
         ["vae", "beta_vae", "wae", "rae_l2", "gae"],
@@ -197,11 +207,19 @@ Kind = TypeVar("Kind", bound=SweepConfig)
 
 
 def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
-    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError.
+    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError."""
+    return _scaled(read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above))
 
-    `scale` is taken into the epochs here, so that a resumed sweep does not scale them again.
-    """
-    config = read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above)
+
+def from_flags(
+    kind: type[Kind], command: Callable[[Kind], None], positional: Sequence[str] = ()
+) -> Callable[..., None]:
+    """`command(sweep)` as a command whose flags describe the sweep, see `trainables.flags.configured`."""
+    return configured(kind, lambda config: command(_scaled(config)), positional, PRESET_FILES, _of_the_methods_above)
+
+
+def _scaled(config: Kind) -> Kind:
+    """`scale` taken into the epochs, here, so that a resumed sweep does not scale them again."""
     if config.scale == 1.0:
         return config
     scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}

@@ -4,8 +4,8 @@ Every field of the model is a flag (`data_root` is `--data-root`) and a key of t
 or does not validate ends the program with one line and exit code 2, before anything is written.
 """
 
-import argparse
 import errno
+import inspect
 import os
 import sys
 import types
@@ -15,9 +15,10 @@ from functools import reduce
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -38,84 +39,66 @@ def user_errors(prog: str):
         raise SystemExit(2) from None
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ValueErrors, told as all others are, and that takes each flag once."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.given: set[str] = set()
-        for kind in (None, "store"):
-            self.register("action", kind, _Once)
-
-    def error(self, message: str):
-        raise ValueError(message)
-
-    def take(self, action: argparse.Action, option: str | None) -> None:
-        """Notes that a flag was given. Raises ValueError if it was before: one of the two would be lost."""
-        if option is not None and action.dest in self.given:
-            raise ValueError(f"{option} is given twice; give it once, with all its values")
-        self.given.add(action.dest)
-
-
-class _Once(argparse.Action):
-    """A flag with one value or several."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        parser.take(self, option_string)
-        setattr(namespace, self.dest, values)
-
-
-class _Switch(argparse.BooleanOptionalAction):
-    """--flag and --no-flag."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        parser.take(self, option_string)
-        super().__call__(parser, namespace, values, option_string)
-
-
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Settings of which `above` wins over `below`, of KEY=VALUE pairs each by itself."""
     both = (name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict))
     return {**below, **above, **{name: {**below[name], **above[name]} for name in both}}
 
 
-def read_flags(
+def app(name: str, about: str, **settings: Any) -> App:
+    """A program, or a command of one, whose help begins with `about`."""
+    about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
+    usual = {"help_format": "plaintext", "version_flags": (), "suppress_keyboard_interrupt": False}
+    return App(name, about, **usual | settings)
+
+
+def call(program: App, argv: Sequence[str]) -> Any:
+    """What the command that `argv` names returns. Raises ValueError in one line for what it does not know."""
+    try:
+        return program(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise ValueError(str(error)) from None
+
+
+def configured(
     model: type[Model],
-    argv: Sequence[str],
-    prog: str,
-    about: str,
+    command: Callable[[Model], Any],
     positional: Sequence[str] = (),
     presets: Traversable | None = None,
     over: Callable[[dict, dict], dict] = laid_over,
-) -> Model:
-    """The configuration that `--preset NAME`, `--config FILE` and the flags of `argv` describe, validated.
+) -> Callable[..., Any]:
+    """`command(configuration)` as a function for an App: its parameters are the model's fields, --config and --preset.
 
-    Flags win over the file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one;
-    `over(below, above)` puts one over the other. Raises ValueError in one line; prints help and exits on --help.
-    `positional` fields need no flag.
+    The configuration is what `--preset NAME`, `--config FILE` and the flags describe, validated. Flags win over the
+    file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one; `over(below, above)`
+    puts one over the other. `positional` fields need no flag. `model.groups`, titles and names of fields, order the
+    help. Raises ValueError in one line.
     """
-    parser = Parser(prog=prog, description=about, argument_default=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument(
-        "--config", type=expanded, metavar="FILE", help="YAML file with any of these as keys; flags win"
-    )
-    if presets is not None:
-        known = ", ".join(preset_names(presets))
-        parser.add_argument("--preset", metavar="NAME", help=f"a configuration to start from: {known}")
-    for name, field in model.model_fields.items():
-        _add(parser, name, field, name in positional)
-    given, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
-        raise ValueError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags) or '; see --help'}")
-    values = vars(given)
-    file, preset = values.pop("config", None), values.pop("preset", None)
-    layers = [values]
-    if file:
-        layers.insert(0, read_yaml(file))
-    if preset:
-        layers.insert(0, read_preset(presets, preset))
-    settings = reduce(over, layers)
-    return checked(model, settings, str(file) if file and not values else "")
+    own = [_FILE] if presets is None else [_FILE, _preset(presets)]
+    parameters = [_parameter(model, name, field, name in positional) for name, field in model.model_fields.items()]
+    signature = inspect.Signature(sorted([*own, *parameters], key=lambda parameter: parameter.kind))
+
+    def configured_command(*args: Any, **flags: Any) -> Any:
+        given = signature.bind_partial(*args, **flags).arguments
+        file, preset = given.pop("config", None), given.pop("preset", None)
+        layers = [given]
+        if file:
+            layers.insert(0, read_yaml(file))
+        if preset:
+            layers.insert(0, read_preset(presets, preset))
+        return command(checked(model, reduce(over, layers), str(file) if file and not given else ""))
+
+    configured_command.__signature__ = signature
+    configured_command.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+    return configured_command
+
+
+def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, **how: Any) -> Model:
+    """The configuration that `argv` describes, see `configured`. Prints help and exits on --help."""
+    found = call(app(prog, about, default_command=configured(model, lambda settings: settings, **how)), argv)
+    if found is None:
+        raise SystemExit
+    return found
 
 
 def preset_names(folder: Traversable) -> list[str]:
@@ -177,44 +160,71 @@ def scalar(text: Any) -> Any:
     return text
 
 
-def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, positional: bool) -> None:
+def _path(kind: Any, tokens: Sequence[Token]) -> Path:
+    return expanded(tokens[0].value)
+
+
+def _mapping(kind: Any, tokens: Sequence[Token]) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for token in tokens:
+        key, sign, value = token.value.partition("=")
+        if not sign or not key:
+            raise ValueError(f"{token.keyword} {token.value!r}: write KEY=VALUE")
+        if key in pairs:
+            raise ValueError(f"{token.keyword} {token.value!r}: {key} is given twice; give it once")
+        pairs[key] = scalar(value)
+    return pairs
+
+
+SEVERAL = Parameter(consume_multiple=(1, None), allow_repeating=False, negative="")  # --flag a b c
+Place = Annotated[Path, Parameter(converter=_path)]  # as typed, with ~ expanded
+Pairs = Annotated[
+    dict[str, Any], SEVERAL, Parameter(converter=_mapping, accepts_keys=False, n_tokens=-1, metavar="KEY=VALUE...")
+]
+_FILE = inspect.Parameter(
+    "config",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        Path | None, Parameter(converter=_path, help="YAML file with any of these as keys; flags win", metavar="FILE")
+    ],
+)
+
+
+def _preset(folder: Traversable) -> inspect.Parameter:
+    told = Parameter(help=f"a configuration to start from: {', '.join(preset_names(folder))}", metavar="NAME")
+    return inspect.Parameter(
+        "preset", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, told]
+    )
+
+
+def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
+    """Of a command's function. Words stay words here: the model converts and validates them."""
     kind = _plain(field.annotation)
-    default = "" if field.is_required() else f" (default: {_shown(field)})"
-    options: dict[str, Any] = {"help": f"{field.description or ''}{default}".replace("%", "%%")}
-    if kind is bool:
-        options["action"] = _Switch
-    elif kind is dict:
-        options |= {"nargs": "+", "action": _Pairs, "metavar": "KEY=VALUE"}
-    elif kind is list:
-        options |= {"nargs": "+", "metavar": name.upper().rstrip("S")}
+    kinds = {bool: bool, dict: Pairs, Literal: field.annotation, Path: Path}
+    if kind is list:
+        annotation = Annotated[list[str], SEVERAL, Parameter(metavar=f"{name.upper().rstrip('S')}...")]
+    elif kind in kinds:
+        annotation = kinds[kind]
     else:
-        options["metavar"] = name.upper()
-    if kind is Literal:  # of numbers, as pydantic matches 1 to the literal 1 alone, never to "1"
-        options["type"] = scalar
-    if positional:
-        parser.add_argument(name, **options)
-    else:
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, **options)
-
-
-class _Pairs(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        parser.take(self, option_string)
-        pairs: dict[str, Any] = {}
-        for text in values:
-            key, sign, value = text.partition("=")
-            if not sign or not key:
-                raise ValueError(f"{option_string} {text!r}: write KEY=VALUE")
-            if key in pairs:
-                raise ValueError(f"{option_string} {text!r}: {key} is given twice; give it once")
-            pairs[key] = scalar(value)
-        setattr(namespace, self.dest, pairs)
+        annotation = Annotated[str, Parameter(metavar={int: "INT", float: "NUMBER"}.get(kind, name.upper()))]
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    shown = False if default in (None, False) or default in ([], {}) else lambda _: _shown(field)
+    titles = getattr(model, "groups", {})
+    found = (Group(title, sort_key=place) for place, title in enumerate(titles) if name in titles[title].split())
+    told = Parameter(help=field.description, show_default=shown, group=next(found, None))
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if field.is_required() else None,
+        annotation=Annotated[annotation if field.is_required() else annotation | None, told],
+    )
 
 
 def _plain(annotation: Any) -> Any:
-    """list[str] -> list, `Path | None` -> Path."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    """list[str] -> list, `Path | None` -> Path, without what is said about it."""
+    while get_origin(annotation) in (Union, types.UnionType, Annotated):
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
     return get_origin(annotation) or annotation
 
 

@@ -3,31 +3,30 @@
 It is trained at its first hand-tuned point, made small where it can be. The exit code is 1 where a promise is broken.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated
 
-from sweep.commands._arguments import argument, parse
+from cyclopts import Parameter
+
 from sweep.commands._ending import say
 from sweep.config import SweepConfig
 from sweep.search.plan import space_of
 from trainables import find, outside
 from trainables.config import checked
-from trainables.flags import scalar
+from trainables.flags import Pairs
 from trainables.testing import CHECKS, Subject
 
 SMALL = {"batch_size": 8, "latent_dim": 4, "network": "mlp_32_16"}
-ARGUMENTS = (
-    argument("method", help="package.module:Class, or a method's name"),
-    argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="values instead of the small ones"),
-    argument("--shape", nargs=3, type=int, default=[1, 8, 8], metavar=("C", "H", "W"), help="of an image"),
-)
+Name = Annotated[str, Parameter(help="package.module:Class, or a method's name", metavar="METHOD")]
+Values = Annotated[Pairs, Parameter(help="values instead of the small ones")]
+Shape = Annotated[tuple[int, int, int], Parameter(help="channels, height and width of an image", metavar="C H W")]
 
 
-def main(argv: Sequence[str]) -> None:
-    flags = parse("check", __doc__, argv, *ARGUMENTS)
-    hyper, values = find(flags.method).Hyper, _values(flags.method, flags.set)
-    checked(hyper, values, flags.method)
-    subject, broken = Subject(flags.method, values, tuple(flags.shape)), 0
+def main(method: Name, /, *, set: Values = MappingProxyType({}), shape: Shape = (1, 8, 8)) -> None:
+    point = space_of(method, SweepConfig(methods=[method])).paper[0]
+    values = {**point.values, **SMALL, **set}
+    checked(find(method).Hyper, values, method)
+    subject, broken = Subject(method, values, shape), 0
     for check in CHECKS:
         promise = " ".join((check.__doc__ or check.__name__).split(".")[0].split())
         try:
@@ -39,18 +38,6 @@ def main(argv: Sequence[str]) -> None:
         else:
             say(f"kept    {promise}")
     if broken:
-        say(f"{flags.method} breaks {broken} of {len(CHECKS)} promises")
+        say(f"{method} breaks {broken} of {len(CHECKS)} promises")
         raise SystemExit(1)
-    say(f"{flags.method} keeps the contract")
-
-
-def _values(method: str, given: Sequence[str]) -> dict[str, Any]:
-    """The first hand-tuned point, small where the house's own values are, and what was given."""
-    point = space_of(method, SweepConfig(methods=[method])).paper[0]
-    values = dict(point.values) | SMALL
-    for pair in given:
-        key, sign, value = pair.partition("=")
-        if not sign or not key:
-            raise ValueError(f"--set {pair!r}: write KEY=VALUE")
-        values[key] = scalar(value)
-    return values
+    say(f"{method} keeps the contract")

@@ -1,20 +1,24 @@
 """Train each study's hand-tuned and best points on fresh seeds and score them once on the test split."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
-from sweep.commands._arguments import ADDRESS, SWEEP, TRACKING_URI, argument, parse
+from cyclopts import Parameter
+
+from sweep.commands._arguments import Address, Sweep, Switch, TrackingUri
 from sweep.commands._ending import conclude_confirmation, say
 from sweep.driver import confirm as confirmation
 
-TOP = argument("--top", type=int, help="how many of each study's best points; 1 unless configured")
-SEEDS = argument("--seeds", type=int, help="trainings of each point; 5 unless configured")
-CONCURRENT = argument("--concurrent", type=int, help="trials at a time; 1 times each alone")
-AGAIN = argument("--again", action="store_true", help="look at the test split another time")
 
-
-def main(argv: Sequence[str]) -> None:
-    flags = parse("confirm", __doc__, argv, SWEEP, TOP, SEEDS, CONCURRENT, AGAIN, TRACKING_URI, ADDRESS)
-    changes = {name: getattr(flags, name) for name in ("tracking_uri", "address", "concurrent")}
-    conclude_confirmation(
-        confirmation.confirm(flags.sweep, say, top=flags.top, seeds=flags.seeds, again=flags.again, **changes)
-    )
+def main(
+    sweep: Sweep,
+    /,
+    *,
+    top: Annotated[int | None, Parameter(help="how many of each study's best points; 1 unless configured")] = None,
+    seeds: Annotated[int | None, Parameter(help="trainings of each point; 5 unless configured")] = None,
+    concurrent: Annotated[int | None, Parameter(help="trials at a time; 1 times each alone")] = None,
+    again: Annotated[bool, Switch, Parameter(help="look at the test split another time")] = False,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+) -> None:
+    changes = {"tracking_uri": tracking_uri, "address": address, "concurrent": concurrent}
+    conclude_confirmation(confirmation.confirm(sweep, say, top=top, seeds=seeds, again=again, **changes))

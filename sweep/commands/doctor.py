@@ -14,21 +14,23 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import torch
+from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
 from sweep import tracking
-from sweep.config import SweepConfig, read_config
+from sweep.config import SweepConfig, from_flags
 from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
+from trainables.config import UserPath
 from trainables.datasets import Absent, load
 from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS
@@ -48,13 +50,17 @@ class Finding:
     words: str
 
 
-def main(argv: Sequence[str]) -> None:
+class DoctorFlags(SweepConfig):
+    """What `doctor` understands besides the configuration itself."""
+
+    cluster: UserPath | None = Field(None, description="a cluster file, to be looked at as well")
+
+
+def act(flags: DoctorFlags) -> None:
     """Prints what it finds; exit code 2 if anything would break the sweep. Raises ValueError for wrong flags."""
-    cluster = Path(argv[0]) if argv and not argv[0].startswith("-") else None
-    argv = argv[1:] if cluster else argv
-    config = read_config(SweepConfig, argv, "python -m sweep doctor [cluster.yaml]", __doc__)
+    config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
     console, bad = Console(highlight=False, soft_wrap=True), 0
-    for found in examine(anywhere(config), cluster):
+    for found in examine(anywhere(config), flags.cluster):
         console.print(
             Text.assemble((f"{found.verdict:<5}", COLOURS[found.verdict]), f"{found.where:<16} {found.words}")
         )
@@ -62,6 +68,9 @@ def main(argv: Sequence[str]) -> None:
     if bad:
         console.print(f"{bad} of these would break the sweep")
         raise SystemExit(2)
+
+
+main = from_flags(DoctorFlags, act, positional=["cluster"])
 
 
 def examine(config: SweepConfig, cluster: Path | None) -> Iterator[Finding]:

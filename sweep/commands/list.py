@@ -1,15 +1,12 @@
 """List the methods that come with this package, and the parts of others that are installed."""
 
 import sys
-from collections.abc import Sequence
 
-from sweep.commands._arguments import parse
 from sweep.commands._ending import say
 from trainables import find, names, outside
 
 
-def main(argv: Sequence[str]) -> None:
-    parse("list", __doc__, argv)
+def main() -> None:
     for name in names():
         say(f"{name:<12} {sys.modules[find(name).__module__].__doc__.splitlines()[0]}")
     for kind in ("methods", "datasets", "networks", "metrics"):

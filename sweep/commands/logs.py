@@ -1,25 +1,25 @@
 """Show what is known of one trial: its values, how far it got, why it ended, and the traceback of a failure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from sweep.commands._arguments import SWEEP, argument, parse
+from cyclopts import Parameter
+
+from sweep.commands._arguments import Sweep
 from sweep.commands._ending import say
 from sweep.driver import launch
 from sweep.record import HUNG, TRACEBACK, Trial, read_trials
 from trainables.words import did_you_mean
 
-TRIAL = argument("trial", help="its name, e.g. vae-digits-0003")
 
-
-def main(argv: Sequence[str]) -> None:
-    flags = parse("logs", __doc__, argv, SWEEP, TRIAL)
-    launch.config_of(flags.sweep)  # raises for a folder without a sweep
-    trials = read_trials(flags.sweep).trials
-    if flags.trial not in trials:
-        hint = did_you_mean(flags.trial, trials) or f"; its {len(trials)} trials are in {flags.sweep}/trials"
-        raise ValueError(f"{flags.sweep} has no trial {flags.trial!r}{hint}")
-    for line in described(trials[flags.trial], flags.sweep / "trials" / flags.trial):
+def main(sweep: Sweep, trial: Annotated[str, Parameter(help="its name, e.g. vae-digits-0003")], /) -> None:
+    launch.config_of(sweep)  # raises for a folder without a sweep
+    trials = read_trials(sweep).trials
+    if trial not in trials:
+        hint = did_you_mean(trial, trials) or f"; its {len(trials)} trials are in {sweep}/trials"
+        raise ValueError(f"{sweep} has no trial {trial!r}{hint}")
+    for line in described(trials[trial], sweep / "trials" / trial):
         say(line)
 
 

@@ -7,7 +7,7 @@ the presets and programs here. `tests/sweep/commands/test_methods_page.py` says 
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from analysis.load import PUBLISHED
 from analysis.page.names import method_name
-from sweep.commands._arguments import parse
 from sweep.commands._ending import say
 from sweep.config import PRESET_FILES
 from sweep.search.space import Space, load
@@ -158,7 +157,6 @@ def page() -> str:
     return HEAD + "\n".join(row(name) for name in names()) + "\n"
 
 
-def main(argv: Sequence[str]) -> None:
-    parse("methods-page", __doc__, argv)
+def main() -> None:
     PAGE.write_text(page(), encoding="utf-8")
     say(str(PAGE))

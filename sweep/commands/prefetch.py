@@ -6,21 +6,21 @@ For clusters whose nodes have no network: call it on a machine that has one, wit
 SWEEP_CACHE and TORCH_HOME (or `--fid-weights`) as the sweep, on storage that the nodes share.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from sweep.config import SweepConfig, read_config
+from sweep.config import SweepConfig, from_flags
 from sweep.driver.launch import anywhere
 from sweep.search.plan import load_splits
 from trainables.evaluate import evaluator_for
 from trainables.metrics import cache, needs_inception
 
 
-def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
+def prefetch(config: SweepConfig, say: Callable[[str], None] = print) -> None:
     """Downloads and prepares data sets, brings the metric's weights, computes its references. Raises ValueError."""
-    config = anywhere(read_config(SweepConfig, argv, "python -m sweep prefetch", __doc__))
+    config = anywhere(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, splits in load_splits(config).items():
         sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
@@ -30,3 +30,6 @@ def main(argv: Sequence[str], say: Callable[[str], None] = print) -> None:
         say(f"{name}: {judge.metric} is ready, its references in {cache.folder()}")
     if needs_inception(config.metric) and config.fid_weights is None:
         say(f"Inception weights in {Path(torch.hub.get_dir(), 'checkpoints')}")
+
+
+main = from_flags(SweepConfig, prefetch)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from sweep.commands._ending import conclude, say
-from sweep.config import SweepConfig, read_config
+from sweep.config import SweepConfig, from_flags, read_config
 from sweep.driver import launch
 from sweep.driver.resources import of_this_machine
 from sweep.driver.screen import duration, steady_output
@@ -28,12 +28,11 @@ class RunFlags(SweepConfig):
 def front_door(about: str, argv: Sequence[str] | None = None) -> None:
     """`sweep/run.py`: the program whose help begins with `about`."""
     with steady_output():
-        command_line.run("sweep/run.py", lambda argv: main(argv, "sweep/run.py", about), argv)
+        command_line.run("sweep/run.py", lambda argv: act(read_config(RunFlags, argv, "sweep/run.py", about)), argv)
 
 
-def main(argv: Sequence[str], program: str = "python -m sweep run", about: str = __doc__) -> None:
+def act(flags: RunFlags) -> None:
     """Runs, resumes, simulates or plans the sweep that the flags describe. Raises ValueError."""
-    flags = read_config(RunFlags, argv, program, about)
     config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
     if flags.resume is not None:
         resume(flags, config)
@@ -45,6 +44,9 @@ def main(argv: Sequence[str], program: str = "python -m sweep run", about: str =
         show_plan(config)
     else:
         conclude(launch.start(config, say), tracking_uri=config.tracking_uri, address=config.address)
+
+
+main = from_flags(RunFlags, act)
 
 
 def resume(flags: RunFlags, config: SweepConfig) -> None:

@@ -71,7 +71,7 @@ def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_p
         (["vae", "--set", "likelihood=mse"], "vae: likelihood = 'mse': input should be 'bce', 'sse' or 'gaussian'"),
         (["vae", "--epochs", "0"], "epochs = '0'"),
         (["vae", "--metric", "fdi"], "metric = 'fdi': unknown metric 'fdi'; did you mean"),
-        (["vae", "--epohcs", "3"], "unknown argument '--epohcs'; did you mean '--epochs'?"),
+        (["vae", "--epohcs", "3"], "Unknown option: --epohcs. Did you mean --epochs?"),
         (["vae", "--values", "nowhere.toml"], "nowhere.toml: no [[paper]] point to start from"),
         (["vae", "--set", "batch_size=5000"], "batch_size = 5000 is larger than the"),
         (["vae", "--set", "network=resnet_20_1_32"], "GB to train, and this machine has"),
@@ -82,7 +82,7 @@ def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_p
         (["vae", "--device", "gpu"], "device = 'gpu': this machine cannot use it"),
         (["vae", "--image-size", "3"], "image_size = '3': input should be greater than or equal to 4"),
         (["vae", "--seed", str(2**64)], "seed = '18446744073709551616': input should be less than"),
-        (["vae", "--epochs", "2", "--epochs", "3"], "--epochs is given twice"),
+        (["vae", "--epochs", "2", "--epochs", "3"], "--epochs specified multiple times"),
         (["vae", "--out", __file__], "test_main.py cannot be written"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sweep import commands
 from sweep.commands import check
 from trainables.testing import check_losses, check_stages
 
@@ -33,21 +34,22 @@ def lab(tmp_path, monkeypatch):
 
 
 def test_promises_are_listed(lab, capsys):
-    check.main(["lab_check:Good"])
+    check.main("lab_check:Good")
     told = capsys.readouterr().out
     assert told.count("kept ") == 2 and "lab_check:Good keeps the contract" in told
 
 
 def test_a_broken_promise_names_file_and_line(lab, capsys):
     with pytest.raises(SystemExit) as ended:
-        check.main(["lab_check:Broken"])
+        check.main("lab_check:Broken")
     told = capsys.readouterr().out
     assert ended.value.code == 1 and "lab_check.py:7: AttributeError" in told
     assert "lab_check:Broken breaks 1 of 2 promises" in told
 
 
-def test_values_can_be_given(lab):
+def test_values_can_be_given(lab, capsys):
     with pytest.raises(ValueError, match="unknown key 'bata'"):
-        check.main(["lab_check:Good", "--set", "bata=1"])
-    with pytest.raises(ValueError, match="write KEY=VALUE"):
-        check.main(["lab_check:Good", "--set", "beta"])
+        check.main("lab_check:Good", set={"bata": 1})
+    with pytest.raises(SystemExit):
+        commands.main(["check", "lab_check:Good", "--set", "beta"])
+    assert "write KEY=VALUE" in capsys.readouterr().err

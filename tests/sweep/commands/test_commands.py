@@ -6,6 +6,7 @@ import pytest
 
 from sweep import commands
 from sweep.commands.run import front_door
+from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from trainables import names
 
@@ -75,29 +76,43 @@ def test_a_report_that_cannot_be_written_is_a_line_and_exit_code_2(two_sweeps, a
     assert end.value.code == 2 and said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("program", [commands.main, lambda argv: front_door("about", argv)])
-def test_help_is_no_error(program, capsys):
+def test_help_of_the_front_door_groups_its_flags(capsys):
     with pytest.raises(SystemExit) as end:
-        program(["--help"])
-    assert not end.value.code and "usage:" in capsys.readouterr().out
-
-
-def test_help_names_every_command_and_each_has_help_of_its_own(capsys):
-    with pytest.raises(SystemExit):
-        commands.main(["--help"])
+        front_door("about", ["--help"])
     shown = capsys.readouterr().out
-    for name in commands.names():
-        assert f"  {name} " in shown
-        with pytest.raises(SystemExit) as end:
-            commands.main([name, "--help"])
-        assert not end.value.code and f"usage: python -m sweep {name}" in capsys.readouterr().out
+    assert not end.value.code and "Usage: sweep/run.py" in shown
+    assert all(f"─ {title} ─" in shown for title in SweepConfig.groups)
+
+
+def test_every_flag_is_in_one_group():
+    grouped = [name for names in SweepConfig.groups.values() for name in names.split()]
+    assert sorted(grouped) == sorted(SweepConfig.model_fields)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"]])
+def test_help_names_every_command(argv, capsys):
+    commands.main(argv)
+    shown = capsys.readouterr().out
+    assert all(f"│ {name} " in shown for name in commands.names())
+
+
+@pytest.mark.parametrize("name", commands.names())
+def test_each_command_has_help_of_its_own(name, capsys):
+    commands.main([name, "--help"])
+    assert f"Usage: python -m sweep {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_their_flags(shell):
+    script = commands.program().generate_completion(shell=shell, prog_name="aesweep")
+    assert "export" in script and "confirm-seeds" in script and "no-open" in script
 
 
 def test_an_unknown_command_is_one_line_with_a_hint(capsys):
     with pytest.raises(SystemExit) as end:
         commands.main(["bord", "x"])
     assert end.value.code == 2
-    assert "unknown command 'bord'; did you mean 'board'? (known: " in capsys.readouterr().err
+    assert 'Unknown command "bord". Did you mean "board"? Available commands: ' in capsys.readouterr().err
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
