@@ -84,6 +84,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
                 "sweep", sweep=sweep, resumed=bool(history), config=public(config),
                 studies=[s.spec.to_record() for s in plan.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
+                commit=provenance.commit(), user=provenance.user(),
+                data={s.name: provenance.data(s, _source(name, config)) for name, s in plan.splits.items()},
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
                 readings={s.name: s.reading.record() for s in plan.splits.values() if s.reading is not None},
                 resolutions=resolutions, **job.opening,
@@ -156,6 +158,10 @@ def prepare_metrics(
             announce(f"{splits.name}: {found.words(judge.metric)}")
             resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
     return resolutions
+
+
+def _source(dataset: str, config: SweepConfig) -> str:
+    return dataset if ":" in dataset else str(config.data_root / dataset)
 
 
 def default_tracking(config: SweepConfig) -> str:

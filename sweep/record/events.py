@@ -89,6 +89,9 @@ class SweepEvent(_Event):
     versions: dict[str, str] = {}
     machine: dict[str, Any] = {}
     code: str = ""
+    commit: str = ""  # of git, where the code is a working copy; "-dirty" behind it where files were changed
+    user: str = ""  # whose process the driver is
+    data: dict[str, dict[str, Any]] = {}  # by data set: digest and shape of its pictures, their numbers, and the source
     resources: dict[str, float] = {}
     resolutions: dict[str, dict[str, Any]] = {}  # by data set: how its distance depends on few held-out images
     simulated: bool = False

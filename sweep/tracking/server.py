@@ -8,6 +8,7 @@ the background are turned off: retries that block for minutes, chatter, telemetr
 import atexit
 import contextlib
 import gc
+import json
 import logging
 import os
 import re
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from sweep.tracking.address import absolute, sqlite_file
-from sweep.tracking.story import PARENT, Measurement, Portrait
+from sweep.tracking.story import PARENT, Data, Measurement, Portrait
 from trainables.locks import locked
 
 # Errors that sending the same again cannot cure.
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}
+
+_NOTE = "mlflow.note.content"  # MLflow's description of a run; what a user writes there stays
 
 
 class Refused(Exception):
@@ -40,6 +43,7 @@ class Run:
     deleted: bool
     params: dict[str, str]
     tags: dict[str, str]
+    data: set[tuple[str, str]]  # name and digest
 
 
 class Server:
@@ -71,6 +75,8 @@ class Server:
         entities = self._mlflow.entities
         params = {key: value for key, value in portrait.params.items() if key not in run.params}
         tags = {key: value for key, value in portrait.tags.items() if run.tags.get(key, "") != value}
+        if portrait.note and not run.tags.get(_NOTE):
+            tags[_NOTE] = portrait.note
         self._send(
             self._client.log_batch,
             run.id,
@@ -80,6 +86,9 @@ class Server:
         )
         run.params |= params
         run.tags |= tags
+        if new := [data for data in portrait.data if (data.name, data.digest) not in run.data]:
+            self._send(self._client.log_inputs, run.id, datasets=[self._input(data) for data in new])
+            run.data |= {(data.name, data.digest) for data in new}
 
     def settle(self, trial: str | None, portrait: Portrait) -> None:
         """Gives the run of `trial` the status of its portrait. Raises Refused."""
@@ -107,6 +116,12 @@ class Server:
             # does not take, and rows must not wait for it.
             self._client.get_run(run.id)
             raise Refused(f"artifacts: {error}") from error
+
+    def _input(self, data: Data) -> Any:
+        entities = self._mlflow.entities
+        source = json.dumps({"uri": data.source})
+        entity = entities.Dataset(data.name, data.digest, "local", source, profile=json.dumps(data.profile))
+        return entities.DatasetInput(entity, [entities.InputTag("mlflow.data.context", "sweep")])
 
     def _send(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -148,14 +163,15 @@ class Server:
                 self._client.delete_run(twin.info.run_id)
         info, data = runs[-1].info, runs[-1].data
         deleted = info.lifecycle_stage == "deleted"
-        return Run(info.run_id, info.status, deleted, dict(data.params), dict(data.tags))
+        inputs = {(one.dataset.name, one.dataset.digest) for one in runs[-1].inputs.dataset_inputs}
+        return Run(info.run_id, info.status, deleted, dict(data.params), dict(data.tags), inputs)
 
     def _create(self, trial: str | None, portrait: Portrait) -> Run:
         tags = {key: value for key, value in portrait.tags.items() if value}
         if PARENT in self.runs:
             tags["mlflow.parentRunId"] = self.runs[PARENT].id
         run = self._send(self._client.create_run, self._experiment, portrait.started, tags, portrait.name)
-        self.runs[trial] = Run(run.info.run_id, run.info.status, False, {}, tags)
+        self.runs[trial] = Run(run.info.run_id, run.info.status, False, {}, tags, set())
         return self.runs[trial]
 
 

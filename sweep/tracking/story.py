@@ -35,22 +35,38 @@ STATUS = {
 
 _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # characters, limits of MLflow
 _REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
+_FINDINGS = ("flag/", "density/")  # metrics that are 0 or 1: a curve shows nothing of them
 _TOLD = Row(epoch=0, metrics={})  # takes the place of rows that are not needed any more
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """How a run should look: its name, parameters, tags, status, and times in milliseconds."""
+    """How a run should look: its name, parameters, tags, status, the data it is about, and times in milliseconds.
+
+    note: its description, to be given to a run that has none.
+    """
 
     name: str
     params: dict[str, str]
     tags: dict[str, str]
     started: int
     ended: int | None
+    note: str = ""
+    data: tuple["Data", ...] = ()
 
     @property
     def status(self) -> str:
         return STATUS[self.tags["outcome"]]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as MLflow has it."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,7 @@ class Story:
             trial.rows = dict.fromkeys(trial.rows, _TOLD)
 
     def rows(self, name: str | None) -> list[Measurement]:
-        """The finite metrics of the epochs not yet told, at the time when they were recorded.
+        """The finite metrics of the epochs not yet told, at the time when they were recorded, but for findings.
 
         The metric of the study comes first: MLflow's comparison of runs begins with the metric it heard of first.
         """
@@ -127,7 +143,7 @@ class Story:
             Measurement(_key(key), float(value), _milliseconds(row.time), row.epoch)
             for row in rows
             for key, value in row.metrics.items()
-            if math.isfinite(value)
+            if math.isfinite(value) and not key.startswith(_FINDINGS)
         ]
         first = _key(trial.metric) if trial else ""
         return sorted(told, key=lambda measurement: measurement.key != first)
@@ -156,7 +172,8 @@ class Story:
         # Parameters cannot change, but a sweep that was extended or resumed may have another configuration.
         tags |= {f"config.{key}": value for key, value in now.items() if config.get(key) != value}
         ended = self._ended if self._trials.outcome else None
-        return _portrait(self._first.title or self._name, config, tags, self._first.time, ended)
+        name = self._first.title or self._name
+        return self._portrait(name, config, tags, self._first.time, ended, self._about(), self._first.data)
 
     def _trial_portrait(self, trial: Trial) -> Portrait:
         study = self._trials.studies[trial.study]
@@ -178,15 +195,60 @@ class Story:
             point = study.points[trial.number]["name"]
             tags |= {"point": point}
             number = f"{point} / seed {trial.seed}"
+        for _, row in sorted(trial.rows.items()):
+            tags |= {name: _text(value == 1) for name, value in row.metrics.items() if name.startswith(_FINDINGS)}
         name = f"{study.method} / {study.dataset} / {number}"
-        return _portrait(name, _flat(trial.values), tags | self._origins(), trial.started, trial.ended)
+        points = study.points if trial.origin == "paper" else []
+        source = points[trial.number % len(points)].get("source", "") if points else ""
+        note = f"Hand-tuned point: {source}" if source else ""
+        values, tags = _flat(trial.values), tags | self._origins()
+        return self._portrait(name, values, tags, trial.started, trial.ended, note, [study.dataset])
+
+    def _about(self) -> str:
+        """What the sweep compares, in Markdown."""
+        searches = dict.fromkeys(
+            f"at most {study.epochs} epochs a trial, minimises {study.metric}, sampler {study.sampler}"
+            for study in self._first.studies
+        )
+        points = [f"- {s.study}: {s.hand_tuned_source}" for s in self._first.studies if s.hand_tuned_source]
+        return "\n".join([*searches, *(["", "Hand-tuned points:", "", *points] if points else [])])
 
     def _last_word(self, state: str) -> str:
         return state if state != "running" or self.held else "interrupted"
 
     def _origins(self) -> dict[str, str]:
         sweep = self._trials.sweep
-        return _flat({"versions": sweep.versions, "code": sweep.code})
+        found = _flat({"versions": sweep.versions, "code": sweep.code})
+        if sweep.user:
+            found |= {"mlflow.user": sweep.user}
+        if sweep.commit:
+            found |= {"mlflow.source.name": "sweep/run.py", "mlflow.source.type": "LOCAL"}
+            found |= {"mlflow.source.git.commit": sweep.commit}
+        return found
+
+    def _portrait(
+        self,
+        name: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        started: float,
+        ended: float | None,
+        note: str,
+        datasets: Iterable[str],
+    ) -> Portrait:
+        def clean(pairs: Mapping[str, str], longest: int) -> dict[str, str]:
+            return {_key(key): redact(value)[:longest] for key, value in pairs.items()}
+
+        known = self._trials.sweep.data
+        return Portrait(
+            name,
+            clean(params, _LONGEST_PARAM),
+            clean(tags, _LONGEST_TAG),
+            _milliseconds(started),
+            None if ended is None else _milliseconds(ended),
+            redact(note)[:_LONGEST_TAG],
+            tuple(_data(name, known[name]) for name in datasets if name in known),
+        )
 
 
 def _hand_tuned(trial: Trial, points: int) -> str:
@@ -196,19 +258,9 @@ def _hand_tuned(trial: Trial, points: int) -> str:
     return f"hand-tuned {point + 1}{again}" if point else f"hand-tuned{again}"
 
 
-def _portrait(
-    name: str, params: Mapping[str, str], tags: Mapping[str, str], started: float, ended: float | None
-) -> Portrait:
-    def clean(pairs: Mapping[str, str], longest: int) -> dict[str, str]:
-        return {_key(key): redact(value)[:longest] for key, value in pairs.items()}
-
-    return Portrait(
-        name,
-        clean(params, _LONGEST_PARAM),
-        clean(tags, _LONGEST_TAG),
-        _milliseconds(started),
-        None if ended is None else _milliseconds(ended),
-    )
+def _data(name: str, known: Mapping[str, Any]) -> Data:
+    profile = {key: value for key, value in known.items() if key not in ("digest", "source")}
+    return Data(name, known["digest"], redact(known["source"]), profile)
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

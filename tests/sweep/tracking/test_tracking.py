@@ -147,6 +147,52 @@ def test_a_trial_becomes_a_readable_run(uri, folder, record):
     assert rows(uri, history + f"'{name}' order by step") == [(10.0, 1), (5.0, 2), (10.0 / 3, 3)]
 
 
+def test_a_run_says_who_made_it_from_which_commit_and_data(uri, folder, record):
+    data = {"mnist": {"digest": "d1", "train": 54000, "shape": [1, 28, 28], "source": "/data/mnist"}}
+    studies = [study | {"hand_tuned_source": "Table 2", "points": [{"source": "Table 2"}]} for study in STUDIES]
+    begin(record, user="ann", commit="c" * 40, data=data, studies=studies)
+    trial = start(record)
+    report(record, trial, 1)
+    for _ in range(2):
+        track(folder, uri)
+        for name in ("quick", "beta_vae / mnist / hand-tuned"):
+            tags = of_run(uri, "tags", name)
+            assert tags["mlflow.user"] == "ann" and tags["mlflow.source.git.commit"] == "c" * 40
+            assert (tags["mlflow.source.type"], tags["mlflow.source.name"]) == ("LOCAL", "sweep/run.py")
+        found = rows(uri, "select name, digest, dataset_source, dataset_profile from datasets")
+        profile = {"train": 54000, "shape": [1, 28, 28]}
+        assert [(*row[:2], *map(json.loads, row[2:])) for row in found] == [
+            ("mnist", "d1", {"uri": "/data/mnist"}, profile)
+        ]
+        assert rows(uri, "select count(*) from inputs where source_type = 'DATASET'") == [(2,)]
+    assert of_run(uri, "tags", "beta_vae / mnist / hand-tuned")["mlflow.note.content"] == "Hand-tuned point: Table 2"
+    assert "minimises valid/fcd" in of_run(uri, "tags", "quick")["mlflow.note.content"]
+
+
+def test_a_description_that_a_user_wrote_stays(uri, folder, record):
+    begin(record)
+    track(folder, uri)
+    server = Server(uri, "autoencoder-sweep", "20261121-103000-abcd")
+    server._client.set_tag(server.runs[None].id, "mlflow.note.content", "mine")
+    record.append("finish", outcome="done")
+    track(folder, uri)
+    assert of_run(uri, "tags", "quick")["mlflow.note.content"] == "mine"
+
+
+def test_findings_are_tags_and_no_curves(uri, folder, record):
+    begin(record)
+    trial = start(record)
+    report(record, trial, 1, **{"flag/collapsed": 1.0, "density/gmm_converged": 0.0, "valid/mse": 1.0})
+    report(record, trial, 2, **{"flag/collapsed": 0.0})
+    track(folder, uri)
+    end(record, trial)  # the rows are known by now
+    track(folder, uri)
+    tags = of_run(uri, "tags", "beta_vae / mnist / hand-tuned")
+    assert (tags["flag/collapsed"], tags["density/gmm_converged"]) == ("false", "false")
+    keys = rows(uri, "select key, count(*) from metrics group by key order by key")
+    assert keys == [("train/loss", 2), ("valid/fcd", 2), ("valid/mse", 1)]
+
+
 def test_times_are_those_of_the_record(uri, folder):
     with Record(folder / "record.jsonl", clock=lambda: 1000.5) as record:
         whole_sweep(record)
