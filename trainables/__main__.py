@@ -2,15 +2,14 @@
 
 import tomllib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainables import feed
-from trainables.catalog import find, names
+from trainables import feed, outside
+from trainables.catalog import find, names, space_file
 from trainables.config import Config, Device, ImageSize, Metric, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
@@ -56,7 +55,7 @@ class Settings(BaseModel):
 
 def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]:
     """The values of the [[paper]] point that fits the data set: its own, its family's, or the first."""
-    source = path or files("search_spaces") / f"{method}.toml"
+    source = path or space_file(method)
     try:
         paper = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]
         points = [(point["datasets"], point["values"]) for point in paper]
@@ -103,7 +102,8 @@ def main(argv: Sequence[str]) -> None:
     config = Config(dataset=splits.name, values=values, **shared)
     hyper = config.hyper  # a wrong value stops here, before the metric's network is fetched
     try:
-        require_memory(find(settings.method), hyper, splits.shape, of_this_machine())
+        with outside.mistakes("cannot be built"):
+            require_memory(find(settings.method), hyper, splits.shape, of_this_machine())
     except ValueError as error:
         raise ValueError(f"{settings.method}: {error}") from None
     if (line := to_be_trained(settings.metric or default_metric(splits), splits)) is not None:
@@ -113,9 +113,10 @@ def main(argv: Sequence[str]) -> None:
     )
     images = feed.placed(feed.shared(splits.train.images), device)
     try:
-        for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device):
-            shown = (f"{name.partition('/')[2]} {value:.4g}" for name, value in report.metrics.items())
-            print(f"epoch {report.epoch:3d}  {report.stage}  {'  '.join(shown)}", flush=True)
+        with outside.mistakes(settings.method):
+            for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device):
+                shown = (f"{name.partition('/')[2]} {value:.4g}" for name, value in report.metrics.items())
+                print(f"epoch {report.epoch:3d}  {report.stage}  {'  '.join(shown)}", flush=True)
     except Diverged as divergence:
         print(f"diverged: {divergence}")
         return

@@ -3,6 +3,9 @@
 import importlib
 import inspect
 import pkgutil
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from trainables import methods, outside
 from trainables.method import Method
@@ -20,6 +23,10 @@ def find(name: str) -> type[Method]:
         found = outside.part(path, f"method {name!r}")
         if not (inspect.isclass(found) and issubclass(found, Method)):
             raise ValueError(f"method {name!r}: {path} is no class that is a Method")
+        try:
+            _require_parts(found)
+        except outside.Mistake as mistake:
+            raise ValueError(f"method {name!r}: {outside.fault(mistake)}") from None
         return found
     if name not in names():
         known = [*names(), *outside.installed("methods")]
@@ -30,6 +37,23 @@ def find(name: str) -> type[Method]:
         c for _, c in inspect.getmembers(module, inspect.isclass)
         if issubclass(c, Method) and c.__module__ == module.__name__
     )  # fmt: skip
+
+
+def _require_parts(method: type[Method]) -> None:
+    """Raises Mistake for a class that leaves out what only it can say."""
+    needed = {"build(nets)": "build", "encode(x)": "encode"}
+    if method.stages is Method.stages:
+        needed["loss(x)"] = "loss"
+    lacking = [words for words, part in needed.items() if getattr(method, part) is getattr(Method, part)]
+    if lacking:
+        raise outside.Mistake(method, f"{method.__name__} lacks {' and '.join(lacking)}; write it as Method says")
+
+
+def space_file(name: str) -> Path | Traversable:
+    """The TOML file of a method's hand-tuned points and ranges: beside the module of one from outside."""
+    if path := place(name):
+        return Path(outside.module(path.partition(":")[0], f"method {name!r}").__file__).with_suffix(".toml")
+    return files("search_spaces") / f"{name}.toml"
 
 
 def place(name: str) -> str:

@@ -8,8 +8,13 @@ A package makes its parts known by plain names through entry points, in its pypr
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 import traceback
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,8 +42,12 @@ def installed_words(kind: str) -> str:
 def module(path: str, what: str) -> ModuleType:
     """The module at a dotted path; `what` begins an error, such as "method 'my_lab.ladder:LadderVAE'".
 
+    The current folder is searched after all others, whichever program runs.
+
     ValueError: there is none, or it fails while it is imported; then the file and line are named.
     """
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(here)
     try:
         return import_module(path)
     except Exception as error:  # whatever a stranger's module raises is that module's fault, and said in one line
@@ -58,16 +67,59 @@ def part(path: str, what: str) -> Any:
     return getattr(found, name)
 
 
+class Mistake(Exception):
+    """A method breaks its contract where none of its own code raises; `place` is the file and line to mend.
+
+    thing: the class or function that lies there.
+    """
+
+    def __init__(self, thing: type | Callable, text: str) -> None:
+        super().__init__(text)
+        self.place = _definition(thing)
+
+
+def _definition(thing: type | Callable) -> tuple[str, int]:
+    while isinstance(thing, partial):
+        thing = thing.func
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        thing = type(thing)
+    try:
+        thing = inspect.unwrap(thing)
+        return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
+    except (OSError, TypeError):  # made without a file
+        return getattr(thing, "__qualname__", str(thing)), 0
+
+
 def fault(error: BaseException) -> str:
     """An error in one line, with the file and line it came from: `ladder.py:12: NameError: ...`."""
+    file, line = place(error)
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    kind = "" if isinstance(error, Mistake) else type(error).__name__
+    return ": ".join(part for part in (f"{file}:{line}", kind, text) if part)
+
+
+def place(error: BaseException) -> tuple[str, int]:
+    """File and line of the innermost frame that its author can mend: of code that is neither ours nor a well-known
+    library's; else of ours; else the innermost of all."""
+    if isinstance(error, Mistake):
+        return error.place
     if isinstance(error, SyntaxError) and error.filename:
-        where = f"{error.filename}:{error.lineno}"
-        return f"{where}: {type(error).__name__}: {error.msg}"
+        return error.filename, error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_known(frame.filename)]
-    text = " ".join(str(error).split())
-    last = (theirs or frames)[-1]
-    return f"{last.filename}:{last.lineno}: {type(error).__name__}{text and f': {text}'}"
+    last = (theirs or [frame for frame in frames if _is_ours(frame.filename)] or frames)[-1]
+    return last.filename, last.lineno or 0
+
+
+@contextmanager
+def mistakes(what: str) -> Iterator[None]:
+    """An error that comes from a stranger's code becomes a ValueError of one line, begun by `what`."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, Mistake) or not _is_known(place(error)[0]):
+            raise ValueError(f"{what}: {fault(error)}") from error
+        raise
 
 
 def _is_known(file: str) -> bool:
@@ -75,5 +127,9 @@ def _is_known(file: str) -> bool:
     path = Path(file)
     if "site-packages" in path.parts:
         return path.parts[path.parts.index("site-packages") + 1] in LIBRARIES
-    known = (Path(__file__).parents[1] / "trainables", Path(__file__).parents[1] / "sweep", Path(get_path("stdlib")))
-    return file.startswith("<") or any(place in path.parents for place in known)
+    return file.startswith("<") or _is_ours(file) or Path(get_path("stdlib")) in path.parents
+
+
+def _is_ours(file: str) -> bool:
+    root = Path(__file__).parents[1]
+    return any(root / package in Path(file).parents for package in ("trainables", "sweep"))

@@ -28,7 +28,7 @@ from trainables.evaluate import Evaluation, fit_densities
 from trainables.fit import Report, fit
 from trainables.method import Loss, Method, Player, Posterior, Stage
 from trainables.saved import load, save
-from trainables.training import Training, Turn, as_images, parameters_of
+from trainables.training import Training, Turn, as_images, unowned
 
 EPOCHS = 6  # enough for stages that have a middle
 BUDGETS = (1, 2, 3, 5, 6, 9, 27, 100)
@@ -168,10 +168,9 @@ def _distinct(where: str, what: str, names: list[str]) -> None:
 
 def check_owners(subject: Subject) -> None:
     """Every parameter is owned by some player of some stage, or fitted by an ex-post density."""
-    method = subject.training().method
-    owned = {p for stage in method.stages(EPOCHS) for player in stage.players for p in parameters_of(player)}
-    owned |= {p for density in method.densities.values() if density.ex_post for p in density.parameters()}
-    idle = [name for name, p in method.named_parameters() if p.requires_grad and p not in owned]
+    config = subject.config()
+    method = find(subject.method)(config.hyper, subject.shape)
+    idle = unowned(method, method.stages(EPOCHS))
     assert not idle, (
         f"{subject.method}: no player of any stage owns {', '.join(idle)}; they would never learn. "
         "Give their module to a player, or make them buffers"

@@ -6,7 +6,7 @@ synchronisation per epoch is all that a step costs beyond its maths.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,8 @@ from trainables.catalog import find
 from trainables.config import Config
 from trainables.feed import batches
 from trainables.files import whole
-from trainables.method import Loss, Method, Optimiser, Player, Stage, as_images
+from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage, as_images
+from trainables.outside import Mistake
 
 MAX_SKIPPED_STEPS = 20  # non-finite steps before a trial counts as diverged (methods.md 1.5)
 MAX_WEIGHT_NORM = 1e8
@@ -73,7 +74,7 @@ class Turn:
     def loss(self, x: Tensor) -> Loss:
         """The player's loss from its own forward pass; other players' running statistics stand still."""
         with statistics_frozen(self.foreign_norms):
-            return self.player.loss(x)
+            return as_loss(self.player.loss(x), self.player.loss)
 
     def step(self, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
         """Applies gradients taken by owner; returns their norm, ()."""
@@ -101,6 +102,43 @@ class Turn:
         if schedule is not None:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.player.optimiser.learning_rate * schedule(epoch)
+
+
+def as_loss(value: object, by: Callable) -> Loss:
+    """`value`, which the function `by` gave. Raises Mistake if it is no Loss of tensors."""
+    if not isinstance(value, Loss):
+        raise Mistake(by, f"a loss must be a Loss(total, terms), got {type(value).__name__}")
+    for name, term in {"total": value.total, **value.terms}.items():
+        if not isinstance(term, Tensor):
+            raise Mistake(by, f"{name} of a Loss must be a tensor, got {type(term).__name__}; leave out item()")
+    return value
+
+
+def unowned(method: Method, stages: Iterable[Stage]) -> list[str]:
+    """The parameters that no player of any stage owns and no ex-post density fits."""
+    owned = {p for stage in stages for player in stage.players for p in parameters_of(player)}
+    owned |= {p for density in method.densities.values() if density.ex_post for p in density.parameters()}
+    return [name for name, p in method.named_parameters() if p.requires_grad and p not in owned]
+
+
+def require_contract(method: Method, stages: Iterable[Stage], x: Tensor) -> None:
+    """Raises Mistake where training would go wrong without a word, or with one that does not say whose mistake it is.
+
+    x: some images (B, C, H, W) in [0, 1], or points.
+    """
+    kind = type(method)
+    idle = {name.partition(".")[0] for name in unowned(method, stages)} & {"encoder", "decoder"}
+    if idle:  # what else nobody trains may be meant so, as a moving average
+        modules = " and ".join(sorted(idle))
+        raise Mistake(kind.stages, f"no player of any stage owns {modules}; give it to one, or make buffers of it")
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.no_grad():
+        q = method.encode(x)
+        if not isinstance(q, Posterior):
+            raise Mistake(kind.encode, f"encode must return a Posterior, got {type(q).__name__}")
+        images = method.decode(q.mean)
+        if images.shape != x.shape:
+            shapes = f"{tuple(images.shape)} for codes {tuple(q.mean.shape)} of images {tuple(x.shape)}"
+            raise Mistake(kind.decode, f"decode must return images of their own shape, got {shapes}")
 
 
 def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
@@ -173,10 +211,12 @@ class Training:
         self.device = images.device if device is None else torch.empty(0, device=device).device  # with its index
         self.method = find(config.method)(hyper, tuple(images.shape[1:])).to(self.device)
         self.stages = tuple(s for s in self.method.stages(config.epochs) if s.epochs or s.prepare)
-        total = sum(stage.epochs for stage in self.stages)
-        assert total == config.epochs, f"{config.method}: stages take {total} of {config.epochs} epochs"
-        last = self.stages[-1]
-        assert last.epochs, f"{config.method}: stage {last.name} comes after the last epoch; nobody enters it"
+        if (total := sum(stage.epochs for stage in self.stages)) != config.epochs:
+            raise Mistake(type(self.method).stages, f"stages({config.epochs}) takes {total} epochs")
+        if not (last := self.stages[-1]).epochs:
+            raise Mistake(type(self.method).stages, f"stage {last.name} comes after the last epoch; nobody enters it")
+        self.method.eval()
+        require_contract(self.method, self.stages, as_images(images[:2].to(self.device)))
         self.stage_index, self.stage_epoch, self.epoch = -1, 0, 0
         self.steps = 0
         self.within: Within | None = None  # in the middle of an epoch
@@ -253,6 +293,12 @@ class Training:
         """Every player's turns on one mini-batch."""
         if self.stage.joint is not None:
             losses = self.stage.joint(x)
+            players = [turn.player.name for turn in self.turns]
+            if set(losses) != set(players):
+                found = f"got {', '.join(losses) or 'none'} for {', '.join(players)}"
+                raise Mistake(self.stage.joint, f"joint must return a Loss for each player of its stage, {found}")
+            for loss in losses.values():
+                as_loss(loss, self.stage.joint)
             owned = [(turn, losses[turn.player.name]) for turn in self.turns]
             # All gradients are taken before anyone moves: they belong to the same forward pass.
             gradients = [torch.autograd.grad(loss.total, t.parameters, retain_graph=True) for t, loss in owned]

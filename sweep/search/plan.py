@@ -3,9 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.resources import as_file, files
-from pathlib import Path
+from importlib.resources import as_file
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from sweep.search import space as spaces
 from sweep.search.rungs import Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
-from trainables.catalog import find, label, place
+from trainables import outside
+from trainables.catalog import find, label, space_file
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.flags import scalar
@@ -174,10 +173,7 @@ def space_of(method: str, config: SweepConfig) -> Space:
     fields = hyper_fields(method)
     if method in config.spaces:
         return spaces.load(config.spaces[method], fields)
-    if path := place(method):
-        beside = Path(import_module(path.partition(":")[0]).__file__).with_suffix(".toml")
-        return spaces.load(beside, fields)
-    with as_file(files("search_spaces") / f"{method}.toml") as path:
+    with as_file(space_file(method)) as path:
         return spaces.load(path, fields)
 
 
@@ -217,9 +213,10 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
     try:
         for point in space.paper:
             hyper = checked(cls.Hyper, dict(point.values), study.method)
-            if memory is not None:
-                require_memory(cls, hyper, data.shape, memory)
-            cls(hyper, data.shape)
+            with outside.mistakes("cannot be built"):
+                if memory is not None:
+                    require_memory(cls, hyper, data.shape, memory)
+                cls(hyper, data.shape)
         for kind in _extremes(space.dimensions["network"]):
             Networks(data.shape, kind)
         for field, dimension in space.dimensions.items():

@@ -118,11 +118,6 @@ class Unbounded(VAE):
         return self.decoder(z)
 
 
-class Flat(VAE):
-    def decode(self, z: Tensor) -> Tensor:
-        return super().decode(z).flatten(1)
-
-
 class Sociable(VAE):
     """Encodes an image by the batch around it."""
 
@@ -245,7 +240,6 @@ BROKEN = [
     (Summed, "check_reduction", "kl is .* on a batch and .* on the same batch twice"),
     (Deaf, "check_overfit", "it does not learn"),
     (Unbounded, "check_samples", r"lies in -.* expected 0\.\.1"),
-    (Flat, "check_samples", r"has shape \(1, 64\), expected \(1, 1, 8, 8\)"),
     (WordyDiagnostics, "check_samples", "diagnostic share is tensor"),
     (BrightPictures, "check_samples", r"picture means lies in 3\.\.3"),
     (Sociable, "check_posterior", "mean of an image depends on the images beside it"),

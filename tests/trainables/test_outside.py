@@ -5,9 +5,13 @@ import sys
 import pytest
 import torch
 
-from trainables import find, outside
+from trainables import Config, find, outside
+from trainables.__main__ import main
+from trainables.flags import run
 from trainables.metrics import choose
 from trainables.networks import Networks
+from trainables.testing import made_up
+from trainables.training import Training
 
 NETS = """
 from torch import nn
@@ -73,3 +77,92 @@ def test_entry_points_are_found_by_plain_names(monkeypatch):
 
 def test_no_part_is_installed_here_that_is_not_a_stranger():
     assert outside.installed("methods") == {}
+
+
+METHOD = '''"""A method of a first author."""
+
+from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
+
+
+class Mine(Method):
+    def build(self, nets):
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def loss(self, x):
+        q = self.encode(x)
+        error = (self.decode(q.draw()) - x).square().flatten(1).sum(1).mean()
+        return Loss(error, {"reconstruction": error})
+
+    def encode(self, x):
+        return Posterior.from_head(self.encoder(x))
+'''
+STAGES = """
+    def stages(self, epochs):
+        player = Player((self.encoder, self.decoder), self.loss, Optimiser(1e-3))
+        return (Stage(epochs=epochs, players=(player,)),)
+"""
+SPACE = """
+[[paper]]
+source = "ours"
+datasets = ["digits"]
+values = { latent_dim = 2, learning_rate = 1e-3, batch_size = 100, network = "mlp_8" }
+[space]
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+"""
+FLAT = "def decode(self, z):\n        return self.decoder(z).flatten(1)\n\n    "
+JOINT = "players=(player,), joint=lambda x: {'modle': self.loss(x)}"
+
+
+@pytest.fixture
+def at_home(tmp_path, monkeypatch):
+    """A current folder that is on no path, for a method `first_author:Mine` with its space beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "first_author.toml").write_text(SPACE)
+    yield tmp_path / "first_author.py"
+    sys.modules.pop("first_author", None)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "words"),
+    [
+        ("def encode", "def encoed", 6, "Mine lacks encode(x); write it as Method says"),
+        ("def build", "def biuld", 6, "Mine lacks build(nets)"),
+        ("import Loss,", "import Losses,", 3, "ImportError: cannot import name 'Losses'"),
+        ("def loss(self, x):", "def loss(self, x)", 11, "SyntaxError: expected ':'"),
+        ("nets.decoder", "nets.decodr", 9, "AttributeError: 'Networks' object has no attribute 'decodr'"),
+        ("q.draw()", "q.drow()", 13, "AttributeError: 'Posterior' object has no attribute 'drow'"),
+        ('Loss(error, {"reconstruction": error})', "error", 11, "a loss must be a Loss(total, terms), got Tensor"),
+        ('": error})', '": error.item()})', 11, "reconstruction of a Loss must be a tensor, got float"),
+        ("return Posterior", "Posterior", 16, "encode must return a Posterior, got NoneType"),
+        ("(self.encoder, self.decoder)", "(self.encoder,)", 19, "no player of any stage owns decoder"),
+        ("def encode", FLAT + "def encode", 16, "decode must return images of their own shape, got (2, 64) for codes"),
+        ("epochs=epochs", "epochs=2", 19, "stages(1) takes 2 epochs"),
+        ("players=(player,)", JOINT, 21, "a Loss for each player of its stage, got modle for model"),
+    ],
+)
+def test_a_first_author_s_mistake_is_one_line_with_the_place_to_mend(right, wrong, line, words, at_home, capsys):
+    assert right in METHOD + STAGES
+    at_home.write_text((METHOD + STAGES).replace(right, wrong, 1))
+    argv = ["first_author:Mine", "--epochs", "1", "--samples", "20", "--device", "cpu"]
+    with pytest.raises(SystemExit) as caught:
+        run("python -m trainables", main, argv)
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and told.count("\n") == 1
+    assert f"{at_home}:{line}: " in told and words in told
+
+
+def test_a_method_of_the_current_folder_trains_from_the_space_beside_it(at_home, capsys):
+    at_home.write_text(METHOD)
+    main(["first_author:Mine", "--epochs", "1", "--samples", "20", "--device", "cpu"])
+    assert "epoch   1  train" in capsys.readouterr().out
+
+
+def test_a_mistake_in_a_step_names_the_author_s_line_in_a_sweep_too(at_home):
+    at_home.write_text(METHOD.replace("return Loss", "raise KeyError('kl')\n        return Loss"))
+    hyper = {"latent_dim": 2, "learning_rate": 1e-3, "batch_size": 4, "network": "mlp_8"}
+    config = Config(method="first_author:Mine", dataset="made-up", values=hyper, epochs=1, seed=0)
+    with pytest.raises(KeyError) as error:
+        Training(config, made_up((1, 8, 8), 8)).run_epoch()
+    assert outside.place(error.value) == (str(at_home), 14)
