@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partialmethod
@@ -34,6 +35,8 @@ from sweep.driver.resources import Node, Resources
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
+
+STOPPING = "Stopping: running trials save their checkpoints. Ctrl-C again ends at once."
 
 
 class _Asker(Searcher):
@@ -271,8 +274,9 @@ class _Silence(tune.ProgressReporter):
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly; a second Ctrl-C ends it at once.
+def stopped_by_signals(announce: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly, which is announced at once; a second Ctrl-C
+    ends it at once.
 
     Both wait until the function that this gives is called; then they raise KeyboardInterrupt, or stop Tune.
     """
@@ -287,6 +291,8 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
         nonlocal asked
         signal.signal(signal.SIGINT, signal.default_int_handler)
         asked = True
+        # By a thread: this one may be in the middle of a write to the same stream.
+        threading.Thread(target=announce, args=(STOPPING,), daemon=True).start()
         if listening:
             stop()
 

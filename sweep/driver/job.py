@@ -74,7 +74,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     from sweep.driver.screen import screen
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
-    with cluster(config.address, resources) as found, stopped_by_signals() as listen:
+    with cluster(config.address, resources) as found, stopped_by_signals(announce) as listen:
         resources = resources or Resources.of(config, found)
         if waiting := resources.waiting(found):
             announce(waiting)

@@ -3,20 +3,21 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from sweep.driver.resources import Resources
 from sweep.record import Event, Trial, Trials
 from sweep.record.events import EndEvent, LostEvent
-from sweep.search.plan import Plan, expected_epochs
+from sweep.search.plan import Plan, Planned, expected_epochs
 
 BAD = ("diverged", "failed", "out_of_memory")
 
@@ -27,13 +28,10 @@ class Screen:
     def __init__(self, plan: Plan, resources: Resources, folder: Path, console: Console):
         self.plan, self.resources, self.folder, self.console = plan, resources, folder, console
         self.trials, self.started = Trials(), time.monotonic()
-        self.epochs_before: int | None = None  # spent in earlier sittings of a resumed sweep
         self.live: Live | None = None
 
     def hear(self, event: Event, trials: Trials) -> None:
         self.trials = trials
-        if self.epochs_before is None:
-            self.epochs_before = self._spent()
         if isinstance(event, LostEvent):
             why = f"{event.state} at epoch {event.epoch} ({event.reason}), runs again"
             self._print(f"{'':>{len(self._count())}}  {event.trial:<28} {why}")
@@ -44,33 +42,81 @@ class Screen:
         """One line; above the table where there is one."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many lines as the terminal has: the studies that are under way first, then what runs."""
+        under_way = self._under_way()
+        room = options.size.height - 5  # less headline, header, a blank line, what is left out and the cursor's
+        trials = under_way[: max(1, room - len(self.plan.studies), room // 3)]
+        shown = self._studies(room - len(trials), {trial.study for trial in under_way})
+        yield Text(self._headline(), style="dim", no_wrap=True, overflow="ellipsis")
+        yield self._board(shown, Counter(trial.study for trial in under_way))
+        if left := [study for study in self.plan.studies if study not in shown]:
+            done = sum(self._ended(study) >= study.spec.trials for study in left)
+            words = f"and {len(left)} more studies, {done} of them done"
+            yield Text(words, style="dim", no_wrap=True, overflow="ellipsis")
+        if trials:
+            yield Text()
+            yield self._progress(trials)
+
+    def _under_way(self) -> list[Trial]:
+        """The trials that run. Ray has one more than it has slots for, so that no slot is idle; that one waits, as do
+        those of an earlier sitting whose turn has not come."""
+        began = self.trials.sweep.time if self.trials.sweep else 0.0
+        running = [trial for trial in self.trials.trials.values() if trial.state == "running"]
+        started = [trial for trial in running if trial.begun is not None and trial.begun >= began]
+        return sorted(started, key=lambda trial: trial.begun)[: self.resources.slots]
+
+    def _studies(self, room: int, busy: Container[str]) -> list[Planned]:
+        """The studies to show on `room` lines, in their order."""
+        studies = self.plan.studies
+        weight = {
+            study.name: (study.name not in busy, self._ended(study) >= study.spec.trials, i)
+            for i, study in enumerate(studies)
+        }
+        kept = sorted(studies, key=lambda study: weight[study.name])[: max(1, room)]
+        return [study for study in studies if study in kept]
+
+    def _board(self, studies: Iterable[Planned], under_way: Mapping[str, int]) -> Table:
         metrics = {study.spec.metric.partition("/")[2] for study in self.plan.studies}
         metric = metrics.pop() if len(metrics) == 1 else "value"
         table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("study")
-        for name in ("done", "running", "pruned", "failed"):
-            table.add_column(name, justify="right")
-        for name in (f"best {metric}", "hand-tuned"):
-            table.add_column(name, justify="right")
-        for study in self.plan.studies:
-            states = (
-                Counter(trial.state for trial in self.trials.of(study.name))
-                if study.name in self.trials.studies
-                else {}
-            )
-            ended = sum(n for state, n in states.items() if state != "running")
+        table.add_column("study", no_wrap=True, overflow="ellipsis")
+        for name in ("done", "running", "pruned", "failed", f"best {metric}", "hand-tuned"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for study in studies:
+            states = self._states(study)
             best, hand = self._scores(study.name)
             table.add_row(
                 Text(study.name),
-                f"{ended}/{study.spec.trials}",
-                str(states.get("running", 0) or ""),
-                str(states.get("pruned", 0) or ""),
-                Text(str(sum(states.get(state, 0) for state in BAD) or ""), style="red"),
+                f"{self._ended(study)}/{study.spec.trials}",
+                str(under_way.get(study.name, 0) or ""),
+                str(states["pruned"] or ""),
+                Text(str(sum(states[state] for state in BAD) or ""), style="red"),
                 Text(best, style="bold green"),
                 hand,
             )
-        return Group(Text(self._headline(), style="dim"), table)
+        return table
+
+    def _progress(self, trials: Iterable[Trial]) -> Table:
+        """How far each trial is, and the last that is known of its metric, else of its loss."""
+        table = Table.grid(padding=(0, 2))
+        for justify in ("left", "right", "left", "left"):
+            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        epochs = self.plan.config.epochs
+        for trial in trials:
+            last = trial.rows[max(trial.rows)].metrics if trial.rows else {}
+            value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
+            if not value and "train/loss" in last:
+                value = f"loss {_number(last['train/loss'])}"
+            bar = ProgressBar(total=epochs, completed=trial.epoch, width=20)
+            table.add_row(Text(trial.name), f"epoch {trial.epoch}/{epochs}", bar, value or "not evaluated yet")
+        return table
+
+    def _states(self, study: Planned) -> Counter[str]:
+        return Counter(trial.state for trial in self.trials.of(study.name))
+
+    def _ended(self, study: Planned) -> int:
+        return sum(count for state, count in self._states(study).items() if state != "running")
 
     def _scores(self, study: str) -> tuple[str, str]:
         best, hand = self.trials.best(study), self.trials.hand_tuned(study)
@@ -83,13 +129,15 @@ class Screen:
     def _headline(self) -> str:
         ended = self.trials.ended
         total = sum(study.spec.trials for study in self.plan.studies)
-        passed = duration(time.monotonic() - self.started)
-        return f"{self.folder.name}: {ended} of {total} trials, {passed}, {self._left()}"
+        return f"{self.folder.name}: {ended} of {total} trials, {duration(self._elapsed())}, {self._left()}"
+
+    def _elapsed(self) -> float:
+        """Seconds of this sitting and of those before it."""
+        return self.trials.earlier + time.monotonic() - self.started
 
     def _left(self) -> str:
-        """Time to go, by the epochs that successive halving is expected to leave."""
-        spent = self._spent() - (self.epochs_before or 0)
-        elapsed = time.monotonic() - self.started
+        """Time to go, by the epochs that successive halving is expected to leave, at the pace of all so far."""
+        spent = self._spent()
         total = sum(study.spec.trials for study in self.plan.studies)
         ended = [trial for trial in self.trials.trials.values() if trial.state != "running"]
         if not spent or len(ended) < self.resources.slots:
@@ -97,7 +145,7 @@ class Screen:
         running = sum(trial.epoch for trial in self.trials.trials.values() if trial.state == "running")
         per_trial = max(expected_epochs(self.plan), sum(trial.epoch for trial in ended) / len(ended))
         left = max(0.0, (total - len(ended)) * per_trial - running)
-        return f"about {duration(left * elapsed / spent)} left"
+        return f"about {duration(left * self._elapsed() / spent)} left"
 
     def _spent(self) -> int:
         return sum(trial.epoch for trial in self.trials.trials.values())

@@ -66,6 +66,11 @@ class Trial:
         return max(self.end_epoch, *self.rows, 0)
 
     @property
+    def begun(self) -> float | None:
+        """When the attempt under way began; None if none is."""
+        return self._began
+
+    @property
     def value(self) -> float | None:
         """The metric of its study at the last epoch that has it."""
         evaluated = [epoch for epoch, row in self.rows.items() if self.metric in row.metrics]
@@ -148,6 +153,7 @@ class Trials:
     outcome: str | None = None  # of the latest finish, None while the sweep runs
     resumed: int = 0  # how often a driver went on with the sweep
     heard: float | None = None  # time of the latest event
+    earlier: float = 0.0  # seconds for which drivers before the present one worked on the sweep
     ended: int = 0  # how many trials do not run
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
     _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
@@ -161,8 +167,10 @@ class Trials:
         return trials
 
     def tell(self, event: Event) -> None:
-        self.heard = event.time
+        before, self.heard = self.heard, event.time
         if isinstance(event, SweepEvent):
+            if self.sweep is not None and before is not None:
+                self.earlier += max(0.0, before - self.sweep.time)
             self.first = self.first or event
             self.sweep, self.outcome = event, None
             self.resumed += event.resumed

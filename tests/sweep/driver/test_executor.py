@@ -1,6 +1,7 @@
 """Ray as the driver starts it, without starting it."""
 
 import ipaddress
+import queue
 import signal
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def test_what_is_started_apart_leads_a_process_group_of_its_own():
     with executor._apart():
         assert subprocess.check_output(group) == b"True\n"
     assert subprocess.check_output(group) == b"False\n"
+
+
+def test_ctrl_c_is_answered_at_once_and_stops_when_the_sweep_listens():
+    said = queue.SimpleQueue()
+    with executor.stopped_by_signals(said.put) as listen:
+        signal.raise_signal(signal.SIGINT)  # nobody listens yet, so nothing is raised
+        assert said.get(timeout=5) == executor.STOPPING
+        with pytest.raises(KeyboardInterrupt):
+            listen()
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def no_ray(monkeypatch) -> None:
         yield []
 
     @contextmanager
-    def stopped_by_signals() -> Iterator:
+    def stopped_by_signals(announce) -> Iterator:
         yield lambda: None
 
     executor = SimpleNamespace(cluster=cluster, stopped_by_signals=stopped_by_signals, run=lambda *_: None)

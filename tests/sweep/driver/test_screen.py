@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from made_up import event
@@ -19,11 +20,12 @@ RESOURCES = Resources(cpus=1, gpus=0.0, slots=1, ahead=2, total_gpus=0)
 class Stage:
     """A screen, and a sweep that is told to it event by event."""
 
-    def __init__(self, planned, folder, clock):
+    def __init__(self, planned, folder, clock, trials=None, time=90.0):
         self.console = Console(file=io.StringIO(), width=150)
         self.screen = Screen(planned, RESOURCES, folder, self.console)
-        self.trials, self.clock = Trials(), clock
-        self.tell("sweep", sweep="s", studies=[study.spec.to_record() for study in planned.studies])
+        self.trials, self.clock = trials or Trials(), clock
+        studies = [study.spec.to_record() for study in planned.studies]
+        self.tell("sweep", time=time if trials else 0.0, sweep="s", studies=studies, resumed=trials is not None)
 
     def tell(self, kind, **fields):
         written = event(kind, **fields)
@@ -98,7 +100,7 @@ def test_the_table_says_where_each_study_stands(stage):
     stage.run("vae-digits", 2, "failed", 1)
     stage.run("vae-digits", 3, "complete", 9, 11.5)
     stage.start("beta_vae-digits", 0)
-    headline, header, vae, beta_vae = stage.table().splitlines()
+    headline, header, vae, beta_vae, *_ = stage.table().splitlines()
     assert headline.startswith("quick: 4 of 8 trials, 0 s, ")
     assert header.split() == ["study", "done", "running", "pruned", "failed", "best", "fcd", "hand-tuned"]
     assert vae.split() == ["vae-digits", "4/4", "1", "1", "11.5", "12.35"]
@@ -133,14 +135,65 @@ def test_the_time_left_follows_the_pace(stage, clock):
     assert "3 min 00 s, about 9 min 00 s left" in stage.table()
 
 
-def test_epochs_of_an_earlier_sitting_do_not_count_for_the_pace(make_plan, tmp_path, clock):
+def test_a_resumed_sweep_goes_on_from_the_time_and_the_pace_of_its_earlier_sittings(make_plan, tmp_path, clock):
     before = Stage(make_plan(trials=4), tmp_path / "quick", clock)
     before.run("vae-digits", 0, "complete", 9, 12.0)
-    resumed = Stage(make_plan(trials=4), tmp_path / "quick", clock)
-    resumed.trials, resumed.screen.epochs_before = before.trials, None
-    resumed.run("vae-digits", 1, "complete", 9, 12.0)
+    before.tell("finish", time=90.0, outcome="interrupted")
+    resumed = Stage(make_plan(trials=4), tmp_path / "quick", clock, before.trials)
+    assert "1 of 8 trials, 1 min 30 s, about 10 min 30 s left" in resumed.table()  # 9 epochs in 90 s, 63 to go
     clock[0] += 90
-    assert "about 9 min 00 s left" in resumed.table()
+    resumed.run("vae-digits", 1, "complete", 9, 12.0)
+    assert "2 of 8 trials, 3 min 00 s, about 9 min 00 s left" in resumed.table()
+
+
+def test_a_trial_that_waits_for_its_slot_does_not_run(stage):
+    first, second = stage.start("vae-digits", 0), stage.start("beta_vae-digits", 0)
+    stage.report(first, 2)
+    table = stage.table()
+    assert first in table and second not in table
+    _, _, vae, beta_vae, *_ = table.splitlines()
+    assert vae.split() == ["vae-digits", "0/4", "1"] and beta_vae.split() == ["beta_vae-digits", "0/4"]
+
+
+def test_an_interrupted_trial_waits_until_its_turn_comes_again(make_plan, tmp_path, clock):
+    before = Stage(make_plan(trials=4), tmp_path / "quick", clock)
+    trial = before.start("vae-digits", 0)
+    before.tell("finish", time=90.0, outcome="interrupted")
+    resumed = Stage(make_plan(trials=4), tmp_path / "quick", clock, before.trials, time=100.0)
+    assert trial not in resumed.table()
+    resumed.tell("start", time=101.0, trial=trial, study="vae-digits", number=0, values={}, attempt=2)
+    assert trial in resumed.table()
+
+
+def test_a_running_trial_shows_its_epoch_and_the_last_that_is_known(stage):
+    trial = stage.start("vae-digits", 0)
+    assert "epoch 0/9" in stage.table() and "not evaluated yet" in stage.table()
+    stage.tell("report", trial=trial, rows=[{"epoch": 1, "metrics": {"train/loss": 27.25}}])
+    assert "epoch 1/9" in stage.table() and "loss 27.25" in stage.table()
+    stage.report(trial, 3, 12.0)
+    stage.tell("report", trial=trial, rows=[{"epoch": 4, "metrics": {"train/loss": 27.0}}])
+    assert "epoch 4/9" in stage.table() and "fcd 12" in stage.table()
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 12), (200, 50)])
+def test_many_studies_fit_the_terminal(width, height, make_plan, tmp_path, clock):
+    methods = ["vae", "beta_vae", "wae", "rae_l2", "gae", "aae", "vamp_vae", "info_vae", "vade", "two_stage_vae"]
+    planned = make_plan(methods=methods, trials=2)
+    studies = []
+    for i in range(3):
+        studies += [replace(one, spec=replace(one.spec, study=f"{one.name}-{i}")) for one in planned.studies]
+    stage = Stage(replace(planned, studies=tuple(studies)), tmp_path / "quick", clock)
+    for study in stage.trials.studies:
+        if study != "two_stage_vae-digits-2":
+            stage.run(study, 0, "complete", 9, 12.0)
+    stage.start("two_stage_vae-digits-2", 0)
+    console = Console(file=io.StringIO(), width=width, height=height)
+    console.print(stage.screen)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) < height and max(map(len, lines)) <= width
+    assert any(line.startswith("two_stage_vae-digits-2 ") for line in lines)
+    left = 30 - sum(" 1/2 " in line or " 0/2 " in line for line in lines)
+    assert (f"and {left} more studies" in console.file.getvalue()) == (left > 0) == (height < 50)
 
 
 def test_on_a_terminal_the_table_only(make_plan, tmp_path, monkeypatch):
