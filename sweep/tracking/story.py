@@ -207,7 +207,7 @@ class Story:
     def _about(self) -> str:
         """What the sweep compares, in Markdown."""
         searches = dict.fromkeys(
-            f"at most {study.epochs} epochs a trial, minimises {study.metric}, sampler {study.sampler}"
+            f"At most {study.epochs} epochs a trial, minimises {study.metric}, sampler {study.sampler}"
             for study in self._first.studies
         )
         points = [f"- {s.study}: {s.hand_tuned_source}" for s in self._first.studies if s.hand_tuned_source]
