@@ -5,7 +5,9 @@ diverged, or none of whose trials finished, is a finding, and leaving it out wou
 Values that were measured in different ways are never compared: not in a block, a difference or a sentence.
 """
 
+import math
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -83,6 +85,9 @@ OUTCOMES = {
     "preempted": ("preempted",),
     "unfinished": ("running", "cancelled"),
 }
+
+CHANGED = "what changed"
+DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # the first goes first where a terminal is narrow
 
 
 def write_tables(folder: str | Path) -> Sweep:
@@ -243,13 +248,16 @@ def _same(before: object, after: object) -> bool:
     return str(before) == str(after)
 
 
-def leaderboard_text(table: pd.DataFrame) -> str:
-    """The leaderboard as plain lines for a terminal, a block per data set; several where recipes differ."""
+def leaderboard_text(table: pd.DataFrame, width: float = math.inf) -> str:
+    """The leaderboard as plain lines for a terminal, a block per data set; several where recipes differ.
+
+    width: of a line, in characters, where columns that matter less are left out and what changed gets lines of its own.
+    """
     blocks = []
     mixed = mixed_datasets(table)
     apart = table["recipe"].where(table["dataset"].isin(mixed), "")
     for (dataset, metric, recipe), rows in table.groupby(["dataset", "metric", apart], sort=False):
-        head = ("method", "hand-tuned", "tuned", "change", "what changed", "params", "s/epoch", "images/s", "trials")
+        head = ("method", "hand-tuned", "tuned", "change", CHANGED, "params", "s/epoch", "images/s", "trials")
         lines = [head] + [
             (
                 method_name(row.method),
@@ -268,8 +276,24 @@ def leaderboard_text(table: pd.DataFrame) -> str:
         if dataset in mixed:
             title += f" · not to be compared with the other blocks, measured by {recipe or 'an unknown recipe'}"
         above = [words] if (words := networks_words(rows)) else []
-        blocks.append("\n".join([title, *above, *aligned(lines)]))
+        blocks.append("\n".join([title, *above, *_fitted(lines, width)]))
     return "\n\n".join(blocks)
+
+
+def _fitted(rows: Sequence[Sequence[str]], width: float) -> list[str]:
+    """The rows of a leaderboard, its head first, on lines of at most `width` characters where that can be."""
+    columns = [list(rows[0]), [name for name in rows[0] if name != CHANGED]]
+    fewer = [[n for n in names if n not in DISPENSABLE[:k]] for names in columns for k in range(len(DISPENSABLE) + 1)]
+    for names in fewer:
+        places = [rows[0].index(name) for name in names]
+        lines = aligned([[row[place] for place in places] for row in rows])
+        if max(map(len, lines)) <= width:
+            break
+    if CHANGED in names:
+        return lines
+    place, indent = rows[0].index(CHANGED), {"initial_indent": "  ", "subsequent_indent": "  "}
+    below = ([], *(textwrap.wrap(row[place], int(width), **indent) for row in rows[1:]))
+    return [line for first, more in zip(lines, below, strict=True) for line in (first, *more)]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trainables.catalog import label
+from trainables.catalog import label, matching
 from trainables.config import ImageSize, Metric, Seed, UserPath
 from trainables.flags import configured, laid_over, read_flags
 from trainables.metrics import CHOICES
@@ -36,7 +36,7 @@ class SweepConfig(BaseModel):
     methods: list[str] = Field(
         ["vae", "beta_vae", "wae", "rae_l2", "gae"],
         min_length=1,
-        description=f"methods, {installed_words('methods')}or package.module:Class",
+        description=f"methods, all, patterns such as iaae_*, {installed_words('methods')}or package.module:Class",
     )
     datasets: list[str] = Field(
         ["digits"],
@@ -141,6 +141,15 @@ class SweepConfig(BaseModel):
         10.0, description="GB that all models of a sweep may take; a study's best and its hand-tuned one always stay"
     )
 
+    @field_validator("methods")
+    @classmethod
+    def each_by_its_name(cls, names: list[str]) -> list[str]:
+        found: list[str] = []
+        for name in names:
+            named = matching(name)
+            found += named if named == [name] else [method for method in named if method not in found + names]
+        return found
+
     @field_validator("methods", "datasets", "objectives", "search")
     @classmethod
     def distinct(cls, names: list[str]) -> list[str]:
@@ -234,7 +243,7 @@ def _of_the_methods_above(below: dict[str, Any], above: dict[str, Any]) -> dict[
     """`above` over `below`. Where it names other methods, what was set for those it drops goes with them."""
     before, after = below.get("methods", SweepConfig().methods), above.get("methods")
     if isinstance(before, list) and isinstance(after, list):
-        gone = {str(method) for method in before} - {str(method) for method in after}
+        gone = {str(method) for method in before} - {name for method in after for name in matching(str(method))}
         gone |= {label(method) for method in gone}
         for name in ("set", "spaces"):
             if isinstance(below.get(name), dict):

@@ -1,19 +1,23 @@
 """`python -m trainables METHOD`: trains one model without Ray and shows how it goes."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from rich.columns import Columns
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainables import feed, outside
 from trainables.catalog import find, names, space_file
 from trainables.config import Config, Device, ImageSize, Metric, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.evaluate import evaluator_for
-from trainables.fit import fit
+from trainables.fit import Report, fit
 from trainables.flags import output_folder, read_flags, run, scalar
 from trainables.memory import of_this_machine, require_memory
 from trainables.metrics import CHOICES, default_metric, to_be_trained
@@ -21,6 +25,7 @@ from trainables.networks import FAMILIES, Networks
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
 
+LOSS = "train/loss"  # of each player
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -85,6 +90,33 @@ def show_networks() -> None:
         print(f"    {example}, parameters of encoder and decoder, 10 latents: {', '.join(sizes)}")
 
 
+def follow(reports: Iterable[Report], epochs: int, metric: str) -> Report:
+    """Shows a training as it goes and returns its last report: a line an epoch, and a bar on a terminal."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("epochs,"), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=epochs)
+        for report in reports:
+            told = {name.partition("/")[2]: value for name, value in report.metrics.items() if name.startswith(LOSS)}
+            if metric in report.metrics:
+                told[metric.partition("/")[2]] = report.metrics[metric]
+            words = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+            console.print(f"epoch {report.epoch:3d}  {report.stage}  {words}")
+            progress.update(bar, completed=report.epoch)
+    return report
+
+
+def show_metrics(metrics: Mapping[str, float]) -> None:
+    """All metrics of a report in columns, a block for each split or kind."""
+    console = Console(highlight=False, markup=False)
+    for kind in dict.fromkeys(name.partition("/")[0] for name in metrics):
+        told = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{kind}/")}
+        width = max(map(len, told))
+        cells = [f"{name:<{width}}  {value:<10.4g}" for name, value in told.items()]
+        console.print(f"\n{kind}")
+        console.print(Padding(Columns(cells, column_first=True, equal=True), (0, 0, 0, 2)))
+
+
 def main(argv: Sequence[str]) -> None:
     if list(argv) == ["--networks"]:
         return show_networks()
@@ -114,12 +146,12 @@ def main(argv: Sequence[str]) -> None:
     images = feed.placed(feed.shared(splits.train.images), device)
     try:
         with outside.mistakes(settings.method):
-            for report in fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device):
-                shown = (f"{name.partition('/')[2]} {value:.4g}" for name, value in report.metrics.items())
-                print(f"epoch {report.epoch:3d}  {report.stage}  {'  '.join(shown)}", flush=True)
+            reports = fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device)
+            report = follow(reports, settings.epochs, f"{evaluator.split}/{evaluator.metric}")
     except Diverged as divergence:
         print(f"diverged: {divergence}")
         return
+    show_metrics(report.metrics)
     if settings.out:
         save(report.method, config, settings.out)
         for name, picture in report.evaluation.pictures.items():

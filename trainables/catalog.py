@@ -1,5 +1,6 @@
 """Finds a method by name: "beta_vae" is a file of ours, "my_lab.ladder:LadderVAE" anything importable."""
 
+import fnmatch
 import importlib
 import inspect
 import pkgutil
@@ -15,6 +16,21 @@ from trainables.words import did_you_mean
 def names() -> list[str]:
     """The methods of the house, by file name."""
     return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+def matching(pattern: str) -> list[str]:
+    """The methods that `all` or a pattern such as `iaae_*` stands for; another name stands for itself.
+
+    Raises ValueError for a pattern that no name fits.
+    """
+    if pattern == "all":
+        return names()
+    if not set("*?[") & set(pattern):
+        return [pattern]
+    known = [*names(), *outside.installed("methods")]
+    if found := fnmatch.filter(known, pattern):
+        return found
+    raise ValueError(f"no method's name fits {pattern!r} (known: {', '.join(known)})")
 
 
 def find(name: str) -> type[Method]:

@@ -1,5 +1,9 @@
 """How a sweep and its confirmation end on the screen."""
 
+import math
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from shlex import quote
 
@@ -50,7 +54,9 @@ def show_end(folder: Path) -> str:
     """The leaderboard, and where and how to look further. Returns the outcome: done, interrupted or running."""
     done = read_sweep(folder)
     board = leaderboard(done)
-    say(f"{leaderboard_text(board)}\n\n{headline(board)}\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    sentences = headline(board) if width == math.inf else textwrap.fill(headline(board), int(width))
+    say(f"{leaderboard_text(board, width)}\n\n{sentences}\n")
     config = launch.config_of(folder)
     outcome = done.meta["outcome"]
     if outcome != "done":

@@ -169,6 +169,20 @@ def test_a_hand_tuned_point_of_others_is_called_carried_over(tmp_path, write_rec
     assert "20.0 carried over" in text and "carried-over point kept" in text
 
 
+def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, write_record):
+    told = Told(("beta_vae", "mnist"))
+    told.trial("beta_vae-mnist", 0, "complete", 20.0)
+    told.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.5, "lr": 3e-3, "act": "gelu_tanh"})
+    board = board_of(told, tmp_path, write_record)
+    whole = leaderboard_text(board)
+    assert leaderboard_text(board, max(map(len, whole.splitlines()))) == whole
+    for width in (50, 80, 100):
+        text = leaderboard_text(board, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "beta 4 → 0.5, lr 1e-3 → 3e-3, act relu → gelu_tanh" in " ".join(text.split())
+        assert "−50 %" in text
+
+
 def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_path, write_record):
     told = Told(("vae", "mnist"))
     told.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")

@@ -87,6 +87,7 @@ WRONG = {
     # command line: words that the answer must contain, in this order
     # methods
     "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? (known: beta_vae, gae,",
+    "--methods vea*": "no method's name fits 'vea*'",
     "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
     "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is no class that is a Method",

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from sweep.commands.run import RunFlags
 from sweep.config import SweepConfig, read_config
+from trainables import names
 
 
 def read(*argv: str) -> RunFlags:
@@ -114,3 +115,9 @@ def test_objectives_that_make_no_sense_are_refused(fields, words):
 def test_searched_knobs_that_make_no_sense_are_refused(fields, words):
     with pytest.raises(ValidationError, match=words):
         SweepConfig(**fields)
+
+
+def test_methods_are_named_by_all_and_by_patterns():
+    assert SweepConfig(methods=["all"]).methods == names()
+    assert SweepConfig(methods=["gae", "vg*", "vg_bn"]).methods == ["gae", "vg", "vg_denoise", "vg_denoise_bn", "vg_bn"]
+    assert SweepConfig(methods=["my_lab.ladder:LadderVAE"]).methods == ["my_lab.ladder:LadderVAE"]

@@ -30,6 +30,17 @@ def test_a_value_walks_from_the_command_line_to_the_loss_and_into_the_saved_fold
         assert Image.open(out / picture).size[0] > 100
 
 
+def test_each_epoch_is_one_line_and_the_end_a_table(capsys):
+    main(["vae", *QUICK[:-3], "2", "--device", "cpu", "--set", "network=mlp_8", "batch_size=400"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[:2]] == [["epoch", str(n), "train", "loss"] for n in (1, 2)]
+    assert "fcd" not in lines[0] and lines[1].split()[5] == "fcd" and len(lines[1].split()) == 7
+    table = lines[lines.index("valid") + 1 : lines.index("flag")]
+    told = " ".join(table).split()
+    assert lines[1].split()[6] == told[told.index("fcd") + 1]
+    assert {"mse", "psnr", "active_dims", "kl"} <= set(told) and all(line.startswith("  ") for line in table if line)
+
+
 def test_a_divergence_is_told_as_a_result(capsys):
     main(["vae", *QUICK, "--set", "learning_rate=1e30", "network=mlp_16", "batch_size=100", "likelihood=sse"])
     assert "diverged: stage train, epoch 1, " in capsys.readouterr().out
