@@ -7,7 +7,8 @@ from scipy.stats import mannwhitneyu
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.neighbors import NearestNeighbors
 
-from trainables.metrics.codes import class_errors, cluster_agreement, memorisation, nearest
+from trainables.metrics.codes import class_errors, cluster_agreement
+from trainables.metrics.memorisation import memorisation, nearest
 from trainables.metrics.similarity import psnr, ssim
 
 

@@ -25,7 +25,6 @@ from trainables.metrics import (
     Scores,
     caveats,
     choose,
-    codes,
     default_metric,
     extractor,
     reference,
@@ -34,11 +33,13 @@ from trainables.metrics import (
     some_of,
 )
 from trainables.metrics.choice import OF_CODES
+from trainables.metrics.memorisation import memorisation, nearest
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
+CODES = 5000  # of a split: more cost a trial's end seconds and hardly move what is read off them
 GRID = 64
 GRADIENTS_OF = 200  # images: their mean norm hardly moves with more, and a rung stays cheap
 IN_PAIRS = ("kid", *Neighbourhoods._fields)  # the names of PAIRWISE scores
@@ -263,7 +264,9 @@ class Evaluator:
         """How well the classes can be read off frozen codes, and at the end whether clusters of codes are classes."""
         if self.classes < 2:
             return
-        sides = [(self._codes(method, part), some_of(part.labels, codes.MOST)) for part in (self.train, self.held_out)]
+        from trainables.metrics import codes  # scikit-learn takes seconds to import
+
+        sides = [(self._codes(method, part), some_of(part.labels, CODES)) for part in (self.train, self.held_out)]
         (train, held_out), n = sides, len(sides[1][1])
         found.add(codes.class_errors(*train, *held_out), self._plain("classes of codes", "posterior mean", n=n))
         if final:
@@ -272,7 +275,7 @@ class Evaluator:
 
     def _codes(self, method: Method, part: Split) -> Tensor:
         """Posterior means of some images of a split, (n, D), always the same ones."""
-        images = torch.tensor(some_of(part.images, codes.MOST), device=self.images.device)
+        images = torch.tensor(some_of(part.images, CODES), device=self.images.device)
         return finite(method.codes(images), "codes").flatten(1)
 
     def _walks(self, method: Method) -> dict[str, Tensor]:
@@ -287,16 +290,16 @@ class Evaluator:
         if self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
         drawn = self.extractor(finite(method.sample(BATCH), "samples"))
-        value = codes.memorisation(codes.nearest(drawn, train)[0], codes.nearest(self._features, train)[0])
+        value = memorisation(nearest(drawn, train)[0], nearest(self._features, train)[0])
         sampler = next(iter(method.densities))
         recipe = Recipe.of(
             self.extractor, n=len(drawn), split=self.split, reference_n=len(self._features), sampler=sampler
         )
         found.add({"memorisation": value}, recipe)
         shown = shown[: GRID // 2]
-        _, places = codes.nearest(self.extractor(shown), train)
-        nearest = as_images(torch.tensor(train_images[places.cpu().numpy()]))
-        return {"nearest_training_images": torch.stack([shown, nearest], 1).flatten(0, 1)}
+        _, places = nearest(self.extractor(shown), train)
+        beside = as_images(torch.tensor(train_images[places.cpu().numpy()]))
+        return {"nearest_training_images": torch.stack([shown, beside], 1).flatten(0, 1)}
 
     def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
         return Recipe.without_extractor(metric, n=n or len(self.images), split=self.split, sampler=sampler)

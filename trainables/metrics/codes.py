@@ -8,7 +8,6 @@ from __future__ import annotations
 from warnings import catch_warnings
 
 import numpy as np
-import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +18,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 NEIGHBOURS = 5
-MOST = 5000  # codes of a side: more cost a trial's end seconds and hardly move the values
 PROBE_STEPS = 300
 
 
@@ -49,23 +47,3 @@ def cluster_agreement(codes: Tensor, labels: np.ndarray, seed: int = 0) -> dict[
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "ari": float(adjusted_rand_score(labels, clusters)),
     }
-
-
-def nearest(features: Tensor, others: Tensor, block_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """The distance of each of features (n, F) to the nearest of others (m, F), and which that is: (n,), (n,)."""
-    found = [torch.cdist(block.double(), others.double()).min(1) for block in features.split(block_size)]
-    return torch.cat([block.values for block in found]), torch.cat([block.indices for block in found])
-
-
-def memorisation(samples: Tensor, held_out: Tensor) -> float:
-    """How often a sample is nearer to the training images than a held-out image is: 0.5 where they are alike.
-
-    Of all pairs of a sample and a held-out image, by their distances to the nearest training image, (n,) and (m,);
-    ties count half. It is the statistic of Mann and Whitney, as in Meehan et al. (2020). Towards 1 samples are copies;
-    below 0.5 they are farther from the training images than real ones.
-    """
-    ordered = held_out.double().sort().values
-    values = samples.double()
-    above = len(ordered) - torch.searchsorted(ordered, values, right=True)
-    equal = len(ordered) - torch.searchsorted(ordered, values) - above
-    return ((above + equal / 2).double().mean() / len(ordered)).item()
