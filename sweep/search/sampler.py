@@ -15,7 +15,6 @@ from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import truncnorm
 
 MODEL = 0.25  # the share of suggestions by TPE
 STARTUP = 8  # ended trials that TPE waits for
@@ -77,6 +76,8 @@ class PriorSampler(BaseSampler):
         centre = _coordinates(space, point)
         moved = self._random.random(len(centre)) < MOVED
         moved[self._random.integers(len(centre))] = True
+        from scipy.stats import truncnorm  # takes seconds to import
+
         near = truncnorm.rvs(
             -centre / width, (1 - centre) / width, centre, width, size=len(centre), random_state=self._random
         )
@@ -101,6 +102,8 @@ def _likelihood(
     """The mean density of the best trials, the first of which weigh the most, in a neighbourhood; 1 without any."""
     if not best:
         return 1.0
+    from scipy.stats import truncnorm
+
     centre, at = _coordinates(space, point), np.array([_coordinates(space, params) for params in best])
     drawn = truncnorm.pdf(at, -centre / width, (1 - centre) / width, centre, width)
     same = at == centre
