@@ -44,7 +44,7 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As many lines as the terminal has: the studies that are under way first, then what runs."""
-        under_way = self._under_way()
+        under_way = self.trials.under_way(self.resources.slots)
         room = options.size.height - 5  # less headline, header, a blank line, what is left out and the cursor's
         trials = under_way[: max(1, room - len(self.plan.studies), room // 3)]
         shown = self._studies(room - len(trials), {trial.study for trial in under_way})
@@ -57,14 +57,6 @@ class Screen:
         if trials:
             yield Text()
             yield self._progress(trials)
-
-    def _under_way(self) -> list[Trial]:
-        """The trials that run. Ray has one more than it has slots for, so that no slot is idle; that one waits, as do
-        those of an earlier sitting whose turn has not come."""
-        began = self.trials.sweep.time if self.trials.sweep else 0.0
-        running = [trial for trial in self.trials.trials.values() if trial.state == "running"]
-        started = [trial for trial in running if trial.begun is not None and trial.begun >= began]
-        return sorted(started, key=lambda trial: trial.begun)[: self.resources.slots]
 
     def _studies(self, room: int, busy: Container[str]) -> list[Planned]:
         """The studies to show on `room` lines, in their order."""

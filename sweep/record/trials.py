@@ -199,6 +199,19 @@ class Trials:
         """The trial of the study's first hand-tuned point, None before its start."""
         return self._numbered.get(study, {}).get(0)
 
+    def under_way(self, slots: int | None = None) -> list[Trial]:
+        """The trials that run, on the sweep's `slots` unless others are given.
+
+        Ray has one more than there are slots, so that none is idle; that one waits, as do those of an earlier sitting
+        whose turn has not come.
+        """
+        if self.sweep is None:
+            return []
+        began, slots = self.sweep.time, slots or int(self.sweep.resources.get("slots", len(self.trials)))
+        running = [trial for trial in self.trials.values() if trial.state == "running"]
+        started = [trial for trial in running if trial.begun is not None and trial.begun >= began]
+        return sorted(started, key=lambda trial: trial.begun)[:slots]
+
     def best(self, study: str) -> Trial | None:
         """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
         return self._leaders.get(study)

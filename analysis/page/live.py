@@ -1,0 +1,180 @@
+"""A page that follows sweeps while they run: a bar of what runs above the report, from their records alone.
+
+It is served to browsers of this machine only: on the loopback interface, and to requests that name it, so that no page
+of the web can read it through a name that resolves to 127.0.0.1. Three things are served, and no file by its path: the
+page, what runs, and the report of each sweep.
+"""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.load import read_sweep
+from analysis.page.names import duration, measured, short_metric
+from analysis.page.report import TEMPLATES, render
+from sweep.record import RECORD, Trial, Trials, follow
+
+HOST = "127.0.0.1"
+REST = 10.0  # seconds at least between two renderings of a report,
+QUIET = 300.0  # seconds without an event, after which a driver may be dead
+SHARE = 20.0  # and this many times as long as one of them takes: the sweep needs the processor more
+
+
+@dataclass
+class Watched:
+    """A sweep as its record tells it by now, and its latest report."""
+
+    folder: Path
+    _trials: Trials = field(default_factory=lambda: Trials(strict=False))
+    _offset: int = 0
+    _version: int = -1  # the bytes of the record that the report is of
+    _page: str = ""
+    _next: float = 0.0  # when the report may be rendered again
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+    _rendering: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.folder.absolute().name
+
+    def state(self) -> dict[str, Any]:
+        """What the bar shows. `version` is another once there is another report to load."""
+        with self._reading:
+            self._read()
+            trials = self._trials
+            due = self._offset != self._version and time.monotonic() >= self._next
+            return {
+                "name": self.name,
+                "words": _words(trials),
+                "version": self._offset if due else self._version,
+                "running": [_progress(trials, trial) for trial in trials.under_way()] if not trials.outcome else [],
+            }
+
+    def report(self) -> str:
+        """The report's page, rendered anew if there is news and the last rendering is long enough ago."""
+        with self._rendering:
+            with self._reading:
+                self._read()
+                version = self._offset
+            began = time.monotonic()
+            if version != self._version and began >= self._next:
+                self._page = render(read_sweep(self.folder))
+                took = time.monotonic() - began
+                self._version, self._next = version, time.monotonic() + max(REST, SHARE * took)
+            return self._page
+
+    def _read(self) -> None:
+        file = self.folder / RECORD
+        if file.stat().st_size < self._offset:  # another sweep has taken the folder
+            self._trials, self._offset = Trials(strict=False), 0
+        events, self._offset = follow(file, self._offset)
+        for event in events:
+            self._trials.tell(event)
+
+
+def _words(trials: Trials) -> str:
+    if trials.sweep is None:
+        return "not begun"
+    total = sum(study.trials for study in trials.studies.values())
+    seconds = duration(trials.earlier + trials.heard - trials.sweep.time)
+    words = f"{trials.ended} of {total} trials, {seconds}, {trials.outcome or 'running'}"
+    silent = time.time() - trials.heard
+    return words if trials.outcome or silent < QUIET else f"{words}, silent for {duration(silent)}"
+
+
+def _progress(trials: Trials, trial: Trial) -> dict[str, Any]:
+    value = "" if trial.value is None else f"{short_metric(trial.metric)} {measured(trial.value)}"
+    return {"trial": trial.name, "epoch": trial.epoch, "epochs": trials.studies[trial.study].epochs, "value": value}
+
+
+@contextmanager
+def served(folders: Sequence[Path], port: int = 0) -> Iterator[str]:
+    """The address of a page about the sweeps in `folders`, for as long as this lasts. Port 0 is a free one.
+
+    Raises ValueError if a folder holds no record, or the port is taken.
+    """
+    for folder in folders:
+        if not (folder / RECORD).is_file():
+            raise ValueError(f"{folder}: no {RECORD} here; name the folder of a sweep, such as sweeps/NAME")
+    watched = [Watched(folder) for folder in folders]
+    try:
+        server = ThreadingHTTPServer((HOST, port), _handler(watched))
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--port {port}: cannot be listened on ({error}); choose another, or none") from None
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
+    page, policy = _shell([one.name for one in watched])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """One of the three, or an error without a word about the machine."""
+            hosts = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+            if self.headers.get("Host") not in hosts:
+                return self._answer(HTTPStatus.FORBIDDEN, "text/plain", "not this host")
+            path = self.path.partition("?")[0]
+            reports = {f"/report/{number}": one for number, one in enumerate(watched)}
+            try:
+                if path == "/":
+                    self._answer(HTTPStatus.OK, "text/html", page, policy)
+                elif path == "/state":
+                    self._answer(HTTPStatus.OK, "application/json", json.dumps([one.state() for one in watched]))
+                elif path in reports:
+                    self._answer(HTTPStatus.OK, "text/html", reports[path].report())
+                else:
+                    self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found")
+            except (OSError, ValueError) as error:  # a record that is damaged or gone
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", str(error))
+
+        def _answer(self, status: HTTPStatus, kind: str, text: str, policy: str = "frame-ancestors 'self'") -> None:
+            body = text.encode()
+            with suppress(ConnectionError):  # the browser has gone on
+                self.send_response(status)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("X-Content-Type-Options", "nosniff")
+                self.send_header("Content-Security-Policy", policy)
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the terminal shows the address alone."""
+
+    return Handler
+
+
+def _shell(names: Sequence[str]) -> tuple[str, str]:
+    """The page around the reports, and the policy that lets it load nothing but them."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    style, script = ((TEMPLATES / f"watch.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    page = environment.get_template("watch.html").render(
+        names=names, style=Markup(style), script=Markup(script), title=", ".join(names)
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; "
+        "frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+    return page, policy

@@ -1,0 +1,28 @@
+"""Follow sweeps in a browser while they run: what runs, and the report as it grows.
+
+The page is made from the records alone, so it can be opened at any time, and it is shown to this machine alone.
+"""
+
+import threading
+import webbrowser
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from analysis.page.live import served
+from sweep.commands._arguments import Switch
+from sweep.commands._ending import say
+from sweep.commands.compare import has_display
+from trainables.flags import Place
+
+First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
+Port = Annotated[int, Parameter(help="to listen on; a free one unless given")]
+NoOpen = Annotated[bool, Switch, Parameter(help="print the address, and open no browser")]
+
+
+def main(first: First, /, *others: Place, port: Port = 0, no_open: NoOpen = False) -> None:
+    with served([first, *others], port) as address:
+        say(f"{address} until Ctrl-C")
+        if not no_open and has_display():
+            webbrowser.open(address)
+        threading.Event().wait()
