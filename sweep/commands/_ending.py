@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 from shlex import quote
+from typing import NoReturn
 
 from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
@@ -25,11 +26,11 @@ def say(text: str) -> None:
 def conclude(folder: Path, **where: str | None) -> None:
     """Shows the end of a sweep, and confirms it if it was configured so and has not been confirmed.
 
-    An interrupted one ends the program as Ctrl-C does, with exit code 130, and one without a complete trial with 1:
-    job schedulers go by it. `where` are the tracking_uri and the address that its search was run with.
+    An interrupted one ends the program as Ctrl-C does, with exit code 130; one that could not go on, or has no complete
+    trial, with 1: job schedulers go by it. `where` are the tracking_uri and the address that its search was run with.
     """
     if show_end(folder) != "done":
-        raise SystemExit(130)
+        leave(folder)
     if not any(trial.state == "complete" for trial in read_trials(folder).trials.values()):
         say("No trial completed.")
         raise SystemExit(1)
@@ -81,11 +82,17 @@ def show_end(folder: Path) -> str:
     return outcome
 
 
+def leave(folder: Path) -> NoReturn:
+    """Ends the program after a sweep that is not done."""
+    finish = read_trials(folder).finish
+    raise SystemExit(1 if finish and finish.reason else 130)
+
+
 def conclude_confirmation(folder: Path) -> None:
-    """Shows what a confirmation has found; an interrupted one ends the program with exit code 130."""
+    """Shows what a confirmation has found; one that is not done ends the program as `conclude` does."""
     done, home = read_sweep(folder), folder.parent
     say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
     if done.meta["outcome"] != "done":
         say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {quote(str(home))}")
-        raise SystemExit(130)
+        leave(folder)
     say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")

@@ -30,6 +30,7 @@ from sweep.config import SweepConfig, from_flags
 from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
+from sweep.driver.stop import Stop
 from trainables.config import UserPath
 from trainables.datasets import Absent, load
 from trainables.metrics import needs_inception
@@ -283,7 +284,7 @@ def every_node(config: SweepConfig) -> Iterator[Finding]:
     sign = config.out / f".doctor-{uuid.uuid4().hex}"
     sign.touch()
     try:
-        with cluster(config.address, None):
+        with cluster(config.address, None, Stop()):
             nodes = ask_all(look_around, config, sign)
     except ValueError as error:
         yield Finding("bad", config.address, str(error))

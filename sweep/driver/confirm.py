@@ -24,6 +24,7 @@ from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.job import Job, default_tracking, drive
+from sweep.driver.stop import Stop
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
@@ -242,8 +243,8 @@ class Confirming(Job):
         name, look = self.sweep.absolute().name, self.confirms["look"]
         return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}
 
-    def finished(self, conductor: Conductor) -> None:
-        time_alone(conductor, self.announce)
+    def finished(self, conductor: Conductor, stop: Stop) -> None:
+        time_alone(conductor, self.announce, stop)
 
     def conclude(self, trials: Trials) -> None:
         for trial in trials.trials.values():  # the models of the first seed are enough to look at
@@ -253,12 +254,13 @@ class Confirming(Job):
         write_report(self.sweep)
 
 
-def time_alone(conductor: Conductor, announce: Callable[[str], None]) -> None:
+def time_alone(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
     """Times each confirmed point with no other trial beside it, for the confirmation's own seconds are of trials that
     shared cores and caches.
 
     To train the first seeds one at a time would leave a cluster idle for whole trainings. Instead the trial of each
     point's first seed is begun anew, for a few epochs and at most half a training, and adds its seconds of an epoch.
+    Raises Stopped.
     """
     from sweep.driver.executor import train_alone  # Ray takes a second to import
 
@@ -268,10 +270,11 @@ def time_alone(conductor: Conductor, announce: Callable[[str], None]) -> None:
     untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
     if untimed:
         announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")
-    for trial, timed in train_alone(conductor, untimed, few):
+    for trial, timed in train_alone(conductor, untimed, few, stop):
         seconds = seconds_per_epoch(trial, timed)
         if seconds is not None:
-            conductor.add(trial, {ALONE: seconds})
+            with stop.going_on():
+                conductor.add(trial, {ALONE: seconds})
 
 
 def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | None:

@@ -12,7 +12,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,27 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.maps import files_of, opened, sent
 from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
 from sweep.driver.resources import Node, Resources
+from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
 
-STOPPING = "Stopping: running trials save their checkpoints. Ctrl-C again ends at once."
+SECONDS_BETWEEN_LOOKS = 0.5
+SERVERS = ("gcs_server", "raylet")  # of Ray; without one of them nothing goes on
 
 
 class _Asker(Searcher):
     """Ray asks for trials here."""
 
-    def __init__(self, conductor: Conductor, pool: Pool | None):
+    def __init__(self, conductor: Conductor, pool: Pool | None, stop: Stop):
         super().__init__()
-        self.conductor, self.pool = conductor, pool
+        self.conductor, self.pool, self.stop = conductor, pool, stop
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.conductor.done:
-            return Searcher.FINISHED
-        trial = self.conductor.next(trial_id)
+        with self.stop.going_on():
+            if self.conductor.done:
+                return Searcher.FINISHED
+            trial = self.conductor.next(trial_id)
         return trial and trial | {"nodes": self.pool.selector() if self.pool else {}}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
@@ -65,15 +67,16 @@ class _Asker(Searcher):
 class _Judge(FIFOScheduler):
     """Ray hands over results here and learns who stops."""
 
-    def __init__(self, conductor: Conductor, pool: Pool | None):
+    def __init__(self, conductor: Conductor, pool: Pool | None, stop: Stop):
         super().__init__()
-        self.conductor, self.pool = conductor, pool
+        self.conductor, self.pool, self.stop = conductor, pool, stop
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True  # each study has its own metric
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
+        with self.stop.going_on():
+            goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def _blamed(self, progress: Progress) -> Progress:
@@ -88,6 +91,17 @@ class _Judge(FIFOScheduler):
         if progress.state == "preempted":
             self.pool.spoilt(node, progress.reason)
         return progress
+
+
+class _Stopper(tune.Callback):
+    """Ray calls this again and again."""
+
+    def __init__(self, stop: Stop):
+        self.stop = stop
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        with self.stop.going_on():
+            pass
 
 
 class _Watch(tune.Callback):
@@ -135,14 +149,15 @@ def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
 class _Losses(tune.Callback):
     """Ray tells here that the process of a trial is gone; whether the trial runs again is not Ray's to decide."""
 
-    def __init__(self, conductor: Conductor):
-        self.conductor = conductor
+    def __init__(self, conductor: Conductor, stop: Stop):
+        self.conductor, self.stop = conductor, stop
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = None
         if trial.pickled_error_file is not None:
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        self.conductor.lost(trial.trial_id, *how_lost(error))
+        with self.stop.going_on():
+            self.conductor.lost(trial.trial_id, *how_lost(error))
 
 
 def how_lost(error: Exception | None) -> tuple[str, str]:
@@ -186,10 +201,11 @@ def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 
-def run(conductor: Conductor, announce: Callable[[str], None]) -> None:
-    """Runs what the conductor asks for, until it is exhausted or the sweep is interrupted. Ray must be up.
+def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
+    """Runs what the conductor asks for, until it is exhausted. Ray must be up.
 
-    `announce` hears what people should know beside the record. Raises ValueError if no node can run trials.
+    `announce` hears what people should know beside the record. Raises Stopped, and ValueError if no node can run
+    trials.
     """
     plan = conductor.plan
     conductor.settle()
@@ -199,7 +215,6 @@ def run(conductor: Conductor, announce: Callable[[str], None]) -> None:
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
         "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the conductor says how many
         "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks Tune to stop as well
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start such trials again by itself
     }
@@ -211,9 +226,9 @@ def run(conductor: Conductor, announce: Callable[[str], None]) -> None:
         trainable,
         name="ray",
         storage_path=str(conductor.folder.absolute()),
-        search_alg=_Asker(conductor, pool),
-        scheduler=_Judge(conductor, pool),
-        callbacks=[_Losses(conductor), *([_Watch(conductor, pool, announce)] if pool else [])],
+        search_alg=_Asker(conductor, pool, stop),
+        scheduler=_Judge(conductor, pool, stop),
+        callbacks=[_Stopper(stop), _Losses(conductor, stop), *([_Watch(conductor, pool, announce)] if pool else [])],
         num_samples=-1,
         max_failures=0,
         raise_on_failed_trial=False,
@@ -243,11 +258,11 @@ def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef]:
 
 
 def train_alone(
-    conductor: Conductor, trials: Iterable[Trial], epochs: int
+    conductor: Conductor, trials: Iterable[Trial], epochs: int, stop: Stop
 ) -> Iterator[tuple[Trial, list[tuple[str, float]]]]:
     """Each trial with stage and seconds of the epochs of a short training of its values, on a worker with what a trial
-    gets and no other trial of this sweep beside it; none if it fails. To be called when the conductor is done."""
-    signal.signal(signal.SIGUSR1, signal.default_int_handler)  # Tune has left its own there, which stops nothing now
+    gets and no other trial of this sweep beside it; none if it fails. To be called when the conductor is done.
+    Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
     refs: dict[str, ray.ObjectRef] = {}
@@ -257,6 +272,9 @@ def train_alone(
             refs[planned.dataset] = ray.put(plan.trained_on(planned.dataset))
         fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
         training = task.remote(fitted.model_dump(mode="json"), refs[planned.dataset], resources.cpus, resources.gpus)
+        while not ray.wait([training], timeout=SECONDS_BETWEEN_LOOKS)[0]:
+            with stop.going_on():
+                pass
         try:
             yield trial, ray.get(training)
         except RayError:
@@ -274,58 +292,18 @@ class _Silence(tune.ProgressReporter):
 
 
 @contextmanager
-def stopped_by_signals(announce: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM (preemption, `docker stop`) end the sweep cleanly, which is announced at once; a second Ctrl-C
-    ends it at once.
-
-    Both wait until the function that this gives is called; then they raise KeyboardInterrupt, or stop Tune.
-    """
-
-    # Not by masks: Ray's threads would still take a signal, and Python then runs its handler in ours.
-    listening = asked = False
-
-    def stop() -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    def interrupt(*_: Any) -> None:
-        nonlocal asked
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked = True
-        # By a thread: this one may be in the middle of a write to the same stream.
-        threading.Thread(target=announce, args=(STOPPING,), daemon=True).start()
-        if listening:
-            stop()
-
-    def listen() -> None:
-        nonlocal listening
-        listening = True
-        if asked:
-            stop()
-
-    handlers = {
-        signal.SIGINT: interrupt,
-        signal.SIGTERM: interrupt,
-        signal.SIGUSR1: signal.default_int_handler,  # until Tune puts its own here, which stops it
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield listen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def cluster(address: str | None, resources: Resources | None) -> Iterator[list[Node]]:
+def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Iterator[list[Node]]:
     """Ray, started here for this machine alone, or an existing cluster; gives CPUs and GPUs of each node.
 
-    Raises ValueError when it does not start or cannot be reached.
+    If a server of Ray that was started here dies, `stop` is asked, with the reason. Raises ValueError when Ray does not
+    start or cannot be reached.
     """
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    started: list[subprocess.Popen] = []
     try:
         if address is None:
-            with _apart():
+            with _apart(started):
                 ray.init(
                     "local",  # whatever RAY_ADDRESS says, or an earlier `ray start` has left behind
                     num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
@@ -338,22 +316,52 @@ def cluster(address: str | None, resources: Resources | None) -> Iterator[list[N
         where = f"at {address} does not answer" if address else "does not start on this machine"
         raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
     try:
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
+        with _watched(started, stop):
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            yield [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
-    """Every program started in here leads a process group of its own.
+def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
+    """Every program started in here leads a process group of its own; adds them to `started`.
 
     A SIGTERM to this program's group, as `timeout`, Slurm and shells send it, would end Ray's servers before the
     driver could end the sweep.
     """
     start = subprocess.Popen.__init__
-    subprocess.Popen.__init__ = partialmethod(start, process_group=0)
+
+    def begin(process: subprocess.Popen, *command: Any, **settings: Any) -> None:
+        start(process, *command, **settings, process_group=0)
+        started.append(process)
+
+    subprocess.Popen.__init__ = begin
     try:
         yield
     finally:
         subprocess.Popen.__init__ = start
+
+
+@contextmanager
+def _watched(started: list[subprocess.Popen], stop: Stop) -> Iterator[None]:
+    """While in here, the death of a server of Ray among the programs started asks `stop`, and ends the others: Ray's
+    library would end this process seconds after one of them has found another one gone."""
+    leaving = threading.Event()
+
+    def watch(server: subprocess.Popen, name: str) -> None:
+        code = server.wait()
+        if not leaving.is_set():
+            leaving.set()
+            for other in started:
+                other.kill()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            stop.ask(f"{name}, a server of Ray (process {server.pid}), has died ({how})")
+
+    for server in started:
+        if (name := Path(server.args[0]).name) in SERVERS:
+            threading.Thread(target=watch, args=(server, name), name=name, daemon=True).start()
+    try:
+        yield
+    finally:
+        leaving.set()

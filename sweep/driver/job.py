@@ -15,6 +15,7 @@ from sweep.config import SweepConfig
 from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
+from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, read
 from sweep.search.plan import Plan
 from sweep.search.study import Study
@@ -23,6 +24,9 @@ DRAIN_SECONDS = 30.0
 # Ray reads it when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
 # and its servers listen on all interfaces: whoever reaches them can run anything.
 ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# Likewise. Without them Ray ends this process a minute after the death of a server of its own, which we watch
+# ourselves, and starts another Ray for whoever still calls it.
+WITHOUT_SERVERS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "1000000", "RAY_ENABLE_AUTO_CONNECT": "0"}
 
 
 class Job:
@@ -45,8 +49,11 @@ class Job:
     def hear(self, event: Event, trials: Trials) -> None:
         """Called after each event of the record."""
 
-    def finished(self, conductor: Conductor) -> None:
-        """Called when all trials have ended. It belongs to the run: it is interrupted and resumed with it."""
+    def finished(self, conductor: Conductor, stop: Stop) -> None:
+        """Called when all trials have ended. It belongs to the run: it is interrupted and resumed with it.
+
+        Raises Stopped.
+        """
 
     def conclude(self, trials: Trials) -> None:
         """Makes of the trials what people look at, also after an interruption."""
@@ -68,13 +75,14 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     resolutions = prepare_metrics(plan, resources, announce)
 
     if config.address is None:
-        os.environ[ONE_MACHINE] = "0"
+        os.environ |= {ONE_MACHINE: "0"} | WITHOUT_SERVERS
     # Imported here: Ray takes a second, and wrong input should be told at once.
-    from sweep.driver.executor import cluster, run, stopped_by_signals
+    from sweep.driver.executor import cluster, run
     from sweep.driver.screen import screen
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
-    with cluster(config.address, resources) as found, stopped_by_signals(announce) as listen:
+    stop = Stop()
+    with cluster(config.address, resources, stop) as found, stopped_by_signals(stop, announce):
         resources = resources or Resources.of(config, found)
         if waiting := resources.waiting(found):
             announce(waiting)
@@ -98,17 +106,21 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
             conductor = Conductor(plan, studies, record, [*history, opening], folder, resources, hear)
             conductor.retry(job.again)
             tracker = tracking.Tracker(folder, uri, config.experiment)
+
+            def work() -> None:
+                run(conductor, announce, stop)
+                if conductor.done:
+                    job.finished(conductor, stop)
+
             outcome = "interrupted"
             try:
-                listen()  # not sooner: from here on the record gets its end
-                run(conductor, announce)
-                if conductor.done:
-                    job.finished(conductor)
-                    outcome = "done"
-            except KeyboardInterrupt:
-                pass  # it came before Tune did; what is left to do is in the record
+                stop.attend(work)
+                outcome = "done" if conductor.done else outcome
+            except (KeyboardInterrupt, Stopped):
+                if stop.reason:
+                    announce(f"{stop.reason}; the sweep ends here")
             finally:
-                record.append("finish", outcome=outcome)
+                record.append("finish", outcome=outcome, reason=stop.reason)
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
                 try:
                     job.conclude(conductor.trials)

@@ -144,10 +144,11 @@ class EndEvent(_Event):
 
 
 class FinishEvent(_Event):
-    """The driver leaves the sweep: `done`, or `interrupted`."""
+    """The driver leaves the sweep: `done`, or `interrupted`; the reason is empty where somebody wished so."""
 
     event: Literal["finish"] = "finish"
     outcome: str
+    reason: str = ""
 
 
 Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | FinishEvent

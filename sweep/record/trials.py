@@ -150,13 +150,18 @@ class Trials:
     studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, as last described
     trials: dict[str, Trial] = field(default_factory=dict)
     recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> how its metric was measured
-    outcome: str | None = None  # of the latest finish, None while the sweep runs
+    finish: FinishEvent | None = None  # the latest, None while the sweep runs
     resumed: int = 0  # how often a driver went on with the sweep
     heard: float | None = None  # time of the latest event
     earlier: float = 0.0  # seconds for which drivers before the present one worked on the sweep
     ended: int = 0  # how many trials do not run
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
     _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
+
+    @property
+    def outcome(self) -> str | None:
+        """What the latest driver left behind, None while it runs."""
+        return self.finish and self.finish.outcome
 
     @classmethod
     def from_events(cls, events: Iterable[Event], strict: bool = True) -> "Trials":
@@ -172,13 +177,13 @@ class Trials:
             if self.sweep is not None and before is not None:
                 self.earlier += max(0.0, before - self.sweep.time)
             self.first = self.first or event
-            self.sweep, self.outcome = event, None
+            self.sweep, self.finish = event, None
             self.resumed += event.resumed
             self.studies |= {study.study: study for study in event.studies}
         elif isinstance(event, StartEvent):
             self._start(event)
         elif isinstance(event, FinishEvent):
-            self.outcome = event.outcome
+            self.finish = event
         elif (trial := self._trial(event)) is None:
             return
         elif isinstance(event, ReportEvent):

@@ -49,7 +49,7 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    executor = SimpleNamespace(cluster=no_ray, run=None, stopped_by_signals=no_ray)
+    executor = SimpleNamespace(cluster=no_ray, run=None)
     monkeypatch.setitem(sys.modules, "sweep.driver.executor", executor)
     return tmp_path
 

@@ -13,6 +13,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from sweep.driver import executor
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources
+from sweep.driver.stop import Stop
 from sweep.record import CHECKPOINT, Event, Progress, Row, Trials, read
 from sweep.search.study import Study
 
@@ -416,7 +417,8 @@ class Pool(executor.Pool):
 def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     """Two trials fail on it before their first epoch: they run again, and no process of it is asked for any more."""
     conductor, pool = begin(methods=["vae"], slots=2), Pool("good", "bad")
-    judge, asker = executor._Judge(conductor, pool), executor._Asker(conductor, pool)
+    stop = Stop()
+    judge, asker = executor._Judge(conductor, pool, stop), executor._Asker(conductor, pool, stop)
 
     def step(ray_id: str, node: str, **what) -> str:
         said = progress(**what).model_copy(update={"node": node})

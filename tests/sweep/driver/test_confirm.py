@@ -30,6 +30,7 @@ from sweep.driver.confirm import (
 )
 from sweep.driver.job import default_tracking
 from sweep.driver.resources import Resources
+from sweep.driver.stop import Stop
 from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
 from sweep.search.study import Study
 from sweep.tracking.address import fingerprint
@@ -305,7 +306,7 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
     heard, said = [], []
 
-    def train_alone(conductor, trials, epochs):
+    def train_alone(conductor, trials, epochs, stop):
         for trial in trials:
             heard.append((trial.name, trial.seed, epochs))
             yield trial, [("train", 3.0), ("train", 0.5)]
@@ -320,8 +321,8 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
         end = Progress(rows=[row], value=1.0, epoch=9, state="complete")
         while conductor.next("a") is not None:
             conductor.hear("a", end)
-        time_alone(conductor, said.append)
-        time_alone(conductor, said.append)  # as a resumed one does
+        time_alone(conductor, said.append, Stop())
+        time_alone(conductor, said.append, Stop())  # as a resumed one does
     assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
     assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
     trials = Trials.from_events(read(tmp_path / "record.jsonl"))

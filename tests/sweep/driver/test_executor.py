@@ -1,10 +1,10 @@
 """Ray as the driver starts it, without starting it."""
 
 import ipaddress
-import queue
 import signal
 import subprocess
 import sys
+from threading import Event
 
 import psutil
 import pytest
@@ -12,6 +12,7 @@ import ray
 
 from sweep.driver import executor
 from sweep.driver.resources import Resources
+from sweep.driver.stop import Stop, Stopped
 from sweep.record import RECORD, read
 
 
@@ -21,7 +22,7 @@ def test_a_local_ray_is_started_whatever_the_environment_says(monkeypatch):
     monkeypatch.setattr(ray, "init", lambda *address, **settings: asked.append((address, settings)))
     monkeypatch.setattr(ray, "nodes", lambda: [])
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with executor.cluster(None, Resources(cpus=1, gpus=0.0, slots=2, ahead=3, total_gpus=0)) as nodes:
+    with executor.cluster(None, Resources(cpus=1, gpus=0.0, slots=2, ahead=3, total_gpus=0), Stop()) as nodes:
         assert nodes == []
     ((address, settings),) = asked
     assert address == ("local",) and settings["_node_ip_address"] == "127.0.0.1"
@@ -29,18 +30,25 @@ def test_a_local_ray_is_started_whatever_the_environment_says(monkeypatch):
 
 def test_what_is_started_apart_leads_a_process_group_of_its_own():
     group = [sys.executable, "-c", "import os; print(os.getpgrp() == os.getpid())"]
-    with executor._apart():
+    started = []
+    with executor._apart(started):
         assert subprocess.check_output(group) == b"True\n"
     assert subprocess.check_output(group) == b"False\n"
+    assert [process.args for process in started] == [group]
 
 
-def test_ctrl_c_is_answered_at_once_and_stops_when_the_sweep_listens():
-    said = queue.SimpleQueue()
-    with executor.stopped_by_signals(said.put) as listen:
-        signal.raise_signal(signal.SIGINT)  # nobody listens yet, so nothing is raised
-        assert said.get(timeout=5) == executor.STOPPING
-        with pytest.raises(KeyboardInterrupt):
-            listen()
+def test_the_death_of_a_server_asks_to_stop_and_ends_the_others(tmp_path):
+    sleeps = "#!/bin/sh\nexec sleep 1000\n"
+    for name in ("raylet", "monitor"):
+        (tmp_path / name).write_text(sleeps)
+        (tmp_path / name).chmod(0o755)
+    raylet, monitor = (subprocess.Popen([tmp_path / name]) for name in ("raylet", "monitor"))
+    stop = Stop()
+    with executor._watched([raylet, monitor], stop), pytest.raises(Stopped):
+        raylet.terminate()
+        stop.attend(Event().wait)
+    assert stop.reason == f"raylet, a server of Ray (process {raylet.pid}), has died (SIGTERM)"
+    assert monitor.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -18,14 +18,11 @@ def no_ray(monkeypatch) -> None:
     """An executor whose cluster is up and runs nothing, as if Ctrl-C came at once."""
 
     @contextmanager
-    def cluster(address, resources) -> Iterator[list]:
+    def cluster(address, resources, stop) -> Iterator[list]:
+        stop.ask()
         yield []
 
-    @contextmanager
-    def stopped_by_signals(announce) -> Iterator:
-        yield lambda: None
-
-    executor = SimpleNamespace(cluster=cluster, stopped_by_signals=stopped_by_signals, run=lambda *_: None)
+    executor = SimpleNamespace(cluster=cluster, run=lambda *_: None)
     monkeypatch.setitem(sys.modules, "sweep.driver.executor", executor)
 
 

@@ -1,0 +1,108 @@
+"""Work that is asked to stop, by signals or because it cannot go on."""
+
+import os
+import signal
+from queue import SimpleQueue
+from threading import Event
+
+import pytest
+
+from sweep.driver import stop as stopping
+from sweep.driver.stop import Stop, Stopped, stopped_by_signals
+
+
+def test_work_comes_to_its_end_or_raises_what_it_raises():
+    done = []
+    Stop().attend(lambda: done.append(1))
+    assert done == [1]
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Stop().attend(fails)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_a_step_be_completed_and_no_other_begin(number):
+    stop, steps = Stop(), []
+
+    def work() -> None:
+        while True:
+            with stop.going_on():
+                steps.append("begun")
+                if len(steps) == 3:
+                    os.kill(os.getpid(), number)
+                steps.append("completed")
+
+    with stopped_by_signals(stop, print), pytest.raises(Stopped):
+        stop.attend(work)
+    assert stop.reason == "" and steps and steps == ["begun", "completed"] * (len(steps) // 2)
+    with pytest.raises(Stopped), stop.going_on():
+        steps.append("too late")
+    assert "too late" not in steps
+
+
+def test_a_signal_before_the_work_is_answered_at_once_and_not_forgotten():
+    stop, said = Stop(), SimpleQueue()
+    with stopped_by_signals(stop, said.put):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert said.get() == stopping.STOPPING
+        with pytest.raises(Stopped):
+            stop.attend(lambda: endless(stop))
+
+
+def endless(stop: Stop) -> None:
+    while True:
+        with stop.going_on():
+            pass
+
+
+def test_work_that_was_done_when_it_was_asked_to_stop_is_done():
+    stop, last = Stop(), Event()
+    stop.ask()
+    last.set()
+    stop.attend(last.wait)
+
+
+def test_nobody_waits_for_work_that_cannot_go_on():
+    """It hangs in a call that no signal reaches."""
+    stop, never = Stop(), Event()
+    stop.ask("the server has died")
+    with pytest.raises(Stopped):
+        stop.attend(never.wait)
+    assert stop.reason == "the server has died"
+    never.set()
+
+
+def test_nobody_waits_long_for_work_that_does_not_stop(monkeypatch):
+    monkeypatch.setattr(stopping, "SECONDS_TO_END_TRIALS", 0.01)
+    stop, never = Stop(), Event()
+    stop.ask()
+    with pytest.raises(Stopped):
+        stop.attend(never.wait)
+    never.set()
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    stop, never = Stop(), Event()
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        never.wait()
+
+    with stopped_by_signals(stop, print), pytest.raises(KeyboardInterrupt):
+        stop.attend(work)
+    never.set()
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_by_signals(Stop(), print):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
