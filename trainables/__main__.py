@@ -1,6 +1,5 @@
 """`python -m trainables METHOD`: trains one model without Ray and shows how it goes."""
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,15 +12,16 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainables import feed, outside
-from trainables.catalog import find, names, space_file
+from trainables.catalog import find, names
 from trainables.config import Config, Device, ImageSize, Metric, Seed, UserPath
-from trainables.datasets import Splits, load
+from trainables.datasets import load
 from trainables.evaluate import evaluator_for
 from trainables.fit import Report, fit
 from trainables.flags import output_folder, read_flags, run, scalar
 from trainables.memory import of_this_machine, require_memory
 from trainables.metrics import CHOICES, default_metric, to_be_trained
 from trainables.networks import FAMILIES, Networks
+from trainables.paper import paper_point
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
 
@@ -56,22 +56,6 @@ class Settings(BaseModel):
     )
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     out: UserPath | None = Field(None, description="folder for the trained model and its grids")
-
-
-def hand_tuned(method: str, splits: Splits, path: Path | None) -> dict[str, Any]:
-    """The values of the [[paper]] point that fits the data set: its own, its family's, or the first."""
-    source = path or space_file(method)
-    try:
-        paper = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]
-        points = [(point["datasets"], point["values"]) for point in paper]
-        _, first = points[0]
-    except (OSError, KeyError, TypeError, IndexError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{source}: no [[paper]] point to start from ({error}); name a file with --values") from None
-    for name in (splits.name, splits.like):
-        for datasets, values in points:
-            if name in datasets:
-                return values
-    return first
 
 
 def show_networks() -> None:
@@ -128,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     if splits.reading is not None:
         print(f"{splits.name}: {splits.reading.words()}", flush=True)
-    values = hand_tuned(settings.method, splits, settings.values)
+    values = paper_point(settings.method, splits, settings.values)
     values = {**values, **{key: scalar(value) for key, value in settings.set.items()}}
     shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}
     config = Config(dataset=splits.name, values=values, **shared)

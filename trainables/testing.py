@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from trainables.config import Config
 from trainables.evaluate import Evaluation, fit_densities
 from trainables.fit import Report, fit
 from trainables.method import Loss, Method, Player, Posterior, Stage
+from trainables.replaced import replaced
 from trainables.saved import load, save
 from trainables.training import Training, Turn, as_images, unowned
 
@@ -223,7 +223,7 @@ def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[
             look(seen[-1])
         return norm
 
-    with patch.object(Turn, "step", watched):
+    with replaced(Turn, "step", watched):
         while not training.finished:
             training.run_epoch()
     return seen
@@ -262,7 +262,7 @@ def check_reduction(subject: Subject) -> None:
     """
     training = subject.training()
     checked = set()
-    with patch.object(Posterior, "draw", lambda q: q.mean):
+    with replaced(Posterior, "draw", lambda q: q.mean):
         while not training.finished:
             training.run_epoch()
             training.method.train()

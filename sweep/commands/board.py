@@ -1,8 +1,8 @@
 """Show the leaderboard of a sweep, also while it runs."""
 
-from sweep.commands._arguments import Sweep
+from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import show_end
 
 
-def main(sweep: Sweep, /) -> None:
-    show_end(sweep)
+def main(folder: SweepFolder, /) -> None:
+    show_end(folder)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sweep import tracking
-from sweep.commands._arguments import Sweep, Switch, TrackingUri
+from sweep.commands._arguments import SweepFolder, Switch, TrackingUri
 from sweep.commands._ending import say
 from sweep.driver import launch
 from sweep.driver.job import default_tracking
@@ -18,8 +18,8 @@ from sweep.tracking.compare import View, compare
 NoOpen = Annotated[bool, Switch, Parameter(help="print the addresses, and open no browser")]
 
 
-def main(sweep: Sweep, /, *, tracking_uri: TrackingUri = None, no_open: NoOpen = False) -> None:
-    config = launch.config_of(sweep)
+def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None, no_open: NoOpen = False) -> None:
+    config = launch.config_of(folder)
     uri = tracking_uri or default_tracking(config)
     tracking.check(uri)
 
@@ -33,7 +33,7 @@ def main(sweep: Sweep, /, *, tracking_uri: TrackingUri = None, no_open: NoOpen =
             say(f"MLflow listens at {base} until Ctrl-C")
             threading.Event().wait()
 
-    compare(sweep, uri, config.experiment, show)
+    compare(folder, uri, config.experiment, show)
 
 
 def has_display() -> bool:

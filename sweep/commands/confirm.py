@@ -4,13 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Address, Sweep, Switch, TrackingUri
+from sweep.commands._arguments import Address, SweepFolder, Switch, TrackingUri
 from sweep.commands._ending import conclude_confirmation, say
 from sweep.driver import confirm as confirmation
 
 
 def main(
-    sweep: Sweep,
+    folder: SweepFolder,
     /,
     *,
     top: Annotated[int | None, Parameter(help="how many of each study's best points; 1 unless configured")] = None,
@@ -21,4 +21,4 @@ def main(
     address: Address = None,
 ) -> None:
     changes = {"tracking_uri": tracking_uri, "address": address, "concurrent": concurrent}
-    conclude_confirmation(confirmation.confirm(sweep, say, top=top, seeds=seeds, again=again, **changes))
+    conclude_confirmation(confirmation.confirm(folder, say, top=top, seeds=seeds, again=again, **changes))

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Sweep
+from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.driver import archive
 from trainables.flags import Place
 
 
-def main(sweep: Sweep, file: Annotated[Place, Parameter(help="a .tar.gz")], /) -> None:
-    size = archive.pack(sweep, file)
+def main(folder: SweepFolder, file: Annotated[Place, Parameter(help="a .tar.gz")], /) -> None:
+    size = archive.pack(folder, file)
     how = f"python -m sweep import {quote(file.name)}"
     say(f"{size / 1e6:.1f} MB in {file}; bring it in elsewhere with:  {how}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Sweep
+from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.record import RECORD, read_trials
 from sweep.search.storage import write_storage
@@ -14,16 +14,16 @@ from trainables.flags import Place, output_file
 Out = Annotated[Place | None, Parameter(help="an SQLite file; optuna.db in the sweep's folder, written anew")]
 
 
-def main(sweep: Sweep, /, *, out: Out = None) -> None:
-    if not (sweep / RECORD).exists():
-        raise ValueError(f"{sweep} holds no sweep (no {RECORD}); name the folder of one")
+def main(folder: SweepFolder, /, *, out: Out = None) -> None:
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} holds no sweep (no {RECORD}); name the folder of one")
     if out is not None and out.exists():
         raise ValueError(f"--out {out} exists; choose another file")
-    file = out or sweep / "optuna.db"
+    file = out or folder / "optuna.db"
     output_file(file, "--out")
-    trials = read_trials(sweep)
+    trials = read_trials(folder)
     if not trials.studies:
-        raise ValueError(f"{sweep} has no study yet; export it when its search has begun")
+        raise ValueError(f"{folder} has no study yet; export it when its search has begun")
     write_storage(trials, file)
     where = quote(f"sqlite:///{file.absolute()}")
     say(f"{len(trials.studies)} studies, {len(trials.trials)} trials; look with:  optuna-dashboard {where}")

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Address, Sweep, TrackingUri
+from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, say
 from sweep.driver import launch
 
 Trials = Annotated[int, Parameter(help="how many more for each study")]
 
 
-def main(sweep: Sweep, /, *, trials: Trials, tracking_uri: TrackingUri = None, address: Address = None) -> None:
+def main(folder: SweepFolder, /, *, trials: Trials, tracking_uri: TrackingUri = None, address: Address = None) -> None:
     where = {"tracking_uri": tracking_uri, "address": address}
-    conclude(launch.extend(sweep, trials, say, **where), **where)
+    conclude(launch.extend(folder, trials, say, **where), **where)

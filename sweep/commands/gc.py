@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Sweep, Switch
+from sweep.commands._arguments import SweepFolder, Switch
 from sweep.commands._ending import say
 from sweep.driver import launch
 from sweep.driver.checkpoints import superfluous
@@ -14,13 +14,13 @@ Keep = Annotated[int | None, Parameter(help="models per study; as the sweep was 
 DryRun = Annotated[bool, Switch, Parameter(help="show what would go, and delete nothing")]
 
 
-def main(sweep: Sweep, /, *, keep: Keep = None, dry_run: DryRun = False) -> None:
-    config = launch.config_of(sweep)
+def main(folder: SweepFolder, /, *, keep: Keep = None, dry_run: DryRun = False) -> None:
+    config = launch.config_of(folder)
     keep = config.keep if keep is None else keep
     if keep < 1:
         raise ValueError(f"--keep {keep}: a study keeps at least its best model; allowed are 1, 2, ...")
-    trials = read_trials(sweep)
-    files = list(superfluous(sweep, trials, keep, config.keep_bytes))
+    trials = read_trials(folder)
+    files = list(superfluous(folder, trials, keep, config.keep_bytes))
     size = sum(path.stat().st_size for path in files)
     for path in files:
         say(str(path))

@@ -6,20 +6,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Sweep
+from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.driver import launch
 from sweep.record import HUNG, TRACEBACK, Trial, read_trials
 from trainables.words import did_you_mean
 
 
-def main(sweep: Sweep, trial: Annotated[str, Parameter(help="its name, e.g. vae-digits-0003")], /) -> None:
-    launch.config_of(sweep)  # raises for a folder without a sweep
-    trials = read_trials(sweep).trials
+def main(folder: SweepFolder, trial: Annotated[str, Parameter(help="its name, e.g. vae-digits-0003")], /) -> None:
+    launch.config_of(folder)  # raises for a folder without a sweep
+    trials = read_trials(folder).trials
     if trial not in trials:
-        hint = did_you_mean(trial, trials) or f"; its {len(trials)} trials are in {sweep}/trials"
-        raise ValueError(f"{sweep} has no trial {trial!r}{hint}")
-    for line in described(trials[trial], sweep / "trials" / trial):
+        hint = did_you_mean(trial, trials) or f"; its {len(trials)} trials are in {folder}/trials"
+        raise ValueError(f"{folder} has no trial {trial!r}{hint}")
+    for line in described(trials[trial], folder / "trials" / trial):
         say(line)
 
 

@@ -1,10 +1,10 @@
 """Run again the trials that failed, ran out of memory or were preempted."""
 
-from sweep.commands._arguments import Address, Sweep, TrackingUri
+from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, say
 from sweep.driver import launch
 
 
-def main(sweep: Sweep, /, *, tracking_uri: TrackingUri = None, address: Address = None) -> None:
+def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None, address: Address = None) -> None:
     where = {"tracking_uri": tracking_uri, "address": address}
-    conclude(launch.retry(sweep, say, **where), **where)
+    conclude(launch.retry(folder, say, **where), **where)

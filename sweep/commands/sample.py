@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 
-from sweep.commands._arguments import Sweep
+from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.driver.winners import load_winner
 from trainables.flags import Place, output_file
@@ -14,7 +14,7 @@ from trainables.saved import save_grid
 
 
 def main(
-    sweep: Sweep,
+    folder: SweepFolder,
     method: Annotated[str, Parameter(help="whose winner")],
     /,
     *,
@@ -27,7 +27,7 @@ def main(
     if n < 1:
         raise ValueError(f"-n {n}: draw at least 1 image")
     output_file(out, "--out")
-    winner = load_winner(sweep, method, dataset)
+    winner = load_winner(folder, method, dataset)
     if density not in (None, *winner.densities):
         raise ValueError(f"--density {density} is not known; {method} has {', '.join(winner.densities)}")
     torch.manual_seed(seed)

@@ -1,15 +1,15 @@
 """Bring MLflow up to date, or a sweep into another server."""
 
 from sweep import tracking
-from sweep.commands._arguments import Sweep, TrackingUri
+from sweep.commands._arguments import SweepFolder, TrackingUri
 from sweep.commands._ending import say
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.job import default_tracking
 
 
-def main(sweep: Sweep, /, *, tracking_uri: TrackingUri = None) -> None:
-    config = launch.config_of(confirmation.sweep_of(sweep) or sweep)
+def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None) -> None:
+    config = launch.config_of(confirmation.sweep_of(folder) or folder)
     uri = tracking_uri or default_tracking(config)
-    done = tracking.track(sweep, uri, config.experiment)
+    done = tracking.track(folder, uri, config.experiment)
     say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")

@@ -35,6 +35,7 @@ from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
+from trainables.replaced import replaced
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SERVERS = ("gcs_server", "raylet")  # of Ray; without one of them nothing goes on
@@ -336,11 +337,8 @@ def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
         start(process, *command, **settings, process_group=0)
         started.append(process)
 
-    subprocess.Popen.__init__ = begin
-    try:
+    with replaced(subprocess.Popen, "__init__", begin):
         yield
-    finally:
-        subprocess.Popen.__init__ = start
 
 
 @contextmanager

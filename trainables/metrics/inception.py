@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from pytorch_fid import inception as pytorch_fid
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
+from trainables.replaced import replaced
 
 WEIGHTS = pytorch_fid.FID_WEIGHTS_URL.rsplit("/", 1)[1]
 SIDE = 299  # pixels
@@ -70,7 +70,7 @@ class Inception(nn.Module):
         super().__init__()
         self.resize = resize
         # The library fetches its weights inside the constructor; this is the one place to hand it ours.
-        with patch.object(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
+        with replaced(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
             self.network = pytorch_fid.InceptionV3(resize_input=resize is None)
         # The library drops the classes' layer.  The Inception Score is defined on its logits without bias.
         classes, dims = state["fc.weight"].shape  # (1008, 2048)

@@ -25,7 +25,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from trainables.__main__ import hand_tuned
 from trainables.config import Config, Device, ImageSize, Seed, UserPath
 from trainables.datasets import load
 from trainables.evaluate import latent
@@ -34,6 +33,7 @@ from trainables.evaluate.gradient import gradient_at_codes
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import Method, as_images
+from trainables.paper import paper_point
 from trainables.reproductions.vg import COLUMNS
 
 KAPPAS = [50, 100, 200, 400, 784]
@@ -129,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
     splits = load(settings.dataset, settings.data_root, size=settings.image_size)
     images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
     test = torch.tensor(splits.test.images[:10_000], device=device)
-    point = hand_tuned("gaussian_vae", splits, None) | {key: scalar(value) for key, value in settings.set.items()}
+    point = paper_point("gaussian_vae", splits, None) | {key: scalar(value) for key, value in settings.set.items()}
     learned = None  # the gamma that the case before ended with
     for method, variant, values in cases(settings, point):
         if values["gamma_rule"] == "fixed" and learned is not None:

@@ -18,12 +18,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from trainables.__main__ import hand_tuned
 from trainables.config import Config, Device, Seed, UserPath
 from trainables.datasets import Splits, load
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
+from trainables.paper import paper_point
 
 COLUMNS = ("paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std")
 ROWS = {  # method: table of the test loss, table of the training loss, method and variant as printed
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
             writer.writeheader()
         for name in settings.systems:
             overrides = {key: scalar(value) for key, value in settings.set.items()}
-            for row in rows(name, hand_tuned(name, splits, None) | overrides, splits, settings, device):
+            for row in rows(name, paper_point(name, splits, None) | overrides, splits, settings, device):
                 writer.writerow(row)
                 stream.flush()
                 print(f"{row['variant']:<18} {row['metric']:<26} epoch {row['epoch']:2d}  {row['value']}", flush=True)
