@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -837,21 +838,24 @@ def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
             commands[f"let {label or 'the sweep'} go on"] = f"python -m sweep resume {_from_here(part.folder)}"
     for row in board[board["tuned"].notna()].head(1).itertuples():
         folder, _ = sweep.home(row.study)
-        chosen = f"{_from_here(folder)} {bare_method(row.method)} --dataset {row.dataset}"
+        chosen = f"{_from_here(folder)} {quote(bare_method(row.method))} --dataset {quote(row.dataset)}"
         commands["draw 64 images from a winner"] = f"python -m sweep sample {chosen} -n 64 --out grid.png"
     for store in dict.fromkeys(folder.parent / "mlflow.db" for folder in _folders(sweep)):
         if store.exists():
-            commands["compare runs in MLflow"] = f"mlflow ui --backend-store-uri sqlite:///{store.absolute()}"
-    folders = " ".join(str(_from_here(folder)) for folder in _folders(sweep))
+            commands["compare runs in MLflow"] = (
+                f"mlflow ui --backend-store-uri {quote(f'sqlite:///{store.absolute()}')}"
+            )
+    folders = " ".join(_from_here(folder) for folder in _folders(sweep))
     commands["write this page anew"] = f"python -m sweep report {folders}"
     joined = os.pathsep.join(str(folder) for folder in _folders(sweep))
-    commands["open the tables in a notebook"] = f"SWEEP_FOLDER={joined} jupyter lab analysis/sweep.ipynb"
+    commands["open the tables in a notebook"] = f"SWEEP_FOLDER={quote(joined)} jupyter lab analysis/sweep.ipynb"
     return commands
 
 
-def _from_here(folder: Path) -> Path:
+def _from_here(folder: Path) -> str:
+    """A folder as a shell takes it, in the current one without the path to it."""
     here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def _date(seconds: float) -> str:

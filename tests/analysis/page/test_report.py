@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -137,6 +139,20 @@ def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
     page = render(read_sweep(folder))
     assert f"{torn}: not a readable picture" in page
     assert page.count("data:image/png") == 3
+
+
+def test_a_shell_takes_the_commands_as_they_are_shown(tmp_path, write_sweep):
+    """Whatever the folders are called."""
+    folder = write_sweep(tmp_path / "Ida's sweeps" / "a b", methods=("vae",), datasets=("digits",), trials=1)
+    (folder.parent / "mlflow.db").touch()
+    page = html.unescape(render(read_sweep(folder)))
+    commands = [
+        shlex.split(command) for command in re.findall("<code[^>]*>((?:python -m|mlflow|SWEEP_F).*?)</code>", page)
+    ]
+    assert ["python", "-m", "sweep", "report", str(folder)] in commands
+    assert ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder.parent}/mlflow.db"] in commands
+    assert [f"SWEEP_FOLDER={folder}", "jupyter", "lab", "analysis/sweep.ipynb"] in commands
+    assert any(command[:5] == ["python", "-m", "sweep", "sample", str(folder)] for command in commands)
 
 
 def test_commands_can_be_given(tmp_path, write_sweep):
