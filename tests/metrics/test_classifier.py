@@ -1,5 +1,6 @@
 """The classifiers of the FCD: shipped ones are as good as their README says, others are trained once."""
 
+import io
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from trainables.datasets import Split, Splits, load
 from trainables.metrics import Moments, extractor, frechet_distance, reference, self_supervised, to_be_trained
 from trainables.metrics import classifier as module
-from trainables.metrics.classifier import Classifier, accuracy, classifier, train
+from trainables.metrics.classifier import RECIPE, Classifier, accuracy, classifier, learned, train
 
 WEIGHTS = Path(module.__file__).parent / "weights"
 
@@ -182,3 +183,21 @@ def test_a_training_is_announced_until_it_is_cached(few_steps, monkeypatch, metr
 def test_a_metric_of_a_network_from_elsewhere_trains_none(metric):
     assert to_be_trained(metric, tiny()) is None
     assert to_be_trained("fcd", load("digits", "unused")) is None  # shipped
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_far_the_training_is(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    batch = torch.rand(4, 1, 8, 8), torch.arange(4) % 2
+
+    def shown(stream: io.StringIO) -> str:
+        monkeypatch.setattr("sys.stderr", stream)
+        learned((1, 8, 8), 2, [batch] * 3, 3, RECIPE, "cpu")
+        return stream.getvalue()
+
+    assert re.search(r"training.*100%", shown(Terminal()))
+    assert shown(io.StringIO()) == ""

@@ -130,14 +130,19 @@ def learned(
     """A new network after a step of Adam on each of `steps` batches: images (B, C, H, W) in [0, 1] and classes (B,).
 
     `recipe` holds the seed of its weights and the highest learning rate. The own random state of the process is kept.
+    A terminal shows the progress.
     """
+    from rich.console import Console
+    from rich.progress import track
+
+    screen = Console(stderr=True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe["seed"])
         network = Classifier(shape, classes).to(device).train()
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
     with torch.enable_grad():
-        for x, y in examples:
+        for x, y in track(examples, "training", steps, console=screen, transient=True, disable=not screen.is_terminal):
             loss = nn.functional.cross_entropy(network.logits(x), y)
             optimizer.zero_grad()
             loss.backward()
