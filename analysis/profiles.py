@@ -36,6 +36,7 @@ GRID = 25  # values of the knob
 OTHERS = 24  # settings of the other knobs, over which the minimum is taken
 STEPS, LAWS, DRAWS = 300, 12, 60  # of Metropolis, its draws that are kept, and functions of each
 DETERMINED, NOT_DETERMINED, TOO_FEW = "determined", "not determined", "too few trials"
+AT_END = "at an end of its range"
 BY_NUMBER = "a number"
 COLUMNS = (
     "study",
@@ -84,6 +85,13 @@ class Profile:
     cost_interval: tuple[float, float]
     determined: bool
 
+    @property
+    def judgement(self) -> str:
+        """DETERMINED; AT_END where the distance falls to an end of the range, and may fall on beyond it; or not."""
+        if not self.determined:
+            return NOT_DETERMINED
+        return AT_END if self.optimum in (self.at[0], self.at[-1]) else DETERMINED
+
 
 def weighing(sweep: Sweep, study: Study, knob: str) -> pd.DataFrame:
     """The complete trials of a study in which a balance knob weighs anything, the lowest first."""
@@ -118,8 +126,9 @@ def balances(sweep: Sweep) -> pd.DataFrame:
 
     `trials` counts the trials with a value in which the knob weighs anything. `flat_low` and `flat_high` bound the
     values within 5 % of the lowest distance. `cost_percent` is what the hand-tuned value costs against the optimum,
-    with the 95 % interval of `cost_low` and `cost_high`. `optimum_is` says whether the trials determine the optimum;
-    with too few of them nothing is estimated. Values of another recipe have rows of their own.
+    with the 95 % interval of `cost_low` and `cost_high`. `optimum_is` says whether the trials determine the optimum,
+    and whether it is an end of the searched range, beyond which it may lie; with too few trials nothing is estimated.
+    Values of another recipe have rows of their own.
     """
     rows = [
         {"recipe": comparison.recipe} | balance(comparison.sweep, study, knob)
@@ -146,7 +155,7 @@ def balance(sweep: Sweep, study: Study, knob: str) -> dict:
         "cost_percent": 100 * found.cost,
         "cost_low": 100 * found.cost_interval[0],
         "cost_high": 100 * found.cost_interval[1],
-        "optimum_is": DETERMINED if found.determined else NOT_DETERMINED,
+        "optimum_is": found.judgement,
     }
 
 

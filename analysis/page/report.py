@@ -53,7 +53,7 @@ from analysis.page.names import (
     short_knob,
     short_metric,
 )
-from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
+from analysis.profiles import AT_END, FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import Comparison, comparisons, require_one_recipe, yardsticks
 from analysis.tables import (
@@ -450,6 +450,8 @@ def _balance(sweep: Sweep, row) -> dict:
     said = f"{measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]"
     if row.optimum_is == NOT_DETERMINED:
         said += ": the data do not determine the optimum"
+    elif row.optimum_is == AT_END:
+        said += ", an end of the searched range"
     cost = "–"
     if not math.isnan(row.cost_percent):
         cost = f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}]"

@@ -107,6 +107,13 @@ def test_a_knob_that_changes_nothing_has_no_optimum(told):
     assert row["cost_low"] < 5
 
 
+def test_an_optimum_beyond_the_range_is_at_its_end(told):
+    """The closed form is lowest at 1e-6, three decades below the range, and falls all the way there."""
+    row = balances(told([study()], drawn(np.random.default_rng(4), 40, optimum=1e-6))).iloc[0]
+    assert row["optimum_is"] == "at an end of its range"
+    assert row["optimum"] == pytest.approx(1e-3)
+
+
 def test_few_trials_estimate_nothing_and_say_so(told):
     row = balances(told([study()], drawn(np.random.default_rng(0), 7, 1.0))).iloc[0]
     assert (row["optimum_is"], row["trials"], row["knob_hand_tuned"]) == ("too few trials", 7, 4.0)
