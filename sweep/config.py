@@ -26,7 +26,7 @@ class SweepConfig(BaseModel):
         "What is compared": "methods datasets set points spaces networks",
         "Budget": "trials epochs scale seconds_per_study factor first_rung",
         "Search": "searcher search seeds seed warm_start",
-        "What is measured": "metric objectives samples split pairs inception_splits fid_weights",
+        "What is measured": "metric objectives samples split looks pairs inception_splits fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds",
         "Images": "data_root present_only image_size channels",
         "What is kept, and where": "out name tracking_uri experiment keep keep_gb",
@@ -65,7 +65,12 @@ class SweepConfig(BaseModel):
     split: Literal["valid", "test"] = Field(
         "valid",
         description="split that trials are scored on; test also trains on the validation images, scores each trial "
-        "once, at its end, and needs searcher none",
+        "once, at its end, unless there are looks, and needs searcher none",
+    )
+    looks: list[PositiveInt] = Field(
+        [],
+        description="further epochs at which trials are scored, also in a first stage, by what is trained by then; "
+        "needs searcher none",
     )
     pairs: PositiveInt = Field(2000, description="codes, and images of each side, compared in pairs at a trial's end")
     inception_splits: PositiveInt = Field(10, description="parts of the Inception Score's images")
@@ -184,7 +189,7 @@ class SweepConfig(BaseModel):
 
     @model_validator(mode="after")
     def hand_tuned_points_alone(self) -> Self:
-        given = {"split": self.split == "test", "seeds": self.seeds is not None}
+        given = {"split": self.split == "test", "seeds": self.seeds is not None, "looks": bool(self.looks)}
         for name in (name for name, wanted in given.items() if wanted and self.searcher != "none"):
             raise ValueError(
                 f"{name} = {getattr(self, name)} needs searcher = none, got {self.searcher}: a search chooses by the "
@@ -232,7 +237,8 @@ def _scaled(config: Kind) -> Kind:
     if config.scale == 1.0:
         return config
     scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
-    return config.model_copy(update=scaled | {"scale": 1.0})
+    looks = [max(1, round(config.scale * epoch)) for epoch in config.looks]
+    return config.model_copy(update=scaled | {"looks": list(dict.fromkeys(looks)), "scale": 1.0})
 
 
 def _epochs(config: SweepConfig) -> dict[str, int | None]:

@@ -43,6 +43,7 @@ def fit(
     images: Tensor,
     evaluator: Evaluator | None = None,
     evaluate_at: Collection[int] = (),
+    looks: Collection[int] = (),
     resume: Path | None = None,
     device: torch.device | str | None = None,
     between: Callable[[Training], None] | None = None,
@@ -52,9 +53,10 @@ def fit(
     The images lie on the device to train on, or on the host if a device is given (see `trainables.feed`).
 
     The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
-    own random numbers: how often one looks never changes what is trained. `between` is called after each step; what it
-    saves there is a checkpoint to resume from as well. Raises Diverged, Unreadable when the
-    checkpoint to resume from is damaged, and ValueError for a bad configuration.
+    own random numbers: how often one looks never changes what is trained. After the epochs in `looks` it runs as well;
+    in a stage that is not judged it scores the density alone that the stage names. `between` is called after each step;
+    what it saves there is a checkpoint to resume from as well. Raises Diverged, Unreadable when the checkpoint to
+    resume from is damaged, and ValueError for a bad configuration.
     """
     training = Training(config, images, device)
     if resume is not None:
@@ -63,9 +65,12 @@ def fit(
         terms = training.run_epoch(between)
         metrics = {f"train/{name}": value for name, value in terms.items()}
         evaluation = None
-        due = training.finished or (training.epoch in evaluate_at and training.stage.judged)
-        if evaluator is not None and due:
-            evaluation = evaluator(training.method, images, final=training.finished)
+        stage, looked = training.stage, training.epoch in looks
+        due = training.finished or (stage.judged and (looked or training.epoch in evaluate_at))
+        early = looked and not due and stage.sampler is not None
+        if evaluator is not None and (due or early):
+            alone = {"sampler": stage.sampler} if early else {}
+            evaluation = evaluator(training.method, images, final=training.finished, **alone)
             if evaluation.broken:
                 raise Diverged(training.stage.name, training.epoch, evaluation.broken, "not finite at evaluation")
             seconds = training.seconds

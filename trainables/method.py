@@ -112,6 +112,7 @@ class Stage:
         host: `feed.in_order` brings them to the networks.
     inputs: what the stage trains on, computed once on entering (default: the images themselves).
     judged: False for pretraining, whose samples say nothing yet: no evaluation, so no rung, falls in it.
+    sampler: of a stage that is not judged, the density that is trained already and may be looked at.
     """
 
     name: str = "train"
@@ -121,6 +122,7 @@ class Stage:
     prepare: Callable[[Tensor], None] | None = None
     inputs: Callable[[Tensor], Tensor] | None = None
     judged: bool = True
+    sampler: str | None = None
 
 
 class Method(nn.Module):

@@ -29,8 +29,11 @@ RAE = ("rae_l2", "rae_sn")
 METRICS = ("REC", "GEN-1", "GEN-2", "mse", "variance law", "inactive variables")
 
 
-def figures(sweep: Sweep, methods: Sequence[str] = ("two_stage_vae",)) -> pd.DataFrame:
+def figures(sweep: Sweep, methods: Sequence[str] = ("two_stage_vae",), share: float = 1.0) -> pd.DataFrame:
     """What each complete trial of some methods reported at its end: the trial's row, and columns named as in print.
+
+    share: of the epochs of stage one; below 1 the columns are what the look after so many of them found (`look`, the
+    epoch), which has no second stage. Of trials without that look they are missing.
 
     Of an RAE, GEN-1 is by one Gaussian fitted to the codes, GEN-2 by its mixture. Of the two-stage VAE, GEN-2 is the
     second stage's as it is, "GEN-2, normalised" with its latents rescaled. "variance law" and "inactive variables" are
@@ -55,26 +58,44 @@ def figures(sweep: Sweep, methods: Sequence[str] = ("two_stage_vae",)) -> pd.Dat
             "inactive variables": f"{split}/inactive_sd", "inactive variables, text": f"{split}/inactive",
             "gamma": f"{split}/gamma",
         }  # fmt: skip
-        rows.append({**trial, **{name: trial.get(column) for name, column in columns.items()}})
+        look, seen = (None, trial) if share == 1 else _look(sweep, trial["trial"], share)
+        rows.append({**trial, "look": look, **{name: seen.get(column) for name, column in columns.items()}})
     return pd.DataFrame(rows).reset_index(drop=True)
 
 
+def _look(sweep: Sweep, trial: str, share: float) -> tuple[int | None, Mapping[str, float]]:
+    """The epoch after a share of a trial's first stage, and what was found there; nothing if no epoch ends there."""
+    first = sweep.curves[(sweep.curves["trial"] == trial) & (sweep.curves["stage"] == "first")]
+    length = first["epoch"].max()  # NaN without any
+    if first.empty or abs(share * length - round(share * length)) > 0.01 * length:
+        return None, {}
+    epoch = round(share * length)
+    return epoch, first[first["epoch"] == epoch].set_index("metric")["value"]
+
+
 def measured(sweep: Sweep, table: int) -> pd.DataFrame:
-    """Our cells of one of the five tables: dataset, method, variant, metric, ours, ours_std, trials, recipe.
+    """Our cells of one of the five tables: dataset, method, variant, metric, epoch, ours, ours_std, trials, recipe.
 
     Means over the trials (seeds) that meet a row's conditions, and their standard deviation where there are several.
+    epoch is the print's: of its last rows ours are of a trial's end, of those before of the looks after the same share
+    of stage one, which have all but GEN-2.
     """
-    columns = ["dataset", "method", "variant", "metric", "ours", "ours_std", "trials", "recipe"]
-    try:
-        found = figures(sweep, ("two_stage_vae", *RAE))
-    except ValueError:
-        return pd.DataFrame(columns=columns)
+    columns = ["dataset", "method", "variant", "metric", "epoch", "ours", "ours_std", "trials", "recipe"]
+    epochs = printed("balancing", table).groupby("variant")["epoch"].unique()
     rows = []
     for row in conditions("balancing", table):
         named = {row.columns.get(metric, metric): metric for metric in METRICS}
-        for (dataset, study), trials in row.trials(sweep, found).groupby(["dataset", "study"]):
-            cell = {"dataset": dataset, "method": METHODS[row.method], "variant": row.variant}
-            rows += _cells(trials, named, cell | {"recipe": our_recipe(sweep, study)})
+        last = max(map(_first, epochs[row.variant]))
+        for epoch in epochs[row.variant]:
+            try:
+                found = figures(sweep, (row.method,), _first(epoch) / last)
+            except ValueError:
+                continue
+            for (dataset, study), trials in row.trials(sweep, found).groupby(["dataset", "study"]):
+                look = trials["look"].iloc[0]
+                recipe = our_recipe(sweep, study) | ({} if pd.isna(look) else {"epochs": int(look)})
+                cell = {"dataset": dataset, "method": METHODS[row.method], "variant": row.variant, "epoch": epoch}
+                rows += _cells(trials, named, cell | {"recipe": recipe})
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -88,14 +109,12 @@ def _cells(trials: pd.DataFrame, named: dict[str, str], cell: dict) -> Iterable[
 
 
 def table(sweep: Sweep, number: int) -> pd.DataFrame:
-    """One of the five tables beside its print, of the last epochs that it has: see `analysis.papers.beside.beside`.
+    """One of the five tables beside its print: see `analysis.papers.beside.beside`.
 
     of_print is ours over the print, same_recipe says whether both were measured alike. Only trials that meet the
     row's conditions count (`analysis.papers.conditions`).
     """
-    theirs = printed("balancing", number, DATASETS)
-    finished = theirs.groupby("variant")["epoch"].transform(lambda epochs: max(epochs, key=_first))
-    return beside(theirs[theirs["epoch"] == finished], measured(sweep, number))
+    return beside(printed("balancing", number, DATASETS), measured(sweep, number))
 
 
 def _first(epoch: str) -> int:

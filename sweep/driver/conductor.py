@@ -197,6 +197,7 @@ class Conductor:
             "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,
             "rungs": self.plan.rungs,
+            "looks": self.plan.config.looks,
             "evaluate": evaluate,
             "cpus": self.resources.cpus,
             "gpus": 1.0 if wants_room and 0 < gpus < 1 else gpus,

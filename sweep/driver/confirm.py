@@ -209,8 +209,9 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
     methods = {label(method): method for method in config.methods}
     datasets = {loaded.name: name for name, loaded in splits.items()}
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
-    # What a search may spend says nothing of its confirmation.
-    return Confirmation(config.model_copy(update={"seconds_per_study": None}), splits, planned, seeds)
+    # What a search may spend says nothing of its confirmation, and each look would be another one at the test split.
+    config = config.model_copy(update={"seconds_per_study": None, "looks": []})
+    return Confirmation(config, splits, planned, seeds)
 
 
 def _go_on(

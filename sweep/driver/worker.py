@@ -161,7 +161,8 @@ class TrialWorker(tune.Trainable):
             self.reported, progress.epoch = report, report.epoch
             last = report.epoch == self.trial["fit"]["epochs"]
             if report.evaluation is not None:
-                progress.value = self._value(report)
+                if report.epoch not in self.trial["looks"] or self.trial["metric"] in report.metrics:
+                    progress.value = self._value(report)  # a look at a first stage has none
                 self._keep_pictures(report)
             if last:
                 with storing(self.folder):
@@ -214,8 +215,8 @@ class TrialWorker(tune.Trainable):
         with storing(self.folder):
             self.hung = (self.folder / HUNG).open("w")
         return fit(
-            config, images, self._unwatched(evaluator), evaluate_at=self.trial["rungs"], resume=resume,
-            device=self.device, between=self._between,
+            config, images, self._unwatched(evaluator), evaluate_at=self.trial["rungs"],
+            looks=self.trial["looks"], resume=resume, device=self.device, between=self._between,
         )  # fmt: skip
 
     def _unwatched(self, evaluator: Evaluator) -> Callable[..., Evaluation]:

@@ -417,3 +417,23 @@ def test_a_metric_of_labels_needs_labels(digits):
 def test_images_all_alike_collapse_nothing():
     """Their variance is 0, and an error cannot be a share of it."""
     assert latent.collapses({"kl": 0.0, "mse": 0.0, "code_std": 0.0}, 0.0) == {}
+
+
+def test_a_look_at_stage_one_scores_its_prior_alone_and_changes_nothing(evaluator, train_images):
+    """What the look after the last epoch of stage one finds the end finds too, for stage two leaves it as it is."""
+    values = arguments("two_stage_vae")["values"] | {"second_share": 0.5}
+    config = Config(method="two_stage_vae", dataset="digits", epochs=4, seed=0, values=values)
+    told, quiet = (list(fit(config, train_images[:60], evaluator, looks=looks)) for looks in ((1, 2, 3), ()))
+    assert [report.evaluation is not None for report in told] == [True, True, True, True]
+    assert [report.evaluation is not None for report in quiet] == [False, False, False, True]
+    early, at_its_end, third, end = (report.metrics for report in told)
+    assert "valid/fcd" not in at_its_end and "valid/fcd_second_normalised" not in at_its_end
+    assert "valid/fcd" in third  # stage two is judged, so a look at it is as at a rung
+    for name in ("var_law", "var_law_sd", "inactive", "active_dims"):
+        assert at_its_end[f"valid/{name}"] == pytest.approx(end[f"valid/{name}"], rel=1e-5), name
+    assert early["valid/var_law"] != at_its_end["valid/var_law"]
+    for name in ("mse", "fcd_prior", "fcd_reconstruction"):  # by other draws
+        assert at_its_end[f"valid/{name}"] == pytest.approx(end[f"valid/{name}"], rel=0.3), name
+    timed = ("time/", "speed/", "memory/")
+    told_end, quiet_end = ({k: v for k, v in r[3].metrics.items() if not k.startswith(timed)} for r in (told, quiet))
+    assert told_end == quiet_end

@@ -126,10 +126,13 @@ class Evaluator:
         return scores
 
     @torch.no_grad()
-    def __call__(self, method: Method, train_images: Tensor, final: bool = False) -> Evaluation:
+    def __call__(
+        self, method: Method, train_images: Tensor, final: bool = False, sampler: str | None = None
+    ) -> Evaluation:
         """Scores a method; `train_images` uint8 (N, C, H, W) are what ex-post densities are fitted to.
 
         final: adds what is too costly for a rung; what rungs tell is the same with it and without.
+        sampler: the one density to score, while the others are not trained yet; None scores all.
         Draws from its own seed and may leave the global generators anywhere: the caller restores them.
         """
         start = time.perf_counter()
@@ -137,12 +140,12 @@ class Evaluator:
         torch.manual_seed(self.seed)
         found = Findings(self.split)
         try:
-            fit_seconds = fit_densities(method, train_images, self.seed)
-            self._samples(method, found, final)
-            self._reconstructions(method, found, final)
-            pictures = self._pictures(method)
+            fit_seconds = 0.0 if sampler else fit_densities(method, train_images, self.seed)
+            self._samples(method, found, final, sampler)
+            self._reconstructions(method, found, final, in_full=final or sampler is not None)
+            pictures = self._pictures(method, sampler)
             self._own(method, found)
-            if final or self.metric in OF_CODES:
+            if final or (self.metric in OF_CODES and sampler is None):
                 self._classes_in_codes(method, found, final)
             if final:
                 self._common_samplers(method, train_images, found)
@@ -181,9 +184,11 @@ class Evaluator:
             )
             found.add({f"{metric}{name and '_'}{name}": value}, recipe)
 
-    def _samples(self, method: Method, found: Findings, final: bool) -> None:
-        """The distance of samples from each density of the method; its own sampler is the first."""
+    def _samples(self, method: Method, found: Findings, final: bool, only: str | None) -> None:
+        """The distance of samples from each density of the method, or from one; its own sampler is the first."""
         for i, sampler in enumerate(method.densities):
+            if only not in (None, sampler):
+                continue
             own = i == 0
             gathered = self._score(
                 lambda n, sampler=sampler: method.sample(n, sampler),
@@ -203,7 +208,7 @@ class Evaluator:
                 self._told(gathered, name, name, found)
                 found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
 
-    def _reconstructions(self, method: Method, found: Findings, final: bool) -> None:
+    def _reconstructions(self, method: Method, found: Findings, final: bool, in_full: bool) -> None:
         """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes."""
         gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
         rates, ratios, alike = [], [], {}
@@ -230,8 +235,9 @@ class Evaluator:
         rate = None if rates[0] is None else torch.cat(rates)  # (N,)
         metrics, found.vectors = latent.at_a_glance(mean, log_var, rate)
         metrics |= latent.equivalents(method, mse)
-        if final:
+        if in_full:
             metrics |= latent.in_full(mean, log_var)
+        if final:
             metrics |= latent.likelihood_bound(method, metrics.get("kl"), metrics["gamma"], mse)
             some = slice(self.pairs)
             pairs = latent.between_pairs(method, mean[some], log_var[some] if stochastic else None, self.seed)
@@ -304,8 +310,8 @@ class Evaluator:
     def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
         return Recipe.without_extractor(metric, n=n or len(self.images), split=self.split, sampler=sampler)
 
-    def _pictures(self, method: Method) -> dict[str, Tensor]:
+    def _pictures(self, method: Method, sampler: str | None) -> dict[str, Tensor]:
         x = as_images(self.images[: GRID // 2])
         pairs = torch.stack([x, method.reconstruct(x)], 1).flatten(0, 1)  # original, reconstruction, ...
-        pictures = {"samples": method.sample(GRID), "reconstructions": pairs, **method.pictures(x)}
+        pictures = {"samples": method.sample(GRID, sampler), "reconstructions": pairs, **method.pictures(x)}
         return {name: picture.float().cpu() for name, picture in pictures.items()}

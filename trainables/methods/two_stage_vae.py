@@ -91,6 +91,8 @@ class TwoStageVAE(GaussianDecoderVAE):
             networks = tuple(Player((getattr(self, name),), self.loss, kind, name) for name, kind in kinds.items())
         rate = Optimiser(h.learning_rate, schedule=halving(h.second_halve_every, second))
         return (
-            self.variance.stage("first", first, networks, self.loss, "reconstruction", judged=second == 0),
+            self.variance.stage(
+                "first", first, networks, self.loss, "reconstruction", judged=second == 0, sampler="prior"
+            ),
             self.densities["second"].stage(second, self.second_loss, rate, inputs=self.moments),
         )

@@ -23,7 +23,7 @@ END |= {"valid/inactive": 20.0, "valid/inactive_sd": 17.0}
 def sweep(tmp_path, write_record):
     """A sweep from (method, dataset, values, metrics) of each complete trial."""
 
-    def make(trials: list[tuple], name: str = "s", metric: str = "valid/fid", **config) -> Sweep:
+    def make(trials: list[tuple], name: str = "s", metric: str = "valid/fid", looks=None, **config) -> Sweep:
         studies, events = {}, []
         for number, (method, dataset, values, metrics) in enumerate(trials):
             study, trial = f"{method}-{dataset}", f"{method}-{dataset}-{number:04d}"
@@ -32,6 +32,7 @@ def sweep(tmp_path, write_record):
                 study, about | {"hand_tuned": values, "space": {k: {"value": v} for k, v in values.items()}}
             )
             row = {"epoch": 21, "stage": "second", "metrics": metrics}
+            before = [{"epoch": epoch, "stage": "first", "metrics": told} for epoch, told in (looks or {}).items()]
             start = {
                 "event": "start",
                 "trial": trial,
@@ -42,7 +43,7 @@ def sweep(tmp_path, write_record):
             }
             events += [
                 start | {"origin": "paper", "attempt": 1},
-                {"event": "report", "trial": trial, "rows": [row]},
+                {"event": "report", "trial": trial, "rows": [*before, row]},
                 {"event": "end", "trial": trial, "state": "complete", "epoch": 21, "reason": ""},
             ]
         opening = {"event": "sweep", "sweep": "s", "config": config, "studies": list(studies.values())}
@@ -148,6 +149,18 @@ def test_tables_of_balancing_take_the_last_printed_epoch(sweep):
     fifth = balancing.table(ran, 5).set_index("metric")
     assert (fifth.loc["inactive variables", "printed"], fifth.loc["inactive variables", "ours"]) == (17, 17)
     assert balancing.table(ran, 3).empty
+
+
+def test_looks_at_stage_one_stand_beside_the_rows_before_the_last(sweep):
+    """7 epochs of stage one for the print's 700: those after 50 and 400 are ours after 1 and 4."""
+    look = {"valid/fid_prior": 99.0, "valid/fid_reconstruction": 98.0, "valid/mse": 0.01, "valid/var_law_sd": 0.9}
+    looks = {1: {"train/loss": 1.0}, 4: look, 7: {"train/loss": 1.0}}
+    first = balancing.table(sweep([("two_stage_vae", "cifar10", COMPUTED, END)], looks=looks), 1)
+    found = first[first["epoch"] == "400"].set_index("metric")
+    assert found["ours"].to_dict() == {"REC": 98.0, "GEN-1": 99.0, "mse": 0.01, "variance law": 0.9}
+    assert set(found["same_recipe"].str.contains("epochs 4, printed 400")) == {True}
+    assert set(first["epoch"]) == {"400", "700"}
+    assert first.query("epoch == '700' and metric == 'GEN-2'")["ours"].tolist() == [70.0]
 
 
 def test_models_of_table_3_and_rows_of_table_4_by_their_conditions(sweep):

@@ -57,6 +57,16 @@ def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path
     assert {"samples.png", "reconstructions.png"} <= {path.name for path in folder.iterdir()}
 
 
+def test_a_look_at_a_first_stage_tells_what_it_has_and_no_value(make_worker, begin):
+    chosen = {"methods": ["two_stage_vae"], "searcher": "none", "points": ["paper"], "looks": [2, 3]}
+    small = {"network": "mlp_8", "latent_dim": 2, "batch_size": 100, "second_width": 4, "second_share": 0.5}
+    told = list(steps(make_worker(begin(**chosen, set=small).next("a"))))
+    looked = {step.epoch: step for step in told if step.epoch in (2, 3)}
+    for epoch in (2, 3):
+        assert looked[epoch].value is None and "valid/fcd_prior" in looked[epoch].rows[-1].metrics
+    assert told[-1].state == "complete" and told[-1].value == told[-1].rows[-1].metrics["valid/fcd"]
+
+
 def test_a_checkpoint_is_never_ahead_of_what_was_told(make_worker, described, tmp_path):
     """Only when another step is asked for has the driver written down what the last one told."""
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT

@@ -209,11 +209,12 @@ def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(da
     assert configured("--epochs", "100", "--first-rung", "10", "--scale", "0.5").first_rung == 5
     again = SweepConfig(**tenth.config.model_dump(mode="json"))  # as a resumed sweep reads it
     assert (again.epochs, again.scale) == (21, 1.0)
+    assert configured("--preset", "balancing-table3", "--scale", "0.1").looks == [4, 8]
 
 
-@pytest.mark.parametrize("flags", [("--split", "test"), ("--seeds", "3")])
+@pytest.mark.parametrize("flags", [("--split", "test"), ("--seeds", "3"), ("--looks", "3")])
 def test_a_search_sees_no_test_split_and_has_no_seeds(flags):
-    with pytest.raises(ValueError, match=r"(split = test|seeds = 3) needs searcher = none, got tpe"):
+    with pytest.raises(ValueError, match=r"(split = test|seeds = 3|looks = \[3\]) needs searcher = none, got tpe"):
         configured(*flags)
 
 
