@@ -68,7 +68,7 @@ class Sweep:
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
         that changed while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
-        unreadable_lines, `readings` and `resolutions` (by data set, how a
+        unreadable_lines, `data`, `readings` and `resolutions` (by data set, what it is, how a
         folder of pictures was read, and how its distance depends on few held-out images) and, of a confirmation, what
         it `confirms`.
     parts: the sweeps that `analysis.join` made this one of, by the names that tell them apart; else empty.
@@ -221,6 +221,7 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
         "unreadable_lines": damaged,
         "readings": last.readings,
         "resolutions": last.resolutions,
+        "data": last.data,
         "confirms": last.confirms,
     }
 

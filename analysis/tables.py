@@ -56,6 +56,9 @@ LEADERBOARD_COLUMNS = (
     "network",
     "parameters",
     "epoch_seconds",
+    "train_images",
+    "steps",
+    "collapsed",
     "images_per_second",
     "carried",
     *(f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")),
@@ -87,6 +90,7 @@ OUTCOMES = {
 }
 
 CHANGED = "what changed"
+FEW_STEPS = 500  # optimiser steps after which a comparison says little of methods
 DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # the first goes first where a terminal is narrow
 
 
@@ -130,6 +134,8 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     `seconds` is the time that all trials of the study held a worker.
     `network`, its `parameters`, the seconds that an epoch of training takes and the images trained on per second are
     those of the tuned point; `carried` says from which data sets or network the hand-tuned point was taken.
+    `steps` are the optimiser steps of the tuned point on `train_images`, missing where the record does not say;
+    `collapsed`: an instrument flagged its samples, which hardly differ from each other.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. `knob` and what follows it, to
     `optimum_is`, are of the study's main balance knob, see `analysis.profiles.balances`. `recipe` is how the objective
     was measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
@@ -183,7 +189,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
             known = runs is not None and metric in runs
             row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
-    row |= _network(at_best, study)
+    row |= _network(at_best, study) | _training(whole, best, study)
     row |= _profiled(comparison.sweep, study)
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
@@ -191,8 +197,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
 
 def _noise(sweep: Sweep, study: Study) -> float:
     """How far another draw of few held-out images moves the distance of a study; nan where it was not measured."""
-    part = sweep.parts.get(study.name.partition("/")[0], sweep)
-    return part.meta["resolutions"].get(study.dataset, {}).get("spread", float("nan"))
+    return _part(sweep, study).meta["resolutions"].get(study.dataset, {}).get("spread", float("nan"))
 
 
 def beyond_noise(difference: float, noise: float) -> bool:
@@ -212,6 +217,22 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
         "images_per_second": mean["speed/images_per_second"],
         "carried": study.carried,
     }
+
+
+def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
+    """How long the tuned point was trained on how many images, and whether its samples are all alike."""
+    part = _part(sweep, study)
+    data = part.meta["data"].get(study.dataset, {})
+    images = data.get("train", float("nan")) + (data.get("valid", 0) if part.config.get("split") == "test" else 0)
+    if best is None:
+        return {"train_images": images, "steps": float("nan"), "collapsed": False}
+    steps = study.epochs * (images // best.get("hyper/batch_size", float("nan")))
+    return {"train_images": images, "steps": steps, "collapsed": best.get("flag/collapsed") == 1}
+
+
+def _part(sweep: Sweep, study: Study) -> Sweep:
+    """The sweep that a study is of, where several are joined."""
+    return sweep.parts.get(study.name.partition("/")[0], sweep)
 
 
 def _profiled(sweep: Sweep, study: Study) -> dict:
@@ -408,12 +429,13 @@ def headline(table: pd.DataFrame, gains: str = "") -> str:
 
 
 def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
-    """Which method comes closest on each data set, or which cannot be told apart there."""
+    """Which method comes closest on each data set, or which cannot be told apart there, and what speaks against it."""
     closest: dict[str, list[str]] = {}
-    ties = []
+    ties, cautions = [], []
     for row in best.itertuples():
         rivals = found[found["dataset"] == row.dataset]
         near = rivals[[not beyond_noise(value - row.tuned, row.noise) for value in rivals["tuned"]]]
+        cautions += _cautions(near if len(near) > 1 else found.loc[[row.Index]])
         name, metric = dataset_name(row.dataset), short_metric(row.metric)
         if len(near) > 1:
             values = f"{metric} {measured(near['tuned'].min())} to {measured(near['tuned'].max())}"
@@ -425,4 +447,15 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     told = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{told}."] if told else []), *ties])
+    return " ".join([*([f"{told}."] if told else []), *ties, *cautions])
+
+
+def _cautions(near: pd.DataFrame) -> list[str]:
+    """Why the methods that come closest on one data set may mean little."""
+    name, words = dataset_name(near["dataset"].iloc[0]), []
+    alike = [method_name(method) for method in near[near["collapsed"]]["method"]]
+    if alike:
+        words.append(f"Samples of {listed(alike)} on {name} hardly differ from each other.")
+    if (steps := near["steps"].max()) < FEW_STEPS:
+        words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
+    return words

@@ -119,6 +119,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "confirms": None,
         "readings": {},
         "resolutions": {},
+        "data": {},
     }
 
 

@@ -29,6 +29,9 @@ SPACE = {
 POINT = {"beta": 4, "lr": 1e-3, "act": "relu"}
 
 
+UNKNOWN = {"train_seconds_hand_tuned", "noise", "train_images", "steps"}  # where a record says nothing of them
+
+
 class Told:
     """A record in the making: studies, then trials with their end."""
 
@@ -93,7 +96,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
     (row,) = board.to_dict("records")
     untold = {f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")} - {"probe_error_tuned"}
     unfitted = set(PROFILED) - {"knob", "knob_hand_tuned", "optimum_is"}
-    assert all(math.isnan(row.pop(name)) for name in untold | unfitted | {"train_seconds_hand_tuned", "noise"})
+    assert all(math.isnan(row.pop(name)) for name in untold | unfitted | UNKNOWN)
     assert row == {
         "study": "beta_vae-mnist",
         "method": "beta_vae",
@@ -119,6 +122,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "epoch_seconds": 4.0,
         "images_per_second": 70.0,
         "carried": "",
+        "collapsed": False,
         "probe_error_tuned": 0.1,
         "knobs_searched": 2,
         "trials": 6,
@@ -329,6 +333,22 @@ def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     assert headline(board_of(told, tmp_path, write_record)) == (
         "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00)."
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "split", "few"),
+    [(540, 100, "valid", True), (540, 100, "test", True), (60_000, 100, "valid", False)],
+)
+def test_the_headline_says_what_makes_a_comparison_mean_little(images, batch, split, few, tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    told.events[0] |= {"data": {"mnist": {"train": images, "valid": 60}}, "config": {"split": split}}
+    told.trial("vae-mnist", 0, "complete", 2.0, values={"batch_size": batch}, metrics={"flag/collapsed": 1.0})
+    told.trial("gae-mnist", 0, "complete", 3.0, values={"batch_size": batch}, metrics={"flag/collapsed": 0.0})
+    first, *cautions = headline(board_of(told, tmp_path, write_record)).split(". ")
+    assert first == "VAE comes closest to real MNIST (fcd 2.00)"
+    assert cautions[0].rstrip(".") == "Samples of VAE on MNIST hardly differ from each other"
+    seen, steps = (600, 12) if split == "test" else (540, 10)
+    assert cautions[1:] == ([f"On MNIST that is after {steps} optimiser steps on {seen} images."] if few else [])
 
 
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):
