@@ -119,7 +119,7 @@ def test_the_ray_job_asks_for_the_token_and_shares_one_folder():
     assert all(pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/shared" for pod in pods)
 
 
-@pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml", "README.md"])
+@pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml"])
 def test_flags_that_we_advise_are_flags_of_the_sweep(place):
     from sweep.commands.run import RunFlags
 
