@@ -1,5 +1,6 @@
 """The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
 
+import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainables.outside import installed_words
 
 PRESET_FILES = files("sweep") / "presets"
 Objective = Literal["mse", "dssim", "active_dims", "probe_error", "knn_error", "train_seconds"]
+LONGEST_NAME = 200  # bytes; file systems take 255, and names of files are made of it
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -125,7 +127,7 @@ class SweepConfig(BaseModel):
     out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps")
     name: str | None = Field(None, description="this sweep's folder in it; made from data sets and time unless given")
     tracking_uri: str | None = Field(
-        None, description="MLflow; MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder, unless given"
+        None, min_length=1, description="MLflow; MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder, unless given"
     )
     experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")
 
@@ -135,7 +137,7 @@ class SweepConfig(BaseModel):
         None, description="share of a GPU for a trial, at most 1: a training uses one GPU"
     )
     address: str | None = Field(
-        None, description="a running Ray cluster, e.g. auto; a local one is started unless given"
+        None, min_length=1, description="a running Ray cluster, e.g. auto; a local one is started unless given"
     )
     retries: Annotated[int, Field(ge=0)] = Field(
         3, description="restarts of a trial whose process or node dies again and again before it gets any further"
@@ -168,6 +170,8 @@ class SweepConfig(BaseModel):
     def one_folder(cls, name: str | None) -> str | None:
         if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
             raise ValueError("a sweep's name is the name of one folder: no slash, no leading dot")
+        if name is not None and (not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME):
+            raise ValueError(f"a sweep's name has at most {LONGEST_NAME} bytes, all of characters that can be seen")
         return name
 
     @model_validator(mode="after")

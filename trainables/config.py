@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trainables.catalog import find
 from trainables.datasets import LARGEST_SIDE, SMALLEST_SIDE, expanded
@@ -12,9 +12,19 @@ from trainables.method import Method
 from trainables.metrics import choose
 from trainables.words import did_you_mean
 
+
+def of_this_machine(path: Any) -> Any:
+    """What a user gave as a path, unchanged. Raises ValueError for nothing and for an address."""
+    if not str(path).strip():
+        raise ValueError("is empty; give a path")
+    if "://" in str(path):
+        raise ValueError("is an address; give a path on this machine or on a share that is mounted here")
+    return path
+
+
 ImageSize = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # NumPy takes 32 bits, and seeds are counted up from it
-UserPath = Annotated[Path, AfterValidator(expanded)]
+UserPath = Annotated[Path, BeforeValidator(of_this_machine), AfterValidator(expanded)]
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -160,6 +160,10 @@ def scalar(text: Any) -> Any:
     return text
 
 
+def _word(kind: Any, tokens: Sequence[Token]) -> str:
+    return tokens[0].value
+
+
 def _path(kind: Any, tokens: Sequence[Token]) -> Path:
     return expanded(tokens[0].value)
 
@@ -178,6 +182,7 @@ def _mapping(kind: Any, tokens: Sequence[Token]) -> dict[str, Any]:
 
 SEVERAL = Parameter(consume_multiple=(1, None), allow_repeating=False, negative="")  # --flag a b c
 Place = Annotated[Path, Parameter(converter=_path)]  # as typed, with ~ expanded
+Word = Annotated[Path, Parameter(converter=_word)]  # completed as a path, and converted by the model
 Pairs = Annotated[
     dict[str, Any], SEVERAL, Parameter(converter=_mapping, accepts_keys=False, n_tokens=-1, metavar="KEY=VALUE...")
 ]
@@ -201,7 +206,7 @@ def _preset(folder: Traversable) -> inspect.Parameter:
 def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
     """Of a command's function. Words stay words here: the model converts and validates them."""
     kind = _plain(field.annotation)
-    kinds = {bool: bool, dict: Pairs, Literal: field.annotation, Path: Path}
+    kinds = {bool: bool, dict: Pairs, Literal: field.annotation, Path: Word}
     if kind is list:
         annotation = Annotated[list[str], SEVERAL, Parameter(metavar=f"{name.upper().rstrip('S')}...")]
     elif kind in kinds:

@@ -12,6 +12,8 @@ from sweep.driver.winners import load_winner
 from trainables.flags import Place, output_file
 from trainables.saved import save_grid
 
+MOST_IMAGES = 10_000
+
 
 def main(
     folder: SweepFolder,
@@ -26,6 +28,8 @@ def main(
 ) -> None:
     if n < 1:
         raise ValueError(f"-n {n}: draw at least 1 image")
+    if n > MOST_IMAGES:
+        raise ValueError(f"-n {n}: one picture takes at most {MOST_IMAGES} images; draw fewer")
     output_file(out, "--out")
     winner = load_winner(folder, method, dataset)
     if density not in (None, *winner.densities):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -173,6 +174,8 @@ WRONG = {
     "--name notes": "sweeps/notes exists and is not an empty folder; choose another --name",
     "--name a/b": "name = 'a/b': a sweep's name is the name of one folder: no slash",
     "--name ..": "name = '..': no leading dot",
+    f"--name {'x' * 300}": "a sweep's name has at most 200 bytes",
+    "--out s3://bucket/sweeps": "out = 's3://bucket/sweeps': is an address; give a path on this machine",
     # tracking
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
     "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",
@@ -248,6 +251,31 @@ def test_a_wrong_command_line(refused, surroundings, line):
         position = found + len(word)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--name", "a\nb", "all of characters that can be seen"),
+        ("--name", "a\0b", "all of characters that can be seen"),
+        ("--out", "", "out = '': is empty; give a path"),
+        ("--address", "", "address = '': string should have at least 1 character"),
+        ("--tracking-uri", "", "tracking_uri = '': string should have at least 1 character"),
+    ],
+)
+def test_values_that_a_shell_makes_of_an_unset_variable_or_a_broken_line(refused, flag, value, words):
+    assert words in refused(flag, value)
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_nobody_is_told_to_unpickle_a_file(refused, place, pickled):
+    """NumPy takes whatever is no array of its own for a pickle, and recommends to load it as one."""
+    if pickled:
+        np.save(place / "objects.npy", np.array([{}, {}]))
+    else:
+        (place / "objects.npy").write_text("no array")
+    told = refused("--datasets", "file:objects.npy")
+    assert "objects.npy cannot be read as an array of numbers (objects are not read)" in told
+
+
 def test_missing_and_damaged_data_files(refused, place):
     raw = place / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -302,6 +330,7 @@ COMMANDS = {
     "report sweeps/nowhere": "sweeps/nowhere",
     "report sweeps/older --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "report sweeps/older --out no/page.html": "cannot be written (there is no folder",
+    "sample sweeps/older vae -n 4000000000": "-n 4000000000: one picture takes at most 10000 images",
     "sample sweeps/older vae --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "sample sweeps/older vae -n 3 -n 4": "-n specified multiple times",
     "report sweeps/notes": "sweeps/notes",

@@ -144,7 +144,8 @@ def _numpy(path: Path) -> Any:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read as an array ({reason(error)})") from error
+        why = "objects are not read" if "pickle" in str(error) else reason(error)  # NumPy would recommend to run them
+        raise ValueError(f"{path} cannot be read as an array of numbers ({why})") from error
 
 
 def _torch(path: Path) -> Any:
