@@ -114,7 +114,7 @@ def _frozen(trial: Trial, searched: Mapping[str, BaseDistribution], metrics: lis
         datetime_complete=None if trial.ended is None else datetime.fromtimestamp(trial.ended),
         params={name: trial.values[name] for name in inside},
         distributions=inside,
-        user_attrs={name: value for name, value in about.items() if value is not None},
+        user_attrs={name: value for name, value in about.items() if value not in (None, "")},
         system_attrs={},
         intermediate_values={epoch: row[trial.metric] for epoch, row in evaluated.items()},
     )
