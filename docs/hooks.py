@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from analysis.page.names import method_name
 from sweep.commands import program
 from sweep.commands.run import RunFlags
-from sweep.search.space import Space, load
+from sweep.search.space import Fixed, Space, load
 from trainables import names
 from trainables.config import hyper_fields
 
@@ -129,9 +129,11 @@ def search_spaces() -> str:
 
 def searched(space: Space) -> Iterator[str]:
     lines = []
-    for title, dimensions in (("searched", space.dimensions), ("with `--search`", space.optional)):
-        lines += [(f"`{name}`", f"{dimension}", title) for name, dimension in dimensions.items()]
-    return table(("hyperparameter", "range", ""), lines)
+    for when, dimensions in (("always", space.dimensions), ("with `--search`", space.optional)):
+        for name, dimension in dimensions.items():
+            if not isinstance(dimension, Fixed):  # those are among the values of the points
+                lines.append((f"`{name}`", f"{dimension}", when))
+    return table(("hyperparameter", "range", "searched"), lines)
 
 
 def hand_tuned(space: Space) -> Iterator[str]:

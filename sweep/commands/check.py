@@ -19,7 +19,9 @@ from trainables.testing import CHECKS, Subject
 SMALL = {"batch_size": 8, "latent_dim": 4, "network": "mlp_32_16"}
 Name = Annotated[str, Parameter(help="package.module:Class, or a method's name", metavar="METHOD")]
 Values = Annotated[Pairs, Parameter(help="values instead of the small ones")]
-Shape = Annotated[tuple[int, int, int], Parameter(help="channels, height and width of an image", metavar="C H W")]
+Shape = Annotated[
+    tuple[int, int, int], Parameter(help="channels, height and width of an image", negative="", metavar="C H W")
+]
 
 
 def main(method: Name, /, *, set: Values = MappingProxyType({}), shape: Shape = (1, 8, 8)) -> None:
