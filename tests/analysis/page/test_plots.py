@@ -13,6 +13,7 @@ from analysis.fronts import front
 from analysis.load import read_sweep
 from analysis.page import drawing, plots
 from analysis.page.names import METHODS
+from analysis.profiles import profile
 from analysis.tables import leaderboard
 
 PER_DATASET = ("distance_against_time", "rate_distortion", "best_so_far", "active_dimensions")
@@ -239,3 +240,22 @@ def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_e
     assert "WAE-MMD, tuned 1" in texts(figure) and "110 [85.2, 135]" in texts(figure)
     nothing = table.assign(mean=np.nan)
     assert plots.confirmed_points(points(confirmation), nothing, "digits") is None
+
+
+def test_a_balance_profile_marks_hand_tuned_tuned_and_the_flat_range(tmp_path, write_sweep):
+    made = read_sweep(
+        write_sweep(tmp_path / "many", methods=("beta_vae", "vae"), datasets=("digits",), trials=14, rungs=())
+    )
+    (ax,) = plots.balance_profiles(made, "beta_vae-digits").axes
+    found = profile(made, "beta_vae-digits", "beta")
+    assert ax.get_xscale() == "log" and ax.get_title("left") == "beta (log)"
+    dashed, flat = (next(line for line in ax.get_lines() if line.get_lw() == width) for width in (1, 3))
+    assert set(dashed.get_xdata()) == {4.0}
+    assert tuple(flat.get_xdata()) == found.flat
+    _, marker = plots.method_style("beta_vae", made.methods)
+    assert marks(ax, marker, 7) == [made.best("beta_vae-digits")["hyper/beta"]]
+    assert plots.balance_profiles(made, "vae-digits") is None  # nothing to balance
+
+
+def test_a_balance_without_enough_trials_has_no_picture(sweep):
+    assert plots.balance_profiles(sweep, "beta_vae-digits") is None

@@ -10,13 +10,16 @@ import shlex
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from analysis.load import read_sweep
+from analysis.page.names import measured
 from analysis.page.report import LARGEST_GRID, data_uri, render, write_report
+from analysis.profiles import balances
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -272,3 +275,29 @@ def test_how_a_folder_was_read_is_shown_and_doubted(tmp_path, write_sweep):
     page = write_report(folder).read_text()
     assert "leaves as read" in page and told["words"] in page
     assert "leaves: 2 pictures also in train." in page
+
+
+def plain(page: str) -> str:
+    """What a page says, without its tags."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
+    few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
+    assert "WAE-MMD weight 200 too few trials, 8 are needed – –" in few
+    many = write_sweep(tmp_path / "many", methods=("beta_vae",), datasets=("digits",), trials=14, rungs=())
+    (row,) = balances(sweep := read_sweep(many)).itertuples()
+    said = plain(render(sweep))
+    assert f"BetaVAE beta 4 {measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]" in said
+    assert f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}] {row.trials}" in said
+    assert "A rule instead of a search" not in said  # of these methods none has one
+
+
+def test_rules_are_set_beside_a_searched_number(tmp_path, write_sweep):
+    sweep = read_sweep(
+        write_sweep(tmp_path / "s", methods=("beta_vae", "vae"), datasets=("digits",), trials=4, rungs=())
+    )
+    ruled = replace(sweep.studies["beta_vae-digits"], rules={"geco": {"method": ["vae"]}})
+    sweep = replace(sweep, studies=sweep.studies | {"beta_vae-digits": ruled})
+    rule = sweep.best("vae-digits")["value"], sweep.hand_tuned("vae-digits")["value"]
+    assert f"BetaVAE geco {measured(rule[1])} {measured(rule[0])}" in plain(render(sweep))
