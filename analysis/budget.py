@@ -1,7 +1,7 @@
 """What a method was given, and what each further trial or second of it bought.
 
-Equal numbers of trials are no equal search: a method with more knobs has more room to be bad in, one that diverges
-spends its trials on nothing, and one that trains slowly is given more seconds.
+Equal budgets are no equal search: a method with more knobs has more room to be bad in, one that diverges spends its
+budget on nothing, and one that trains slowly is given more seconds.
 All of that stands beside the result.
 """
 
@@ -18,9 +18,9 @@ SAID_NOTHING = ("running", "cancelled", "preempted")  # states of trials that co
 
 
 def budgets(sweep: Sweep) -> pd.DataFrame:
-    """A row per study: trials and their ends, epochs trained, seconds on a device, share that diverged, and the
-    size of the space: `knobs` searched, `choices` (the product over all knobs of few values) and `decades` (the sum
-    over all logarithmic ranges)."""
+    """A row per study: trials and their ends, epochs trained and allowed (`budget_epochs`, NaN where the budget is in
+    trials), seconds on a device, share that diverged, and the size of the space: `knobs` searched, `choices` (the
+    product over all knobs of few values) and `decades` (the sum over all logarithmic ranges)."""
     rows = []
     for study in sweep.studies.values():
         trials = sweep.trials_of(study.name)
@@ -28,7 +28,8 @@ def budgets(sweep: Sweep) -> pd.DataFrame:
         row = {"study": study.name, "method": study.method, "dataset": study.dataset, "trials": len(trials)}
         row |= {state: int((trials["state"] == state).sum()) for state in ("complete", "pruned", "diverged")}
         row["divergence_rate"] = row["diverged"] / len(ended) if len(ended) else math.nan
-        row |= {"epochs": int(trials["epochs"].sum()), "device_seconds": float(trials["device_seconds"].sum())}
+        row |= {"epochs": int(trials["epochs"].sum()), "budget_epochs": study.budget_epochs or math.nan}
+        row |= {"device_seconds": float(trials["device_seconds"].sum())}
         rows.append(row | _size(study.space))
     return pd.DataFrame(rows)
 

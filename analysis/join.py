@@ -87,8 +87,7 @@ def differences(sweep: Sweep) -> list[str]:
     for dataset in sweep.datasets:
         given: dict[str, list[str]] = {}
         for study in sweep.studies_of(dataset):
-            budget = f"{study.trials} trials of up to {study.epochs} epochs"
-            given.setdefault(budget, []).append(_of(sweep, study.name, study.method))
+            given.setdefault(study.budget, []).append(_of(sweep, study.name, study.method))
         if len(given) > 1:
             words = "; ".join(f"{budget}: {', '.join(dict.fromkeys(who))}" for budget, who in given.items())
             said.setdefault(words, []).append(dataset_name(dataset))

@@ -28,6 +28,7 @@ class Study:
     metric: str  # the objective, lower is better
     trials: int
     epochs: int
+    budget_epochs: int | None = None  # that all trials may train together; None: the budget is the number of trials
     rungs: tuple[int, ...] = ()
     hand_tuned: Mapping[str, object] = field(default_factory=dict)
     hand_tuned_source: str = ""
@@ -48,6 +49,12 @@ class Study:
     def searched(self) -> tuple[str, ...]:
         """The hyperparameters that the search may move, in the order of the space."""
         return tuple(name for name, spec in self.space.items() if "value" not in spec)
+
+    @property
+    def budget(self) -> str:
+        """The budget in words."""
+        given = f"{self.trials} trials" if self.budget_epochs is None else f"{self.budget_epochs} epochs in trials"
+        return f"{given} of up to {self.epochs} epochs"
 
     def is_log(self, knob: str) -> bool:
         """Whether a hyperparameter is searched on a logarithmic scale."""
@@ -197,6 +204,7 @@ def _study(entry: StudyEntry) -> Study:
         metric=entry.metric,
         trials=entry.trials,
         epochs=entry.epochs,
+        budget_epochs=entry.budget_epochs,
         rungs=tuple(entry.rungs),
         hand_tuned=entry.hand_tuned,
         hand_tuned_source=entry.hand_tuned_source,

@@ -57,7 +57,7 @@ class Sweep:
         return self._concluded()
 
     def extend(self, trials: int) -> "Sweep":
-        """Adds trials to each study. Raises ValueError if nothing would be added."""
+        """Adds the epochs of `trials` full trainings to each study. Raises ValueError if nothing would be added."""
         launch.extend(self.folder, trials)
         self.config = launch.config_of(self.folder)
         return self._concluded()

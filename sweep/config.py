@@ -46,7 +46,9 @@ class SweepConfig(BaseModel):
         description=f"data sets, {installed_words('datasets')}folder:PATH, file:PATH, or package.module:read",
     )
     trials: PositiveInt = Field(
-        8, description="trials per study, one method on one data set; runs of each hand-tuned point without a searcher"
+        6,
+        description="budget of a study, one method on one data set, in full trainings: the epochs that stopped trials "
+        "save buy further trials; runs of each hand-tuned point without a searcher",
     )
     seconds_per_study: Annotated[float, Field(gt=0)] | None = Field(
         None, description="seconds of training and evaluation after which a study begins no more trials"

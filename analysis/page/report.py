@@ -474,7 +474,7 @@ def _budget(sweep: Sweep, row) -> dict:
         "method": method_name(row.method),
         "colour": plots.method_style(row.method, sweep.methods)[0],
         "trials": row.trials,
-        "epochs": row.epochs,
+        "epochs": row.epochs if math.isnan(row.budget_epochs) else f"{row.epochs} of {row.budget_epochs:.0f}",
         "seconds": duration(row.device_seconds),
         "diverged": "–" if math.isnan(row.divergence_rate) else f"{100 * row.divergence_rate:.0f} %",
         "space": space_words(row),
@@ -661,7 +661,7 @@ def _warnings_of_confirmation(more: _More) -> list[str]:
 
 def _part(label: str, part: Sweep) -> dict:
     """A row of the table of joined sweeps."""
-    budget = list(dict.fromkeys(_budget_words(study) for study in part.studies.values()))
+    budget = list(dict.fromkeys(f"{study.budget} per study" for study in part.studies.values()))
     if limit := part.config.get("seconds_per_study"):
         budget.append(f"no more trials after {duration(limit)} of a study")
     return {
@@ -684,10 +684,6 @@ def _part(label: str, part: Sweep) -> dict:
         "started": _date(part.meta["started"]),
         "code": str(part.meta["code"]) or "–",
     }
-
-
-def _budget_words(study: Study) -> str:
-    return f"{study.trials} trials of {study.epochs} epochs per study"
 
 
 def _together(sweep: Sweep, tell: Callable[[Sweep], list[tuple[str, str]]]) -> list[tuple[str, str]]:
@@ -775,7 +771,7 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
         ),
         (
             "budget",
-            "; ".join(dict.fromkeys(_budget_words(study) for study in studies)),
+            "; ".join(dict.fromkeys(f"{study.budget} per study" for study in studies)),
         ),
         *((words, str(sweep.config[key])) for key, words in CONFIG_WORDS.items() if key in sweep.config),
         (

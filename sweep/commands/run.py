@@ -70,7 +70,8 @@ def show_plan(config: SweepConfig) -> None:
     seconds = epoch_seconds(planned, device)
     for study in planned.studies:
         spec = study.spec
-        say(f"{study.name}: {spec.trials} trials of up to {spec.epochs} epochs, rungs {planned.rungs}")
+        budget = f"{spec.budget_epochs} epochs in trials" if spec.count is None else f"{spec.count} trials"
+        say(f"{study.name}: {budget} of up to {spec.epochs} epochs, rungs {planned.rungs}")
         for i, point in enumerate(spec.space.paper[: spec.trials]):
             values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
             say(f"  trial {i}: {values}\n           {point.source}")
@@ -83,18 +84,19 @@ def show_plan(config: SweepConfig) -> None:
 
 
 def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> None:
-    trials = sum(study.spec.trials for study in planned.studies)
-    per_epoch = sum(seconds[study.name] * study.spec.trials for study in planned.studies)
-    most, expected = per_epoch * planned.config.epochs, per_epoch * expected_epochs(planned)
+    specs = [study.spec for study in planned.studies]
+    epochs = sum(spec.most_epochs for spec in specs)
+    training = sum(seconds[spec.study] * spec.most_epochs for spec in specs)
+    trials = sum(spec.count or round(spec.budget_epochs / expected_epochs(planned)) for spec in specs)
     say(
-        f"{len(planned.studies)} studies, {trials} trials; training alone about "
-        f"{duration(expected)} of trial time if halving stops as many as it aims to, {duration(most)} at most"
+        f"{len(specs)} studies, {epochs} epochs, about {trials} trials if halving stops as many as it aims to; "
+        f"training alone about {duration(training)} of trial time"
     )
     if planned.config.seconds_per_study is not None:
         limit = duration(planned.config.seconds_per_study)
         say(f"a study begins no more trials once its own have trained and been evaluated for {limit}")
     if slots:
-        say(f"on this machine, {slots} at a time: about {duration(expected / slots)}, plus evaluations")
+        say(f"on this machine, {slots} at a time: about {duration(training / slots)}, plus evaluations")
     if planned.config.confirm:
         trainings, cost = confirmation_cost(planned, seconds)
         say(f"then, to confirm: at most {trainings} trainings to the end, about {duration(cost)} of trial time")

@@ -33,8 +33,8 @@ def refuse(config: SweepConfig, began: SweepEvent) -> None:
 def as_recorded(planned: Plan, entries: Mapping[str, StudyEntry]) -> tuple[Plan, list[str]]:
     """The plan with its studies as the record describes them, and a line for what the files say otherwise by now.
 
-    Only the number of trials is the plan's. Raises ValueError if the studies are not the same, or if today's code does
-    not take a recorded study any more.
+    Only the budget is the plan's; one in trials stays so. Raises ValueError if the studies are not the same, or if
+    today's code does not take a recorded study any more.
     """
     names = [study.name for study in planned.studies]
     if names != list(entries):
@@ -46,7 +46,9 @@ def as_recorded(planned: Plan, entries: Mapping[str, StudyEntry]) -> tuple[Plan,
         )
     studies, edited = [], []
     for study in planned.studies:
-        spec = replace(Spec.from_record(entries[study.name]), trials=study.spec.trials)
+        began, now = Spec.from_record(entries[study.name]), study.spec
+        budget = now.budget_epochs if began.count is None else None
+        spec = replace(began, trials=now.trials, budget_epochs=budget)
         studies.append(replace(study, spec=spec))
         if _searched(spec) != _searched(study.spec):
             edited.append(study.name)

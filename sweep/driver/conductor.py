@@ -33,12 +33,12 @@ class Conductor:
         self.planned: dict[str, Planned] = {study.name: study for study in plan.studies}
         self.trials = Trials.from_events(history)
         self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
-        self.asked = {name: len(self.trials.of(name)) for name in studies}
         self.running: dict[str, str] = {}  # Ray's trial id -> our trial
 
     @property
     def exhausted(self) -> bool:
-        """True once no study asks for another trial; a running one may still have to run again."""
+        """True while no study asks for another trial. One that is stopped may leave its study enough for another, and
+        one whose process is lost runs again."""
         return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
 
     @property
@@ -47,10 +47,10 @@ class Conductor:
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
     @property
-    def left(self) -> int:
-        """How many trials have yet to end, at most."""
-        asked = sum(study.budget for study in self.studies.values()) - sum(self.asked.values())
-        return asked + len(self.waiting) + len(self.running)
+    def places(self) -> int:
+        """How many trials could run at a time from now on, at most."""
+        open_places = sum(study.open_places for study in self.studies.values())
+        return open_places + len(self.waiting) + len(self.running)
 
     def retry(self, names: Iterable[str]) -> None:
         """Trials that have ended are to run once more, from their beginning."""
@@ -90,7 +90,6 @@ class Conductor:
             # Fair: the study that has had the smallest share of its budget comes next.
             study = min(self.studies, key=self._share)
             asked = self.studies[study].ask()
-            self.asked[study] += 1
             name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
         self._tell(
             "start", trial=name, study=study, number=number, values=values, origin=origin, attempt=attempt,
@@ -152,7 +151,7 @@ class Conductor:
         return f"behind the best 1/{self.plan.config.factor} at epoch {epoch}"
 
     def _end(self, trial: Trial, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
-        self.studies[trial.study].end(trial.number, state)
+        self.studies[trial.study].end(trial.number, state, epoch)
         self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
         self._checkpoint(trial).unlink(missing_ok=True)
 
@@ -174,12 +173,12 @@ class Conductor:
         self.listener(written, self.trials)
 
     def _share(self, study: str) -> float:
-        """Of its budget, how much a study has had: of its trials those asked for, or, if that is more, of its seconds
-        those that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
-        asked, seconds = self.asked[study] / self.studies[study].budget, self.plan.config.seconds_per_study
+        """Of its budget, how much a study has had: of its epochs or trials, or, if that is more, of its seconds those
+        that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
+        share, seconds = self.studies[study].share, self.plan.config.seconds_per_study
         if seconds is None:
-            return asked
-        return max(asked, sum(trial.device_seconds for trial in self.trials.of(study)) / seconds)
+            return share
+        return max(share, sum(trial.device_seconds for trial in self.trials.of(study)) / seconds)
 
     def _describe(self, trial: Trial) -> dict[str, Any]:
         planned, config = self.planned[trial.study], self.plan.config

@@ -174,7 +174,7 @@ def chosen(
         spec = Spec.from_record(entry)
         metric = f"test/{spec.metric.partition('/')[2]}"
         spec = replace(
-            spec, trials=len(points) * len(seeds), metric=metric, first_rung=spec.epochs,
+            spec, trials=len(points) * len(seeds), budget_epochs=None, metric=metric, first_rung=spec.epochs,
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)

@@ -123,7 +123,7 @@ class _Watch(tune.Callback):
         if before.slots and not after.slots:
             self.announce(after.waiting(self.pool.holding()))
         # The search is asked when there is a place, so it is not trials that make a cluster grow.
-        if concurrent and (wanted := min(concurrent, self.conductor.left)) != self.wanted:
+        if concurrent and (wanted := min(concurrent, self.conductor.places)) != self.wanted:
             self.wanted = wanted
             request_resources(bundles=[{"CPU": after.cpus, "GPU": after.gpus}] * wanted)
 

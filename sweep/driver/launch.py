@@ -20,7 +20,6 @@ from sweep.driver.winners import collect
 from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, read
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
-from sweep.search.study import Study
 from sweep.search.warm import warmed
 from trainables.config import checked
 from trainables.datasets import expanded
@@ -84,9 +83,10 @@ def retry(folder: Path, announce: Callable[[str], None] = print, **other: object
 
 
 def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **other: object) -> Path:
-    """As `resume`, with `more` trials for each study; the search goes on from all it knows, the rungs stay as they are.
+    """As `resume`, with the epochs of `more` full trainings for each study; the search goes on from all it knows, the
+    rungs stay as they are.
 
-    There is no such thing for epochs: trials that have ended at another budget could not be compared with what comes.
+    The epochs of a trial stay: trials that have ended at another number could not be compared with what comes.
     Raises ValueError if nothing would be added.
     """
     if more < 1:
@@ -99,7 +99,7 @@ def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **o
         )
     longer = config.model_copy(update={"trials": config.trials + more})
     planned, trials = _recorded(folder, announce, other | {"trials": longer.trials})
-    if not any(Study(s.spec, longer.seed).budget > len(trials.of(s.name)) for s in planned.studies):
+    if all(s.spec.count is not None and s.spec.count <= len(trials.of(s.name)) for s in planned.studies):
         raise ValueError(
             f"{folder}: nothing is searched in it, and more trials would only repeat the hand-tuned points"
         )

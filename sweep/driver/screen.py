@@ -17,7 +17,8 @@ from rich.text import Text
 from sweep.driver.resources import Resources
 from sweep.record import Event, Trial, Trials
 from sweep.record.events import EndEvent, LostEvent
-from sweep.search.plan import Plan, Planned, expected_epochs
+from sweep.record.trials import charged
+from sweep.search.plan import Plan, Planned
 
 BAD = ("diverged", "failed", "out_of_memory")
 
@@ -34,7 +35,7 @@ class Screen:
         self.trials = trials
         if isinstance(event, LostEvent):
             why = f"{event.state} at epoch {event.epoch} ({event.reason}), runs again"
-            self._print(f"{'':>{len(self._count())}}  {event.trial:<28} {why}")
+            self._print(f"{'':>4}  {event.trial:<28} {why}")
         elif self.live is None and isinstance(event, EndEvent):
             self._print(self._line(trials.trials[event.trial]))
 
@@ -51,7 +52,7 @@ class Screen:
         yield Text(self._headline(), style="dim", no_wrap=True, overflow="ellipsis")
         yield self._board(shown, Counter(trial.study for trial in under_way))
         if left := [study for study in self.plan.studies if study not in shown]:
-            done = sum(self._ended(study) >= study.spec.trials for study in left)
+            done = sum(self._done(study) for study in left)
             words = f"and {len(left)} more studies, {done} of them done"
             yield Text(words, style="dim", no_wrap=True, overflow="ellipsis")
         if trials:
@@ -61,10 +62,7 @@ class Screen:
     def _studies(self, room: int, busy: Container[str]) -> list[Planned]:
         """The studies to show on `room` lines, in their order."""
         studies = self.plan.studies
-        weight = {
-            study.name: (study.name not in busy, self._ended(study) >= study.spec.trials, i)
-            for i, study in enumerate(studies)
-        }
+        weight = {study.name: (study.name not in busy, self._done(study), i) for i, study in enumerate(studies)}
         kept = sorted(studies, key=lambda study: weight[study.name])[: max(1, room)]
         return [study for study in studies if study in kept]
 
@@ -73,14 +71,15 @@ class Screen:
         metric = metrics.pop() if len(metrics) == 1 else "value"
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("study", no_wrap=True, overflow="ellipsis")
-        for name in ("done", "running", "pruned", "failed", f"best {metric}", "hand-tuned"):
+        for name in ("spent", "ended", "running", "pruned", "failed", f"best {metric}", "hand-tuned"):
             table.add_column(name, justify="right", no_wrap=True)
         for study in studies:
             states = self._states(study)
             best, hand = self._scores(study.name)
             table.add_row(
                 Text(study.name),
-                f"{self._ended(study)}/{study.spec.trials}",
+                f"{self._spent(study) / study.spec.most_epochs:.0%}",
+                str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
                 str(states["pruned"] or ""),
                 Text(str(sum(states[state] for state in BAD) or ""), style="red"),
@@ -107,8 +106,11 @@ class Screen:
     def _states(self, study: Planned) -> Counter[str]:
         return Counter(trial.state for trial in self.trials.of(study.name))
 
-    def _ended(self, study: Planned) -> int:
-        return sum(count for state, count in self._states(study).items() if state != "running")
+    def _done(self, study: Planned) -> bool:
+        """Whether no trial runs, and none will be begun."""
+        spec, trials = study.spec, self.trials.of(study.name)
+        taken = sum(charged(trial.state, trial.epoch, spec.epochs, spec.first_rung) for trial in trials)
+        return not self._states(study)["running"] and spec.share(taken, len(trials)) >= 1
 
     def _scores(self, study: str) -> tuple[str, str]:
         best, hand = self.trials.best(study), self.trials.hand_tuned(study)
@@ -119,38 +121,39 @@ class Screen:
         return (_number(best.value) if best else ""), shown
 
     def _headline(self) -> str:
-        ended = self.trials.ended
-        total = sum(study.spec.trials for study in self.plan.studies)
-        return f"{self.folder.name}: {ended} of {total} trials, {duration(self._elapsed())}, {self._left()}"
+        trials = f"{self.trials.ended} trial{'s' * (self.trials.ended != 1)}"
+        spent = f"{self._share()} of the epochs, {trials}"
+        return f"{self.folder.name}: {spent}, {duration(self._elapsed())}, {self._left()}"
 
     def _elapsed(self) -> float:
         """Seconds of this sitting and of those before it."""
         return self.trials.earlier + time.monotonic() - self.started
 
     def _left(self) -> str:
-        """Time to go, by the epochs that successive halving is expected to leave, at the pace of all so far."""
+        """Time to go, by the epochs that are left, at the pace of all so far."""
         spent = self._spent()
-        total = sum(study.spec.trials for study in self.plan.studies)
-        ended = [trial for trial in self.trials.trials.values() if trial.state != "running"]
-        if not spent or len(ended) < self.resources.slots:
+        if not spent or self.trials.ended < self.resources.slots:
             return "estimating the time left"
-        running = sum(trial.epoch for trial in self.trials.trials.values() if trial.state == "running")
-        per_trial = max(expected_epochs(self.plan), sum(trial.epoch for trial in ended) / len(ended))
-        left = max(0.0, (total - len(ended)) * per_trial - running)
-        return f"about {duration(left * self._elapsed() / spent)} left"
+        return f"about {duration(max(0, self._budget() - spent) * self._elapsed() / spent)} left"
 
-    def _spent(self) -> int:
-        return sum(trial.epoch for trial in self.trials.trials.values())
+    def _budget(self) -> int:
+        """The epochs of all studies."""
+        return sum(study.spec.most_epochs for study in self.plan.studies)
 
-    def _count(self) -> str:
-        return f"{self.trials.ended:>4}/{sum(study.spec.trials for study in self.plan.studies)}"
+    def _spent(self, study: Planned | None = None) -> int:
+        """The epochs trained, of one study or of all."""
+        trials = self.trials.trials.values() if study is None else self.trials.of(study.name)
+        return sum(trial.epoch for trial in trials)
+
+    def _share(self) -> str:
+        return f"{self._spent() / self._budget():.0%}"
 
     def _line(self, trial: Trial) -> str:
         value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)
         reason = f" ({trial.reason})" if trial.state in BAD else ""
         return (
-            f"{self._count()}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
+            f"{self._share():>4}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
             f"best {best or '-'}, hand-tuned {hand or '-'}{reason}"
         )
 

@@ -50,12 +50,17 @@ class Row(BaseModel):
 
 
 class StudyEntry(BaseModel):
-    """A study as the record describes it; `sweep.search.study.Spec` is built from it."""
+    """A study as the record describes it; `sweep.search.study.Spec` is built from it.
+
+    budget_epochs: the epochs that its trials may train together; None where the budget is the number of `trials`, as it
+    always was in older records.
+    """
 
     study: str
     method: str
     dataset: str
     trials: int
+    budget_epochs: int | None = None
     epochs: int
     metric: str
     objectives: list[str] = []

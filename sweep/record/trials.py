@@ -29,6 +29,15 @@ from sweep.record.log import read
 DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the beginning
 
 
+def charged(state: str, epoch: int, epochs: int, first_rung: int) -> int:
+    """What a trial that has come to `epoch` takes of its study's budget in epochs.
+
+    A running one takes all `epochs` that it may still train, so that no study begins more than it can pay. One that
+    ended takes at least those of the first rung: a method whose trials fail at once must come to an end as well.
+    """
+    return epochs if state == "running" else max(epoch, first_rung)
+
+
 @dataclass
 class Trial:
     """What is known of one trial; `state` is "running" from its start to its end, and again after a new start.

@@ -131,6 +131,7 @@ def plan(config: SweepConfig) -> Plan:
                 space, trials = space.points_only(), trials * len(space.paper)
             spec = Spec(
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
+                budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, sampler=config.searcher,
                 objectives=tuple(OBJECTIVES[name] for name in config.objectives),

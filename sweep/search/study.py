@@ -10,6 +10,7 @@ study that is replayed from the record goes on exactly as the one that died woul
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import nsmallest
 from typing import Any, Literal
 from zlib import crc32
@@ -26,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
 from sweep.record.events import EndEvent, Origin, ReportEvent, StartEvent
+from sweep.record.trials import charged
 from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
 from sweep.search.space import Choice, Dimension, Fixed, Point, Range, Space
@@ -40,7 +42,10 @@ SHOWN = 300  # enough for a tenth to be more
 
 @dataclass(frozen=True)
 class Spec:
-    """What a study is about, and its budget: `trials` runs of at most `epochs`.
+    """What a study is about, and its budget.
+
+    The budget is `budget_epochs`, as many as `trials` full trainings of `epochs` take: what a stopped trial saves buys
+    further ones. Where it is None, the budget is the number of trials.
 
     `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise, and trials are
     judged by it alone; `objectives` are further ones, for which a search with "tpe" looks at the same time.
@@ -61,6 +66,7 @@ class Spec:
     sampler: Literal["tpe", "prior", "random", "none"] = "tpe"
     warm: tuple[Point, ...] = ()
     objectives: tuple[str, ...] = ()
+    budget_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -70,6 +76,29 @@ class Spec:
                 f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'prior', 'random' or 'none'"
             )
 
+    @cached_property
+    def count(self) -> int | None:
+        """How many trials there are; None where the budget is in epochs. With nothing to search there are only the
+        points, for more trials would repeat them."""
+        if self.sampler == "none":
+            return self.trials
+        if all(distribution(d).single() for d in self.space.dimensions.values() if not isinstance(d, Fixed)):
+            return min(self.trials, len(self.space.paper))
+        return self.trials if self.budget_epochs is None else None
+
+    @property
+    def most_epochs(self) -> int:
+        """What the trials may train together."""
+        return self.budget_epochs if self.count is None else self.count * self.epochs
+
+    def share(self, epochs: int, trials: int) -> float:
+        """How much of the budget so many epochs of so many trials take; from 1 on it is used up.
+
+        One in epochs is used up when half a training or less is left, so a study trains its budget to within half a
+        training. One in trials counts also those that fail: they cost time as well.
+        """
+        return trials / self.count if self.count is not None else epochs / (self.budget_epochs - self.epochs / 2)
+
     def to_record(self) -> StudyEntry:
         """The study's entry in the record's sweep event."""
         first = self.space.paper[0]
@@ -78,6 +107,7 @@ class Spec:
             method=self.method,
             dataset=self.dataset,
             trials=self.trials,
+            budget_epochs=None if self.count is not None else self.budget_epochs,
             epochs=self.epochs,
             metric=self.metric,
             objectives=list(self.objectives),
@@ -103,6 +133,7 @@ class Spec:
             "method",
             "dataset",
             "trials",
+            "budget_epochs",
             "epochs",
             "metric",
             "first_rung",
@@ -129,6 +160,7 @@ class Asked:
 class _Trial:
     asked: Asked
     state: str = "running"
+    charged: int = 0  # epochs of the study's budget
     values: dict[int, float] = field(default_factory=dict)  # epoch -> the metric, as first reported
     others: list[float] = field(default_factory=list)  # the further objectives, as last reported
     told: tuple[Any, FrozenTrial | None] | None = None  # what the sampler is told, and of which state and value
@@ -144,6 +176,7 @@ class Study:
     def __init__(self, spec: Spec, seed: int) -> None:
         self.spec = spec
         self.seed = seed
+        self.spent = 0  # epochs, of running trials all that they may train
         self._trials: dict[int, _Trial] = {}
         self._exempt: set[int] = set()  # the hand-tuned points have to run to the end to be compared with
         self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt)
@@ -154,23 +187,22 @@ class Study:
         }
 
     @property
-    def budget(self) -> int:
-        """How many trials there will be; with nothing to search only the points, for more would repeat."""
-        if self.spec.sampler == "none":
-            return self.spec.trials
-        if all(found.single() for found in self._distributions.values()):
-            return min(self.spec.trials, len(self.spec.space.paper))
-        return self.spec.trials
+    def share(self) -> float:
+        """How much of its budget the study has had; from 1 on nothing is asked."""
+        return self.spec.share(self.spent, len(self._trials))
+
+    @property
+    def open_places(self) -> int:
+        """How many trials more could run at a time, were none of those that do stopped."""
+        if self.spec.count is not None:
+            return max(0, self.spec.count - len(self._trials))
+        return max(0, round((self.spec.budget_epochs - self.spent) / self.spec.epochs))
 
     def ask(self) -> Asked | None:
-        """The next trial, None when the budget is used up.
-
-        Every number counts, also that of a trial that fails: what fails costs time as well, and a method that
-        fails half of its trials must not get more of them.
-        """
-        number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
-        if number >= self.budget:
+        """The next trial, None while the budget is used up; a running trial that is stopped gives some of it back."""
+        if self.share >= 1:
             return None
+        number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
         points, warm = self.spec.space.paper, self.spec.warm
         if number < len(points) or self.spec.sampler == "none":
             return self._open(number, dict(points[number % len(points)].values), "paper")
@@ -195,21 +227,21 @@ class Study:
         """False once a rung has stopped the trial; after a replay there may be such without an end."""
         return self.rungs.goes_on(number)
 
-    def end(self, number: int, state: str) -> None:
-        """Closes a trial; `state` is one of the record's."""
+    def end(self, number: int, state: str, epoch: int) -> None:
+        """Closes a trial that came to `epoch`; `state` is one of the record's."""
         if state not in STATES:
             raise ValueError(f"{self.spec.study}: unknown end {state!r}; known are {', '.join(STATES)}")
         trial = self._trial(number)
         if trial.state != "running":
             raise ValueError(f"{trial.asked.trial}: ends as {state}, but has already ended as {trial.state}")
-        trial.state = state
+        self._move(trial, state, epoch)
 
     def reopen(self, number: int) -> Asked:
         """Another attempt at a trial that failed, ran out of memory, was preempted or cancelled, or is still open."""
         trial = self._trial(number)
         if trial.state not in ("running", *RETRIABLE):
             raise ValueError(f"{trial.asked.trial}: is {trial.state}, which another attempt would not change")
-        trial.state = "running"
+        self._move(trial, "running")
         return trial.asked
 
     @property
@@ -228,7 +260,7 @@ class Study:
             if isinstance(event, StartEvent) and event.study == self.spec.study:
                 number = numbers[event.trial] = event.number
                 if number in self._trials:
-                    self._trials[number].state = "running"
+                    self._move(self._trials[number], "running")
                 else:
                     self._open(number, event.values, event.origin)
             elif isinstance(event, ReportEvent) and event.trial in numbers:
@@ -238,7 +270,7 @@ class Study:
             elif isinstance(event, EndEvent) and event.trial in numbers:
                 number = numbers[event.trial]
                 if self._trials[number].state == "running":
-                    self.end(number, event.state)
+                    self.end(number, event.state, event.epoch or 0)
         return self
 
     def history(self) -> list[FrozenTrial]:
@@ -307,7 +339,7 @@ class Study:
         if self.spec.sampler == "tpe":
             told = self.history()
             # Optuna's own 10 random trials first would be all of a small budget.
-            sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.budget // 3), seed=seed)
+            sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.spec.trials // 3), seed=seed)
         elif self.spec.sampler == "prior":
             told = self.history()
             dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
@@ -331,8 +363,15 @@ class Study:
         if origin == "paper":
             self._exempt.add(number)
         asked = Asked(f"{self.spec.study}-{number:04d}", number, values, origin)
-        self._trials[number] = _Trial(asked)
+        self._trials[number] = trial = _Trial(asked)
+        self._move(trial, "running")
         return asked
+
+    def _move(self, trial: _Trial, state: str, epoch: int = 0) -> None:
+        """To another state, and the budget with it."""
+        takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
+        self.spent += takes - trial.charged
+        trial.state, trial.charged = state, takes
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:

@@ -77,11 +77,11 @@ class Simulation:
 
     def __str__(self) -> str:
         """What it costs, how full the slots are, who gets how far, and what is found by when."""
-        spent, most = self.epochs, sum(study.budget for study in self.studies.values()) * self.plan.config.epochs
+        most = sum(study.spec.most_epochs for study in self.studies.values())
         trials = len(self.trials.trials)
         lines = [
             f"{trials} trials on {self.slots} slots: {duration(self.wall)}, utilisation {self.utilisation:.0%}",
-            f"{spent} epochs are trained, {spent / most:.0%} of what all trials to the end would take",
+            f"{self.epochs} epochs are trained of a budget of {most}",
         ]
         levels = [str(level) for level in (*self.plan.rungs, self.plan.config.epochs)]
         table = [["study", *(f"at epoch {level}" for level in levels)]]

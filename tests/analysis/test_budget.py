@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,10 @@ def test_a_budget_is_told_in_full(sweep):
     row = table.loc["vae-digits"]
     assert row["trials"] == 30 and row["device_seconds"] == pytest.approx(trials["device_seconds"].sum())
     assert row["epochs"] == trials["epochs"].sum()
+    assert math.isnan(row["budget_epochs"]), "its budget is in trials"
+    study = replace(sweep.studies["vae-digits"], budget_epochs=900)
+    spending = budgets(replace(sweep, studies={"vae-digits": study}))
+    assert spending["budget_epochs"].tolist() == [900] and study.budget == "900 epochs in trials of up to 30 epochs"
     diverged = (trials["state"] == "diverged").sum()
     assert diverged > 0 and row["divergence_rate"] == diverged / 30
     assert (row["knobs"], row["choices"], row["decades"]) == (3, 32, pytest.approx(2.0))

@@ -152,7 +152,12 @@ def test_the_page_of_several_sweeps_leaves_their_own_pages_alone(folders, tmp_pa
     assert (first / "report.html").read_text() == own
     page = re.sub(r"\s+", " ", path.read_text())
     assert "The sweeps in this page" in page and "The sweeps in this page" not in own
-    for words in ("first + rest", "2 trials of 30 epochs per study", "fcd of 5000 images", f"report {first} {rest}"):
+    for words in (
+        "first + rest",
+        "2 trials of up to 30 epochs per study",
+        "fcd of 5000 images",
+        f"report {first} {rest}",
+    ):
         assert words in page, words
     # the pictures of the first sweep are found in its folder: real, the best's in the hero, three grids for each of two
     assert page.count('src="data:image/png') == own.count('src="data:image/png')

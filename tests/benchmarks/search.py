@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,16 +130,16 @@ class Ended(NamedTuple):
 
 
 def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, spend: bool) -> Iterator[Ended]:
-    """The sweep's own study of `budget` trials; with `spend`, of as many as the epochs of the budget pay for."""
-    trials = budget * of.epochs if spend else budget
-    spec = Spec(of.name, of.name, of.name, trials, of.epochs, "fcd", of.space, first_rung, sampler=sampler)
-    study, spent = Study(spec, seed), 0
-    while spent < budget * of.epochs and (asked := study.ask()):
+    """The sweep's own study of `budget` full trainings; without `spend`, of as many trials, however short."""
+    epochs = budget * of.epochs if spend else None
+    spec = Spec(of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler)
+    study, spent = Study(replace(spec, budget_epochs=epochs), seed), 0
+    while asked := study.ask():
         for epoch, value in of.training(asked.values, seed, asked.number).items():
             if not study.report(asked.number, epoch, value):
                 break
         spent += epoch
-        study.end(asked.number, "complete" if epoch == of.epochs else "pruned")
+        study.end(asked.number, "complete" if epoch == of.epochs else "pruned", epoch)
         if epoch == of.epochs:
             yield Ended(spent, value, asked.values)
 

@@ -120,19 +120,40 @@ def rungs(conductor: Conductor) -> dict[str, dict]:
 
 
 def test_studies_take_turns_by_their_share(begin):
-    conductor = begin(trials=4)
+    conductor = begin(trials=4, first_rung=9)
     Tune(conductor).run()
     started = [event.study for event in events(conductor, "start")]
     assert started == ["vae-digits", "beta_vae-digits"] * 4
 
 
 def test_a_small_study_is_spread_over_a_large_one(begin):
-    conductor = begin(trials=6)
+    conductor = begin(trials=6, first_rung=9)
     small = conductor.studies["beta_vae-digits"]
-    small.spec = replace(small.spec, trials=2)
+    small.spec = replace(small.spec, budget_epochs=18)
     Tune(conductor).run()
     order = "".join(event.study[0] for event in events(conductor, "start"))
     assert order == "vbvvvbvv"
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_studies_spend_equal_epochs_whatever_halving_stops(begin, slots):
+    conductor = begin(trials=12, slots=slots)
+    Tune(conductor, slots).run()
+    spent = {name: sum(t.epoch for t in conductor.trials.of(name)) for name in conductor.studies}
+    assert all(abs(epochs - 12 * EPOCHS) <= EPOCHS / 2 for epochs in spent.values()), spent
+    numbers = [len(conductor.trials.of(name)) for name in conductor.studies]
+    states = Counter(trial.state for trial in conductor.trials.trials.values())
+    assert min(numbers) > 12 and states["pruned"] > states["complete"] and conductor.places == 0
+
+
+def test_a_study_whose_trials_stop_early_catches_up(begin):
+    conductor = begin(trials=8)
+    for number in range(6):  # every trial of the first study fails at once
+        trial = conductor.next(f"{number}")
+        if trial["trial"].startswith("vae"):
+            conductor.hear(f"{number}", progress(state="failed"))
+    started = [event.study for event in events(conductor, "start")]
+    assert started == ["vae-digits", "beta_vae-digits", *4 * ["vae-digits"]]
 
 
 def test_no_more_are_under_way_than_asked_for(begin):
@@ -157,13 +178,26 @@ def test_a_trial_is_described_in_full(begin, tmp_path):
 
 
 def test_exhausted_comes_before_done(begin):
-    conductor = begin(methods=["vae"], trials=2)
+    conductor = begin(methods=["vae"], trials=2, first_rung=9)
     assert not conductor.exhausted and not conductor.done
     conductor.next("a"), conductor.next("b")
     assert conductor.exhausted and not conductor.done
     conductor.hear("a", progress(state="failed"))
     conductor.hear("b", progress(state="failed"))
     assert conductor.done
+
+
+def test_what_a_stopped_trial_leaves_is_asked_for_again(begin):
+    conductor = begin(methods=["vae"], trials=4)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id in "abcd":
+        conductor.next(ray_id)
+    assert conductor.exhausted and conductor.next("e") is None
+    for ray_id, value in (("b", 10.0), ("c", 20.0), ("d", 30.0)):
+        conductor.hear(ray_id, progress([row(1, value)], value=value))
+    assert not conductor.exhausted and conductor.places == 3 + 1
+    assert conductor.next("e")["trial"] == "vae-digits-0004"
+    assert conductor.exhausted
 
 
 # How trials end
@@ -222,7 +256,7 @@ def test_the_last_epoch_is_complete_whatever_the_others_have(begin):
     conductor = begin(methods=["vae"], trials=6)
     Tune(conductor).run()
     states = Counter(trial.state for trial in conductor.trials.trials.values())
-    assert states["complete"] >= 1 and states["pruned"] >= 1 and sum(states.values()) == 6
+    assert states["complete"] >= 1 and states["pruned"] >= 1 and states.keys() == {"complete", "pruned"}
     assert all(t.epoch == EPOCHS for t in conductor.trials.trials.values() if t.state == "complete")
 
 
@@ -315,7 +349,7 @@ def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):
 
 @pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
 def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, killed):
-    conductor = begin(methods=["vae"], trials=1)
+    conductor = begin(methods=["vae"], trials=1, first_rung=9)
     conductor.resources = Resources(1, 0.25, 4, 5, 1)
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
@@ -520,7 +554,7 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
     }  # fmt: skip
     assert ends["vae-digits-0003"].reason == "behind the best 1/3 at epoch 1"
     again = [resumed.next(ray_id)["trial"] for ray_id in "ab"]
-    assert again == ["vae-digits-0000", "vae-digits-0002"] and resumed.exhausted
+    assert again == ["vae-digits-0000", "vae-digits-0002"]
     assert resumed.trials.trials["vae-digits-0002"].attempt == 2
 
 
@@ -545,7 +579,7 @@ def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, 
 
 
 def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(begin):
-    conductor = begin(methods=["vae"], trials=3)
+    conductor = begin(methods=["vae"], trials=3, first_rung=9)
     conductor.resources = Resources(1, 0.0, 9, 9, 0)
     for ray_id, end in (("a", "complete"), ("b", "failed"), ("c", "diverged")):
         conductor.next(ray_id)
@@ -553,7 +587,7 @@ def test_what_is_retried_runs_again_from_its_beginning_and_nothing_else_does(beg
         assert not conductor.hear(ray_id, progress(rows, end, None if end == "failed" else 41.0))
     before = fates(conductor)
 
-    retried = begin(methods=["vae"], trials=3)
+    retried = begin(methods=["vae"], trials=3, first_rung=9)
     assert retried.done
     retried.retry(["vae-digits-0001"])
     assert not retried.done
@@ -581,12 +615,16 @@ def test_an_extended_sweep_searches_on_with_all_it_knows(begin):
     Tune(extended).run()
     assert extended.done
     after = fates(extended)
-    assert len(after) == 14 and {name: after[name] for name in before} == before
+    assert {name: after[name] for name in before} == before
+    for name in extended.studies:
+        spent = sum(trial.epoch for trial in extended.trials.of(name))
+        assert abs(spent - 7 * EPOCHS) <= EPOCHS / 2
     assert all(trial.attempt == 1 for trial in extended.trials.trials.values())
     for study, levels in judged.items():
         for level, trials in levels.items():
             assert trials.items() <= rungs(extended)[study][level].items()
-        assert len(rungs(extended)[study][RUNGS[0]]) == 7
-    first = extended.trials.trials["vae-digits-0004"]
+        assert len(rungs(extended)[study][RUNGS[0]]) == len(extended.trials.of(study))
+    number = sum(name.startswith("vae") for name in before)
+    first = extended.trials.trials[f"vae-digits-{number:04d}"]
     assert (first.origin, first.values) == ("search", fresh.ask().values)
-    assert first.values != Study(fresh.spec, 0)._suggest(4)  # as it would be without what was found before
+    assert first.values != Study(fresh.spec, 0)._suggest(number)  # as it would be without what was found before

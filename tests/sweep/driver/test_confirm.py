@@ -44,7 +44,7 @@ def searched(make_plan, values: list[float | None]) -> Trials:
     planned = make_plan(methods=["vae"])
     spec = planned.studies[0].spec
     events = [event("sweep", sweep="s1", studies=[spec.to_record()])]
-    study = Study(replace(spec, trials=len(values)), seed=0)
+    study = Study(replace(spec, trials=len(values), budget_epochs=None), seed=0)
     for value in values:
         asked = study.ask()
         about = {"number": asked.number, "values": asked.values, "origin": asked.origin}
@@ -54,7 +54,7 @@ def searched(make_plan, values: list[float | None]) -> Trials:
             events.append(event("report", trial=asked.trial, rows=rows))
         state = "diverged" if value is None else "complete"
         events.append(event("end", trial=asked.trial, state=state, epoch=9))
-        study.end(asked.number, state)
+        study.end(asked.number, state, 9)
     return Trials.from_events(events)
 
 

@@ -181,6 +181,18 @@ def test_extend_adds_trials_and_keeps_all_else(sweep, carried_out):
     assert [study.spec.trials for study in carried_out[-1][0].studies] == [7, 7]
 
 
+def test_a_budget_is_extended_in_what_it_was_given_in(sweep, carried_out):
+    folder = sweep()
+    launch.extend(folder, 3)
+    assert [study.spec.budget_epochs for study in carried_out[-1][0].studies] == [7 * 9, 7 * 9]
+    record = folder / "record.jsonl"
+    text = record.read_text()
+    record.write_text(text.replace('"budget_epochs": 36, ', ""))  # as versions before wrote it
+    assert record.read_text() != text
+    launch.extend(folder, 1)
+    assert [(s.spec.count, s.spec.budget_epochs) for s in carried_out[-1][0].studies] == [(8, None), (8, None)]
+
+
 def test_extending_by_nothing_is_refused(sweep, carried_out):
     with pytest.raises(ValueError, match="--trials 0: add at least 1"):
         launch.extend(sweep(), 0)

@@ -73,9 +73,9 @@ def test_elsewhere_a_line_for_every_end(stage):
     stage.run("vae-digits", 1, "pruned", 1, 99.0, "behind the best 1/3 at epoch 1")
     stage.run("beta_vae-digits", 0, "diverged", 2, reason="stage train, epoch 2, loss: 21 non-finite steps")
     assert [" ".join(line.split()) for line in stage.lines] == [
-        "1/8 vae-digits-0000 complete epoch 9 fcd 12.35 best 12.35, hand-tuned 12.35",
-        "2/8 vae-digits-0001 pruned epoch 1 fcd 99 best 12.35, hand-tuned 12.35",
-        "3/8 beta_vae-digits-0000 diverged epoch 2 best -, hand-tuned diverged"
+        "12% vae-digits-0000 complete epoch 9 fcd 12.35 best 12.35, hand-tuned 12.35",
+        "14% vae-digits-0001 pruned epoch 1 fcd 99 best 12.35, hand-tuned 12.35",
+        "17% beta_vae-digits-0000 diverged epoch 2 best -, hand-tuned diverged"
         " (stage train, epoch 2, loss: 21 non-finite steps)",
     ]
 
@@ -101,10 +101,10 @@ def test_the_table_says_where_each_study_stands(stage):
     stage.run("vae-digits", 3, "complete", 9, 11.5)
     stage.start("beta_vae-digits", 0)
     headline, header, vae, beta_vae, *_ = stage.table().splitlines()
-    assert headline.startswith("quick: 4 of 8 trials, 0 s, ")
-    assert header.split() == ["study", "done", "running", "pruned", "failed", "best", "fcd", "hand-tuned"]
-    assert vae.split() == ["vae-digits", "4/4", "1", "1", "11.5", "12.35"]
-    assert beta_vae.split() == ["beta_vae-digits", "0/4", "1"]
+    assert headline.startswith("quick: 28% of the epochs, 4 trials, 0 s, ")
+    assert header.split() == ["study", "spent", "ended", "running", "pruned", "failed", "best", "fcd", "hand-tuned"]
+    assert vae.split() == ["vae-digits", "56%", "4", "1", "1", "11.5", "12.35"]
+    assert beta_vae.split() == ["beta_vae-digits", "0%", "0", "1"]
 
 
 def test_the_table_renders_before_anything_has_happened(make_plan, tmp_path):
@@ -116,7 +116,7 @@ def test_the_table_renders_before_anything_has_happened(make_plan, tmp_path):
 def test_a_distance_of_nothing_is_a_number(stage):
     stage.run("vae-digits", 0, "complete", 9, 0.0)
     assert stage.lines[0].endswith("best 0, hand-tuned 0")
-    assert stage.table().splitlines()[2].split() == ["vae-digits", "1/4", "0", "0"]
+    assert stage.table().splitlines()[2].split() == ["vae-digits", "25%", "1", "0", "0"]
 
 
 def test_a_hand_tuned_point_without_an_end_of_its_budget_has_no_value(stage):
@@ -129,7 +129,7 @@ def test_a_hand_tuned_point_without_an_end_of_its_budget_has_no_value(stage):
 def test_the_time_left_follows_the_pace(stage, clock):
     assert "estimating" in stage.table()
     clock[0] += 90
-    stage.run("vae-digits", 0, "complete", 9, 12.0)  # 10 seconds an epoch; 9 + 7 x 9 are the most
+    stage.run("vae-digits", 0, "complete", 9, 12.0)  # 10 seconds an epoch
     stage.run("vae-digits", 1, "complete", 9, 12.0)
     clock[0] += 90  # 18 epochs in 180 s, six trials of as many epochs to go
     assert "3 min 00 s, about 9 min 00 s left" in stage.table()
@@ -140,10 +140,10 @@ def test_a_resumed_sweep_goes_on_from_the_time_and_the_pace_of_its_earlier_sitti
     before.run("vae-digits", 0, "complete", 9, 12.0)
     before.tell("finish", time=90.0, outcome="interrupted")
     resumed = Stage(make_plan(trials=4), tmp_path / "quick", clock, before.trials)
-    assert "1 of 8 trials, 1 min 30 s, about 10 min 30 s left" in resumed.table()  # 9 epochs in 90 s, 63 to go
+    assert "12% of the epochs, 1 trial, 1 min 30 s, about 10 min 30 s left" in resumed.table()  # 63 of 72 epochs
     clock[0] += 90
     resumed.run("vae-digits", 1, "complete", 9, 12.0)
-    assert "2 of 8 trials, 3 min 00 s, about 9 min 00 s left" in resumed.table()
+    assert "25% of the epochs, 2 trials, 3 min 00 s, about 9 min 00 s left" in resumed.table()
 
 
 def test_a_trial_that_waits_for_its_slot_does_not_run(stage):
@@ -152,7 +152,7 @@ def test_a_trial_that_waits_for_its_slot_does_not_run(stage):
     table = stage.table()
     assert first in table and second not in table
     _, _, vae, beta_vae, *_ = table.splitlines()
-    assert vae.split() == ["vae-digits", "0/4", "1"] and beta_vae.split() == ["beta_vae-digits", "0/4"]
+    assert vae.split() == ["vae-digits", "6%", "0", "1"] and beta_vae.split() == ["beta_vae-digits", "0%", "0"]
 
 
 def test_an_interrupted_trial_waits_until_its_turn_comes_again(make_plan, tmp_path, clock):
@@ -192,7 +192,7 @@ def test_many_studies_fit_the_terminal(width, height, make_plan, tmp_path, clock
     lines = console.file.getvalue().splitlines()
     assert len(lines) < height and max(map(len, lines)) <= width
     assert any(line.startswith("two_stage_vae-digits-2 ") for line in lines)
-    left = 30 - sum(" 1/2 " in line or " 0/2 " in line for line in lines)
+    left = 30 - sum(" 50% " in line or " 0% " in line for line in lines)
     assert (f"and {left} more studies" in console.file.getvalue()) == (left > 0) == (height < 50)
 
 

@@ -33,8 +33,9 @@ DIMENSIONS = {
 SPACE = Space(POINTS, DIMENSIONS, dict.fromkeys(DIMENSIONS, True))
 
 
-def make(trials=40, epochs=9, first_rung=1, sampler="tpe", name="vae-mnist", space=SPACE) -> Spec:
-    return Spec(name, "vae", "mnist", trials, epochs, METRIC, space, first_rung, sampler=sampler)
+def make(trials=40, epochs=9, first_rung=1, sampler="tpe", name="vae-mnist", space=SPACE, budget_epochs=None) -> Spec:
+    spec = Spec(name, "vae", "mnist", trials, epochs, METRIC, space, first_rung, sampler=sampler)
+    return dataclasses.replace(spec, budget_epochs=budget_epochs)
 
 
 def quality(values: dict, epoch: int) -> float:
@@ -81,7 +82,7 @@ class Driver:
             self.end(number, "complete" if goes_on else "pruned")
 
     def end(self, number: int, state: str) -> None:
-        self.study.end(number, state)
+        self.study.end(number, state, self.epochs[number])
         self.write("end", trial=self.asked[number].trial, state=state, epoch=self.epochs[number])
         del self.epochs[number]
 
@@ -119,6 +120,45 @@ def test_the_points_come_first_then_the_search_until_the_budget_is_used_up():
     assert [a.origin for a in asked] == ["paper", "paper", "search", "search"]
     assert [(a.trial, a.number) for a in asked] == [(f"vae-mnist-000{i}", i) for i in range(4)]
     assert study.ask() is None and study.unfinished == asked
+
+
+def test_what_stopped_trials_save_buys_further_ones_until_the_epochs_are_spent():
+    study = Study(make(trials=6, budget_epochs=54), seed=0)
+    trained = 0
+    while asked := study.ask():
+        epochs = 9 if asked.origin == "paper" else (1, 3)[asked.number % 2]
+        trained += epochs
+        study.end(asked.number, "complete" if epochs == 9 else "pruned", epochs)
+    assert study.spent == trained == pytest.approx(54, abs=4.5)
+    assert asked is None and len(study.history()) == 2 + 16  # of 1 and 3 epochs in turn, 36 to share
+
+
+@pytest.mark.parametrize(("left", "asks"), [(5, True), (4, False)])
+def test_a_training_is_begun_while_half_of_one_is_left(left, asks):
+    study = Study(make(trials=2, budget_epochs=18), seed=0)
+    study.ask(), study.ask()
+    assert study.ask() is None and study.open_places == 0, "those that run may use all of it"
+    study.end(0, "complete", 9)
+    study.end(1, "diverged", 9 - left)
+    assert (study.ask() is not None) == asks
+
+
+def test_a_study_whose_trials_fail_at_once_comes_to_an_end():
+    study = Study(make(trials=2, budget_epochs=18, first_rung=3), seed=0)
+    while asked := study.ask():
+        study.end(asked.number, "failed", 0)
+    assert len(study.history()) == 5  # each takes the epochs of the first rung
+
+
+def test_an_attempt_more_takes_back_what_its_failure_had_left():
+    study = Study(make(trials=2, budget_epochs=18), seed=0)
+    study.ask()
+    study.end(0, "failed", 4)
+    assert study.spent == 4
+    study.reopen(0)
+    assert study.spent == 9
+    study.end(0, "complete", 9)
+    assert study.spent == 9
 
 
 def test_suggestions_are_complete_typed_and_within_their_ranges():
@@ -178,7 +218,7 @@ def test_the_first_value_of_an_epoch_stays_and_late_reports_are_ignored():
     study = Study(make(), seed=0)
     study.ask()
     assert study.report(0, 3, 5.0) and study.report(0, 3, 1.0) and study.report(0, 1, 7.0)
-    study.end(0, "complete")
+    study.end(0, "complete", 9)
     assert study.report(0, 9, 0.0) is False
     assert study.history()[0].value == 5.0
 
@@ -189,7 +229,7 @@ def told(state: str, *reports: tuple[int, float]) -> tuple:
     for epoch, value in reports:
         study.report(0, epoch, value)
     if state != "running":
-        study.end(0, state)
+        study.end(0, state, 9)
     (trial,) = study.history()
     return trial.state, trial.value, trial.intermediate_values
 
@@ -229,7 +269,7 @@ def test_tpe_ranks_a_diverged_trial_behind_everything():
         study.ask()
         for epoch, value in reports:
             study.report(number, epoch, value)
-        study.end(number, state)
+        study.end(number, state, 9)
     oracle = optuna.create_study()
     oracle.add_trials(study.history())
     good = [{t.number for t in _split_trials(oracle, oracle.trials, n)[0]} for n in range(1, 6)]
@@ -247,10 +287,10 @@ def test_tpe_keeps_away_from_where_trials_diverge():
                 if asked.values["learning_rate"] > 2e-2:
                     count += 1
                     study.report(asked.number, 1, 1.0)
-                    study.end(asked.number, state)
+                    study.end(asked.number, state, 9)
                 else:
                     study.report(asked.number, 9, quality(asked.values, 9))
-                    study.end(asked.number, "complete")
+                    study.end(asked.number, "complete", 9)
         return count
 
     assert diverged("diverged") < 0.6 * diverged("failed")
@@ -265,7 +305,7 @@ def test_what_says_nothing_of_the_values_moves_no_suggestion(state):
         for number in range(12):
             asked = study.ask()
             study.report(number, 9, 1e6 if number == 11 else quality(asked.values, 9))
-            study.end(number, end if number == 11 else "complete")
+            study.end(number, end if number == 11 else "complete", 9)
         return study
 
     never_heard = after(state)
@@ -282,7 +322,7 @@ def test_no_trial_is_left_running_for_the_sampler_when_all_have_ended():
         ("complete", "pruned", "diverged", "failed", "out_of_memory", "cancelled", "preempted", "diverged")
     ):
         study.ask()
-        study.end(number, state)
+        study.end(number, state, 9)
     assert not study.unfinished
     assert all(trial.state.is_finished() for trial in study.history()) and len(study.history()) == 8
 
@@ -291,12 +331,12 @@ def test_a_failed_trial_can_be_reopened_and_a_judged_one_cannot():
     study = Study(make(), seed=0)
     first, second = study.ask(), study.ask()
     study.report(0, 3, 5.0)
-    study.end(0, "failed")
-    study.end(1, "preempted")
+    study.end(0, "failed", 9)
+    study.end(1, "preempted", 9)
     assert study.unfinished == []
     assert study.reopen(0) == first and study.reopen(1) == second
     assert study.unfinished == [first, second]
-    study.end(0, "complete")
+    study.end(0, "complete", 9)
     assert study.history()[0].value == 5.0
     with pytest.raises(ValueError, match="vae-mnist-0000: is complete, which another attempt would not change"):
         study.reopen(0)
@@ -323,10 +363,10 @@ def test_misuse_is_named():
         study.report(3, 1, 1.0)
     study.ask()
     with pytest.raises(ValueError, match="unknown end 'done'; known are complete, pruned"):
-        study.end(0, "done")
-    study.end(0, "failed")
+        study.end(0, "done", 9)
+    study.end(0, "failed", 9)
     with pytest.raises(ValueError, match="vae-mnist-0000: ends as complete, but has already ended as failed"):
-        study.end(0, "complete")
+        study.end(0, "complete", 9)
     with pytest.raises(ValueError, match="trials = 0 is no budget"):
         make(trials=0)
     with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe', 'prior', 'random' or 'none'"):
@@ -342,21 +382,30 @@ def test_the_spec_survives_the_record():
     assert entry.hand_tuned_source == "a table"
     assert entry.space["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
     again = Spec.from_record(entry)
-    assert again.to_record() == spec.to_record()
+    assert again.to_record() == spec.to_record() and again.count == 40
+    spending = make(budget_epochs=360)
+    assert Spec.from_record(spending.to_record()).budget_epochs == 360 and spending.count is None
+    points_only = dataclasses.replace(spending, sampler="none").to_record()
+    assert points_only.budget_epochs is None, "without a search the points are counted"
     assert suggestions(Study(again, 0)) == suggestions(Study(spec, 0))
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 119), max_size=150), st.integers(0, 150), st.sampled_from(["tpe", "prior"]))
-def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler):
-    spec = make(trials=25, sampler=sampler)
+@given(
+    st.lists(st.integers(0, 119), max_size=150),
+    st.integers(0, 150),
+    st.sampled_from(["tpe", "prior"]),
+    st.sampled_from([None, 90]),
+)
+def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs):
+    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
 
     replayed = Driver(Study(spec, seed=3).replay(lived.events), list(lived.events))
     assert replayed.study.unfinished == lived.study.unfinished
-    assert replayed.study.rungs == lived.study.rungs
+    assert replayed.study.rungs == lived.study.rungs and replayed.study.spent == lived.study.spent
     assert [shown(t) for t in replayed.study.history()] == [shown(t) for t in lived.study.history()]
 
     replayed.epochs = dict(lived.epochs)
@@ -442,7 +491,7 @@ def searched(objectives: tuple[str, ...]) -> tuple[Study, list[Event], list[floa
         x = math.log10(asked.values["learning_rate"])
         metrics = {METRIC: (x + 3) ** 2, OTHER: (x + 2) ** 2}
         study.report(asked.number, 1, metrics[METRIC], metrics)
-        study.end(asked.number, "complete")
+        study.end(asked.number, "complete", 9)
         named = {"trial": asked.trial, "study": "vae-mnist", "number": asked.number, "values": asked.values}
         events.append(event("start", origin=asked.origin, **named))
         events.append(event("report", trial=asked.trial, rows=[{"epoch": 1, "metrics": metrics}]))
@@ -469,7 +518,7 @@ def test_what_lacks_an_objective_is_not_seen_and_what_was_stopped_has_none():
     for metrics, state in (({OTHER: 1.0}, "complete"), ({}, "complete"), ({OTHER: 2.0}, "pruned"), ({}, "diverged")):
         asked = study.ask()
         study.report(asked.number, 1, 5.0, metrics)
-        study.end(asked.number, state)
+        study.end(asked.number, state, 9)
     told = [(trial.state, trial.values, trial.intermediate_values) for trial in study.history()]
     stopped = (TrialState.PRUNED, None, {})
     assert told == [(TrialState.COMPLETE, [5.0, 1.0], {}), (TrialState.FAIL, None, {}), stopped, stopped]
