@@ -9,7 +9,7 @@ B batch, C H W image, N images.
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def ahead(chunks: Iterable[Tensor], bring: Callable[[Tensor], Callable[[], Tenso
     `bring` runs in the thread, and what it returns is called where the batch is used.
     """
     with ThreadPoolExecutor(1, "feed") as pool:
-        coming: deque = deque()
+        coming: deque[Future[Callable[[], Tensor]]] = deque()
         for chunk in chunks:
             coming.append(pool.submit(bring, chunk))
             if len(coming) > AHEAD:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def fit(
         yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
 
 
-def _state(checkpoint: Path, device: torch.device) -> dict:
+def _state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
     try:
         return torch.load(checkpoint, map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):

@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from importlib.resources import as_file
@@ -30,7 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 @contextmanager
-def user_errors(prog: str):
+def user_errors(prog: str) -> Iterator[None]:
     """Turns the ValueErrors that are meant for people into one line on stderr and exit code 2."""
     try:
         yield
@@ -65,7 +65,7 @@ def configured(
     command: Callable[[Model], Any],
     positional: Sequence[str] = (),
     presets: Traversable | None = None,
-    over: Callable[[dict, dict], dict] = laid_over,
+    over: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = laid_over,
 ) -> Callable[..., Any]:
     """`command(configuration)` as a function for an App: its parameters are the model's fields, --config and --preset.
 
@@ -137,7 +137,7 @@ class KeyTwice(ValueError):
 class _UniqueKeys(yaml.SafeLoader):
     """The safe loader, that refuses a mapping with a key written twice, of which YAML would keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":

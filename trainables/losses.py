@@ -7,6 +7,8 @@ B batch, P pixels, D latent, K components.
 """
 
 import math
+from functools import reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +107,7 @@ def kl_between_categoricals(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 def imq_kernel(squared_distance: Tensor, dim: int) -> Tensor:
     """Multi-scale inverse multiquadratic: sum_s C_s / (C_s + d2) with C_s = 2 D s (WAE's code)."""
-    return sum(2 * dim * s / (2 * dim * s + squared_distance) for s in IMQ_SCALES)
+    return reduce(add, (2 * dim * s / (2 * dim * s + squared_distance) for s in IMQ_SCALES))
 
 
 def rbf_kernel(squared_distance: Tensor, dim: int) -> Tensor:

@@ -73,12 +73,12 @@ class Mistake(Exception):
     thing: the class or function that lies there.
     """
 
-    def __init__(self, thing: type | Callable, text: str) -> None:
+    def __init__(self, thing: type | Callable[..., Any], text: str) -> None:
         super().__init__(text)
         self.place = _definition(thing)
 
 
-def _definition(thing: type | Callable) -> tuple[str, int]:
+def _definition(thing: type | Callable[..., Any]) -> tuple[str, int]:
     while isinstance(thing, partial):
         thing = thing.func
     if not (inspect.isclass(thing) or inspect.isroutine(thing)):

@@ -449,7 +449,7 @@ def check_hyper(subject: Subject) -> None:
     fields = subject.config().hyper.__class__.model_fields
     unknown = sorted({*subject.changes, *subject.where} - set(fields))
     assert not unknown, f"{subject.method}: changes or where name {', '.join(unknown)}, which Hyper does not have"
-    bases: dict[str, list] = {}
+    bases: dict[str, list[dict[str, Any]]] = {}
     for name in fields:
         beside = subject.where.get(name, {})
         base = bases.get(repr(beside)) or bases.setdefault(repr(beside), list(_reports(subject, **beside)))

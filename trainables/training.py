@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class Diverged(Exception):
         super().__init__(f"stage {stage}, epoch {epoch}, {term}: {reason}")
         self.stage, self.epoch, self.term, self.reason = stage, epoch, term, reason
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Diverged"], tuple[str, int, str, str]]:
         return Diverged, (self.stage, self.epoch, self.term, self.reason)
 
 
@@ -104,7 +105,7 @@ class Turn:
                 group["lr"] = self.player.optimiser.learning_rate * schedule(epoch)
 
 
-def as_loss(value: object, by: Callable) -> Loss:
+def as_loss(value: object, by: Callable[..., Any]) -> Loss:
     """`value`, which the function `by` gave. Raises Mistake if it is no Loss of tensors."""
     if not isinstance(value, Loss):
         raise Mistake(by, f"a loss must be a Loss(total, terms), got {type(value).__name__}")
@@ -327,7 +328,7 @@ class Training:
         if not norm <= MAX_WEIGHT_NORM:
             raise Diverged(self.stage.name, self.epoch, "weights", f"their norm is {norm:g}")
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit: position, weights, optimisers, random state, clocks."""
         within = self.within and {
             "begun": self.within.begun,
@@ -353,7 +354,7 @@ class Training:
         with whole(path, durable=True) as part:
             torch.save(self.state_dict(), part)
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError when the state belongs to another configuration."""
         mine = self.config.model_dump(mode="json")
         differing = [key for key in mine if key != "data_root" and mine[key] != state["config"].get(key)]

@@ -18,6 +18,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -204,7 +205,7 @@ def _of_table(files: list[Path]) -> Part:
     return Part(pictures, labels)
 
 
-def _arrow(pa, file: Path):
+def _arrow(pa: ModuleType, file: Path) -> Any:
     with pa.memory_map(str(file)) as source:
         try:
             return pa.ipc.open_stream(source).read_all()
@@ -212,7 +213,7 @@ def _arrow(pa, file: Path):
             return pa.ipc.open_file(source).read_all()
 
 
-def _is_picture(pa, kind) -> bool:
+def _is_picture(pa: ModuleType, kind: Any) -> bool:
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and pa.types.is_binary(field.type) for field in kind)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -190,7 +190,8 @@ def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Plac
             return {"train": base.rstrip("/") or "."}, places, beside
     elif not within[""]:
         return {"train": base.rstrip("/") or "."}, {base + path: Place("train", None) for path in here}, beside
-    origins, places = {part: [] for part in OFFICIAL}, {}
+    origins: dict[str, list[str]] = {part: [] for part in OFFICIAL}
+    places: dict[str, Place] = {}
     domains = {domain for splits in within.values() for _, domain in splits.values()}
     for kind, splits in within.items():
         for name, (part, domain) in splits.items():
@@ -209,7 +210,8 @@ def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Plac
 
 def _base(folder: Path, found: Found) -> tuple[str, dict[str, int]]:
     """The folder that the data set begins in, `a/b/`, and how many pictures of annotations lie beside it, by where."""
-    base, beside = "", {}
+    base = ""
+    beside: dict[str, int] = {}
     while True:
         paths = _below(found, base)
         filled = Counter(path.partition("/")[0] for path in paths)
@@ -256,8 +258,9 @@ def _official(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, str | 
 def _part(folder: Path, files: list[File], places: dict[str, Place], classes: dict[str, int]) -> Part:
     # Class folders come one after the other; shuffled, the first few pictures show them all.
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
-    kinds = [places[file.path].kind for file in files]
-    labels = None if not classes or None in kinds else np.array([classes[kind] for kind in kinds], np.int64)
+    kinds = [kind for file in files if (kind := places[file.path].kind) is not None]
+    labelled = bool(classes) and len(kinds) == len(files)
+    labels = np.array([classes[kind] for kind in kinds], np.int64) if labelled else None
     return Part(read_files(folder, files), labels)
 
 

@@ -12,9 +12,11 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # none runs a program
 Image.init()
@@ -38,7 +40,7 @@ class Look:
     pages: int
 
 
-def open_picture(file) -> Image.Image:
+def open_picture(file: Path | BinaryIO) -> Image.Image:
     """The picture in a file, a path or a stream, not yet decoded. Raises what Pillow raises."""
     return Image.open(file, formats=FORMATS)
 
@@ -75,6 +77,7 @@ def read(opened: Open, channels: int, white: float | None) -> tuple[Image.Image,
         # Pillow turns TIFFs upright when it decodes them, and other pictures by what is said in `info`.
         info = {} if image.format == "TIFF" else {key: image.info[key] for key in image.info.keys() & ORIENTED}
         image.close()
+        assert white is not None  # `look` saw a picture of more than 8 bits
         image = _scaled(opened, white)
         image.info |= info
     with image:
@@ -82,7 +85,7 @@ def read(opened: Open, channels: int, white: float | None) -> tuple[Image.Image,
         transparent = False
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            transparent = image.getchannel("A").getextrema()[0] < 255
+            transparent = bool((np.asarray(image.getchannel("A")) < 255).any())
             image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
         if image.mode not in ("1", "L"):
             image = image.convert("RGB")
@@ -91,7 +94,7 @@ def read(opened: Open, channels: int, white: float | None) -> tuple[Image.Image,
 
 def _raw_mode(image: Image.Image) -> str:
     """How the file stores the pixels of a picture that is not yet decoded, in Pillow's words."""
-    if not getattr(image, "tile", None):  # it is from no file
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:  # it is from no file
         return image.mode
     arguments = image.tile[0][3]
     return str(arguments if isinstance(arguments, str) else arguments[0] if arguments else image.mode)
@@ -136,11 +139,12 @@ def _deep_values(opened: Open) -> np.ndarray:
 def _decoded(opened: Open, raw: str) -> np.ndarray:
     """The pixels of a picture whose file is taken to store them as `raw`."""
     with opened() as image:
+        assert isinstance(image, ImageFile.ImageFile)  # `_raw_mode` read the file's tiles
         image.tile = [tile._replace(args=_named(tile.args, raw)) for tile in image.tile]
         return np.asarray(image)
 
 
-def _named(arguments: str | tuple, raw: str) -> str | tuple:
+def _named(arguments: str | tuple[Any, ...] | None, raw: str) -> str | tuple[Any, ...]:
     return raw if isinstance(arguments, str) else (raw, *arguments[1:])
 
 

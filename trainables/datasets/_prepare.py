@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -36,6 +37,8 @@ RULES = b"2"  # to be counted up when the same pictures and options shall give o
 RUN = 32  # pictures decoded in one go by one thread: handing over a small one takes as long as decoding it
 AHEAD = 32  # runs decoded ahead of the writer, which bounds the memory
 NAMED = 3  # damaged files that an error names
+
+Result = TypeVar("Result")
 
 
 class Unreadable(ValueError):
@@ -195,17 +198,17 @@ def _shape(
     return (channels or (1 if all(one.grey for one in looks) else 3), height, width), pixels
 
 
-def _each(parts: Sequence[Pictures], function: Callable[[Open], object], pool: ThreadPoolExecutor) -> Iterator:
+def _each(parts: Sequence[Pictures], function: Callable[[Open], Result], pool: ThreadPoolExecutor) -> Iterator[Result]:
     """`function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
     total, bad = sum(map(len, parts)), []
 
-    def attempt(part: Pictures, i: int) -> object:
+    def attempt(part: Pictures, i: int) -> Result | _Damage:
         try:
             return function(lambda: part.open(i))
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             return _Damage(f"{part.names[i]} ({reason(error)})")
 
-    def attempt_run(run: list[tuple[Pictures, int]]) -> list[object]:
+    def attempt_run(run: list[tuple[Pictures, int]]) -> list[Result | _Damage]:
         return [attempt(part, i) for part, i in run]
 
     everything = ((part, i) for part in parts for i in range(len(part)))

@@ -95,6 +95,7 @@ def digest(*values: bytes | np.ndarray) -> bytes:
     for value in values:
         if isinstance(value, np.ndarray):
             state.update(repr((value.shape, value.dtype.str)).encode())
-            value = np.ascontiguousarray(value)
-        state.update(value)
+            state.update(np.ascontiguousarray(value).data)
+        else:
+            state.update(value)
     return state.digest()

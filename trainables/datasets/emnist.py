@@ -34,4 +34,5 @@ def _fetch(root: Path) -> None:
 
 
 def _upright(part: Part) -> Part:
+    assert isinstance(part.images, np.ndarray)  # as `read_part` gives them
     return Part(np.ascontiguousarray(part.images.transpose(0, 1, 3, 2)), part.labels)

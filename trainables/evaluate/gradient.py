@@ -3,7 +3,7 @@
 B batch, C H W image, D latent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -39,7 +39,7 @@ def _loss_of(method: Method) -> Callable[[Tensor], Loss] | None:
 
 
 @contextmanager
-def _inputs_of(module: nn.Module):
+def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the first argument of every call of the module."""
     seen: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -30,7 +30,7 @@ def holds(name: str) -> bool:
     return (folder() / name).is_file()
 
 
-def digest(*parts: np.ndarray | str | dict) -> str:
+def digest(*parts: np.ndarray | str | Mapping[str, Any]) -> str:
     """A short sha256 of arrays (their type and shape included), strings and JSON-able dicts."""
     sha = hashlib.sha256()
     for part in parts:

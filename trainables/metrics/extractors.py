@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,6 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def frozen(network: nn.Module, device: torch.device | str) -> nn.Module:
+def frozen(network: Network, device: torch.device | str) -> Network:
     """The network in eval mode on the device, its weights no longer trained."""
     return network.eval().requires_grad_(False).to(device)

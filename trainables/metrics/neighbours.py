@@ -33,7 +33,7 @@ def neighbourhoods(fake: Tensor, real: Tensor, k: int = 5, block_size: int = 100
     fake, real = fake.double(), real.double()
     fake_radius, real_radius = (_radius(x, k, block_size) for x in (fake, real))
     inside = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # real balls that hold this fake
-    recalled = covered = 0
+    recalled = covered = 0.0
     for block, radius in zip(real.split(block_size), real_radius.split(block_size), strict=True):
         distance = torch.cdist(block, fake)  # (block, n)
         held = distance < radius[:, None]

@@ -24,10 +24,10 @@ def save_statistics(path: Path, moments: Moments, extractor: Extractor) -> None:
     ValueError: fewer than 2 images, or a file that cannot be written.
     """
     recipe = json.dumps({"n": moments.n, "metric": extractor.metric} | _measure(extractor))
-    arrays = {"mu": moments.mean.cpu().numpy(), "sigma": moments.covariance.cpu().numpy()}
+    mean, covariance = moments.mean.cpu().numpy(), moments.covariance.cpu().numpy()
     try:
         with open(path, "wb") as file:  # NumPy itself would add a suffix to a name without one
-            np.savez(file, **arrays, recipe=np.array(recipe))
+            np.savez(file, mu=mean, sigma=covariance, recipe=np.array(recipe))
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
 

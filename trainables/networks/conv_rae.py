@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from trainables.networks.resnet import glorot, halvings, image_shape, upsampling
+from trainables.networks.resnet import glorot, halved, halvings, image_shape, upsampling
 
 KINDS = "conv_rae_CHANNELS[_KERNEL], e.g. conv_rae_128"
 KIND = re.compile(r"conv_rae_([1-9]\d*)(?:_([3-9]))?")
@@ -28,7 +28,9 @@ def accepts(kind: str) -> bool:
 
 
 def _parse(kind: str) -> tuple[int, int]:
-    channels, kernel = KIND.fullmatch(kind).groups()
+    found = KIND.fullmatch(kind)
+    assert found, kind  # what `accepts` refuses is never built
+    channels, kernel = found.groups()
     return int(channels), int(kernel or 4)
 
 
@@ -56,13 +58,14 @@ def strided(of: int, to: int, kernel: int, sides: tuple[int, int]) -> list[nn.Mo
 
 
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
-    channels, *sides = image_shape(shape, kind)
-    width, kernel = _parse(kind)
+    channels, height, width = image_shape(shape, kind)
+    base, kernel = _parse(kind)
+    sides = (height, width)
     parts: list[nn.Module] = [Signed()] if kernel == SIGNED else []
     for layer in range(LAYERS):
-        here = width << layer
+        here = base << layer
         parts += [*strided(channels, here, kernel, sides), *_normalised(here)]
-        channels, sides = here, [(side + 1) // 2 for side in sides]
+        channels, sides = here, halved(sides)
     return glorot(nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], out)))
 
 

@@ -19,7 +19,8 @@ def widths(kind: str) -> list[int]:
 
 def layers(sizes: list[int]) -> list[nn.Module]:
     """Linear layers between consecutive sizes with ReLU in between, none after the last."""
-    return [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())][:-1]
+    found: list[nn.Module] = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
+    return found[:-1]
 
 
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:

@@ -77,12 +77,13 @@ class EqualConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d, lr_mul: float = 1.0):
         super().__init__()
         self.convolution = convolution
-        fan_in = convolution.in_channels * math.prod(convolution.kernel_size)
+        fan_in: float = convolution.in_channels * math.prod(convolution.kernel_size)
         if isinstance(convolution, nn.ConvTranspose2d):
             fan_in /= math.prod(convolution.stride)
         self.scale = lr_mul / math.sqrt(fan_in)
         nn.init.normal_(convolution.weight, std=1 / lr_mul)
-        nn.init.zeros_(convolution.bias)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.convolution(x)

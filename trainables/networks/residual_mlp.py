@@ -46,14 +46,20 @@ def accepts(kind: str) -> bool:
     return KIND.fullmatch(kind) is not None
 
 
-def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+def _parse(kind: str) -> re.Match[str]:
     found = KIND.fullmatch(kind)
+    assert found, kind  # what `accepts` refuses is never built
+    return found
+
+
+def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+    found = _parse(kind)
     hidden = [int(found["width"])] * (2 * int(found["blocks"]) - 1)
     return nn.Sequential(nn.Flatten(), *layers([math.prod(shape), *hidden, out]))
 
 
 def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
-    found = KIND.fullmatch(kind)
+    found = _parse(kind)
     width, blocks, pixels = int(found["width"]), int(found["blocks"]), math.prod(shape)
     if found["form"] == "residual":
         f = nn.Sequential(nn.Linear(latent, width), *(Block(width) for _ in range(blocks)), nn.Linear(width, pixels))

@@ -46,23 +46,30 @@ def glorot(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return network
+
+
+def halved(sides: tuple[int, int]) -> tuple[int, int]:
+    """Half of the sides (H, W), rounded up."""
+    height, width = sides
+    return (height + 1) // 2, (width + 1) // 2
 
 
 def halvings(sides: tuple[int, int], until: int) -> list[tuple[int, int]]:
     """Sides (H, W), again and again halved and rounded up, until none is larger than `until`."""
     found = [sides]
     while max(found[-1]) > until:
-        found.append(tuple((side + 1) // 2 for side in found[-1]))
+        found.append(halved(found[-1]))
     return found
 
 
 def upsampling(inputs: int, outputs: int, kernel: int, of: tuple[int, int], to: tuple[int, int]) -> nn.Module:
     """A transposed convolution of stride 2 that leads exactly from sides `of` to sides `to`, about twice as long."""
-    excess = [2 * (n - 1) + kernel - t for n, t in zip(of, to, strict=True)]  # without any padding
-    padding = [(e + 1) // 2 for e in excess]
-    extra = [2 * p - e for p, e in zip(padding, excess, strict=True)]
+    rows, columns = (2 * (n - 1) + kernel - t for n, t in zip(of, to, strict=True))  # too many without any padding
+    padding = halved((rows, columns))
+    extra = (2 * padding[0] - rows, 2 * padding[1] - columns)
     return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, extra)
 
 
@@ -88,7 +95,9 @@ def _scale(channels: int, blocks: int, momentum: float) -> list[nn.Module]:
 
 def _parse(kind: str) -> tuple[int, int, int, float]:
     """Scales, blocks, channels at full size, and the weight of one batch in the running statistics."""
-    scales, blocks, channels, decay = KIND.fullmatch(kind).groups()
+    found = KIND.fullmatch(kind)
+    assert found, kind  # what `accepts` refuses is never built
+    scales, blocks, channels, decay = found.groups()
     return int(scales), int(blocks), int(channels), 1 - float(f"0.{decay or '999'}")
 
 

@@ -41,7 +41,9 @@ def accepts(kind: str) -> bool:
 
 
 def width_of(kind: str) -> int:
-    return int(KIND.fullmatch(kind)[1] or WIDTH)
+    found = KIND.fullmatch(kind)
+    assert found, kind  # what `accepts` refuses is never built
+    return int(found[1] or WIDTH)
 
 
 def latent_width(kind: str) -> int:
@@ -51,10 +53,10 @@ def latent_width(kind: str) -> int:
 
 def _layers(shape: tuple[int, ...], kind: str) -> tuple[list[tuple[int, int]], list[int]]:
     """Sides (H, W) and channels from the picture down to the last layer, as many of both."""
-    channels, *sides = image_shape(shape, kind)
-    scales = halvings(tuple(sides), until=SMALLEST)
-    width = width_of(kind)
-    return scales, [channels, *(min(width << i, MOST * width) for i in range(len(scales) - 1))]
+    channels, height, width = image_shape(shape, kind)
+    scales = halvings((height, width), until=SMALLEST)
+    base = width_of(kind)
+    return scales, [channels, *(min(base << i, MOST * base) for i in range(len(scales) - 1))]
 
 
 def _normalised(channels: int) -> list[nn.Module]:

@@ -114,7 +114,9 @@ def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, 
             yield method, f"kappa={kappa}", {**values, "network": network, "latent_dim": kappa}
 
 
-def looks(config: Config, images: Tensor, test: Tensor, every: int) -> Iterator[tuple[int, dict, dict]]:
+def looks(
+    config: Config, images: Tensor, test: Tensor, every: int
+) -> Iterator[tuple[int, dict[str, float], dict[str, list[float]]]]:
     """One training, looked at every so many epochs and after the last: the epoch, its figures, its latents'."""
     for report in fit(config, images):
         last = report.epoch == config.epochs

@@ -61,7 +61,9 @@ def test_loss(method: torch.nn.Module, images: Tensor, noisy: bool) -> float:
     return total / len(images)
 
 
-def rows(name: System, values: dict[str, Any], splits: Splits, settings: Settings, device: str) -> Iterator[dict]:
+def rows(
+    name: System, values: dict[str, Any], splits: Splits, settings: Settings, device: str
+) -> Iterator[dict[str, Any]]:
     """One system's figures as they come, in the columns of `analysis/published`."""
     test_table, train_table, method, variant = ROWS[name]
     config = Config(method=name, dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed)
