@@ -68,7 +68,7 @@ def _require_parts(method: type[Method]) -> None:
 def space_file(name: str) -> Path | Traversable:
     """The TOML file of a method's hand-tuned points and ranges: beside the module of one from outside."""
     if path := place(name):
-        return Path(outside.module(path.partition(":")[0], f"method {name!r}").__file__).with_suffix(".toml")
+        return Path(inspect.getfile(outside.module(path.partition(":")[0], f"method {name!r}"))).with_suffix(".toml")
     return files("search_spaces") / f"{name}.toml"
 
 

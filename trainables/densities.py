@@ -45,6 +45,8 @@ class Density(nn.Module):
 class StandardNormal(Density):
     """N(0, I)."""
 
+    device_of: Tensor
+
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
@@ -81,15 +83,20 @@ class GaussianMixture(Mixture):
     """
 
     ex_post = True
+    weights: Tensor  # (K,)
+    means: Tensor  # (K, D)
+    factors: Tensor  # (K, D, D), L L^T = S
+    converged: Tensor  # ()
+    degraded: Tensor  # (), 1: more regularised, 2: diagonal
 
     def __init__(self, dim: int, components: int, covariance: str = "full"):
         super().__init__()
         self.components, self.covariance = components, covariance
-        self.register_buffer("weights", torch.full((components,), 1 / components))  # (K,)
-        self.register_buffer("means", torch.zeros(components, dim))  # (K, D)
-        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))  # (K, D, D), L L^T = S
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, dim))
+        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
         self.register_buffer("converged", torch.ones(()))
-        self.register_buffer("degraded", torch.zeros(()))  # 1: more regularised, 2: diagonal
+        self.register_buffer("degraded", torch.zeros(()))
 
     def fit(self, codes: Tensor, seed: int) -> None:
         from sklearn.exceptions import ConvergenceWarning  # takes two seconds to import, and few methods need it
@@ -242,6 +249,7 @@ class VampPrior(Mixture):
     def log_joint(self, z: Tensor) -> Tensor:
         """log 1/K + log q(z|u_k): (B, D) -> (B, K)."""
         q = self.encode(self.pseudo_inputs)
+        assert q.log_var is not None  # a prior of posteriors needs those of a Gaussian encoder
         return gaussian_log_prob(z[:, None], q.mean, q.log_var) - math.log(self.components)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -250,6 +258,7 @@ class VampPrior(Mixture):
 
     def draw(self, component: Tensor) -> Tensor:
         q = self.encode(self.pseudo_inputs)
+        assert q.log_var is not None
         mean, log_var = q.mean[component], q.log_var[component]  # (n, D) each
         return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
 

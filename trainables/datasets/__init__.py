@@ -23,6 +23,7 @@ from trainables.words import did_you_mean
 from . import _files, _folder
 from ._errors import Absent
 from ._paths import expanded
+from ._pictures import SUFFIXES
 from ._prepare import decode, places, prepare
 from ._reading import Pixels, Reading, left_out_words
 from ._source import Part, Pictures, Source
@@ -105,8 +106,8 @@ def load(
     Raises a `ValueError` of one line for an unknown name, a bad option, and missing or damaged files.
     """
     if size is not None and not SMALLEST_SIDE <= size <= LARGEST_SIDE:
-        sides = f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
-        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from {sides}, or none")
+        allowed = f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
+        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from {allowed}, or none")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels} is not known; give 1 (grey), 3 (colour), or none")
     root = expanded(root)
@@ -145,7 +146,7 @@ def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
         raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
     found = _folder.find(folder)
     if not found.files:
-        raise ValueError(f"{folder} holds no pictures; pictures are files that end in {' '.join(_folder.SUFFIXES)}")
+        raise ValueError(f"{folder} holds no pictures; pictures are files that end in {' '.join(SUFFIXES)}")
     images, pixels = decode(_folder.read_files(folder, found.files))
     refuse_black(images, str(folder))
     words = [f"{len(images)} pictures of {folder}", *pixels.words(), *left_out_words(found.left_out)]
@@ -193,7 +194,8 @@ def _from_outside(name: str, root: Path, download: bool) -> Source:
     for split, part in parts.items():
         if not isinstance(part.images, Pictures):
             parts[split] = Part(*_files.checked(part.images, part.labels, f"{what}, {split}"))
-    return replace(source, **_files.numbered(parts))
+    parts = _files.numbered(parts)
+    return replace(source, train=parts["train"], valid=parts.get("valid"), test=parts["test"])
 
 
 def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:

@@ -90,12 +90,13 @@ def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[
 
 def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
     """The parts with their labels as 0, 1, ..., in the order of the classes over all parts; none where one has none."""
-    if any(part.labels is None for part in parts.values()):
+    labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
+    if len(labels) < len(parts):
         return {split: Part(part.images) for split, part in parts.items()}
-    classes = np.unique(np.concatenate([part.labels for part in parts.values()]))
+    classes = np.unique(np.concatenate(list(labels.values())))
     return {
-        split: Part(part.images, np.searchsorted(classes, part.labels).astype(np.int64))
-        for split, part in parts.items()
+        split: Part(parts[split].images, np.searchsorted(classes, own).astype(np.int64))
+        for split, own in labels.items()
     }
 
 

@@ -40,11 +40,14 @@ from trainables.networks import Networks, latent_width
 class PixelAutoencoder(nn.Module):
     """Images to standardised codes and back: (B, C, H, W) -> (B, E) -> (B, C, H, W) in [0, 1]."""
 
+    mean: Tensor  # (E,) of the encoder's output, once it is trained
+    std: Tensor  # (E,)
+
     def __init__(self, nets: Networks, code_dim: int):
         super().__init__()
         self.encoder, self.decoder = nets.encoder(code_dim), nets.decoder(code_dim)
-        self.register_buffer("mean", torch.zeros(code_dim))  # (E,) of the encoder's output, once it is trained
-        self.register_buffer("std", torch.ones(code_dim))  # (E,)
+        self.register_buffer("mean", torch.zeros(code_dim))
+        self.register_buffer("std", torch.ones(code_dim))
 
     def encode(self, x: Tensor) -> Tensor:
         return (self.encoder(x) - self.mean) / self.std

@@ -20,14 +20,17 @@ class Flow(Density):
     The splines act within five standard deviations; beyond, the density has the tails of N(0, I).
     """
 
+    mean: Tensor  # (D,) of the codes
+    std: Tensor  # (D,)
+
     def __init__(self, dim: int):
         super().__init__()
         from zuko.flows import NSF  # takes a second to import, and few runs need it
 
         passes = 2 if dim > 1 else None  # coupling, which draws as fast as it evaluates; a single latent has no half
         self.flow = NSF(dim, transforms=TRANSFORMS, hidden_features=HIDDEN, passes=passes)
-        self.register_buffer("mean", torch.zeros(dim))  # (D,) of the codes
-        self.register_buffer("std", torch.ones(dim))  # (D,)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
 
     @torch.enable_grad()
     def fit(self, codes: Tensor, seed: int) -> None:

@@ -37,6 +37,8 @@ class DecoderVariance(nn.Module):
     networks. decay: of the running mean of a computed one; ratchet: whether that may only fall.
     """
 
+    running: Tensor  # () of a gamma that is fixed or computed
+
     def __init__(
         self, pixels: int, rule: Rule, start: float = 1.0, rate: float = 1.0, decay: float = 0.99, ratchet: bool = True
     ):
@@ -45,7 +47,7 @@ class DecoderVariance(nn.Module):
         if rule == "learned":
             self.log_sd = nn.Parameter(torch.tensor(0.5 * math.log(start)))  # () as in the two-stage code
         else:
-            self.register_buffer("running", torch.tensor(float(start)))  # ()
+            self.register_buffer("running", torch.tensor(float(start)))
 
     @property
     def value(self) -> Tensor:

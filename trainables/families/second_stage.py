@@ -93,6 +93,8 @@ class Rescaled(Density):
     """
 
     ex_post = True
+    law: Tensor  # ()
+    scale: Tensor  # ()
 
     def __init__(self, draw: Callable[[int], Tensor], scale: float = 0.0):
         super().__init__()

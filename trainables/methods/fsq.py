@@ -32,19 +32,20 @@ class Levels(Density):
     """Every latent from a histogram of its own, fitted ex post to codes on a grid of L levels in [-1, 1]."""
 
     ex_post = True
+    shares: Tensor  # (D, L)
 
     def __init__(self, dim: int, levels: int):
         super().__init__()
-        self.levels, self.half = levels, levels // 2
-        self.register_buffer("shares", torch.full((dim, levels), 1 / levels))  # (D, L)
+        self.levels, self.middle = levels, levels // 2
+        self.register_buffer("shares", torch.full((dim, levels), 1 / levels))
 
     def indices(self, codes: Tensor) -> Tensor:
         """Which level each code is nearest to, (N, D) -> (N, D) in 0..L-1."""
-        return ((codes * self.half).round().long() + self.half).clamp(0, self.levels - 1)
+        return ((codes * self.middle).round().long() + self.middle).clamp(0, self.levels - 1)
 
     def values(self, indices: Tensor) -> Tensor:
         """The codes that these levels are, (N, D) -> (N, D) in [-1, 1]."""
-        return (indices - self.half) / self.half
+        return (indices - self.middle) / self.middle
 
     def fit(self, codes: Tensor, seed: int) -> None:
         found = nn.functional.one_hot(self.indices(codes), self.levels)  # (N, D, L)

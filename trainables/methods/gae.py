@@ -31,13 +31,14 @@ class GAE(Method):
         covariance: Literal["full", "diag"] = "full"
 
     hyper: Hyper
+    epochs_above: Tensor  # (2,) epochs spent above delta, by either reading
 
     def build(self, nets: Networks) -> None:
         h = self.hyper
         self.encoder = nets.encoder(h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
         self.densities = nn.ModuleDict({"gmm": GaussianMixture(h.latent_dim, h.components, h.covariance)})
-        self.register_buffer("epochs_above", torch.zeros(2))  # epochs spent above delta, by either reading
+        self.register_buffer("epochs_above", torch.zeros(2))
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x))

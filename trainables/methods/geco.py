@@ -30,14 +30,17 @@ class GECO(Method):
         halve_every: NonNegative = 0.0  # share of the epochs after which the rate halves; 0 is never
 
     hyper: Hyper
+    multiplier: Tensor  # ()
+    constraint: Tensor  # (), C_ma
+    begun: Tensor  # (), 0 until C_ma has started from the first C
 
     def build(self, nets: Networks) -> None:
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
         self.pixels = math.prod(self.shape)
         self.register_buffer("multiplier", torch.ones(()))
-        self.register_buffer("constraint", torch.zeros(()))  # C_ma
-        self.register_buffer("begun", torch.zeros(()))  # C_ma starts from the first C
+        self.register_buffer("constraint", torch.zeros(()))
+        self.register_buffer("begun", torch.zeros(()))
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior.from_head(self.encoder(x))

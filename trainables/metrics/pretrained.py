@@ -30,6 +30,9 @@ DINOV2_SIDE = 224  # pixels, whatever the weights were trained at (dgm-eval)
 class Pretrained(nn.Module):
     """A vision transformer behind its paper's own way to its size: (B, 3, H, W) in [0, 1] -> (B, F)."""
 
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
+
     def __init__(self, network: nn.Module, side: int, scale: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
         super().__init__()
         self.network, self.side = network, side

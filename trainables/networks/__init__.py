@@ -42,11 +42,11 @@ def family_of(kind: str) -> tuple[ModuleType, str]:
         if not family.accepts(bare):
             raise ValueError(f"network = {kind!r} is not known; allowed: {place}: {family.KINDS}")
         return family, bare
-    family = next((f for f in FAMILIES.values() if f.accepts(kind)), None)
-    if family is None:
+    ours = next((f for f in FAMILIES.values() if f.accepts(kind)), None)
+    if ours is None:
         known = "; ".join([*(f.KINDS for f in FAMILIES.values()), *installed, "package.module:KIND"])
         raise ValueError(f"network = {kind!r} is not known; allowed: {known}")
-    return family, kind
+    return ours, kind
 
 
 def latent_width(kind: str) -> int | None:

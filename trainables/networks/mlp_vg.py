@@ -46,17 +46,18 @@ def with_batch_norm(network: nn.Module, head: bool = False) -> nn.Sequential:
     """
     weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     plain = (*weighted, nn.GroupNorm, nn.ReLU, nn.Flatten, nn.Unflatten, nn.ZeroPad2d)
-    if not all(isinstance(module, plain) for module in network.children()):
+    if not isinstance(network, nn.Sequential) or not all(isinstance(module, plain) for module in network):
         raise ValueError(
             "BatchNorm is put into plain networks only; choose network = shared, mlp_vg or mlp_WIDTH[_WIDTH...]"
         )
     kept = [module for module in network if not isinstance(module, nn.GroupNorm)]
     where = [i for i, module in enumerate(kept) if isinstance(module, weighted)]
     wanted = where if head else where[:-1]
-    layers = []
+    layers: list[nn.Module] = []
     for i, module in enumerate(kept):
         layers.append(module)
-        if i in wanted:
-            linear = isinstance(module, nn.Linear)
-            layers.append(nn.BatchNorm1d(module.out_features) if linear else nn.BatchNorm2d(module.out_channels))
+        if i in wanted and isinstance(module, nn.Linear):
+            layers.append(nn.BatchNorm1d(module.out_features))
+        elif i in wanted and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            layers.append(nn.BatchNorm2d(module.out_channels))
     return nn.Sequential(*layers)
