@@ -12,6 +12,7 @@ import re
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from trainables.datasets import expanded
 
@@ -125,12 +126,12 @@ def _http_problem(uri: str) -> str | None:
     return None
 
 
-def authentication(uri: str) -> dict:
+def authentication(uri: str) -> dict[str, Any]:
     """What MLflow's own client would send, by its variables and its credentials file; as requests takes it."""
     from mlflow.utils.credentials import get_default_host_creds  # takes seconds, so only where a server is asked
 
     found = get_default_host_creds(uri)
-    told: dict = {"verify": found.verify}
+    told: dict[str, Any] = {"verify": found.verify}
     if found.client_cert_path:
         told["cert"] = found.client_cert_path
     if found.username and found.password:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Self
+from typing import Any, Self
 
 from sweep.record import CONFIG, RECORD, Event, follow
 from sweep.tracking.address import check, fingerprint, redact
@@ -100,7 +100,7 @@ class Follower:
     def _record(self) -> Path:
         return self._folder / RECORD
 
-    def _begin(self, known: dict | None) -> None:
+    def _begin(self, known: dict[str, Any] | None) -> None:
         self.story = Story(self._folder.resolve().name)
         self._waiting: deque[Event] = deque()  # read, not yet added to the story
         self._offset = self._taken = self._told = 0
@@ -169,7 +169,7 @@ class Follower:
             self._unless_refused(portrait.name, self._server.attach, name, files, documents)
         self._unless_refused(portrait.name, self._server.settle, name, portrait)
 
-    def _unless_refused(self, name: str, write: Callable, *args: object) -> None:
+    def _unless_refused(self, name: str, write: Callable[..., None], *args: object) -> None:
         from sweep.tracking.server import Refused
 
         try:
@@ -333,7 +333,7 @@ def _position_file(folder: Path, uri: str) -> Path:
     return folder / f"tracking-{fingerprint(uri)}.json"
 
 
-def _read_position(file: Path) -> dict | None:
+def _read_position(file: Path) -> dict[str, Any] | None:
     try:
         position = json.loads(file.read_text())
         return {"sweep": str(position["sweep"]), "events": int(position["events"])}

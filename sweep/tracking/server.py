@@ -123,7 +123,7 @@ class Server:
         entity = entities.Dataset(data.name, data.digest, "local", source, profile=json.dumps(data.profile))
         return entities.DatasetInput(entity, [entities.InputTag("mlflow.data.context", "sweep")])
 
-    def _send(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
+    def _send(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except self._mlflow.exceptions.MlflowException as error:
@@ -155,7 +155,7 @@ class Server:
             token = page.token or ""
         return {trial: self._only_one(runs) for trial, runs in found.items()}
 
-    def _only_one(self, runs: list) -> Run:
+    def _only_one(self, runs: list[Any]) -> Run:
         """A creation whose answer got lost may have been repeated: only the run that has the rows stays."""
         runs.sort(key=lambda run: (run.info.lifecycle_stage == "active", len(run.data.metrics)))
         for twin in runs[:-1]:

@@ -148,7 +148,7 @@ class Story:
         first = _key(trial.metric) if trial else ""
         return sorted(told, key=lambda measurement: measurement.key != first)
 
-    def documents(self, name: str | None) -> dict[str, dict]:
+    def documents(self, name: str | None) -> dict[str, dict[str, Any]]:
         """What does not fit into rows: the vectors of the last evaluation, by file name."""
         trial = self._trials.trials.get(name)
         return {"vectors.json": {"epoch": trial.vectors_epoch, **trial.vectors}} if trial and trial.vectors else {}
@@ -190,7 +190,7 @@ class Story:
             "reason": trial.reason or "",
         }
         tags |= {f"times_{state}": _text(count) for state, count in sorted(trial.setbacks.items())}
-        number = _hand_tuned(trial, len(study.points)) if trial.origin == "paper" else trial.number
+        number = _hand_tuned(trial, len(study.points)) if trial.origin == "paper" else f"{trial.number}"
         if self._first.confirms:
             point = study.points[trial.number]["name"]
             tags |= {"point": point}
