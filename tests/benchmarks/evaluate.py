@@ -14,9 +14,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from trainables import Config, Evaluator, fit
-from trainables.__main__ import hand_tuned
 from trainables.datasets import load
 from trainables.metrics import Scores, extractor
+from trainables.paper import paper_point
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -57,7 +57,7 @@ def main() -> None:
     evaluator = Evaluator(splits, a.metric, fid_weights=a.fid_weights, device=a.device)
     images = torch.tensor(splits.train.images, device=a.device)
     for name in a.methods:
-        config = Config(method=name, dataset=splits.name, values=hand_tuned(name, splits, None), epochs=1)
+        config = Config(method=name, dataset=splits.name, values=paper_point(name, splits, None), epochs=1)
         *_, last = fit(config, images[:2000])
         evaluator(last.method, images, final=True)  # the first call fills the cache and starts the libraries here too
         threadpool_limits(a.threads)  # of scikit-learn, which that has loaded

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from trainables.__main__ import hand_tuned
 from trainables.config import Config
 from trainables.losses import gaussian_log_prob
 from trainables.methods.vae import VAE
 from trainables.methods.vamp_vae import VampVAE
+from trainables.paper import paper_point
 from trainables.testing import made_up
 from trainables.training import Training
 
@@ -151,7 +151,7 @@ def test_pseudo_inputs_can_start_as_training_images(components):
 
 @pytest.mark.parametrize(("dataset", "mean", "std"), [("mnist", 0.05, 0.01), ("cifar10", 0.4, 0.05)])
 def test_noise_starts_where_the_official_loader_puts_it(dataset, mean, std):
-    values = {**hand_tuned("vamp_vae", SimpleNamespace(name=dataset, like=None), None), "network": "mlp_16"}
+    values = {**paper_point("vamp_vae", SimpleNamespace(name=dataset, like=None), None), "network": "mlp_16"}
     raw = VampVAE(VampVAE.Hyper(**values), (3, 32, 32)).prior.raw
     assert raw.mean().item() == pytest.approx(mean, rel=0.01) and raw.std().item() == pytest.approx(std, rel=0.02)
 
