@@ -15,6 +15,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from sweep.driver.launch import anywhere
 from sweep.driver.stop import Stop
 from trainables.config import UserPath
 from trainables.datasets import Absent, load
+from trainables.files import whole
+from trainables.locks import is_held, locked
 from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS
 
@@ -198,7 +201,43 @@ def writable(folder: Path) -> str:
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"--out {folder} cannot be written; choose another")
-    return f"sweeps go to {folder}"
+    with held(existing) as sign:
+        fault = storage_fault(sign)
+    if fault:
+        raise ValueError(f"--out {folder}: {fault}; choose another")
+    return f"sweeps go to {folder}, where locks, renames and syncs work"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """A file in the folder that is locked while in here. Raises ValueError."""
+    sign = folder / f".doctor-{uuid.uuid4().hex}"
+    try:
+        with locked(sign, wait=False):
+            yield sign
+    except OSError as error:
+        raise ValueError(f"--out {folder}: files cannot be locked ({error}); choose another") from None
+    finally:
+        sign.unlink(missing_ok=True)
+
+
+def storage_fault(sign: Path) -> str:
+    """What a sweep needs of its storage and does not get beside `sign`, a file that another process or machine has
+    locked; empty where all works."""
+    if not is_held(sign):
+        return "a lock that is held is not seen, and two drivers could write one record"
+    file = sign.with_name(f"{sign.name}-{uuid.uuid4().hex}")
+    try:
+        for text in ("first", "second"):
+            with whole(file, durable=True) as part:
+                part.write_text(text)
+        if file.read_text() != "second":
+            return "a file that takes another one's place is not seen"
+    except OSError as error:
+        return f"a file cannot be written, synced and renamed ({error})"
+    finally:
+        file.unlink(missing_ok=True)
+    return ""
 
 
 def own_ray() -> str:
@@ -281,18 +320,14 @@ def every_node(config: SweepConfig) -> Iterator[Finding]:
     from sweep.driver.nodes import ask_all
 
     config.out.mkdir(parents=True, exist_ok=True)
-    sign = config.out / f".doctor-{uuid.uuid4().hex}"
-    sign.touch()
     try:
-        with cluster(config.address, None, Stop()):
+        with held(config.out) as sign, cluster(config.address, None, Stop()):
             nodes = ask_all(look_around, config, sign)
+            here = look_around(config, sign)
     except ValueError as error:
         yield Finding("bad", config.address, str(error))
         return
-    finally:
-        sign.unlink()
     yield Finding("ok", config.address, f"{len(nodes)} nodes: {', '.join(node.name for node in nodes)}")
-    here = look_around(config, sign)
     for node in nodes:
         if isinstance(node.answer, Exception):
             yield Finding("bad", node.name, f"does not answer ({' '.join(str(node.answer).split())[-300:]})")
@@ -305,10 +340,12 @@ def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
     from sweep.driver.nodes import gpus_seen
 
     cards = graphics_cards()
+    shared = sign.exists() and os.access(sign.parent, os.W_OK)
     return {
         "code": provenance.code_hash(),
         "versions": provenance.versions(),
-        "shared": sign.exists() and os.access(sign.parent, os.W_OK),
+        "shared": shared,
+        "storage": storage_fault(sign) if shared else "",
         "free": shutil.disk_usage("/tmp").free,
         "cards": cards,
         "gpus": gpus_seen() if cards else 0,
@@ -353,8 +390,10 @@ def one_node(
         yield Finding("bad" if {"python", "ray", "torch"} & set(other) else "warn", name, words)
     else:
         yield Finding("ok", name, "the driver's versions of Python and packages")
-    if there["shared"]:
-        yield Finding("ok", name, f"shares {config.out}")
+    if there["storage"]:
+        yield Finding("bad", name, f"{config.out}: {there['storage']}; mount another folder")
+    elif there["shared"]:
+        yield Finding("ok", name, f"shares {config.out}, where locks, renames and syncs work")
     else:
         yield Finding("bad", name, f"does not see or may not write the driver's {config.out}; mount a shared folder")
     free = there["free"]

@@ -1,5 +1,7 @@
 """The doctor must see what breaks sweeps, say it in a line, and end with 2; and see nothing where nothing is."""
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -138,10 +140,10 @@ def test_open_ports_are_those_that_others_can_reach(tmp_path):
 @pytest.fixture
 def node(config):
     """What a sound node says of itself."""
-    sign = config.out / "sign"
     config.out.mkdir()
-    sign.touch()
-    return doctor.look_around(config, sign) | {"token": True, "open": {6379}, "free": 1e12}
+    with doctor.held(config.out) as sign:
+        said = doctor.look_around(config, sign)
+    return said | {"token": True, "open": {6379}, "free": 1e12}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,7 @@ def node(config):
         ({}, None, ""),
         ({"code": "000000000000"}, "bad", "ray up again"),
         ({"shared": False}, "bad", "mount a shared folder"),
+        ({"storage": "locks are lost"}, "bad", "locks are lost; mount another folder"),
         ({"token": False}, "bad", "RAY_AUTH_MODE"),
         ({"free": 1e9}, "warn", "1.0 GB free"),
         ({"open": {6379, 8265}}, "warn", "port 8265"),
@@ -232,3 +235,21 @@ def test_a_cluster_that_does_not_answer_breaks_the_sweep(config, started, addres
     started("127.0.0.1:9")
     (line,) = words(doctor.every_node(config.model_copy(update={"address": address})))
     assert f"Ray at {address} does not answer (ConnectionRefusedError" in line
+
+
+def test_storage_is_tried(tmp_path, monkeypatch):
+    with doctor.held(tmp_path) as sign:
+        assert doctor.storage_fault(sign) == ""
+        assert list(tmp_path.iterdir()) == [sign]
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        for call in ("replace", "fsync"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, call, refuse)
+                assert "cannot be written, synced and renamed ([Errno 5]" in doctor.storage_fault(sign)
+    sign.touch()
+    assert "a lock that is held is not seen" in doctor.storage_fault(sign)  # nobody holds it any more
+    sign.unlink()
+    assert list(tmp_path.iterdir()) == []
