@@ -53,7 +53,7 @@ from analysis.page.names import (
     short_knob,
     short_metric,
 )
-from analysis.profiles import AT_END, FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
+from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import Comparison, comparisons, require_one_recipe, yardsticks
 from analysis.tables import (
@@ -445,17 +445,18 @@ def _balance(sweep: Sweep, row) -> dict:
         "hand": "–" if pd.isna(row.knob_hand_tuned) else readable(row.knob_hand_tuned),
         "trials": row.trials,
     }
+    words = {TOO_FEW: f"{TOO_FEW}, {FEWEST} are needed", NOT_DETERMINED: "the data do not determine the optimum"}
+    told["says"] = words.get(row.optimum_is, row.optimum_is)
     if row.optimum_is == TOO_FEW:
-        return told | {"optimum": f"{TOO_FEW}, {FEWEST} are needed", "flat": "–", "cost": "–"}
-    said = f"{measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]"
-    if row.optimum_is == NOT_DETERMINED:
-        said += ": the data do not determine the optimum"
-    elif row.optimum_is == AT_END:
-        said += ", an end of the searched range"
+        return told | {"optimum": "–", "flat": "–", "cost": "–"}
     cost = "–"
     if not math.isnan(row.cost_percent):
         cost = f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}]"
-    return told | {"optimum": said, "flat": f"{measured(row.flat_low)} to {measured(row.flat_high)}", "cost": cost}
+    return told | {
+        "optimum": f"{measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]",
+        "flat": f"{measured(row.flat_low)} to {measured(row.flat_high)}",
+        "cost": cost,
+    }
 
 
 def _rule(sweep: Sweep, row) -> dict:

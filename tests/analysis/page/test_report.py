@@ -284,12 +284,13 @@ def plain(page: str) -> str:
 
 def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
-    assert "WAE-MMD weight 200 too few trials, 8 are needed – –" in few
+    count = int((read_sweep(tmp_path / "few").trials["state"] == "complete").sum())
+    assert f"WAE-MMD weight 200 – – – {count} too few trials, 8 are needed" in few
     many = write_sweep(tmp_path / "many", methods=("beta_vae",), datasets=("digits",), trials=14, rungs=())
     (row,) = balances(sweep := read_sweep(many)).itertuples()
     said = plain(render(sweep))
     assert f"BetaVAE beta 4 {measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]" in said
-    assert f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}] {row.trials}" in said
+    assert f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}] {row.trials} the data do not" in said
     assert "A rule instead of a search" not in said  # of these methods none has one
 
 
