@@ -16,8 +16,8 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
     flags = "--methods vae beta_vae --trials 3 --epochs 27 --set network=mlp_8 --concurrent 2 --dry-run"
     front_door("about", flags.split())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]"
-    beta_vae = lines.index("beta_vae-digits: 3 trials of up to 27 epochs, rungs [3, 9]")
+    assert lines[0] == "vae-digits: 81 epochs in trials of up to 27 epochs, rungs [3, 9]"
+    beta_vae = lines.index("beta_vae-digits: 81 epochs in trials of up to 27 epochs, rungs [3, 9]")
     assert "beta = 4.0" in lines[beta_vae + 1] and "GAE paper" in lines[beta_vae + 2]
     assert "beta = 0.1" in lines[beta_vae + 3] and "our second reading" in lines[beta_vae + 4]
     assert (
@@ -25,7 +25,9 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
         and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
     )
     assert not any("network" in line for line in lines if line.startswith("  searched"))
-    assert lines[-2].startswith("2 studies, 6 trials; training alone about ")
+    assert lines[-2].startswith(
+        "2 studies, 162 epochs, about 24 trials if halving stops as many as it aims to; training"
+    )
     assert "at a time: about" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
