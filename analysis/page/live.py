@@ -85,7 +85,7 @@ class Watched:
 
 
 def _words(trials: Trials) -> str:
-    if trials.sweep is None:
+    if not trials.studies:
         return "not begun"
     total = sum(study.trials for study in trials.studies.values())
     seconds = duration(trials.earlier + trials.heard - trials.sweep.time)

@@ -25,7 +25,7 @@ from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.job import Job, default_tracking, drive
 from sweep.driver.stop import Stop
-from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, read, read_trials
+from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, began, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, Planned, load_splits
@@ -90,7 +90,7 @@ def confirm(
     if looks and Trials.from_events(events).outcome != "done":
         if again:
             raise ValueError(f"{looks[-1]} is not at its end; go on with it, without --again, before another look")
-        return _go_on(sweep, looks[-1], events[0], config, announce, {"top": top, "seeds": seeds})
+        return _go_on(sweep, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds})
     if looks and not again:
         tidy(sweep, config)
         count = sum(evaluations(read(look / RECORD)) for look in looks)
@@ -98,7 +98,7 @@ def confirm(
             f"{sweep} was scored on the test split already ({count} trained models, {looks[-1].name}/confirmed.csv); a "
             "second look weakens what it says; if you must, --again takes fresh seeds and is counted"
         )
-    used = [seed for look in looks for seed in read(look / RECORD)[0].confirms["seeds"]]
+    used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
     first = max([config.seed, *used]) + 1  # never one that anything was trained with
     fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
     folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
@@ -110,7 +110,14 @@ def confirm(
 def looks_at_test(sweep: Path) -> list[Path]:
     """The folders of a sweep's confirmations that have begun, in their order."""
     begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
-    return sorted(begun, key=lambda folder: read(folder / RECORD)[0].confirms["look"])
+    return sorted(begun, key=lambda folder: _claims(began(read(folder / RECORD)))["look"])
+
+
+def _claims(opening: SweepEvent) -> dict[str, Any]:
+    """What the sweep event of a confirmation says of it. Raises ValueError if it is that of a search."""
+    if opening.confirms is None:
+        raise ValueError(f"{opening.sweep} is a search, not a confirmation; restore the folder's own record")
+    return opening.confirms
 
 
 def is_confirmed(sweep: Path) -> bool:
@@ -145,8 +152,8 @@ def write_pages(sweep: Path, out: Path | None = None) -> Path:
 def sweep_of(folder: Path) -> Path | None:
     """The sweep whose confirmation lies in a folder, None if it holds none."""
     record = folder / RECORD
-    begun = read(record)[:1] if record.exists() else []
-    return folder.absolute().parent if any(event.confirms for event in begun) else None
+    events = read(record) if record.exists() else []
+    return folder.absolute().parent if events and began(events).confirms else None
 
 
 def evaluations(events: list[Event]) -> int:
@@ -215,9 +222,14 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
 
 
 def _go_on(
-    sweep: Path, folder: Path, opening: SweepEvent, config: SweepConfig, announce: Callable[[str], None], wanted: dict
+    sweep: Path,
+    folder: Path,
+    opening: SweepEvent,
+    config: SweepConfig,
+    announce: Callable[[str], None],
+    wanted: dict[str, int | None],
 ) -> Path:
-    told = opening.confirms
+    told = _claims(opening)
     frozen = {"top": told["top"], "seeds": len(told["seeds"])}
     if changing := [name for name, number in wanted.items() if number not in (None, frozen[name])]:
         was = ", ".join(f"--{name} {frozen[name]}" for name in changing)

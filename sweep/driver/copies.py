@@ -28,7 +28,7 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
     original = Path(was["out"], was["name"]) / record.absolute().relative_to(home)
     if not original.exists() or original.samefile(record):
         return False
-    if getattr(next(iter(read(original)), None), "sweep", None) != events[0].sweep:
+    if getattr(next(iter(read(original)), None), "sweep", None) != openings[0].sweep:
         return False
     with Record(record), whole(record, durable=True) as part, part.open("w") as file:  # held: nobody adds to it
         for line in record.read_text().splitlines():

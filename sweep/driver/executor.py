@@ -55,7 +55,7 @@ class _Asker(Searcher):
             trial = self.conductor.next(trial_id)
         return trial and trial | {"nodes": self.pool.selector() if self.pool else {}}
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the judge has ended it, or its process was lost."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -112,7 +112,7 @@ class _Watch(tune.Callback):
         self.conductor, self.pool, self.announce = conductor, pool, announce
         self.wanted = 0
 
-    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.pool.look():
             self._count()
 
@@ -127,7 +127,7 @@ class _Watch(tune.Callback):
             self.wanted = wanted
             request_resources(bundles=[{"CPU": after.cpus, "GPU": after.gpus}] * wanted)
 
-    def on_experiment_end(self, trials: list, **info: Any) -> None:
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         if self.wanted:
             request_resources(bundles=[])
 
@@ -153,7 +153,7 @@ class _Losses(tune.Callback):
     def __init__(self, conductor: Conductor, stop: Stop):
         self.conductor, self.stop = conductor, stop
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = None
         if trial.pickled_error_file is not None:
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
@@ -240,7 +240,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
     )
 
 
-def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef]:
+def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
     """For each data set what its trials are trained on, and its splits.
 
     Arrays that lie in mapped files go by the files' names, if all nodes see them. Else Ray's object store has them.
@@ -266,7 +266,7 @@ def train_alone(
     Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
-    refs: dict[str, ray.ObjectRef] = {}
+    refs: dict[str, ray.ObjectRef[Any]] = {}
     for trial in trials:
         planned = conductor.planned[trial.study]
         if planned.dataset not in refs:
@@ -285,10 +285,10 @@ def train_alone(
 class _Silence(tune.ProgressReporter):
     """The screen is ours."""
 
-    def should_report(self, trials: list, done: bool = False) -> bool:
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
         return False
 
-    def report(self, trials: list, done: bool, *sys_info: Any) -> None:
+    def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
         """Never called."""
 
 

@@ -16,7 +16,7 @@ from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, read
+from sweep.record import RECORD, Event, Record, Trials, began, read
 from sweep.search.plan import Plan
 from sweep.search.study import Study
 
@@ -145,9 +145,9 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
         (folder / "trials").mkdir(exist_ok=True)  # a worker that finds none has not mounted the sweep's folder
         if not history:
             job.begin()
-        for line in changes.since(history[0]) if history else ():
+        for line in changes.since(began(history)) if history else ():
             announce(line)
-        yield record, history, history[0].sweep if history else new_id
+        yield record, history, began(history).sweep if history else new_id
 
 
 def prepare_metrics(
@@ -185,7 +185,7 @@ def default_tracking(config: SweepConfig) -> str:
     )
 
 
-def public(config: SweepConfig) -> dict:
+def public(config: SweepConfig) -> dict[str, Any]:
     """The configuration without the password that a tracking address may hold."""
     shown = config.model_dump(mode="json")
     if config.tracking_uri:

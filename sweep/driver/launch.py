@@ -17,7 +17,7 @@ from sweep.driver import changes
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
-from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, read
+from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, read
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
 from sweep.search.warm import warmed
@@ -114,7 +114,7 @@ def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, ob
     events = read(folder / RECORD)
     if not events:  # its driver died before the first line
         return warmed(plan(config)), Trials()
-    changes.refuse(config, events[0])
+    changes.refuse(config, began(events))
     trials = Trials.from_events(events)
     planned, lines = changes.as_recorded(plan(config), trials.studies)
     for line in lines:

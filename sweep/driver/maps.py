@@ -14,7 +14,7 @@ Place = tuple[str, str, tuple[int, ...], int]  # file, dtype, shape, and the byt
 
 def place_of(array: np.ndarray) -> Place | None:
     """Where an array lies; None where it is no part of a mapped file, or not in one piece of it."""
-    root = array
+    root: object = array
     while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
         root = root.base
     if not isinstance(root, np.memmap) or not array.flags.c_contiguous:

@@ -52,7 +52,7 @@ def ask_all(question: Callable[..., Any], *arguments: Any) -> list[Node]:
     ]
 
 
-def _answer(ref: ray.ObjectRef) -> Any:
+def _answer(ref: ray.ObjectRef[Any]) -> Any:
     try:
         return ray.get(ref)
     except Exception as error:  # of the question, of the node, or of Ray
@@ -126,13 +126,13 @@ class Pool:
     of the sweep, and `announce` says so. `expected` are fault's first arguments.
     """
 
-    def __init__(self, expected: tuple[Any, ...], announce: Callable[[str], None], gpus: bool):
+    def __init__(self, expected: tuple[Path, str, str, Mapping[str, str]], announce: Callable[[str], None], gpus: bool):
         self._gpus = gpus  # whether trials use any
         self._files: set[Path] = set()
         self._task = ray.remote(num_cpus=0, max_retries=0)(fault)
         self._expected = expected
         self._announce = announce
-        self._asked: dict[str, ray.ObjectRef] = {}
+        self._asked: dict[str, ray.ObjectRef[Any]] = {}
         self._looked_at = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}  # of those alive, by their ids
         self._strikes: Counter[str] = Counter()

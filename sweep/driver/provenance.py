@@ -35,7 +35,9 @@ def code_hash() -> str:
     """A short sha256 over the sources that training and search depend on: same hash, same behaviour."""
     sha = hashlib.sha256()
     for package in ("trainables", "search_spaces", "sweep"):
-        root = Path(find_spec(package).submodule_search_locations[0])
+        spec = find_spec(package)
+        assert spec and spec.submodule_search_locations, package  # it is a package beside this one
+        root = Path(spec.submodule_search_locations[0])
         for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
             sha.update(path.relative_to(root).as_posix().encode())
             sha.update(path.read_bytes())

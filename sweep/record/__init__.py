@@ -3,7 +3,7 @@ the files beside it (`layout`). Nothing here needs torch, Ray, Optuna or MLflow:
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, TRACEBACK, WEIGHTS
-from sweep.record.log import Record, follow, parse, read, salvage
+from sweep.record.log import Record, began, follow, parse, read, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SweepEvent",
     "Trial",
     "Trials",
+    "began",
     "follow",
     "parse",
     "read",

@@ -45,7 +45,7 @@ class Row(BaseModel):
         return {
             name: value
             for name, value in metrics.items()
-            if not (value is None or (isinstance(value, Real) and not abs(value) < math.inf))
+            if not (value is None or (isinstance(value, Real) and not math.isfinite(value)))
         }
 
 

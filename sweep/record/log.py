@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,14 @@ def read(path: str | Path) -> list[Event]:
     A last line that is torn is left out. Raises ValueError naming the line if an earlier one is damaged.
     """
     return follow(path)[0]
+
+
+def began(events: Sequence[Event]) -> SweepEvent:
+    """The first of a record's events. Raises ValueError if it is not the beginning of a sweep."""
+    first = next(iter(events), None)
+    if not isinstance(first, SweepEvent):
+        raise ValueError("the record does not begin with a sweep event; repair its first line")
+    return first
 
 
 def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:

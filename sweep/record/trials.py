@@ -154,8 +154,6 @@ class Trials:
     """
 
     strict: bool = True
-    first: SweepEvent | None = None  # the sweep event that began the record
-    sweep: SweepEvent | None = None  # the latest
     studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, as last described
     trials: dict[str, Trial] = field(default_factory=dict)
     recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> how its metric was measured
@@ -164,6 +162,8 @@ class Trials:
     heard: float | None = None  # time of the latest event
     earlier: float = 0.0  # seconds for which drivers before the present one worked on the sweep
     ended: int = 0  # how many trials do not run
+    _first: SweepEvent | None = None
+    _sweep: SweepEvent | None = None
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
     _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
 
@@ -183,10 +183,10 @@ class Trials:
     def tell(self, event: Event) -> None:
         before, self.heard = self.heard, event.time
         if isinstance(event, SweepEvent):
-            if self.sweep is not None and before is not None:
-                self.earlier += max(0.0, before - self.sweep.time)
-            self.first = self.first or event
-            self.sweep, self.finish = event, None
+            if self._sweep is not None and before is not None:
+                self.earlier += max(0.0, before - self._sweep.time)
+            self._first = self._first or event
+            self._sweep, self.finish = event, None
             self.resumed += event.resumed
             self.studies |= {study.study: study for study in event.studies}
         elif isinstance(event, StartEvent):
@@ -205,6 +205,16 @@ class Trials:
             trial.end(event)
             self._leaders |= _lead([self._leaders.get(trial.study), trial])
 
+    @property
+    def first(self) -> SweepEvent:
+        """The sweep event that began the record. Raises ValueError before it."""
+        return _known(self._first)
+
+    @property
+    def sweep(self) -> SweepEvent:
+        """The latest sweep event. Raises ValueError before the first."""
+        return _known(self._sweep)
+
     def of(self, study: str) -> list[Trial]:
         """The trials of one study, by number."""
         return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
@@ -219,12 +229,12 @@ class Trials:
         Ray has one more than there are slots, so that none is idle; that one waits, as do those of an earlier sitting
         whose turn has not come.
         """
-        if self.sweep is None:
+        if self._sweep is None:
             return []
-        began, slots = self.sweep.time, slots or int(self.sweep.resources.get("slots", len(self.trials)))
+        began, slots = self._sweep.time, slots or int(self._sweep.resources.get("slots", len(self.trials)))
         running = [trial for trial in self.trials.values() if trial.state == "running"]
         started = [trial for trial in running if trial.begun is not None and trial.begun >= began]
-        return sorted(started, key=lambda trial: trial.begun)[:slots]
+        return sorted(started, key=lambda trial: trial.begun or 0.0)[:slots]
 
     def best(self, study: str) -> Trial | None:
         """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
@@ -264,6 +274,12 @@ class Trials:
 def read_trials(folder: Path) -> Trials:
     """The trials of the sweep in a folder, as its record has them by now."""
     return Trials.from_events(read(folder / RECORD))
+
+
+def _known(event: SweepEvent | None) -> SweepEvent:
+    if event is None:
+        raise ValueError("the record holds no sweep event; repair its first line")
+    return event
 
 
 def _lead(trials: Iterable[Trial | None]) -> dict[str, Trial]:

@@ -13,7 +13,6 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from sweep.record import Trials, read_trials
-from sweep.search.space import Fixed
 from sweep.search.study import Spec, distribution, parameter
 from trainables.files import whole
 
@@ -30,7 +29,7 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
     """
     spec = Spec.from_record(trials.studies[study])
     epoch = min([*trials.studies[study].rungs, spec.epochs])
-    searched = {name: dim for name, dim in spec.space.dimensions.items() if not isinstance(dim, Fixed)}
+    searched = spec.space.searched
     compared = []
     for trial in trials.of(study):
         value = trial.rows[epoch].metrics.get(spec.metric) if epoch in trial.rows else None

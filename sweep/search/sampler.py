@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -93,7 +93,9 @@ def rank(trial: FrozenTrial) -> tuple[int, int, float]:
     """The order of ended trials, as TPE has it: complete before stopped, the later stopped first, then by value."""
     if trial.state == TrialState.COMPLETE:
         return 0, 0, trial.values[0]
-    return (1, -trial.last_step, trial.value) if trial.intermediate_values else (2, 0, 0.0)
+    if trial.last_step is None or trial.value is None:
+        return 2, 0, 0.0
+    return 1, -trial.last_step, trial.value
 
 
 def _likelihood(
@@ -127,6 +129,7 @@ def _coordinate(d: BaseDistribution, value: Any) -> float:
 def _value(d: BaseDistribution, at: float) -> Any:
     if isinstance(d, CategoricalDistribution):
         return d.choices[min(int(at * len(d.choices)), len(d.choices) - 1)]
+    assert isinstance(d, (IntDistribution, FloatDistribution))  # Optuna has no other
     low, high = _ends(d)
     value = low + at * (high - low)
     value = math.exp(value) if d.log else value

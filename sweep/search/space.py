@@ -27,14 +27,15 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainables.words import did_you_mean
 
 Value = bool | int | float | str
+Kind = TypeVar("Kind", bound=Value)
 Conditions = Mapping[str, Mapping[str, list[Value]]]  # by name: the fields that matter, and which of their values
 
 
@@ -164,6 +165,11 @@ class Space:
     balance: Conditions | None = None
     rules: Conditions = field(default_factory=dict)
 
+    @property
+    def searched(self) -> dict[str, Range | Choice]:
+        """The dimensions that a search may move."""
+        return {name: found for name, found in self.dimensions.items() if not isinstance(found, Fixed)}
+
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
         """The points for `dataset`; failing that, for what it is `like`; failing that, the first one."""
         for name in (dataset, like):
@@ -189,7 +195,8 @@ class Space:
                 continue
             origin = ", ".join(point.datasets)
             ratio = numbers / point.numbers if point.numbers else 1.0
-            scaled = {name: float(f"{ratio * point.values[name]:.4g}") for name in per_pixel if name in point.values}
+            weights = {name: value for name in per_pixel if isinstance(value := point.values.get(name), (int, float))}
+            scaled = {name: float(f"{ratio * weight:.4g}") for name, weight in weights.items()}
             words = [f"carried over from {origin}"]
             words += [f"{name} times {ratio:.3g} for {numbers} numbers an image" for name in scaled if ratio != 1]
             source = "; ".join([point.source, *words])
@@ -232,7 +239,7 @@ class Space:
             if name not in self.fields:
                 raise ValueError(_unknown(name, self.fields))
             dimension = self.dimensions.get(name)
-            pins[name] = _cast(name, dimension if isinstance(dimension, Range) else Fixed(value), value)
+            pins[name] = _cast(name, (dimension if isinstance(dimension, Range) else Fixed(value)).cast, value)
         points: list[Point] = []
         for point in self.paper:
             changed = ", ".join(name for name, value in pins.items() if point.values.get(name) != value)
@@ -254,7 +261,7 @@ class Space:
         spaces = [self.with_fixed({name: value}) for value in values]
         if not spaces:
             raise ValueError(f"{name}: the list is empty; name at least one value")
-        choice = Choice(tuple(space.dimensions[name].value for space in spaces))
+        choice = Choice(tuple(space.paper[0].values[name] for space in spaces))
         points = tuple(point for space in spaces for point in space.paper)
         return replace(self, paper=points, dimensions={**self.dimensions, name: choice})
 
@@ -281,11 +288,11 @@ class Space:
 
     @classmethod
     def from_record(
-        cls, record: Mapping[str, Mapping], points: Iterable[Mapping[str, Any]], balance: Conditions | None = None,
-        rules: Conditions | None = None,
+        cls, record: Mapping[str, Mapping[str, Any]], points: Iterable[Mapping[str, Any]],
+        balance: Conditions | None = None, rules: Conditions | None = None,
     ) -> "Space":  # fmt: skip
         """The space that the records of its dimensions and of its points came from; no field is required."""
-        dimensions = {}
+        dimensions: dict[str, Dimension] = {}
         for name, entry in record.items():
             if "choices" in entry:
                 dimensions[name] = Choice(tuple(entry["choices"]))
@@ -378,7 +385,7 @@ def _dimension(where: str, entry: Any) -> Dimension:
             raise ValueError(f"{where}: {flag} = {entry[flag]!r} is not a boolean; write true or false")
     log, integer = entry.get("log", False), entry.get("int", False)
     anything = Range(-math.inf, math.inf, log, integer)
-    low, high = (_cast(f"{where}: {bound}", anything, entry[bound]) for bound in ("low", "high"))
+    low, high = (_cast(f"{where}: {bound}", anything.cast, entry[bound]) for bound in ("low", "high"))
     if not low < high:
         raise ValueError(f"{where}: low = {low} is not below high = {high}; swap them, or write a single value")
     if log and low <= 0:
@@ -414,7 +421,7 @@ def _point(
     cast = {}
     for name, value in values.items():
         dimension = dimensions.get(name) or Fixed(value)
-        cast[name] = value = _cast(f"{where}: {name}", dimension, _scalar(f"{where}: {name}", value))
+        cast[name] = value = _cast(f"{where}: {name}", dimension.cast, _scalar(f"{where}: {name}", value))
         if not dimension.contains(value):
             kind = "widen the range" if isinstance(dimension, Range) else "add it there"
             raise ValueError(
@@ -423,9 +430,9 @@ def _point(
     return Point(entry["source"], tuple(datasets), cast, entry.get("name", "paper"), numbers)
 
 
-def _cast(where: str, dimension: Dimension, value: Any) -> Value:
+def _cast(where: str, cast: Callable[[Any], Kind], value: Any) -> Kind:
     try:
-        return dimension.cast(value)
+        return cast(value)
     except ValueError as error:
         raise ValueError(f"{where} = {error}; correct it") from None
 

@@ -8,22 +8,20 @@ trial is FAIL here, as is one whose objective returns NaN to Optuna; the record'
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweep.record import StudyEntry, Trial, Trials
 from sweep.search.space import Choice, Dimension, Range, Space
+from sweep.search.study import distribution
 from trainables.files import whole
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
@@ -43,7 +41,9 @@ def write_storage(trials: Trials, file: Path) -> None:
 
 def _add(storage: optuna.storages.BaseStorage, entry: StudyEntry, trials: Trials) -> None:
     metrics = [entry.metric, *entry.objectives]
-    study = optuna.create_study(storage=storage, study_name=entry.study, directions=["minimize"] * len(metrics))
+    study = optuna.create_study(
+        storage=storage, study_name=entry.study, directions=[StudyDirection.MINIMIZE] * len(metrics)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(metrics)
@@ -69,7 +69,8 @@ def _parameters(
 
     They are as wide as the trials: some ran before the space was changed.
     """
-    searched, fixed = {}, {}
+    searched: dict[str, BaseDistribution] = {}
+    fixed: dict[str, Any] = {}
     values: dict[str, list[Any]] = {}
     for trial in trials:
         for name, value in trial.values.items():
@@ -78,8 +79,7 @@ def _parameters(
         tried = values.pop(name, [])
         if isinstance(dimension, Range):
             ends = [dimension.low, dimension.high, *tried]
-            kind = IntDistribution if dimension.integer else FloatDistribution
-            searched[name] = kind(min(ends), max(ends), log=dimension.log)
+            searched[name] = distribution(replace(dimension, low=min(ends), high=max(ends)))
         else:
             values[name] = [*(dimension.choices if isinstance(dimension, Choice) else [dimension.value]), *tried]
     for name, tried in values.items():
@@ -95,14 +95,14 @@ def _frozen(trial: Trial, searched: Mapping[str, BaseDistribution], metrics: lis
     state = STATES.get(trial.state, TrialState.FAIL)
     evaluated = {epoch: row.metrics for epoch, row in trial.rows.items() if trial.metric in row.metrics}
     last = evaluated[max(evaluated)] if evaluated else {}
-    values = [last[name] for name in metrics if name in last]
+    values: list[float] | None = [last[name] for name in metrics if name in last]
     if len(values) < len(metrics) or state not in (TrialState.COMPLETE, TrialState.PRUNED):
         values = None
         state = TrialState.FAIL if state == TrialState.COMPLETE else state
     if state == TrialState.PRUNED and len(metrics) > 1:
         values = None  # Optuna prunes for one objective alone
     inside = {name: d for name, d in searched.items() if name in trial.values}
-    about = {"trial": trial.name, "state": trial.state, "reason": trial.reason, "origin": trial.origin}
+    about: dict[str, Any] = {"trial": trial.name, "state": trial.state, "reason": trial.reason, "origin": trial.origin}
     about |= {"epoch": trial.epoch, "seed": trial.seed, "attempt": trial.attempt}
     return FrozenTrial(
         number=trial.number,

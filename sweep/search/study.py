@@ -23,6 +23,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
@@ -30,7 +31,7 @@ from sweep.record.events import EndEvent, Origin, ReportEvent, StartEvent
 from sweep.record.trials import charged
 from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
-from sweep.search.space import Choice, Dimension, Fixed, Point, Range, Space
+from sweep.search.space import Choice, Fixed, Point, Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
 
@@ -180,11 +181,7 @@ class Study:
         self._trials: dict[int, _Trial] = {}
         self._exempt: set[int] = set()  # the hand-tuned points have to run to the end to be compared with
         self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt)
-        self._distributions = {
-            name: distribution(dimension)
-            for name, dimension in spec.space.dimensions.items()
-            if not isinstance(dimension, Fixed)
-        }
+        self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 
     @property
     def share(self) -> float:
@@ -290,8 +287,8 @@ class Study:
         `GOOD`, which are all it ever takes for good, and the latest of the others, of which it heeds the older
         ones less and less anyway. So a suggestion costs the same however long a study is.
         """
-        told = [self._told(trial) for _, trial in sorted(self._trials.items())]
-        told = [trial for trial in told if trial is not None]
+        every = (self._told(trial) for _, trial in sorted(self._trials.items()))
+        told = [trial for trial in every if trial is not None]
         ended = [trial for trial in told if trial.state.is_finished()]
         if len(ended) <= SHOWN:
             return told
@@ -308,7 +305,7 @@ class Study:
 
     def _frozen(self, trial: _Trial) -> FrozenTrial | None:
         values = trial.asked.values
-        dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
+        dimensions = self.spec.space.searched
         if not all(name in values and d.contains(values[name]) for name, d in dimensions.items()):
             return None
         outcome: dict[str, Any]
@@ -336,13 +333,14 @@ class Study:
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
         told: list[FrozenTrial] = []
+        sampler: BaseSampler
         if self.spec.sampler == "tpe":
             told = self.history()
             # Optuna's own 10 random trials first would be all of a small budget.
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.spec.trials // 3), seed=seed)
         elif self.spec.sampler == "prior":
             told = self.history()
-            dimensions = {name: self.spec.space.dimensions[name] for name in self._distributions}
+            dimensions = self.spec.space.searched
             points = [point.values for point in self.spec.space.paper]
             inside = [p for p in points if all(name in p and d.contains(p[name]) for name, d in dimensions.items())]
             priors = [{name: parameter(d, p[name]) for name, d in dimensions.items()} for p in inside]
@@ -356,7 +354,7 @@ class Study:
         }
 
     def _oracle(self, told: list[FrozenTrial], sampler: BaseSampler | None = None) -> optuna.Study:
-        directions = ["minimize"] * (1 + len(self.spec.objectives))
+        directions = [StudyDirection.MINIMIZE] * (1 + len(self.spec.objectives))
         return optuna.create_study(storage=_Shown(told), sampler=sampler, directions=directions)
 
     def _open(self, number: int, values: dict[str, Any], origin: Origin) -> Asked:
@@ -393,14 +391,15 @@ class _Shown(optuna.storages.InMemoryStorage):
         return shown + super().get_all_trials(study_id, deepcopy, states)
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
+def distribution(dimension: Choice | Range) -> BaseDistribution:
     """The dimension as Optuna has it: an ordered choice as the place among its choices, 0, 1, ..."""
     if isinstance(dimension, Choice) and dimension.ordered:
         return IntDistribution(0, len(dimension.choices) - 1)
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.choices)
-    kind = IntDistribution if dimension.integer else FloatDistribution
-    return kind(dimension.low, dimension.high, log=dimension.log)
+    if dimension.integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
 def parameter(dimension: Choice | Range, value: Any) -> Any:

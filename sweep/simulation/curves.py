@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from sweep.record import RECORD, Trial, read_trials
-from sweep.search.space import Choice, Fixed, Range, Space
+from sweep.search.space import Choice, Range, Space
 from sweep.search.study import Spec
 
 USABLE = ("complete", "pruned")  # besides diverged: what says something about the values and not about a machine
@@ -53,7 +53,7 @@ class Synthetic:
     def __init__(self, specs: Iterable[Spec], epoch_seconds: Mapping[str, float], seed: int) -> None:
         self.spaces = {spec.study: spec.space for spec in specs}
         self.epoch_seconds, self.seed = epoch_seconds, seed
-        self.optima = {name: self._chance(name).random(len(searched(s))) for name, s in self.spaces.items()}
+        self.optima = {name: self._chance(name).random(len(s.searched)) for name, s in self.spaces.items()}
 
     def floor(self, study: str, values: Mapping[str, Any]) -> float:
         """What training for ever would lead to."""
@@ -137,7 +137,7 @@ class _Curve:
         rows = [row for _, row in sorted(trial.rows.items()) if trial.metric in row.metrics]
         spent = [sum(v for name, v in row.metrics.items() if name.startswith("time/")) for row in rows]
         clock = [(0, 0.0), *((row.epoch, seconds) for row, seconds in zip(rows, spent, strict=True))]
-        if trial.state == "diverged":
+        if trial.state == "diverged" and trial.ended is not None:
             clock.append((trial.end_epoch, trial.ended - trial.started))
         return cls(
             coordinates(space, trial.values),
@@ -166,14 +166,9 @@ def _is_usable(trial: Trial) -> bool:
     return trial.state == "diverged" or (trial.state in USABLE and trial.value is not None)
 
 
-def searched(space: Space) -> list[str]:
-    """The hyperparameters that a search may move, in the order of the space."""
-    return [name for name, dimension in space.dimensions.items() if not isinstance(dimension, Fixed)]
-
-
 def coordinates(space: Space, values: Mapping[str, Any]) -> np.ndarray:
     """(K,) The searched ones of `values` in the unit cube: ranges on their own scale, choices in their order."""
-    return np.array([_coordinate(space.dimensions[name], values[name]) for name in searched(space)])
+    return np.array([_coordinate(found, values[name]) for name, found in space.searched.items()])
 
 
 def _coordinate(dimension: Range | Choice, value: Any) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import ENTRY, event
 
-from sweep.record import Event, Record, Row, Trials, follow, read, salvage
+from sweep.record import Event, Record, Row, Trials, began, follow, read, salvage
 from sweep.record.events import FORMAT
 
 
@@ -223,6 +223,15 @@ def test_the_table_of_trials():
     assert zero.rows[2].metrics == {"train/loss": 8.0, "valid/fcd": 50.0}, "the first row of an epoch stays"
     assert (one.state, one.epoch, one.value, one.reason, one.ended) == ("failed", 2, 40.0, "broke", 3.0)
     assert trials.outcome is None and trials.sweep is SWEEP
+
+
+def test_what_holds_no_sweep_event_is_refused_in_words():
+    assert began([SWEEP, report(0)]) is SWEEP
+    for events in ([], [report(0), SWEEP]):
+        with pytest.raises(ValueError, match="does not begin with a sweep event; repair its first line"):
+            began(events)
+    with pytest.raises(ValueError, match="holds no sweep event"):
+        _ = Trials().sweep
 
 
 def test_a_new_attempt_runs_again_and_keeps_its_rows():
