@@ -143,7 +143,7 @@ def test_nodes_that_cannot_run_trials(programs):
     assert "cannot use" in said[0] and "No such file" in said[0]
     assert "Read-only file system" in said[1] and "Read-only file system" in said[2]
     ended = Trials.from_events(read(record)).trials
-    assert {trial.state for trial in ended.values()} <= {"complete", "pruned"} and len(ended) == 5
+    assert {trial.state for trial in ended.values()} <= {"complete", "pruned"} and len(ended) >= 5
     assert events("lost") and all("Read-only file system" in event.reason for event in events("lost"))
     for trial in ended.values():
         if trial.state == "complete":

@@ -323,7 +323,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 
 COMMANDS = {
     "smaple": 'Unknown command "smaple". Did you mean "sample"?',
-    "resume": "SWEEP requires an argument",
+    "resume": "FOLDER requires an argument",
     "resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
     "resume sweeps/older --trials 4": "Unknown option: --trials",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
