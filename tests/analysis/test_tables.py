@@ -327,6 +327,17 @@ def test_the_headline_names_nobody_within_the_noise_of_few_held_out_images(tmp_p
     )
 
 
+def test_the_headline_counts_only_gains_beyond_the_noise_and_says_so(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    told.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 3.0, "words": "54 are few"}}
+    for study, hand, tuned in (("vae-mnist", 172.0, 170.5), ("gae-mnist", 171.5, 100.0)):
+        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    assert headline(board_of(told, tmp_path, write_record)).endswith(
+        "found a lower value than the hand-tuned point's, by more than another draw of the held-out images would "
+        "change it, in 1 of 2 studies, that of GAE: 172 → 100, one training each."
+    )
+
+
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     told = Told(("vae", "mnist"), ("vae", "digits"))
     told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
