@@ -106,6 +106,8 @@ class Programs:
         }  # fmt: skip
         self.environment = os.environ | settings | {name: value}
         self.database, self.tracking = tracking, f"sqlite:///{tracking}"
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; ours would inherit it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(self, *command: object, folder: Path | None = None, **environment: str) -> Program:
         command = [sys.executable, *map(str, command)]

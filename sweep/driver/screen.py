@@ -146,7 +146,7 @@ class Screen:
         return sum(trial.epoch for trial in trials)
 
     def _share(self) -> str:
-        return f"{self._spent() / self._budget():.0%}"
+        return f"{min(1, self._spent() / self._budget()):.0%}"  # the last trials may take up to half a training more
 
     def _line(self, trial: Trial) -> str:
         value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
