@@ -97,7 +97,8 @@ def test_a_killed_node(programs):
     assert (lost.state, lost.reason) == ("preempted", "its node was lost")
     assert f"{lost.trial}" in output and "runs again" in output
     assert {name: trial.attempt for name, trial in trials.items() if trial.attempt > 1} == {lost.trial: 2}
-    assert trials.keys() == {f"mischief-digits-{number:04d}" for number in range(TRIALS)}
+    assert len(trials) >= TRIALS  # more where one is stopped: what it saves pays for another
+    assert trials.keys() == {f"mischief-digits-{number:04d}" for number in range(len(trials))}
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
     assert trials["mischief-digits-0000"].state == "complete"
 
