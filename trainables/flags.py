@@ -8,6 +8,7 @@ import errno
 import inspect
 import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -243,18 +244,32 @@ def output_folder(folder: Path, flag: str) -> None:
     existing = next(parent for parent in [folder, *folder.absolute().parents] if os.path.lexists(parent))
     if not existing.is_dir():
         raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another {flag}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder} cannot be written (we may not write {existing}); choose another {flag}")
+    if fault := _fault(existing):
+        raise ValueError(f"{folder} cannot be written ({fault}); choose another {flag}")
 
 
 def output_file(file: Path, flag: str) -> None:
     """Raises ValueError, naming the flag, if `file` cannot be written: it or its folder is not what it should be."""
+    told, folder = f"{flag} {file}: cannot be written", file.absolute().parent
     if file.is_dir():
-        raise ValueError(f"{flag} {file}: cannot be written (it is a folder); name a file")
-    if not file.absolute().parent.is_dir():
-        raise ValueError(f"{flag} {file}: cannot be written (there is no folder {file.absolute().parent}); make it")
-    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
-        raise ValueError(f"{flag} {file}: cannot be written (we may not write it); choose another")
+        raise ValueError(f"{told} (it is a folder); name a file")
+    if not folder.is_dir():
+        raise ValueError(f"{told} (there is no folder {folder}); make it")
+    if fault := _fault(file if file.exists() else folder):
+        raise ValueError(f"{told} ({fault}); choose another")
+
+
+def _fault(path: Path) -> str | None:
+    """Why a file cannot be written, or nothing be made in a folder. Tried, for permissions say yes to root in /proc and
+    on a share that is read only; nothing is left behind or changed."""
+    try:
+        if path.is_dir():
+            tempfile.TemporaryFile(dir=path).close()
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe that nobody reads would block
+    except OSError as error:
+        return f"we may not write {path}: {error.strerror}"
+    return None
 
 
 def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:

@@ -24,13 +24,15 @@ def main(
     n: Annotated[int, Parameter("-n", help="number of images")] = 64,
     density: Annotated[str | None, Parameter(help="the method's own sampler unless given")] = None,
     seed: Annotated[int, Parameter(help="of the draw")] = 0,
-    out: Annotated[Place, Parameter(help="the picture")] = Path("samples.png"),
+    out: Annotated[Place, Parameter(help="the picture, a PNG")] = Path("samples.png"),
 ) -> None:
     if n < 1:
         raise ValueError(f"-n {n}: draw at least 1 image")
     if n > MOST_IMAGES:
         raise ValueError(f"-n {n}: one picture takes at most {MOST_IMAGES} images; draw fewer")
     output_file(out, "--out")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: the picture is a PNG; choose a name that ends with .png")
     winner = load_winner(folder, method, dataset)
     if density not in (None, *winner.densities):
         raise ValueError(f"--density {density} is not known; {method} has {', '.join(winner.densities)}")

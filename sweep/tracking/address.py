@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _SECRET_OPTION = re.compile(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s'\"]
 _REVISION = {
     name: re.compile(rf"""^{name}\s*=\s*["'](\w+)["']""", re.MULTILINE) for name in ("revision", "down_revision")
 }
+SCHEMA = "select version_num from alembic_version"
 _DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -84,17 +86,18 @@ def _sqlite_file_problem(file: Path) -> str | None:
         # Not read-only: what a killed process left half-written has to be rolled back before one can read.
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master")}
-            schemas = (
-                list(database.execute("select version_num from alembic_version"))
-                if "experiments" in tables and ("alembic_version" in tables)
-                else []
-            )
+            schemas = database.execute(SCHEMA).fetchall() if "alembic_version" in tables else []
     except sqlite3.Error as error:
         return f"cannot be read ({error})"
     if tables and "experiments" not in tables:
         return "is a database of something other than MLflow"
-    if schemas and (schema := schemas[0][0]) != known_schema():
-        return f"has MLflow's schema {schema}, and this MLflow writes {known_schema()}; `mlflow db upgrade` it, or take"
+    return _other_schema(schemas)
+
+
+def _other_schema(rows: Sequence[Sequence[str]]) -> str | None:
+    """What is wrong with a database with these rows of `alembic_version`: none before MLflow has made its tables."""
+    if rows and (schema := rows[0][0]) != known_schema():
+        return f"has MLflow's schema {schema}, and this MLflow writes {known_schema()} (see `mlflow db upgrade`)"
     return None
 
 
@@ -145,9 +148,11 @@ def _database_problem(uri: str) -> str | None:
     limit = {} if uri.startswith("mssql") else {"connect_timeout": SECONDS_TO_ANSWER}
     try:
         engine = sqlalchemy.create_engine(uri, connect_args=limit, poolclass=sqlalchemy.pool.NullPool)
-        engine.connect().close()
+        with engine.connect() as database:
+            made = sqlalchemy.inspect(database).has_table("alembic_version")
+            schemas = database.execute(sqlalchemy.text(SCHEMA)).all() if made else []
     except ModuleNotFoundError as error:
         return f"needs a driver: pip install {error.name}"
     except sqlalchemy.exc.SQLAlchemyError as error:
         return f"does not answer ({' '.join(str(error).split())[:200]})"
-    return None
+    return _other_schema(schemas)

@@ -24,6 +24,7 @@ from sweep.commands.run import front_door
 from sweep.config import SweepConfig, read_config
 from sweep.driver import launch, local_ray
 from sweep.record import Record
+from trainables import flags
 from trainables.flags import run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -170,6 +171,11 @@ WRONG = {
     # where it is kept
     "--out file/sweeps": "file/sweeps cannot be written file is not a folder); choose another --out",
     "--out file": "cannot be written file is not a folder); choose another --out",
+    "--out /proc/sweeps": "/proc/sweeps cannot be written (we may not write /proc: choose another --out",
+    f"--out {'y' * 300}/sweeps": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes; give another path",
+    f"--datasets folder:{'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
+    f"--data-root {'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
+    f"--config {'y/' * 3000}": "...: has more than 4095 bytes; give another path",
     "--name older": "sweeps/older holds a sweep; choose another --name, or go on with `python -m sweep resume",
     "--name notes": "sweeps/notes exists and is not an empty folder; choose another --name",
     "--name a/b": "name = 'a/b': a sweep's name is the name of one folder: no slash",
@@ -317,8 +323,11 @@ def test_a_sweep_that_somebody_else_is_writing(refused, surroundings, place):
 
 
 def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # permissions do not bind those who test as root
-    assert f"we may not write {place}); choose another --out" in refused("--out", "sweeps")
+    def denied(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")  # permissions do not bind those who test as root
+
+    monkeypatch.setattr(flags.tempfile, "TemporaryFile", denied)
+    assert f"we may not write {place}: Permission denied); choose another --out" in refused("--out", "sweeps")
 
 
 COMMANDS = {
@@ -331,6 +340,11 @@ COMMANDS = {
     "report sweeps/older --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "report sweeps/older --out no/page.html": "cannot be written (there is no folder",
     "sample sweeps/older vae -n 4000000000": "-n 4000000000: one picture takes at most 10000 images",
+    "sample sweeps/older vae --out x.xyz": "--out x.xyz: the picture is a PNG; choose a name that ends with .png",
+    "sample sweeps/older vae --out picture": "--out picture: the picture is a PNG; choose a name that ends with .png",
+    "sample sweeps/older vae --out /proc/x.png": "--out /proc/x.png: cannot be written (we may not write /proc:",
+    "report sweeps/older --out /proc/page.html": "--out /proc/page.html: cannot be written (we may not write /proc:",
+    f"report sweeps/older --out {'y' * 300}": "a name in it has more than 255 bytes",
     "sample sweeps/older vae --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "sample sweeps/older vae -n 3 -n 4": "-n specified multiple times",
     "report sweeps/notes": "sweeps/notes",

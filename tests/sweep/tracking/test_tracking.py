@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import sqlalchemy
 
 from sweep.record import Record
 from sweep.tracking import Tracker, check, reconcile, redact, track
-from sweep.tracking.address import absolute
+from sweep.tracking.address import absolute, known_schema
 from sweep.tracking.server import Server
 
 STUDIES = [
@@ -609,6 +610,22 @@ def test_a_database_is_asked_too():
     with pytest.raises(ValueError, match=r"does not answer|needs a driver: pip install") as error:
         check("postgresql+psycopg2://me:secret@127.0.0.1:9/x")
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
+def test_a_database_of_another_mlflow(tmp_path, monkeypatch, scheme):
+    """SQLAlchemy asks every database in the same way; this one is sqlite's, under the address of a server."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setattr(sqlalchemy, "create_engine", lambda uri, **settings: engine)
+    check(f"{scheme}://me@127.0.0.1/mlflow")  # empty: MLflow will make its tables
+    with engine.begin() as database:
+        database.execute(sqlalchemy.text("create table alembic_version (version_num text)"))
+        database.execute(sqlalchemy.text(f"insert into alembic_version values ('{known_schema()}')"))
+    check(f"{scheme}://me@127.0.0.1/mlflow")
+    with engine.begin() as database:
+        database.execute(sqlalchemy.text("update alembic_version set version_num = 'feedbeef0123'"))
+    with pytest.raises(ValueError, match="has MLflow's schema feedbeef0123, and this MLflow writes"):
+        check(f"{scheme}://me@127.0.0.1/mlflow")
 
 
 def test_a_good_address_passes_and_nothing_is_created(tmp_path, uri):
