@@ -188,3 +188,23 @@ def test_a_strangers_reader(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=words) as error:
             load(name, tmp_path)
         assert "\n" not in str(error.value)
+
+
+def test_how_a_file_was_read_is_said(tmp_path):
+    """Also that copies of a picture lie in two splits, as in a set that was doubled."""
+    np.savez(tmp_path / "leaves.npz", x_train=IMAGES[4:], x_test=IMAGES[:6], y_train=LABELS[4:], y_test=LABELS[:6], w=0)
+    reading = load(f"file:{tmp_path}/leaves.npz", tmp_path).reading
+    assert reading.words() == (
+        "42 pictures: 33 train (x_train), 3 valid (set aside), 6 test (x_test); 3 classes (0, 1, 2); "
+        "left out: 1 array called w; WARNING: 2 pictures of the validation or test split also in an earlier split"
+    )
+
+
+def test_how_tables_were_read_is_said(tmp_path):
+    reading = load(f"file:{as_parquet(tmp_path)}", tmp_path).reading
+    assert reading.words().startswith("40 pictures: 33 train (leaves.parquet), 3 valid (set aside), 4 test")
+
+
+def test_points_are_not_called_pictures(tmp_path):
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).random((40, 2), np.float32))
+    assert load(f"file:{tmp_path}/points.npy", tmp_path).reading is None

@@ -286,6 +286,10 @@ def test_the_path_may_start_with_a_tilde_and_end_with_a_slash(tmp_path, random, 
         ("trainA", "testA"),
         ("images/train2017", "images/test2017"),
         ("trn", "tst"),
+        ("seg_train", "seg_test"),
+        ("DIV2K_train_HR", "DIV2K_test_HR"),
+        ("My leaves training set", "My leaves test set"),
+        ("train_64x64", "test_64x64"),
     ],
 )
 def test_the_usual_names_of_splits(tmp_path, random, train, test):
@@ -370,6 +374,12 @@ def test_two_domains_are_two_classes(tmp_path, random):
     assert splits.reading.origins["train"] == "trainA, trainB"
 
 
+def test_classes_with_a_split_in_their_names_are_classes(tmp_path, random):
+    for name in ("steam_train", "bus", "test_tube"):
+        fill(tmp_path / "pets" / name, 12, random)
+    assert pets(tmp_path).reading.classes == ("bus", "steam_train", "test_tube")
+
+
 def test_splits_within_each_class(tmp_path, random):
     held = []
     for kind in ("cat", "dog"):
@@ -386,6 +396,10 @@ def test_splits_within_each_class(tmp_path, random):
     [
         (("val", "test"), "holds test and val, but no folder of training pictures; name one train"),
         (("train", "training", "test"), "holds test, train, training, of which two are the same split"),
+        (
+            ("a_train", "a_test", "b_train", "b_test"),
+            "splits of a_test, a_train and of b_test, b_train; move",
+        ),
     ],
 )
 def test_splits_that_are_ambiguous_are_refused(tmp_path, random, names, words):

@@ -24,7 +24,7 @@ from . import _files, _folder
 from ._errors import Absent
 from ._paths import expanded
 from ._pictures import SUFFIXES
-from ._prepare import decode, places, prepare
+from ._prepare import counted, decode, places, prepare
 from ._reading import Pixels, Reading, left_out_words
 from ._source import Part, Pictures, Source
 
@@ -63,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: what tables call it, whose hand-tuned values fit it, its three splits, and how a folder was read."""
+    """A data set: what tables call it, whose hand-tuned values fit it, its three splits, and how a user's was read."""
 
     name: str
     like: str
@@ -116,6 +116,7 @@ def load(
     pixels = Pixels()
     if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
         arrays = [np.ascontiguousarray(part.images) for part in parts]
+        pixels = counted(arrays) if source.reading is not None else pixels
     elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
         raise ValueError(f"{source.name}: size and channels are for pictures, and this data set holds points")
     else:

@@ -28,6 +28,7 @@ from . import _folder
 from ._errors import reason
 from ._pictures import open_picture
 from ._prepare import places
+from ._reading import SET_ASIDE, Reading
 from ._source import Part, Pictures, Source, digest
 
 ARRAYS = (".npy", ".npz", ".pt", ".pth")
@@ -48,9 +49,9 @@ def read(path: Path) -> Source:
     name, suffix = path.name.removesuffix(suffix) or path.name, suffix.lower()
     try:
         if path.is_dir() or suffix in TABLES:
-            return _source(name, _of_tables(path))
+            return _source(name, *_of_tables(path))
         if suffix in ARRAYS:
-            return _source(name, _of_arrays(path, suffix))
+            return _source(name, *_of_arrays(path, suffix))
         if path.name.lower().endswith(ARCHIVES):
             return _folder.read(_unpacked(path), name=name)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
@@ -100,7 +101,8 @@ def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
     }
 
 
-def _source(name: str, parts: dict[str, Part]) -> Source:
+def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out: dict[str, int]) -> Source:
+    """origins: the array, or the files, that each split is from; left_out: how much was not read, by the reason."""
     parts = numbered(parts)
     if "train" not in parts:
         raise ValueError(f"{name} holds {', '.join(parts) or 'nothing'}, but no training images; name one split train")
@@ -111,33 +113,45 @@ def _source(name: str, parts: dict[str, Part]) -> Source:
         order = np.random.default_rng(0).permutation(len(parts["train"]))
         held_out = max(_folder.FEWEST["test"], len(order) // 10)
         parts |= {"train": parts["train"].take(order[:-held_out]), "test": parts["train"].take(order[-held_out:])}
-    return Source(name, parts["train"], parts["test"], parts.get("valid"))
+    classes = sorted({int(label) for part in parts.values() if part.labels is not None for label in part.labels})
+    if isinstance(parts["train"].images, np.ndarray) and parts["train"].images.ndim == 2:
+        return Source(name, parts["train"], parts["test"], parts.get("valid"))  # points
+    reading = Reading(
+        {split: len(part) for split, part in parts.items()},
+        {split: origins.get(split, SET_ASIDE) for split in SPLITS},
+        tuple(map(str, classes)),
+        left_out,
+    )
+    return Source(name, parts["train"], parts["test"], parts.get("valid"), reading=reading)
 
 
-def _of_arrays(path: Path, suffix: str) -> dict[str, Part]:
+def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:
     found = _torch(path) if suffix in (".pt", ".pth") else _numpy(path)
     if not isinstance(found, Mapping):
         pair = found if isinstance(found, (tuple, list)) else (found,)
         found = dict(zip(("images", "labels"), pair, strict=False))
-    parts = {}
+    parts, origins, taken = {}, {}, set()
     for split, words in SPLITS.items():
         pictures, labels = (_of_split(found, names, words, split) for names in (IMAGES, LABELS))
         if pictures is not None:
-            parts[split] = Part(*checked(np.asarray(pictures), labels, f"{path}, {split}"))
+            own = labels and found[labels]
+            parts[split] = Part(*checked(np.asarray(found[pictures]), own, f"{path}, {split}"))
+            origins[split] = pictures
+            taken |= {pictures, labels}
     if not parts:
         raise ValueError(f"{path} holds {', '.join(map(str, found))}; name the arrays images and labels")
-    return parts
+    return parts, origins, {f"array called {key}": 1 for key in found if key not in taken}
 
 
-def _of_split(found: Mapping[str, Any], names: Iterable[str], words: str, split: str) -> Any:
-    """The array of a split: train_images, x_train, ...; of training also one that names no split."""
-    for key, value in found.items():
+def _of_split(found: Iterable[str], names: Iterable[str], words: str, split: str) -> str | None:
+    """The name of a split's array: train_images, x_train, ...; of training also one that names no split."""
+    for key in found:
         pieces = re.split(r"[ _.-]", str(key).lower())
         named = [piece for piece in pieces if any(re.fullmatch(each, piece) for each in SPLITS.values())]
         if any(piece in names for piece in pieces) and (
             any(re.fullmatch(words, piece) for piece in named) or (not named and split == "train")
         ):
-            return value
+            return key
     return None
 
 
@@ -166,7 +180,7 @@ def _torch(path: Path) -> Any:
     return tuple(map(plain, loaded)) if isinstance(loaded, (tuple, list)) else plain(loaded)
 
 
-def _of_tables(path: Path) -> dict[str, Part]:
+def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:
     files = [path] if path.is_file() else sorted(file for kind in TABLES for file in path.rglob(f"*{kind}"))
     files = [file for file in files if not file.name.startswith("cache-")]  # what Hugging Face's map leaves behind
     if not files:
@@ -176,7 +190,8 @@ def _of_tables(path: Path) -> dict[str, Part]:
         pieces = re.split(r"[\W_]+", str(file.relative_to(path.parent)).lower())
         split = next((s for s, words in SPLITS.items() if any(re.fullmatch(words, p) for p in pieces)), "train")
         by_split.setdefault(split, []).append(file)
-    return {split: _of_table(group) for split, group in by_split.items()}
+    origins = {split: ", ".join(file.name for file in group) for split, group in by_split.items()}
+    return {split: _of_table(group) for split, group in by_split.items()}, origins, {}
 
 
 def _of_table(files: list[Path]) -> Part:

@@ -1,9 +1,9 @@
 """Any folder of pictures as a data set: with or without class subfolders, with or without official splits.
 
 The data set begins in the first folder that holds more than one other folder, as an unpacked archive wants it. Official
-splits are subfolders there such as `train` beside `test` or `val`, `training_set` beside `test_set`, `trainA` beside
-`testA`, or subfolders of these names in each class. Classes are the first level of folders below that.
-`Reading` tells what was found and what was left out.
+splits are subfolders there such as `train` beside `test` or `val`, `training_set` beside `test_set`, `seg_train` beside
+`seg_test`, `trainA` beside `testA`, or subfolders of these names in each class. Classes are the first level of folders
+below that. `Reading` tells what was found and what was left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from ._reading import SET_ASIDE, Reading
 from ._source import Part, Pictures, Source, digest
 
 OFFICIAL = {
-    part: re.compile(rf"(?i:(?:{names})(?:[ _-]?(?:set|images|imgs|data|split))?(?:20\d\d)?)(?:[ _-]?([A-Z]))?")
+    part: re.compile(
+        rf"(?P<before>.*[ _.-])?(?i:(?:{names})(?:[ _-]?(?:set|images|imgs|data|split))?(?:20\d\d)?)"
+        r"(?:[ _-]?(?P<domain>[A-Z]))?(?P<after>[ _.-].*)?"
+    )
     for part, names in {
         "train": "train|training|trn",
         "valid": "valid|val|validation|dev|development",
@@ -239,17 +242,30 @@ def _below(found: Found, base: str) -> list[str]:
 
 
 def _official(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """The split, and the domain (A in trainA), of each subfolder that is one. A lone `train` may be a class."""
-    found = {}
+    """The split, and the domain (A in trainA), of each subfolder that is one. A lone `train` may be a class.
+
+    Names may have something before and after the split that is the same for all, as `seg_train` and `seg_test` have.
+    """
+    found: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = {}  # what stands around -> the splits
     for name in names:
         for part, pattern in OFFICIAL.items():
             if match := pattern.fullmatch(name):
-                found[name] = (part, match[1])
-    parts = {part for part, _ in found.values()}
-    if len(parts) > 1 and "train" not in parts:
-        raise ValueError(f"{folder} holds {' and '.join(found)}, but no folder of training pictures; name one train")
-    if len(parts) < 2:
-        return {}
+                around = (match["before"] or "").casefold(), (match["after"] or "").casefold()
+                found.setdefault(around, {})[name] = (part, match["domain"])
+    bare = found.pop(("", ""), {})
+    if len(parts := {part for part, _ in bare.values()}) > 1:
+        if "train" not in parts:
+            raise ValueError(f"{folder} holds {' and '.join(bare)}, but no folder of training pictures; name one train")
+        return _distinct(folder, bare)
+    pictures = [splits for splits in found.values() if not all(map(ANNOTATIONS.fullmatch, splits))]
+    split = [splits for splits in pictures if {"train"} < {part for part, _ in splits.values()}]
+    if len(split) > 1:
+        named = " and of ".join(", ".join(splits) for splits in split)
+        raise ValueError(f"{folder} holds the splits of {named}; move all but one elsewhere")
+    return _distinct(folder, split[0]) if split else {}
+
+
+def _distinct(folder: Path, found: dict[str, tuple[str, str | None]]) -> dict[str, tuple[str, str | None]]:
     if len(set(found.values())) < len(found):
         raise ValueError(f"{folder} holds {', '.join(found)}, of which two are the same split; rename or move one")
     return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice, pairwise
@@ -157,12 +157,23 @@ def _counted(pixels: Pixels, parts: Sequence[Pictures], decoded: Sequence[_Decod
     """`pixels` with what only the decoded pictures show."""
     digests = [one.digest for one in decoded]
     ends = np.cumsum([len(part) for part in parts]).tolist()
+    repeated = _repeated(digests[first:end] for first, end in pairwise([0, *ends]))
+    return replace(pixels, transparent=sum(one.transparent for one in decoded), repeated=repeated)
+
+
+def counted(arrays: Iterable[np.ndarray]) -> Pixels:
+    """What arrays of pictures show, one array a split."""
+    return Pixels(repeated=_repeated([digest(image) for image in images] for images in arrays))
+
+
+def _repeated(splits: Iterable[Sequence[bytes]]) -> int:
+    """How many pictures are in an earlier split as well, by the digests of each split's."""
     earlier: set[bytes] = set()
     repeated = 0
-    for first, end in pairwise([0, *ends]):
-        repeated += sum(one in earlier for one in digests[first:end])
-        earlier.update(digests[first:end])
-    return replace(pixels, transparent=sum(one.transparent for one in decoded), repeated=repeated)
+    for digests in splits:
+        repeated += sum(one in earlier for one in digests)
+        earlier.update(digests)
+    return repeated
 
 
 def _shape(

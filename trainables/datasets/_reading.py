@@ -41,10 +41,11 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a folder was read. Splits are train, valid and test.
+    """How a folder or a file was read. Splits are train, valid and test.
 
-    pictures: how many each split has; origins: the folder of each split, or SET_ASIDE; classes: their names, sorted,
-    or none; left_out: how many files or folders were not read, by the reason; warnings: what is probably a mistake.
+    pictures: how many each split has; origins: the folder, array or files of each split, or SET_ASIDE; classes: their
+    names, sorted, or none; left_out: how many files or folders were not read, by the reason; warnings: what is probably
+    a mistake.
     """
 
     pictures: Mapping[str, int]
