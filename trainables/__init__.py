@@ -1,6 +1,6 @@
-"""The door to everything that trains: `Config`, `fit`, `Report`, `Diverged`, `find`, `load`.
+"""The public API for training and evaluation: `Config`, `fit`, `Report`, `Diverged`, `find`, `load`.
 
-This package runs alone on a GPU box; it knows nothing of Ray, Optuna or MLflow.
+The package runs on its own and does not depend on Ray, Optuna or MLflow.
 """
 
 from trainables.catalog import find, names

@@ -1,4 +1,4 @@
-"""`python -m trainables METHOD`: trains one model without Ray and shows how it goes."""
+"""`python -m trainables METHOD`: trains one model without Ray and shows its progress."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ from trainables.paper import paper_point
 from trainables.saved import save, save_grid
 from trainables.training import Diverged
 
-LOSS = "train/loss"  # of each player
+LOSS = "train/loss"  # prefix: with several players, each has its own
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -39,34 +39,34 @@ class Settings(BaseModel):
     )
     dataset: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, svhn, ..., or folder:PATH")
     values: UserPath | None = Field(
-        None, description="search space whose [[paper]] point is taken instead of the method's own"
+        None, description="search space to take the [[paper]] point from, by default that of the method"
     )
-    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
+    set: dict[str, Any] = Field({}, description="hyperparameters that override the paper's point")
     epochs: PositiveInt = Field(27, description="passes over the training split, all stages together")
-    seed: Seed = Field(0, description="of initialisation and order")
+    seed: Seed = Field(0, description="seed of the initialisation and the order of images")
     metric: Metric | None = Field(
-        None, description=f"{CHOICES}; unless given fcd for data sets with labels, fsd without, mse for points"
+        None, description=f"{CHOICES}; by default fcd for data sets with labels, fsd without, mse for points"
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for the distance")
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+    image_size: ImageSize | None = Field(None, description="side in pixels to resize images to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
     fid_weights: UserPath | None = Field(
-        None, description="the Inception weights of pytorch-fid, when not to be downloaded"
+        None, description="file of pytorch-fid's Inception weights, instead of a download"
     )
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     out: UserPath | None = Field(None, description="folder for the trained model and its grids")
 
 
 def show_networks() -> None:
-    """Every family of networks: the names of its kinds, what it is, and its size on two shapes of image."""
+    """Prints each family of networks: the names of its kinds, a description, and its size for two image shapes."""
     for family in FAMILIES.values():
         example = family.KINDS.rpartition("e.g. ")[2]
         print(family.KINDS)
         print(f"    {(family.__doc__ or '').partition(chr(10) * 2)[0].replace(chr(10), ' ')}")
         sizes = []
         for shape in ((1, 28, 28), (3, 64, 64)):
-            with torch.device("meta"):  # counted, never made
+            with torch.device("meta"):  # counted, not allocated
                 nets = Networks(shape, example)
                 both = (nets.encoder(20), nets.decoder(10))
             count = sum(p.numel() for network in both for p in network.parameters())
@@ -75,28 +75,28 @@ def show_networks() -> None:
 
 
 def follow(reports: Iterable[Report], epochs: int, metric: str) -> Report:
-    """Shows a training as it goes and returns its last report: a line an epoch, and a bar on a terminal."""
+    """Shows the progress of a training, one line per epoch and a bar on a terminal. Returns the last report."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("epochs,"), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=epochs)
         for report in reports:
-            told = {name.partition("/")[2]: value for name, value in report.metrics.items() if name.startswith(LOSS)}
+            shown = {name.partition("/")[2]: value for name, value in report.metrics.items() if name.startswith(LOSS)}
             if metric in report.metrics:
-                told[metric.partition("/")[2]] = report.metrics[metric]
-            words = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+                shown[metric.partition("/")[2]] = report.metrics[metric]
+            words = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             console.print(f"epoch {report.epoch:3d}  {report.stage}  {words}")
             progress.update(bar, completed=report.epoch)
     return report
 
 
 def show_metrics(metrics: Mapping[str, float]) -> None:
-    """All metrics of a report in columns, a block for each split or kind."""
+    """Prints all metrics of a report in columns, one block per split or kind."""
     console = Console(highlight=False, markup=False)
     for kind in dict.fromkeys(name.partition("/")[0] for name in metrics):
-        told = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{kind}/")}
-        width = max(map(len, told))
-        cells = [f"{name:<{width}}  {value:<10.4g}" for name, value in told.items()]
+        shown = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{kind}/")}
+        width = max(map(len, shown))
+        cells = [f"{name:<{width}}  {value:<10.4g}" for name, value in shown.items()]
         console.print(f"\n{kind}")
         console.print(Padding(Columns(cells, column_first=True, equal=True), (0, 0, 0, 2)))
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str]) -> None:
     values = {**values, **{key: scalar(value) for key, value in settings.set.items()}}
     shared = {name: getattr(settings, name) for name in Config.model_fields if name not in ("values", "dataset")}
     config = Config(dataset=splits.name, values=values, **shared)
-    hyper = config.hyper  # a wrong value stops here, before the metric's network is fetched
+    hyper = config.hyper  # raises for an invalid value before the metric's network is downloaded
     try:
         with outside.mistakes("cannot be built"):
             require_memory(find(settings.method), hyper, splits.shape, of_this_machine())

@@ -1,4 +1,4 @@
-"""Finds a method by name: "beta_vae" is a file of ours, "my_lab.ladder:LadderVAE" anything importable."""
+"""Look-up of methods by name: "beta_vae" is a file in `methods`, "my_lab.ladder:LadderVAE" an importable class."""
 
 import fnmatch
 import importlib
@@ -14,14 +14,14 @@ from trainables.words import did_you_mean
 
 
 def names() -> list[str]:
-    """The methods of the house, by file name."""
+    """Returns the names of the built-in methods, which are their file names."""
     return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
 
 
 def matching(pattern: str) -> list[str]:
-    """The methods that `all` or a pattern such as `iaae_*` stands for; another name stands for itself.
+    """Returns the methods that match `all` or a pattern such as `iaae_*`; any other name is returned unchanged.
 
-    Raises ValueError for a pattern that no name fits.
+    Raises ValueError if no name matches the pattern.
     """
     if pattern == "all":
         return names()
@@ -30,15 +30,15 @@ def matching(pattern: str) -> list[str]:
     known = [*names(), *outside.installed("methods")]
     if found := fnmatch.filter(known, pattern):
         return found
-    raise ValueError(f"no method's name fits {pattern!r} (known: {', '.join(known)})")
+    raise ValueError(f"no method matches {pattern!r} (known: {', '.join(known)})")
 
 
 def find(name: str) -> type[Method]:
-    """The class of a method. Raises ValueError when there is none, or its module cannot be imported."""
+    """Returns the class of a method. Raises ValueError if it does not exist or its module cannot be imported."""
     if path := place(name):
         found = outside.part(path, f"method {name!r}")
         if not (inspect.isclass(found) and issubclass(found, Method)):
-            raise ValueError(f"method {name!r}: {path} is no class that is a Method")
+            raise ValueError(f"method {name!r}: {path} is not a subclass of Method")
         try:
             _require_parts(found)
         except outside.Mistake as mistake:
@@ -56,27 +56,28 @@ def find(name: str) -> type[Method]:
 
 
 def _require_parts(method: type[Method]) -> None:
-    """Raises Mistake for a class that leaves out what only it can say."""
+    """Raises Mistake for a class that does not implement a required function."""
     needed = {"build(nets)": "build", "encode(x)": "encode"}
     if method.stages is Method.stages:
         needed["loss(x)"] = "loss"
     lacking = [words for words, part in needed.items() if getattr(method, part) is getattr(Method, part)]
     if lacking:
-        raise outside.Mistake(method, f"{method.__name__} lacks {' and '.join(lacking)}; write it as Method says")
+        raise outside.Mistake(method, f"{method.__name__} lacks {' and '.join(lacking)}; implement it, see Method")
 
 
 def space_file(name: str) -> Path | Traversable:
-    """The TOML file of a method's hand-tuned points and ranges: beside the module of one from outside."""
+    """Returns the TOML file of a method's hand-tuned points and ranges; an external method's is next to its module."""
     if path := place(name):
         return Path(inspect.getfile(outside.module(path.partition(":")[0], f"method {name!r}"))).with_suffix(".toml")
     return files("search_spaces") / f"{name}.toml"
 
 
 def place(name: str) -> str:
-    """Where a method from outside is, `package.module:Class`, by that name or its entry point's; "" for the house's."""
+    """Returns the path of an external method, `package.module:Class`, given that path or the name of its entry point;
+    "" for built-in methods and unknown names."""
     return name if ":" in name else "" if name in names() else outside.installed("methods").get(name, "")
 
 
 def label(name: str) -> str:
-    """What tables call a method: the file's name, also for one from outside; an entry point's own name."""
+    """Returns the name of a method in tables: the name of its file, or of its entry point."""
     return name.partition(":")[0].rpartition(".")[2]

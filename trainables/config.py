@@ -1,4 +1,4 @@
-"""The typed configuration of one training run, and how a bad one is explained in one line."""
+"""The typed configuration of one training run, and one-line messages for invalid ones."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,31 +14,29 @@ from trainables.words import did_you_mean
 
 
 def of_this_machine(path: Any) -> Any:
-    """What a user gave as a path, unchanged. Raises ValueError for nothing and for an address."""
+    """Returns the path unchanged. Raises ValueError if it is empty or a URL."""
     if not str(path).strip():
         raise ValueError("is empty; give a path")
     if "://" in str(path):
-        raise ValueError("is an address; give a path on this machine or on a share that is mounted here")
+        raise ValueError("is a URL; give a path on this machine or on a mounted share")
     return path
 
 
 ImageSize = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]  # NumPy takes 32 bits, and seeds are counted up from it
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # NumPy accepts 32 bits, and further seeds count up from this one
 UserPath = Annotated[Path, BeforeValidator(of_this_machine), AfterValidator(expanded)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def usable_device(name: str) -> str:
-    """The name of a device of PyTorch, or auto. Raises ValueError for one that this machine does not have."""
+    """Returns the name of a PyTorch device, or auto. Raises ValueError if this machine does not have the device."""
     if name == "auto":
         return name
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
         why = str(error).partition("\n")[0]
-        raise ValueError(
-            f"this machine cannot use it ({why}); allowed are cpu, and cuda or cuda:N with a GPU"
-        ) from None
+        raise ValueError(f"not available on this machine ({why}); choose cpu, or cuda or cuda:N with a GPU") from None
     return name
 
 
@@ -50,11 +48,11 @@ def _chosen(metric: str) -> str:
     return metric
 
 
-Metric = Annotated[str, AfterValidator(_chosen)]  # what a model can be judged by: a name that `choose` knows
+Metric = Annotated[str, AfterValidator(_chosen)]  # a name that `choose` accepts
 
 
 class Config(BaseModel):
-    """What one model is, what it is trained on and for how long. `values` are the method's hyperparameters."""
+    """The method, data set and epochs of one training run. `values` are the hyperparameters of the method."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -69,17 +67,17 @@ class Config(BaseModel):
 
     @property
     def hyper(self) -> Method.Hyper:
-        """The values as the method's own typed Hyper; raises ValueError naming the method and the key."""
+        """The values as the typed Hyper of the method. Raises ValueError naming the method and the key."""
         return checked(find(self.method).Hyper, self.values, self.method)
 
 
 def hyper_fields(method: str) -> dict[str, bool]:
-    """The hyperparameters of a method and whether each must be given."""
+    """Returns the hyperparameters of a method and whether each is required."""
     return {name: field.is_required() for name, field in find(method).Hyper.model_fields.items()}
 
 
 def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """Builds a pydantic model, or raises a one-line ValueError: what we got, what was allowed, what to do."""
+    """Builds a pydantic model. Raises a one-line ValueError: the value, the allowed values, the remedy."""
     try:
         return model(**values)
     except ValidationError as error:
@@ -87,7 +85,7 @@ def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """All faults of a validation in one line."""
+    """Returns all errors of a validation in one line."""
     faults = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])

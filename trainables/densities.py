@@ -1,6 +1,6 @@
-"""Densities over z: anything that can draw latents, independent of the method whose codes they describe.
+"""Densities over z: classes that draw latents, independent of the method whose codes they model.
 
-Some stand still, some are fitted to the codes ex post, some are priors learned together with the networks.
+Some are fixed, some are fitted to the codes ex post, and some are priors learned together with the networks.
 
 B batch, K components, D latent, N codes, W latent above the mixture.
 """
@@ -21,7 +21,7 @@ from trainables.losses import gaussian_log_prob
 if TYPE_CHECKING:
     from trainables.method import Posterior
 
-COMPONENT_LOG_VAR = (-10.0, 6.0)  # a learned component that shrinks to a point is a likelihood without bound
+COMPONENT_LOG_VAR = (-10.0, 6.0)  # a component that shrinks to a point has unbounded likelihood
 
 
 class Density(nn.Module):
@@ -34,11 +34,11 @@ class Density(nn.Module):
         raise NotImplementedError
 
     def fit(self, codes: Tensor, seed: int) -> None:
-        """Maximum-likelihood fit to codes (N, D); only called where `ex_post` is set."""
+        """Fits the density to codes (N, D) by maximum likelihood. Called only if `ex_post` is set."""
         raise NotImplementedError
 
     def flags(self) -> dict[str, float]:
-        """What should be known of the last fit, as numbers for the log."""
+        """Returns diagnostics of the last fit for the log."""
         return {}
 
 
@@ -62,16 +62,16 @@ class StandardNormal(Density):
 
 
 class Mixture(Density):
-    """A density of K components, each of which can be drawn from by its number."""
+    """A density of K components that can be sampled by index."""
 
     components: int
 
     def draw(self, component: Tensor) -> Tensor:
-        """One latent from each named component, (n,) -> (n, D)."""
+        """Draws one latent from each component in `component`, (n,) -> (n, D)."""
         raise NotImplementedError
 
     def rows(self, each: int = 8, most: int = 16) -> Tensor:
-        """`each` latents of every one of the first `most` components, (rows * each, D), for a picture."""
+        """Draws `each` latents from each of the first `most` components, (rows * each, D), for a picture."""
         device = next(iter(self.state_dict().values())).device
         return self.draw(torch.arange(min(self.components, most), device=device).repeat_interleave(each))
 
@@ -79,7 +79,7 @@ class Mixture(Density):
 class GaussianMixture(Mixture):
     """A mixture of Gaussians fitted ex post by scikit-learn's EM (methods.md 1.4).
 
-    covariance is "full" or "diag"; components = 1 is the "single Gaussian" sampler.
+    covariance: "full" or "diag". components = 1 is the "single Gaussian" sampler.
     """
 
     ex_post = True
@@ -105,7 +105,7 @@ class GaussianMixture(Mixture):
         points = codes.double().cpu().numpy()  # (N, D)
         if not np.isfinite(points).all():
             raise FloatingPointError("codes are not finite")
-        # A dead code dimension makes covariances singular: regularise more, then give up correlations.
+        # An inactive code dimension makes covariances singular: increase the regularisation, then drop correlations.
         attempts = [(self.covariance, 1e-6), (self.covariance, 1e-5), ("diag", 1e-5)]
         for degraded, (covariance, regularisation) in enumerate(attempts):
             mixture = ScikitMixture(
@@ -114,7 +114,7 @@ class GaussianMixture(Mixture):
             )  # fmt: skip
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)  # told by flags()
+                    warnings.simplefilter("ignore", ConvergenceWarning)  # reported by flags()
                     mixture.fit(points)
                 break
             except ValueError as error:
@@ -142,16 +142,16 @@ class GaussianMixture(Mixture):
 
 
 class LearnedMixture(Mixture):
-    """sum_k pi_k N(m_k, diag v_k), all of it learned with the networks (VaDE, methods.md 2.6).
+    """sum_k pi_k N(m_k, diag v_k), learned together with the networks (VaDE, methods.md 2.6).
 
-    The weights are a softmax and the variances an exponential, so no step can make either negative.
+    The weights are a softmax and the variances an exponential, so both stay positive.
     """
 
     def __init__(self, dim: int, components: int):
         super().__init__()
         self.components = components
         self.logits = nn.Parameter(torch.zeros(components))  # (K,)
-        self.means = nn.Parameter(torch.randn(components, dim))  # (K, D); equal ones would stay equal
+        self.means = nn.Parameter(torch.randn(components, dim))  # (K, D), random: equal means would stay equal
         self.raw_log_vars = nn.Parameter(torch.zeros(components, dim))  # (K, D)
 
     @property
@@ -172,7 +172,7 @@ class LearnedMixture(Mixture):
 
     @torch.no_grad()
     def start_from(self, codes: Tensor, seed: int) -> None:
-        """Takes over what EM finds in codes (N, D); raises FloatingPointError when it finds no mixture."""
+        """Initialises the mixture by EM on codes (N, D). Raises FloatingPointError if EM fails."""
         found = GaussianMixture(codes.shape[1], self.components, "diag").to(codes.device)
         found.fit(codes, seed)
         self.logits.copy_(found.weights.clamp_min(1e-6).log())
@@ -188,9 +188,9 @@ class LearnedMixture(Mixture):
 
 
 class HierarchicalMixture(Mixture):
-    """w ~ N(0, I), c ~ U{1..K}, h ~ N(m_c(w), diag v_c(w)): what GMVAE's latents come from (methods.md 2.7).
+    """w ~ N(0, I), c ~ U{1..K}, h ~ N(m_c(w), diag v_c(w)): the prior of GMVAE (methods.md 2.7).
 
-    One tanh layer leads from w to the means and log-variances of all components.
+    One tanh layer maps w to the means and log-variances of all components.
     """
 
     def __init__(self, dim: int, w_dim: int, components: int, hidden: int = 500):
@@ -200,13 +200,13 @@ class HierarchicalMixture(Mixture):
         self.heads = nn.Linear(hidden, 2 * components * dim)
 
     def conditionals(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log-variances of p(h|w, c) for every c: (B, W) -> (B, K, D) each."""
+        """Returns means and log-variances of p(h|w, c) for every c: (B, W) -> (B, K, D) each."""
         heads = self.heads(self.trunk(w).tanh()).view(-1, self.components, 2 * self.dim)  # (B, K, 2D)
         means, raw = heads.chunk(2, dim=2)
         return means, raw.clamp(*COMPONENT_LOG_VAR)
 
     def draw(self, component: Tensor) -> Tensor:
-        """One latent from each named component, (n,) -> (n, D), every one at a w of its own."""
+        """Draws one latent from each component in `component`, (n,) -> (n, D), each with its own w."""
         w = torch.randn(len(component), self.w_dim, device=component.device)  # (n, W)
         means, log_vars = self.conditionals(w)
         chosen = torch.arange(len(component), device=component.device), component
@@ -220,9 +220,8 @@ class HierarchicalMixture(Mixture):
 class VampPrior(Mixture):
     """1/K sum_k q(z|u_k): the posteriors of K learned pseudo-inputs (Tomczak, Welling, 2018; methods.md 2.8).
 
-    encode: the method's own, called anew each time, so the prior moves with the encoder; images of one shape
-    (K, ...) -> q(z|u). Pseudo-inputs are cut to [0, 1], and start as Gaussian noise of this mean and deviation; the
-    cut lets no gradient through below 0.
+    encode: that of the method, (K, ...) -> q(z|u), called each time, so the prior follows the encoder. Pseudo-inputs
+    start as Gaussian noise of the given mean and deviation and are clamped to [0, 1]; clamped values get no gradient.
     """
 
     def __init__(
@@ -243,13 +242,13 @@ class VampPrior(Mixture):
 
     @torch.no_grad()
     def start_from(self, images: Tensor) -> None:
-        """Takes images (K, C, H, W) in [0, 1] as pseudo-inputs, with a little noise."""
+        """Sets the pseudo-inputs to images (K, C, H, W) in [0, 1] plus a little noise."""
         self.raw.copy_(images + 0.01 * torch.randn_like(images))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log 1/K + log q(z|u_k): (B, D) -> (B, K)."""
         q = self.encode(self.pseudo_inputs)
-        assert q.log_var is not None  # a prior of posteriors needs those of a Gaussian encoder
+        assert q.log_var is not None  # the prior needs a Gaussian encoder
         return gaussian_log_prob(z[:, None], q.mean, q.log_var) - math.log(self.components)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -267,11 +266,10 @@ class VampPrior(Mixture):
 
 
 def component_usage(responsibilities: Tensor) -> dict[str, float]:
-    """How much of a mixture is in use, from p(c|z) of some images, (B, K).
+    """Measures the use of mixture components, from p(c|z) of some images, (B, K).
 
-    effective_components is exp of the entropy of the average: K when all are used alike, 1 when one takes
-    all. assignment_entropy is the average entropy, nats: log K when no image belongs anywhere, as when all
-    components have become the same.
+    effective_components is exp of the entropy of the average: K if all are used equally, 1 if one takes all.
+    assignment_entropy is the average entropy in nats: log K if assignments are uniform, as for identical components.
     """
     usage = responsibilities.mean(0)  # (K,)
     usage_entropy = torch.special.entr(usage).sum().item()

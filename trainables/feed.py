@@ -1,7 +1,7 @@
-"""Training images on their way to the device: all of them lie there if they fit a share of it, else they stay on the
-host, in memory or in a mapped file, and are gathered batch by batch, ahead of the training.
+"""Transfer of training images to the device. Images that fit a share of its memory are copied once; others stay on
+the host, in memory or in a mapped file, and batches are gathered and copied ahead of the training.
 
-Either way a batch holds the same images, so training gives the same numbers.
+The batches are the same in both cases, and so are the results.
 
 B batch, C H W image, N images.
 """
@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DEVICE_SHARE = 0.25  # of a GPU's memory that the images of one process may take
-AHEAD = 3  # batches under way to the device
-ENCODE_BATCH = 500  # images of a data set that is encoded as a whole
+DEVICE_SHARE = 0.25  # of a GPU's memory, at most, for the images of one process
+AHEAD = 3  # batches copied in advance
+ENCODE_BATCH = 500  # images per batch when a whole data set is encoded
 
 
 def shared(images: np.ndarray) -> Tensor:
-    """The array as a tensor without a copy: all processes of a machine train on the same memory, or the same map."""
+    """Returns the array as a tensor without a copy, so all processes of a machine share its memory or mapped file."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
         return torch.from_numpy(images)
 
 
 def placed(images: Tensor, device: torch.device | str, share: float = DEVICE_SHARE) -> Tensor:
-    """The images on the device if they fit `share` of its memory, else where they are."""
+    """Copies the images to the device if they fit in `share` of its memory, else returns them unchanged."""
     device = torch.device(device)
     if device.type == "cuda" and images.nbytes > share * torch.cuda.mem_get_info(device)[1]:
         return images
@@ -36,13 +36,16 @@ def placed(images: Tensor, device: torch.device | str, share: float = DEVICE_SHA
 
 
 def in_order(images: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """A whole data set on the device, (B, C, H, W) as it is stored, some images at a time."""
+    """Yields a whole data set in batches on the device, (B, C, H, W) in the stored dtype."""
     return (some.to(device) for some in images.split(ENCODE_BATCH))
 
 
 def batches(images: Tensor, order: Tensor, size: int, device: torch.device) -> Iterator[Tensor]:
-    """images[order] on the device, (B, C, H, W) as they are stored, `size` at a time. order (n,) lies on the device."""
-    if not len(order):  # which split would make one empty batch of
+    """Yields images[order] in batches of `size` on the device, (B, C, H, W) in the stored dtype.
+
+    order: (n,), on the device.
+    """
+    if not len(order):  # split would return one empty batch
         return iter(())
     if images.device == device:
         return (images[some] for some in order.split(size))
@@ -50,9 +53,9 @@ def batches(images: Tensor, order: Tensor, size: int, device: torch.device) -> I
 
 
 def ahead(chunks: Iterable[Tensor], bring: Callable[[Tensor], Callable[[], Tensor]]) -> Iterator[Tensor]:
-    """What `bring` makes of each chunk, in order; a thread begins with the next few meanwhile.
+    """Yields the result of `bring` for each chunk in order, while a thread prepares the next few.
 
-    `bring` runs in the thread, and what it returns is called where the batch is used.
+    `bring` runs in the thread; the function it returns is called in the thread that uses the batch.
     """
     with ThreadPoolExecutor(1, "feed") as pool:
         coming: deque[Future[Callable[[], Tensor]]] = deque()
@@ -65,7 +68,7 @@ def ahead(chunks: Iterable[Tensor], bring: Callable[[Tensor], Callable[[], Tenso
 
 
 def _to_device(images: Tensor, some: Tensor, device: torch.device) -> Callable[[], Tensor]:
-    """Starts the copy of images[some] to a GPU, on a stream beside that of the training."""
+    """Starts the copy of images[some] to a GPU, on a separate stream."""
     host = torch.empty((len(some), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
     torch.index_select(images, 0, some, out=host)
     stream = _side_stream(device)

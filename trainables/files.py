@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files."""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path, durable: bool = False) -> Iterator[Path]:
-    """The path of a new file beside `path`, which takes its place when the block ends well, and is deleted otherwise.
+    """Yields the path of a temporary file that replaces `path` if the block succeeds, and is deleted otherwise.
 
-    Its mode is that of any new file, by the umask: safetensors would write files that nobody but their owner can read.
-    durable: the bytes are on the disk before the name is, so that a machine that dies does not keep an empty file.
+    The mode follows the umask; safetensors alone would write files that only their owner can read.
+    durable: flush the content to disk before the rename, so that a crash of the machine does not leave an empty file.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

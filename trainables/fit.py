@@ -1,4 +1,4 @@
-"""The one training loop, a generator of reports: the whole contract between training and whoever schedules it."""
+"""The training loop: a generator of reports, and the only interface between training and scheduling."""
 
 import resource
 import sys
@@ -17,12 +17,12 @@ from trainables.training import Diverged, Training
 
 
 class Unreadable(Exception):
-    """A checkpoint that is cut short or damaged."""
+    """A checkpoint is truncated or damaged."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one epoch brought. `epoch` counts over all stages; `evaluation` is None between evaluations."""
+    """The results of one epoch. `epoch` counts over all stages; `evaluation` is None if none was due."""
 
     epoch: int
     stage: str
@@ -35,7 +35,7 @@ class Report:
         return self.training.method
 
     def save(self, path: Path) -> None:
-        """Writes the training state, all of it or nothing; `fit(resume=path)` goes on bit for bit."""
+        """Writes the training state atomically; `fit(resume=path)` continues from it bit for bit."""
         self.training.save(path)
 
 
@@ -49,15 +49,16 @@ def fit(
     device: torch.device | str | None = None,
     between: Callable[[Training], None] | None = None,
 ) -> Iterator[Report]:
-    """Trains `config.method` on images, uint8 (N, C, H, W), one report per epoch.
+    """Trains `config.method` on images, uint8 (N, C, H, W), and yields one report per epoch.
 
-    The images lie on the device to train on, or on the host if a device is given (see `trainables.feed`).
+    images: on the device to train on, or on the host if `device` is given (see `trainables.feed`).
+    evaluator: runs after the epochs in `evaluate_at` and `looks` and, with `final` set, after the last one. It has its
+        own random numbers, so the number of evaluations does not change the training. In a stage with judged=False it
+        runs only after the epochs in `looks`, and scores only the density in `Stage.sampler`.
+    resume: a checkpoint to continue from.
+    between: called after each step; it may save a checkpoint.
 
-    The evaluator runs after the epochs in `evaluate_at` and, told that it is `final`, after the last one, on its
-    own random numbers: how often one looks never changes what is trained. After the epochs in `looks` it runs as well;
-    in a stage that is not judged it scores the density alone that the stage names. `between` is called after each step;
-    what it saves there is a checkpoint to resume from as well. Raises Diverged, Unreadable when the checkpoint to
-    resume from is damaged, and ValueError for a bad configuration.
+    Raises Diverged, Unreadable if the checkpoint is damaged, and ValueError for an invalid configuration.
     """
     training = Training(config, images, device)
     if resume is not None:
@@ -92,12 +93,12 @@ def _state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
         return torch.load(checkpoint, map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # torch.load lets those of zip, pickle and the file system through
+    except Exception as error:  # torch.load passes on errors of zip, pickle and the file system
         raise Unreadable(f"{checkpoint.name} cannot be read ({type(error).__name__})") from error
 
 
 def peak_memory(device: torch.device) -> float:
-    """Bytes: the device's peak on a GPU, the process's on a CPU."""
+    """Returns the peak memory in bytes: of the device on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024

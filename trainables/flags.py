@@ -1,7 +1,7 @@
 """Command lines from a pydantic model: one typed configuration, a YAML file and flags that override it.
 
-Every field of the model is a flag (`data_root` is `--data-root`) and a key of the YAML file. Whatever is unknown
-or does not validate ends the program with one line and exit code 2, before anything is written.
+Every field of the model is a flag (`data_root` is `--data-root`) and a key of the YAML file. Unknown or invalid
+values end the program with a one-line message and exit code 2 before it writes anything.
 """
 
 import errno
@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @contextmanager
 def user_errors(prog: str) -> Iterator[None]:
-    """Turns the ValueErrors that are meant for people into one line on stderr and exit code 2."""
+    """Turns a ValueError into one line on stderr and exit code 2."""
     try:
         yield
     except ValueError as error:
@@ -41,20 +41,20 @@ def user_errors(prog: str) -> Iterator[None]:
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Settings of which `above` wins over `below`, of KEY=VALUE pairs each by itself."""
+    """Merges settings: `above` overrides `below`; KEY=VALUE pairs are merged key by key."""
     both = (name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict))
     return {**below, **above, **{name: {**below[name], **above[name]} for name in both}}
 
 
 def app(name: str, about: str, **settings: Any) -> App:
-    """A program, or a command of one, whose help begins with `about`."""
+    """Returns a program or a command whose help begins with `about`."""
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
     usual = {"help_format": "plaintext", "version_flags": (), "suppress_keyboard_interrupt": False}
     return App(name, about, **usual | settings)
 
 
 def call(program: App, argv: Sequence[str]) -> Any:
-    """What the command that `argv` names returns. Raises ValueError in one line for what it does not know."""
+    """Runs the command in `argv` and returns its result. Raises a one-line ValueError for unknown arguments."""
     try:
         return program(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -68,12 +68,12 @@ def configured(
     presets: Traversable | None = None,
     over: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = laid_over,
 ) -> Callable[..., Any]:
-    """`command(configuration)` as a function for an App: its parameters are the model's fields, --config and --preset.
+    """Wraps `command(configuration)` for an App; the parameters are the fields of the model, --config and --preset.
 
-    The configuration is what `--preset NAME`, `--config FILE` and the flags describe, validated. Flags win over the
-    file, and the file over the preset, a NAME.yaml in the folder `presets` where there is one; `over(below, above)`
-    puts one over the other. `positional` fields need no flag. `model.groups`, titles and names of fields, order the
-    help. Raises ValueError in one line.
+    The configuration merges `--preset NAME`, `--config FILE` and the flags, and is validated. Flags override the file,
+    and the file overrides the preset, NAME.yaml in the folder `presets`; `over(below, above)` merges two of them.
+    `positional` fields need no flag. `model.groups`, a mapping of titles to names of fields, orders the help. Raises a
+    one-line ValueError.
     """
     own = [_FILE] if presets is None else [_FILE, _preset(presets)]
     parameters = [_parameter(model, name, field, name in positional) for name, field in model.model_fields.items()]
@@ -95,7 +95,7 @@ def configured(
 
 
 def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, **how: Any) -> Model:
-    """The configuration that `argv` describes, see `configured`. Prints help and exits on --help."""
+    """Returns the configuration in `argv`, see `configured`. Prints the help and exits on --help."""
     found = call(app(prog, about, default_command=configured(model, lambda settings: settings, **how)), argv)
     if found is None:
         raise SystemExit
@@ -103,12 +103,12 @@ def read_flags(model: type[Model], argv: Sequence[str], prog: str, about: str, *
 
 
 def preset_names(folder: Traversable) -> list[str]:
-    """The configurations in a folder, by the names of their files."""
+    """Returns the names of the configurations in a folder."""
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def read_preset(folder: Traversable, name: str) -> dict[str, Any]:
-    """The configuration of that name; raises ValueError naming those there are."""
+    """Returns the configuration of that name. Raises ValueError with the known names."""
     if name not in preset_names(folder):
         known = preset_names(folder)
         raise ValueError(f"--preset {name!r} is not known{did_you_mean(name, known)} (known: {', '.join(known)})")
@@ -117,7 +117,7 @@ def read_preset(folder: Traversable, name: str) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises ValueError when there is none."""
+    """Returns the mapping in a YAML file. Raises ValueError if it has none."""
     try:
         settings = yaml.load(path.read_bytes(), _UniqueKeys)
     except OSError as error:
@@ -132,11 +132,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class KeyTwice(ValueError):
-    """A mapping in a YAML file has a key twice."""
+    """A mapping in a YAML file has a duplicate key."""
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, that refuses a mapping with a key written twice, of which YAML would keep the last."""
+    """A safe loader that raises KeyTwice for duplicate keys, of which PyYAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -150,7 +150,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def scalar(text: Any) -> Any:
-    """A hyperparameter as typed on a command line: whole number, number, or text. (YAML reads 1e-3 as text.)"""
+    """Parses a hyperparameter of a command line as int, float or str. (YAML reads 1e-3 as text.)"""
     if not isinstance(text, str):
         return text
     for kind in (int, float):
@@ -198,14 +198,14 @@ _FILE = inspect.Parameter(
 
 
 def _preset(folder: Traversable) -> inspect.Parameter:
-    told = Parameter(help=f"a configuration to start from: {', '.join(preset_names(folder))}", metavar="NAME")
+    shown = Parameter(help=f"a configuration to start from: {', '.join(preset_names(folder))}", metavar="NAME")
     return inspect.Parameter(
-        "preset", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, told]
+        "preset", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, shown]
     )
 
 
 def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
-    """Of a command's function. Words stay words here: the model converts and validates them."""
+    """Returns the parameter of a command for a field. Values stay strings: the model converts and validates them."""
     kind = _plain(field.annotation)
     kinds = {bool: bool, dict: Pairs, Literal: field.annotation, Path: Word}
     if kind is list:
@@ -218,17 +218,17 @@ def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: 
     shown = False if default in (None, False) or default in ([], {}) else lambda _: _shown(field)
     titles = getattr(model, "groups", {})
     found = (Group(title, sort_key=place) for place, title in enumerate(titles) if name in titles[title].split())
-    told = Parameter(help=field.description, show_default=shown, group=next(found, None))
+    about = Parameter(help=field.description, show_default=shown, group=next(found, None))
     return inspect.Parameter(
         name,
         inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if field.is_required() else None,
-        annotation=Annotated[annotation if field.is_required() else annotation | None, told],
+        annotation=Annotated[annotation if field.is_required() else annotation | None, about],
     )
 
 
 def _plain(annotation: Any) -> Any:
-    """list[str] -> list, `Path | None` -> Path, without what is said about it."""
+    """Returns the type without its arguments, None and annotations: list[str] -> list, `Path | None` -> Path."""
     while get_origin(annotation) in (Union, types.UnionType, Annotated):
         annotation = next(each for each in get_args(annotation) if each is not type(None))
     return get_origin(annotation) or annotation
@@ -240,7 +240,7 @@ def _shown(field: FieldInfo) -> str:
 
 
 def output_folder(folder: Path, flag: str) -> None:
-    """Raises ValueError, naming the flag, if `folder` is no folder, or cannot be made or written."""
+    """Raises ValueError naming the flag if `folder` is not a folder or cannot be created or written."""
     existing = next(parent for parent in [folder, *folder.absolute().parents] if os.path.lexists(parent))
     if not existing.is_dir():
         raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another {flag}")
@@ -249,34 +249,34 @@ def output_folder(folder: Path, flag: str) -> None:
 
 
 def output_file(file: Path, flag: str) -> None:
-    """Raises ValueError, naming the flag, if `file` cannot be written: it or its folder is not what it should be."""
-    told, folder = f"{flag} {file}: cannot be written", file.absolute().parent
+    """Raises ValueError naming the flag if `file` cannot be written."""
+    failure, folder = f"{flag} {file}: cannot be written", file.absolute().parent
     if file.is_dir():
-        raise ValueError(f"{told} (it is a folder); name a file")
+        raise ValueError(f"{failure} (it is a folder); name a file")
     if not folder.is_dir():
-        raise ValueError(f"{told} (there is no folder {folder}); make it")
+        raise ValueError(f"{failure} (there is no folder {folder}); create it")
     if fault := _fault(file if file.exists() else folder):
-        raise ValueError(f"{told} ({fault}); choose another")
+        raise ValueError(f"{failure} ({fault}); choose another")
 
 
 def _fault(path: Path) -> str | None:
-    """Why a file cannot be written, or nothing be made in a folder. Tried, for permissions say yes to root in /proc and
-    on a share that is read only; nothing is left behind or changed."""
+    """Returns why a file or a folder cannot be written, else None. Tries it and leaves no trace, because permission
+    bits do not restrict root in /proc or on a read-only share."""
     try:
         if path.is_dir():
             tempfile.TemporaryFile(dir=path).close()
         else:
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe that nobody reads would block
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe without a reader would block
     except OSError as error:
-        return f"we may not write {path}: {error.strerror}"
+        return f"{path}: {error.strerror}"
     return None
 
 
 def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:
-    """A program's frame: user errors are one line, Ctrl-C is no traceback."""
+    """Runs a program. User errors print one line, and Ctrl-C exits without a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a screen that knows ASCII only shows ? for the rest
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for other characters
     with user_errors(prog):
         try:
             main(sys.argv[1:] if argv is None else argv)
@@ -285,4 +285,4 @@ def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | 
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise ValueError(f"the disk is full ({error}); free space and go on") from None
+            raise ValueError(f"the disk is full ({error}); free space and continue") from None

@@ -1,7 +1,7 @@
-"""The one kind of lock between processes: a file that the system frees when its process ends, however it ends.
+"""File locks between processes. The system releases a lock when its process ends for any reason.
 
-A file system that knows no such locks (Lustre without flock) gets a file that exists while the lock is held, as
-filelock makes it. Where a file can neither be locked nor made, that is an OSError.
+On a file system without such locks (Lustre without flock), filelock uses a file that exists while the lock is held.
+Raises OSError if a file can be neither locked nor created.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Held(Exception):
 
 @contextmanager
 def locked(file: Path, wait: bool = True) -> Iterator[None]:
-    """Holds the lock `file`, whose folder must exist. Raises Held unless it may wait, and OSError."""
+    """Holds the lock `file`, whose folder must exist. Raises Held if it is taken and `wait` is False, and OSError."""
     lock = FileLock(file, thread_local=False)
     try:
         lock.acquire(blocking=wait)

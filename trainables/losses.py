@@ -1,7 +1,7 @@
 """Loss terms as free functions.
 
-Every term is summed over pixels or latent dimensions per image and averaged over the batch, so all weights in
-all methods mean the same thing (methods.md section 0).
+Every term is summed over the pixels or latent dimensions of an image and averaged over the batch, so a weight has
+the same meaning in all methods (methods.md section 0).
 
 B batch, P pixels, D latent, K components.
 """
@@ -20,7 +20,7 @@ IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 def bce(logits: Tensor, x: Tensor) -> Tensor:
     """-sum_p [x log y + (1-x) log(1-y)], y = sigmoid(logits); both (B, ...) -> () nats per image.
 
-    For grey targets the minimum is the entropy of x, not 0.
+    The minimum is the entropy of x, which is 0 only for binary targets.
     """
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
 
@@ -36,36 +36,38 @@ def absolute_error(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def output(raw: Tensor) -> Tensor:
-    """What a decoder's last layer says: pixels (B, C, H, W) in [0, 1] by a sigmoid, points (B, P) as they are."""
+    """Applies a sigmoid to the last layer for pixels (B, C, H, W); returns points (B, P) unchanged."""
     return raw.sigmoid() if raw.ndim == 4 else raw
 
 
 def reconstruction(raw: Tensor, x: Tensor, likelihood: str) -> Tensor:
-    """How far the decoder's `output` is from x: `bce`, `sse`, or `gaussian`, which is SSE/2; both (B, ...) -> ().
+    """Returns the reconstruction loss between the decoder's `output` and x; both (B, ...) -> ().
 
-    gaussian is the negative log-likelihood of a Gaussian decoder of variance 1, without its constant.
-    ValueError: bce of points, which are no probabilities.
+    likelihood: `bce`, `sse`, or `gaussian`, which is SSE/2, the negative log-likelihood of a Gaussian decoder of
+    variance 1 without its constant.
+    Raises ValueError for bce of points, which are not probabilities.
     """
     if likelihood == "bce":
         if x.ndim == 2:
-            raise ValueError("likelihood = 'bce' is for pixels in [0, 1]; points take 'sse' or 'gaussian'")
+            raise ValueError("likelihood = 'bce' needs pixels in [0, 1], got points; set it to 'sse' or 'gaussian'")
         return bce(raw, x)
     sse = squared_error(output(raw), x)
     return sse if likelihood == "sse" else 0.5 * sse
 
 
 def beta_beside(likelihood: str, kl_weight: float) -> float | None:
-    """The beta of SSE/2 + beta KL that `reconstruction` + kl_weight KL amounts to (methods.md 1.2).
+    """Returns the beta for which SSE/2 + beta KL is equivalent to `reconstruction` + kl_weight KL (methods.md 1.2).
 
-    None beside a cross-entropy, whose implied variance differs from pixel to pixel.
+    None for a cross-entropy, whose implied variance differs between pixels.
     """
     return {"sse": 0.5 * kl_weight, "gaussian": kl_weight}.get(likelihood)
 
 
 def gaussian_nll(sse: Tensor, variance: Tensor | float, pixels: int) -> Tensor:
-    """Nats per image of a Gaussian decoder of variance gamma_v (Balancing eq. 8 summed over pixels):
+    """Negative log-likelihood of a Gaussian decoder of variance gamma_v, in nats per image.
 
-    SSE / (2 gamma_v) + P/2 log gamma_v + P/2 log 2 pi. Its minimum over gamma_v is at the mse.
+    SSE / (2 gamma_v) + P/2 log gamma_v + P/2 log 2 pi (Balancing eq. 8 summed over pixels). It is minimal at
+    gamma_v = mse.
     """
     variance = torch.as_tensor(variance, dtype=sse.dtype, device=sse.device)
     return sse / (2 * variance) + 0.5 * pixels * (variance.log() + math.log(2 * math.pi))
@@ -95,7 +97,7 @@ def kl_between_gaussians(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_log_
 def kl_to_uniform(log_q: Tensor) -> Tensor:
     """KL(q || U_K) = sum_k q_k log(K q_k), in [0, log K]; from log-probabilities (B, K) -> (B,).
 
-    Logarithms in, because the gradient of q log q is NaN where a softmax has underflowed to 0.
+    The input is logarithms because the gradient of q log q is NaN where a softmax underflows to 0.
     """
     return kl_between_categoricals(log_q, torch.full_like(log_q, -math.log(log_q.shape[-1])))
 
@@ -118,13 +120,13 @@ def rbf_kernel(squared_distance: Tensor, dim: int) -> Tensor:
 def mmd(z: Tensor, e: Tensor, kernel: str = "imq") -> Tensor:
     """Maximum mean discrepancy between two samples of equal size, z and e (n, D) -> ().
 
-    "imq" leaves the diagonal out (unbiased within-terms, can be slightly negative); "rbf" keeps it, as the
+    "imq" omits the diagonal (unbiased within-sample terms, can be slightly negative); "rbf" keeps it, as the
     InfoVAE authors' code does (methods.md 1.3).
-    ValueError: one code alone, which "imq" has nothing to compare with.
+    Raises ValueError for "imq" with a single code.
     """
     n, dim = z.shape
     if n < 2 and kernel == "imq":
-        raise ValueError("the MMD by imq compares codes with each other, got one; batch_size must be 2 or more")
+        raise ValueError("the imq MMD needs at least 2 codes, got 1; set batch_size to 2 or more")
     points = torch.cat([z, e])  # (2n, D)
     norms = points.square().sum(1)  # (2n,)
     squared_distance = (norms[:, None] + norms[None] - 2 * points @ points.T).clamp_min(0)  # (2n, 2n)
@@ -148,5 +150,5 @@ def fake(logits: Tensor) -> Tensor:
 
 
 def squared_norm(*tensors: Tensor) -> Tensor:
-    """Sum of all squared entries, no factor 1/2 -> ()."""
+    """Sum of all squared entries, without a factor 1/2 -> ()."""
     return torch.stack([t.square().sum() for t in tensors]).sum()

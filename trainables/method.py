@@ -1,8 +1,8 @@
-"""What a method says about itself: networks, stages, players and the loss each player descends.
+"""The base class of all methods. A method defines its networks, stages and players, and the loss of each player.
 
-A method only describes; `trainables.fit` is the one loop that trains every method, so that in a comparison the
-loop is never what differs. There is no inheritance between methods: shared maths lives in `losses`, `networks`
-and `densities`, and what the systems of one paper have in common in `families`.
+A method does not train itself: the loop in `trainables.fit` trains every method, so a comparison never includes a
+difference between training loops. Methods do not inherit from each other: shared mathematics is in `losses`,
+`networks` and `densities`, and the parts that the systems of one paper share are in `families`.
 
 B batch, C H W image, D latent, N images.
 """
@@ -28,11 +28,11 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Likelihood = Literal["bce", "sse", "gaussian"]
 
-LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; an active clamp is logged, it is a finding
+LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; the share of clamped values is logged
 
 
 def as_images(pixels: Tensor) -> Tensor:
-    """uint8 0..255 -> float in [0, 1]; floats (point data sets, latents) pass unchanged."""
+    """Converts uint8 0..255 to float in [0, 1]; returns floats (point data sets, latents) unchanged."""
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
@@ -40,7 +40,7 @@ def as_images(pixels: Tensor) -> Tensor:
 class Posterior:
     """q(z|x): a diagonal Gaussian, or a point when `log_var` is None (deterministic encoders).
 
-    mean (B, D); log_var (B, D) = log sigma^2; clamped (), the share of log-variances that hit the guard.
+    mean (B, D); log_var (B, D) = log sigma^2; clamped (), the share of log-variances that were clamped.
     """
 
     mean: Tensor
@@ -49,19 +49,19 @@ class Posterior:
 
     @classmethod
     def from_head(cls, head: Tensor, low: float = LOG_VAR_MIN, high: float = LOG_VAR_MAX) -> Posterior:
-        """Splits an encoder's output (B, 2D) into mean and log-variance, the latter guarded to [low, high]."""
+        """Splits an encoder's output (B, 2D) into mean and log-variance and clamps the latter to [low, high]."""
         mean, raw = head.chunk(2, dim=1)  # (B, D) each
         log_var = raw.clamp(low, high)  # (B, D)
         return cls(mean, log_var, (log_var != raw).float().mean())
 
     def draw(self) -> Tensor:
-        """One z = mean + sigma * eps per image, (B, D); the mean itself where the encoder is deterministic."""
+        """Draws one z = mean + sigma * eps per image, (B, D); returns the mean if the encoder is deterministic."""
         if self.log_var is None:
             return self.mean
         return self.mean + (0.5 * self.log_var).exp() * torch.randn_like(self.mean)
 
     def kl_per_dim(self) -> Tensor | None:
-        """KL to N(0, 1) of every latent, averaged over the batch, (D,) in nats; None for a point."""
+        """Returns the KL of each latent to N(0, 1), averaged over the batch, (D,) in nats; None for a point."""
         if self.log_var is None:
             return None
         return kl_to_standard_normal_per_dim(self.mean, self.log_var).mean(0)
@@ -69,13 +69,13 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Loss:
-    total: Tensor  # () what the player descends
-    terms: Mapping[str, Tensor]  # () each, unweighted: kl means the same in every method's log
+    total: Tensor  # () the objective that the player minimises
+    terms: Mapping[str, Tensor]  # () each, unweighted, so kl has the same meaning in the log of every method
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How a player steps. `schedule` maps the epoch of the stage (0, 1, ...) to a factor on the rate."""
+    """The optimiser of a player. `schedule` maps the epoch of the stage (0, 1, ...) to a learning rate factor."""
 
     learning_rate: float
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -88,9 +88,9 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Player:
-    """Some modules and the loss they descend; on their turn no other parameter moves.
+    """A group of modules and the loss that trains them. A turn of a player updates no other parameters.
 
-    gate: () tensor of 0 or 1, read after the loss: 0 lets this turn's update pass (VAE-GAN's margin).
+    gate: returns a () tensor of 0 or 1 for the loss; 0 skips the update of this turn (VAE-GAN's margin).
     after: called with the loss after the step, without gradients (computed gamma, multipliers).
     """
 
@@ -105,14 +105,14 @@ class Player:
 
 @dataclass(frozen=True)
 class Stage:
-    """One phase of training. Players alternate, in order, each with its own forward pass; `joint` instead
-    computes every player's loss from one shared forward pass and takes the gradients by owner.
+    """One phase of training. Players alternate in order, each with its own forward pass. With `joint`, all losses
+    come from one shared forward pass, and each player takes the gradients of its own parameters.
 
-    prepare: a closed-form fit on entering, given the training images (N, C, H, W) uint8, e.g. EM. They may lie on the
-        host: `feed.in_order` brings them to the networks.
-    inputs: what the stage trains on, computed once on entering (default: the images themselves).
-    judged: False for pretraining, whose samples say nothing yet: no evaluation, so no rung, falls in it.
-    sampler: of a stage that is not judged, the density that is trained already and may be looked at.
+    prepare: called once when the stage starts, for a closed-form fit such as EM, with the training images
+        (N, C, H, W) uint8. These may be in host memory: `feed.in_order` copies them to the device.
+    inputs: computes the training inputs of the stage, once when it starts (default: the images).
+    judged: False for pretraining, whose samples are not yet meaningful: the stage has no evaluation and no rung.
+    sampler: the name of a density that is already trained and can be scored during a stage with judged=False.
     """
 
     name: str = "train"
@@ -126,10 +126,10 @@ class Stage:
 
 
 class Method(nn.Module):
-    """The only base class. A subclass gives `build`, `loss`, `encode` and `decode_logits` (or `decode`)."""
+    """The base class of all methods. A subclass implements `build`, `loss` and `encode`; `decode` uses `decoder`."""
 
     class Hyper(BaseModel):
-        """Everything a trial may vary. What a paper sets has no default: a forgotten value is an error."""
+        """The hyperparameters of a trial. Values that a paper sets have no default, so a missing one is an error."""
 
         model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -138,12 +138,12 @@ class Method(nn.Module):
         batch_size: PositiveInt
         network: str
         clip: NonNegative = 0.0  # gradient-norm clip; 0 is off (methods.md 1.5)
-        precision: Literal["float32", "bfloat16"] = "float32"  # of the networks' products in training
+        precision: Literal["float32", "bfloat16"] = "float32"  # of the networks' matrix products in training
 
-    per_pixel: ClassVar[tuple[str, ...]] = ()  # weights whose paper sets them in proportion to an image's numbers
+    per_pixel: ClassVar[tuple[str, ...]] = ()  # weights that their paper scales with the number of values per image
     hyper: Hyper
     densities: nn.ModuleDict  # the first one is the method's own sampler
-    epoch: Tensor  # () fractional epochs into the stage, for warm-ups; moved by fit
+    epoch: Tensor  # () fractional epochs since the stage started, for warm-ups; updated by fit
 
     def __init__(self, hyper: Hyper, shape: tuple[int, ...]):
         super().__init__()
@@ -158,15 +158,15 @@ class Method(nn.Module):
 
     @classmethod
     def on_network(cls, kind: str) -> dict[str, Any]:
-        """The hyperparameters that put the method on networks of one kind, those over latents by that kind's rule."""
+        """Returns the hyperparameters that select networks of one kind, including the networks over latents."""
         return {"network": kind}
 
     def build(self, nets: Networks) -> None:
-        """Creates the networks; may replace `self.densities`."""
+        """Creates the networks. May replace `self.densities`."""
         raise NotImplementedError
 
     def loss(self, x: Tensor) -> Loss:
-        """The loss of the default player; x (B, C, H, W) in [0, 1]."""
+        """Returns the loss of the default player; x (B, C, H, W) in [0, 1]."""
         raise NotImplementedError
 
     def encode(self, x: Tensor) -> Posterior:
@@ -178,40 +178,40 @@ class Method(nn.Module):
         return output(self.decoder(z))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
-        """How the budget of epochs is spent; their sum must be `epochs`. Default: one stage, one player."""
+        """Divides `epochs` among the stages, whose epochs must sum to it. Default: one stage with one player."""
         modules = tuple(self.children())
         player = Player(modules, self.loss, Optimiser(self.hyper.learning_rate))
         return (Stage(epochs=epochs, players=(player,)),)
 
     def after_epoch(self, terms: Mapping[str, float]) -> Mapping[str, float]:
-        """Sees the epoch's mean terms and returns further metrics for the log."""
+        """Called with the mean loss terms of an epoch; returns additional metrics for the log."""
         return {}
 
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
-        """Numbers that only this method has (cluster usage, ...), at each evaluation, from some images."""
+        """Returns metrics specific to the method (cluster usage, ...) on the images x. Called at each evaluation."""
         return {}
 
     def decoder_variance(self) -> float | None:
-        """gamma_v of a Gaussian decoder that learns or computes it; None: what its error implies, the mse."""
+        """Returns gamma_v if the Gaussian decoder learns or computes it; None if the mse of the decoder implies it."""
         return None
 
     def beta_equiv(self) -> float | None:
-        """The beta of SSE/2 + beta KL that the loss amounts to once training is over (methods.md 1.2).
+        """Returns the beta for which the loss at the end of training equals SSE/2 + beta KL (methods.md 1.2).
 
-        None: the loss has no KL or no squared error in pixels, or the method does not say.
+        None if the loss has no KL or no squared error in pixels, or if the method does not define it.
         """
         return None
 
     @property
     def prior(self) -> Density:
-        """What codes are compared with: the density "prior", or else the first one, which is fitted to them."""
+        """The density that codes are compared with: "prior" if present, else the first one, which is fitted to them."""
         return self.densities["prior"] if "prior" in self.densities else next(iter(self.densities.values()))
 
     def rate(self, x: Tensor, q: Posterior, z: Tensor) -> Tensor | None:
-        """log q(z|x) - log p(z) under the method's own prior, (B,) in nats; its mean is the KL of the bound.
+        """Returns log q(z|x) - log p(z) under the prior of the method, (B,) in nats; its mean is the KL of the bound.
 
-        x (B, C, H, W), their posteriors q, and z (B, D) drawn from these. In closed form where the prior is N(0, I),
-        else at z. None: the encoder is deterministic, or the prior has no density.
+        x (B, C, H, W), their posteriors q, and z (B, D) drawn from q. In closed form if the prior is N(0, I), else
+        evaluated at z. None if the encoder is deterministic or the prior has no density.
         """
         if q.log_var is None:
             return None
@@ -222,21 +222,21 @@ class Method(nn.Module):
         return gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)
 
     def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Images that only this method has (pseudo-inputs, ...), each (N, C, H, W) in [0, 1]; x: held-out images."""
+        """Returns images specific to the method (pseudo-inputs, ...), (N, C, H, W) in [0, 1]; x: held-out images."""
         return {}
 
     @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:
-        """Posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D)."""
+        """Returns the posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D)."""
         return torch.cat([self.encode(as_images(batch)).mean for batch in in_order(images, self.epoch.device)])
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Tensor:
-        """n images (n, C, H, W) in [0, 1] from one of the densities, by default the method's own."""
+        """Draws n images (n, C, H, W) in [0, 1] from a density, by default the first one."""
         source: Density = self.densities[density or next(iter(self.densities))]
         return self.decode(source.sample(n))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """decode(z) with one z ~ q(z|x): (B, C, H, W) -> (B, C, H, W) in [0, 1] (methods.md 7.2)."""
+        """Returns decode(z) for one z ~ q(z|x): (B, C, H, W) -> (B, C, H, W) in [0, 1] (methods.md 7.2)."""
         return self.decode(self.encode(x).draw())

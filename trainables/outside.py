@@ -1,6 +1,6 @@
-"""Parts from outside this package: things named by a dotted path, and those that installed packages bring.
+"""Extensions from other packages, named by a dotted path or registered as entry points.
 
-A package makes its parts known by plain names through entry points, in its pyproject.toml:
+A package registers its extensions under plain names with entry points in its pyproject.toml:
 
     [project.entry-points."autoencoder_sweep.methods"]      # or .datasets, .networks, .metrics
     ladder_vae = "my_lab.ladder:LadderVAE"
@@ -30,27 +30,27 @@ LIBRARIES = ("PIL", "numpy", "pydantic", "sklearn", "torch", "torchvision")
 
 @cache
 def installed(kind: str) -> dict[str, str]:
-    """The parts of a kind (methods, datasets, networks, metrics) of installed packages: their names and places."""
+    """Returns the registered extensions of a kind (methods, datasets, networks, metrics): names and dotted paths."""
     return {entry.name: entry.value for entry in sorted(entry_points(group=f"{GROUP}.{kind}"))}
 
 
 def installed_words(kind: str) -> str:
-    """The names of `installed` parts for a help text, each followed by a comma."""
+    """Returns the names of `installed` extensions for a help text, each followed by a comma."""
     return "".join(f"{name}, " for name in installed(kind))
 
 
 def module(path: str, what: str) -> ModuleType:
-    """The module at a dotted path; `what` begins an error, such as "method 'my_lab.ladder:LadderVAE'".
+    """Imports the module at a dotted path. The current folder is searched last.
 
-    The current folder is searched after all others, whichever program runs.
+    what: the beginning of an error message, such as "method 'my_lab.ladder:LadderVAE'".
 
-    ValueError: there is none, or it fails while it is imported; then the file and line are named.
+    Raises ValueError if the module does not exist, or with the file and line if its import fails.
     """
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)
     try:
         return import_module(path)
-    except Exception as error:  # whatever a stranger's module raises is that module's fault, and said in one line
+    except Exception as error:  # an external module may raise anything; it is reported in one line
         if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):
             raise ValueError(f"{what}: there is no module {path!r} to import") from None
         if not path:
@@ -59,7 +59,7 @@ def module(path: str, what: str) -> ModuleType:
 
 
 def part(path: str, what: str) -> Any:
-    """What `package.module:Name` names. ValueError: as `module`, or it has no such name."""
+    """Returns the object at `package.module:Name`. Raises ValueError as `module`, or if the name does not exist."""
     place, _, name = path.partition(":")
     found = module(place, what)
     if not hasattr(found, name):
@@ -68,9 +68,9 @@ def part(path: str, what: str) -> Any:
 
 
 class Mistake(Exception):
-    """A method breaks its contract where none of its own code raises; `place` is the file and line to mend.
+    """A method violates its contract without raising an error itself; `place` is the file and line to fix.
 
-    thing: the class or function that lies there.
+    thing: the class or function at fault.
     """
 
     def __init__(self, thing: type | Callable[..., Any], text: str) -> None:
@@ -86,12 +86,12 @@ def _definition(thing: type | Callable[..., Any]) -> tuple[str, int]:
     try:
         thing = inspect.unwrap(thing)
         return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
-    except (OSError, TypeError):  # made without a file
+    except (OSError, TypeError):  # defined without a file
         return getattr(thing, "__qualname__", str(thing)), 0
 
 
 def fault(error: BaseException) -> str:
-    """An error in one line, with the file and line it came from: `ladder.py:12: NameError: ...`."""
+    """Returns an error in one line, with its file and line: `ladder.py:12: NameError: ...`."""
     file, line = place(error)
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
     kind = "" if isinstance(error, Mistake) else type(error).__name__
@@ -99,8 +99,8 @@ def fault(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> tuple[str, int]:
-    """File and line of the innermost frame that its author can mend: of code that is neither ours nor a well-known
-    library's; else of ours; else the innermost of all."""
+    """Returns file and line of the innermost frame of external code that is not a well-known library; without one, of
+    this project's code; else the innermost of all."""
     if isinstance(error, Mistake):
         return error.place
     if isinstance(error, SyntaxError) and error.filename:
@@ -113,7 +113,7 @@ def place(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def mistakes(what: str) -> Iterator[None]:
-    """An error that comes from a stranger's code becomes a ValueError of one line, begun by `what`."""
+    """Turns an error from external code into a one-line ValueError that begins with `what`."""
     try:
         yield
     except Exception as error:
@@ -123,7 +123,7 @@ def mistakes(what: str) -> Iterator[None]:
 
 
 def _is_known(file: str) -> bool:
-    """Whether a file is ours, Python's or a well-known library's, so not where a stranger's mistake is."""
+    """Whether a file belongs to this project, Python or a well-known library, and not to external code."""
     path = Path(file)
     if "site-packages" in path.parts:
         return path.parts[path.parts.index("site-packages") + 1] in LIBRARIES

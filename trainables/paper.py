@@ -1,4 +1,4 @@
-"""The hand-tuned values of a method's paper, from its search space."""
+"""The hand-tuned values of a method's paper, read from its search space."""
 
 import tomllib
 from pathlib import Path
@@ -9,7 +9,7 @@ from trainables.datasets import Splits
 
 
 def paper_point(method: str, splits: Splits, path: Path | None) -> dict[str, Any]:
-    """The values of the [[paper]] point that fits the data set: its own, its family's, or the first."""
+    """Returns the values of the [[paper]] point for the data set, else for its family, else of the first point."""
     source = path or space_file(method)
     try:
         paper = tomllib.loads(source.read_text(encoding="utf-8"))["paper"]

@@ -1,4 +1,4 @@
-"""An attribute of another library's, or of a class under test, replaced for a while."""
+"""Temporary replacement of an attribute of a library, or of a class under test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """`owner.name` is `value` inside the with block."""
+    """Sets `owner.name` to `value` inside the with block."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

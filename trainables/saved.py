@@ -27,9 +27,9 @@ def save(method: Method, config: Config, folder: Path) -> None:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
-    """The method saved in a folder, ready to `sample(n)`, `reconstruct(x)` and `encode(x)`.
+    """Loads the method saved in a folder, ready to `sample(n)`, `reconstruct(x)` and `encode(x)`.
 
-    Raises ValueError when the folder holds no saved method, or one that is made otherwise today.
+    Raises ValueError if the folder contains no saved method, or one whose weights do not fit the current code.
     """
     folder = Path(folder)
     try:
@@ -37,7 +37,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
         config = checked(Config, description["config"], "config.json")
         state = load_file(folder / "model.safetensors", device=str(device))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no saved method ({error})") from error
+        raise ValueError(f"{folder} contains no saved method ({error})") from error
     method = find(config.method)(config.hyper, tuple(description["shape"])).to(device)
     try:
         method.load_state_dict(state)
@@ -49,9 +49,9 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
 
 
 def scatter(points: torch.Tensor) -> torch.Tensor:
-    """Points (N, P), of which the first two coordinates are shown, as one picture (1, 1, 128, 128), black on white.
+    """Draws the first two coordinates of points (N, P) as one picture (1, 1, 128, 128), black on white.
 
-    It shows the square from -1.5 to 1.5; what lies outside is drawn at its edge.
+    The picture shows the square from -1.5 to 1.5; points outside are drawn at its edge.
     """
     side, reach = 128, 1.5
     shown = torch.nn.functional.pad(points, (0, 1))[:, :2].detach().cpu().clamp(-reach, reach)  # (N, 2)
@@ -62,10 +62,10 @@ def scatter(points: torch.Tensor) -> torch.Tensor:
 
 
 def save_grid(images: torch.Tensor, path: Path, columns: int = 8) -> None:
-    """Images (N, C, H, W) in [0, 1], C of 1 or 3, as one PNG; small ones are enlarged without smoothing.
+    """Writes images (N, C, H, W) in [0, 1], C of 1 or 3, as one PNG; enlarges small ones without smoothing.
 
-    Points (N, P) become one picture. torchvision can do this for images, but importing it takes every process of a
-    sweep two seconds.
+    Points (N, P) become one picture. torchvision can do this for images, but its import takes each process of a sweep
+    two seconds.
     """
     if images.ndim == 2:
         images = scatter(images)

@@ -1,7 +1,7 @@
-"""The apparatus every method is trained by: stages, turns of players, gradients by owner, guards, state.
+"""The training engine of all methods: stages, turns of players, gradients by owner, divergence checks, state.
 
-Nothing in a turn reads a value back to Python: data, order, gates and meters live on the device, so one
-synchronisation per epoch is all that a step costs beyond its maths.
+A turn never reads a value back to Python: data, order, gates and meters are on the device, so training needs one
+synchronisation per epoch.
 """
 
 import math
@@ -28,7 +28,7 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 
 
 class Diverged(Exception):
-    """Training left the finite numbers: a result, not a crash. Says in which stage, epoch and term."""
+    """Training produced non-finite values. Names the stage, epoch and loss term. A result of a trial, not a crash."""
 
     def __init__(self, stage: str, epoch: int, term: str, reason: str):
         super().__init__(f"stage {stage}, epoch {epoch}, {term}: {reason}")
@@ -39,13 +39,14 @@ class Diverged(Exception):
 
 
 def parameters_of(player: Player) -> list[nn.Parameter]:
-    """The trainable parameters a player owns, each once."""
+    """Returns the trainable parameters of a player, without duplicates."""
     found = {p: None for module in player.modules for p in module.parameters() if p.requires_grad}
     return list(found)
 
 
 def optimiser_for(parameters: list[nn.Parameter], wanted: Optimiser) -> torch.optim.Optimizer:
-    """torch's fused optimiser: one pass over the weights, and it can skip a step without a synchronisation."""
+    """Returns PyTorch's fused optimiser, which makes one pass over the weights and skips a step without a
+    synchronisation."""
     options = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, "fused": True}
     if wanted.name == "sgd":
         options["momentum"] = wanted.momentum
@@ -53,13 +54,13 @@ def optimiser_for(parameters: list[nn.Parameter], wanted: Optimiser) -> torch.op
         options |= {"betas": wanted.betas, "eps": wanted.eps}
     optimiser = OPTIMISERS[wanted.name](parameters, **options)
     if wanted.name == "sgd" and wanted.momentum > 0:
-        for parameter in parameters:  # when the first step is skipped, torch leaves the memory as it finds it
+        for parameter in parameters:  # PyTorch leaves it uninitialised if the first step is skipped
             optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimiser
 
 
 class Turn:
-    """One player at its optimiser: takes only its own gradients, skips non-finite and gated updates."""
+    """A player and its optimiser. Applies only the gradients of the player; skips non-finite and gated updates."""
 
     def __init__(self, player: Player, method: Method):
         self.player = player
@@ -73,12 +74,12 @@ class Turn:
         self.skipped = torch.zeros((), device=self.parameters[0].device)
 
     def loss(self, x: Tensor) -> Loss:
-        """The player's loss from its own forward pass; other players' running statistics stand still."""
+        """Computes the loss in a forward pass that does not update the running statistics of other players."""
         with statistics_frozen(self.foreign_norms):
             return as_loss(self.player.loss(x), self.player.loss)
 
     def step(self, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Applies gradients taken by owner; returns their norm, ()."""
+        """Applies the gradients of the player's parameters and returns their norm, ()."""
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.clip > 0:
             scale = (self.clip / (norm + 1e-6)).clamp(max=1)
@@ -90,7 +91,7 @@ class Turn:
         if self.player.gate is not None:
             broken = broken | (self.player.gate(loss) == 0)
         self.optimiser.grad_scale = None
-        self.optimiser.found_inf = broken.float()  # a fused step leaves weights and moments alone where it is 1
+        self.optimiser.found_inf = broken.float()  # 1: a fused step changes neither weights nor moments
         self.optimiser.step()
         if self.player.after is not None:
             with torch.no_grad():
@@ -98,7 +99,7 @@ class Turn:
         return norm
 
     def set_epoch(self, epoch: int) -> None:
-        """Moves the learning rate along the player's schedule."""
+        """Sets the learning rate from the player's schedule."""
         schedule = self.player.optimiser.schedule
         if schedule is not None:
             for group in self.optimiser.param_groups:
@@ -106,32 +107,32 @@ class Turn:
 
 
 def as_loss(value: object, by: Callable[..., Any]) -> Loss:
-    """`value`, which the function `by` gave. Raises Mistake if it is no Loss of tensors."""
+    """Returns `value`, the result of the function `by`. Raises Mistake unless it is a Loss of tensors."""
     if not isinstance(value, Loss):
         raise Mistake(by, f"a loss must be a Loss(total, terms), got {type(value).__name__}")
     for name, term in {"total": value.total, **value.terms}.items():
         if not isinstance(term, Tensor):
-            raise Mistake(by, f"{name} of a Loss must be a tensor, got {type(term).__name__}; leave out item()")
+            raise Mistake(by, f"{name} of a Loss must be a tensor, got {type(term).__name__}; do not call item()")
     return value
 
 
 def unowned(method: Method, stages: Iterable[Stage]) -> list[str]:
-    """The parameters that no player of any stage owns and no ex-post density fits."""
+    """Returns the parameters that neither a player of any stage nor an ex-post density trains."""
     owned = {p for stage in stages for player in stage.players for p in parameters_of(player)}
     owned |= {p for density in method.densities.values() if density.ex_post for p in density.parameters()}
     return [name for name, p in method.named_parameters() if p.requires_grad and p not in owned]
 
 
 def require_contract(method: Method, stages: Iterable[Stage], x: Tensor) -> None:
-    """Raises Mistake where training would go wrong without a word, or with one that does not say whose mistake it is.
+    """Raises Mistake if training would fail silently, or with an error that does not name the faulty function.
 
     x: some images (B, C, H, W) in [0, 1], or points.
     """
     kind = type(method)
     idle = {name.partition(".")[0] for name in unowned(method, stages)} & {"encoder", "decoder"}
-    if idle:  # what else nobody trains may be meant so, as a moving average
+    if idle:  # other untrained parameters may be intended, such as a moving average
         modules = " and ".join(sorted(idle))
-        raise Mistake(kind.stages, f"no player of any stage owns {modules}; give it to one, or make buffers of it")
+        raise Mistake(kind.stages, f"no player of any stage owns {modules}; add it to a player, or register buffers")
     with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.no_grad():
         q = method.encode(x)
         if not isinstance(q, Posterior):
@@ -139,12 +140,12 @@ def require_contract(method: Method, stages: Iterable[Stage], x: Tensor) -> None
         images = method.decode(q.mean)
         if images.shape != x.shape:
             shapes = f"{tuple(images.shape)} for codes {tuple(q.mean.shape)} of images {tuple(x.shape)}"
-            raise Mistake(kind.decode, f"decode must return images of their own shape, got {shapes}")
+            raise Mistake(kind.decode, f"decode must return images of the input's shape, got {shapes}")
 
 
 def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient with the parameter's strides: a fused step reads both as plain memory, while autograd also
-    gives transposed and broadcast gradients."""
+    """Returns the gradient with the strides of the parameter. A fused step reads both as plain memory, but autograd
+    may return transposed and broadcast gradients."""
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
@@ -152,7 +153,7 @@ def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
 
 @contextmanager
 def statistics_frozen(norms: list[nn.Module]) -> Iterator[None]:
-    """BatchNorm layers normalise by the batch as ever, but their running statistics do not move."""
+    """Keeps BatchNorm layers from updating their running statistics; they still normalise by the batch."""
     before = [norm.track_running_stats for norm in norms]
     for norm in norms:
         norm.track_running_stats = False
@@ -178,14 +179,13 @@ class Meter:
     def read(self) -> dict[str, float]:
         if not self.sums:
             return {}
-        values = torch.stack([s.float() for s in self.sums.values()]).tolist()  # the epoch's one synchronisation
+        values = torch.stack([s.float() for s in self.sums.values()]).tolist()  # the only synchronisation of the epoch
         return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
 
 
 @dataclass
 class Within:
-    """How far an epoch has come: its steps so far, the generators when its order was drawn, what its meter holds, and
-    its seconds before it was last resumed."""
+    """The position within an epoch: random state when its order was drawn, steps, meter, and seconds so far."""
 
     begun: dict[str, Tensor]
     step: int = 0
@@ -194,12 +194,12 @@ class Within:
 
 
 class Training:
-    """A method on its way through its stages; holds all state that a resumed run needs."""
+    """Trains a method through its stages. Holds all state that a resumed run needs."""
 
     def __init__(self, config: Config, images: Tensor, device: torch.device | str | None = None):
         """images: the training split, uint8 (N, C, H, W) or float32 points (N, P), on the device or on the host.
 
-        device: where to train; where the images lie unless given.
+        device: the device to train on; by default that of the images.
         """
         hyper = config.hyper
         if hyper.batch_size > len(images):
@@ -215,7 +215,7 @@ class Training:
         if (total := sum(stage.epochs for stage in self.stages)) != config.epochs:
             raise Mistake(type(self.method).stages, f"stages({config.epochs}) takes {total} epochs")
         if not (last := self.stages[-1]).epochs:
-            raise Mistake(type(self.method).stages, f"stage {last.name} comes after the last epoch; nobody enters it")
+            raise Mistake(type(self.method).stages, f"stage {last.name} starts after the last epoch; it never runs")
         self.method.eval()
         require_contract(self.method, self.stages, as_images(images[:2].to(self.device)))
         self.stage_index, self.stage_epoch, self.epoch = -1, 0, 0
@@ -223,7 +223,7 @@ class Training:
         self.within: Within | None = None  # in the middle of an epoch
         self.seconds = {"train": 0.0, "density_fit": 0.0, "evaluate": 0.0}
         self._enter(0)
-        self.random = random_state(self.device)  # its own: what others draw between epochs does not matter
+        self.random = random_state(self.device)  # not the global state, which may change between epochs
 
     @property
     def stage(self) -> Stage:
@@ -248,13 +248,13 @@ class Training:
         self.seconds["train"] += time.perf_counter() - start
 
     def run_epoch(self, between: Callable[["Training"], None] | None = None) -> dict[str, float]:
-        """Trains one epoch, or the rest of one, and returns its mean terms. Raises Diverged.
+        """Trains one epoch, or the rest of a resumed one, and returns its mean loss terms. Raises Diverged.
 
-        between: called after each step, where `save` writes a state that goes on with the next.
+        between: called after each step; a state saved there resumes at the next step.
         """
         set_random_state(self.random, self.device)
         while self.stage_epoch == self.stage.epochs:
-            self._enter(self.stage_index + 1)  # on a clock of its own
+            self._enter(self.stage_index + 1)  # timed separately
         start = time.perf_counter()
         if self.inputs is None:
             with torch.no_grad():
@@ -291,7 +291,7 @@ class Training:
         return terms
 
     def _round(self, x: Tensor, meter: Meter) -> None:
-        """Every player's turns on one mini-batch."""
+        """Runs the turns of all players on one mini-batch."""
         if self.stage.joint is not None:
             losses = self.stage.joint(x)
             players = [turn.player.name for turn in self.turns]
@@ -301,7 +301,7 @@ class Training:
             for loss in losses.values():
                 as_loss(loss, self.stage.joint)
             owned = [(turn, losses[turn.player.name]) for turn in self.turns]
-            # All gradients are taken before anyone moves: they belong to the same forward pass.
+            # All gradients are computed before any update: they belong to the same forward pass.
             gradients = [torch.autograd.grad(loss.total, t.parameters, retain_graph=True) for t, loss in owned]
             for (turn, loss), own in zip(owned, gradients, strict=True):
                 self._log(meter, turn.player, loss, turn.step(loss, own))
@@ -314,7 +314,7 @@ class Training:
 
     def _log(self, meter: Meter, player: Player, loss: Loss, norm: Tensor) -> None:
         suffix = "" if len(self.turns) == 1 else f"_{player.name}"
-        for name, term in loss.terms.items():  # before the total: _guard blames the first that is not finite
+        for name, term in loss.terms.items():  # before the total: _guard reports the first non-finite value
             meter.add(name, term)
         meter.add(f"loss{suffix}", loss.total)
         meter.add(f"gradient_norm{suffix}", norm)
@@ -329,7 +329,7 @@ class Training:
             raise Diverged(self.stage.name, self.epoch, "weights", f"their norm is {norm:g}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on bit for bit: position, weights, optimisers, random state, clocks."""
+        """Returns the state for a bit-exact resume: position, weights, optimisers, random state, seconds."""
         within = self.within and {
             "begun": self.within.begun,
             "step": self.within.step,
@@ -350,16 +350,16 @@ class Training:
         }
 
     def save(self, path: Path) -> None:
-        """Writes the state, all of it or nothing."""
+        """Writes the state atomically."""
         with whole(path, durable=True) as part:
             torch.save(self.state_dict(), part)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError when the state belongs to another configuration."""
+        """Restores a state. Raises ValueError if it belongs to another configuration."""
         mine = self.config.model_dump(mode="json")
         differing = [key for key in mine if key != "data_root" and mine[key] != state["config"].get(key)]
         if differing:
-            raise ValueError(f"the checkpoint was written with another {', '.join(differing)}; start afresh")
+            raise ValueError(f"the checkpoint was written with a different {', '.join(differing)}; start a new run")
         position = state["position"]
         self._enter(position["stage"], prepared=True)
         self.stage_epoch, self.epoch = position["stage_epoch"], position["epoch"]
@@ -375,15 +375,15 @@ class Training:
 
 
 def _number(name: str, value: object) -> float:
-    """A metric of a method as a float, also one that came as a tensor or a NumPy scalar of one element."""
+    """Converts a metric to float. Accepts tensors and NumPy arrays of one element."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"after_epoch: {name} is {value!r:.60}; return one number for each name") from error
+        raise ValueError(f"after_epoch: {name} is {value!r:.60}; return one number per name") from error
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators that training draws from."""
+    """Returns the state of the random number generators that training uses."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)

@@ -89,10 +89,10 @@ WRONG = {
     # command line: words that the answer must contain, in this order
     # methods
     "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? (known: beta_vae, gae,",
-    "--methods vea*": "no method's name fits 'vea*'",
+    "--methods vea*": "no method matches 'vea*'",
     "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
-    "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is no class that is a Method",
+    "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is not a subclass of Method",
     "--methods": "--methods requires at least 1 element",
     # data sets
     "--datasets digit": "'digit' did you mean 'digits'",
@@ -171,7 +171,7 @@ WRONG = {
     # where it is kept
     "--out file/sweeps": "file/sweeps cannot be written file is not a folder); choose another --out",
     "--out file": "cannot be written file is not a folder); choose another --out",
-    "--out /proc/sweeps": "/proc/sweeps cannot be written (we may not write /proc: choose another --out",
+    "--out /proc/sweeps": "/proc/sweeps cannot be written (/proc: choose another --out",
     f"--out {'y' * 300}/sweeps": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes; give another path",
     f"--datasets folder:{'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
     f"--data-root {'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
@@ -181,7 +181,7 @@ WRONG = {
     "--name a/b": "name = 'a/b': a sweep's name is the name of one folder: no slash",
     "--name ..": "name = '..': no leading dot",
     f"--name {'x' * 300}": "a sweep's name has at most 200 bytes",
-    "--out s3://bucket/sweeps": "out = 's3://bucket/sweeps': is an address; give a path on this machine",
+    "--out s3://bucket/sweeps": "out = 's3://bucket/sweeps': is a URL; give a path on this machine",
     # tracking
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
     "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",
@@ -327,7 +327,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")  # permissions do not bind those who test as root
 
     monkeypatch.setattr(flags.tempfile, "TemporaryFile", denied)
-    assert f"we may not write {place}: Permission denied); choose another --out" in refused("--out", "sweeps")
+    assert f"{place}: Permission denied); choose another --out" in refused("--out", "sweeps")
 
 
 COMMANDS = {
@@ -342,8 +342,8 @@ COMMANDS = {
     "sample sweeps/older vae -n 4000000000": "-n 4000000000: one picture takes at most 10000 images",
     "sample sweeps/older vae --out x.xyz": "--out x.xyz: the picture is a PNG; choose a name that ends with .png",
     "sample sweeps/older vae --out picture": "--out picture: the picture is a PNG; choose a name that ends with .png",
-    "sample sweeps/older vae --out /proc/x.png": "--out /proc/x.png: cannot be written (we may not write /proc:",
-    "report sweeps/older --out /proc/page.html": "--out /proc/page.html: cannot be written (we may not write /proc:",
+    "sample sweeps/older vae --out /proc/x.png": "--out /proc/x.png: cannot be written (/proc:",
+    "report sweeps/older --out /proc/page.html": "--out /proc/page.html: cannot be written (/proc:",
     f"report sweeps/older --out {'y' * 300}": "a name in it has more than 255 bytes",
     "sample sweeps/older vae --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "sample sweeps/older vae -n 3 -n 4": "-n specified multiple times",

@@ -151,8 +151,8 @@ def test_methods_are_found_anywhere_importable():
             "trainables.methods.vae:VEA",
             "^method .*: trainables.methods.vae has no 'VEA'; did you mean 'VAE'",
         ),
-        ("trainables.methods.vae:Tensor", "trainables.methods.vae:Tensor is no class that is a Method$"),
-        ("trainables.losses:bce", "trainables.losses:bce is no class that is a Method$"),
+        ("trainables.methods.vae:Tensor", "trainables.methods.vae:Tensor is not a subclass of Method$"),
+        ("trainables.losses:bce", "trainables.losses:bce is not a subclass of Method$"),
     ],
 )
 def test_a_wrong_method_is_answered_in_one_line(name, words):

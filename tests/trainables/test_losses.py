@@ -150,7 +150,7 @@ def test_the_gaussian_likelihood_is_that_of_unit_variance_up_to_its_constant():
         constant = 0.5 * x[0].numel() * math.log(2 * math.pi)
         given = raw if x.ndim == 4 else mean
         torch.testing.assert_close(reconstruction(given, x, "gaussian"), -p.log_prob(x).mean() - constant)
-    with pytest.raises(ValueError, match=r"'bce' is for pixels in .*; points take 'sse' or 'gaussian'"):
+    with pytest.raises(ValueError, match=r"'bce' needs pixels in .*, got points; set it to 'sse' or 'gaussian'"):
         reconstruction(points, points, "bce")
 
 
@@ -243,7 +243,7 @@ def test_mmd_tells_a_shifted_sample_from_the_prior(kernel):
 
 
 def test_one_code_has_no_mmd_without_its_diagonal():
-    with pytest.raises(ValueError, match="batch_size must be 2 or more"):
+    with pytest.raises(ValueError, match="set batch_size to 2 or more"):
         mmd(torch.zeros(1, 8), torch.ones(1, 8))
     assert mmd(torch.zeros(1, 8), torch.ones(1, 8), "rbf").isfinite()
 

@@ -127,7 +127,7 @@ def at_home(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("right", "wrong", "line", "words"),
     [
-        ("def encode", "def encoed", 6, "Mine lacks encode(x); write it as Method says"),
+        ("def encode", "def encoed", 6, "Mine lacks encode(x); implement it, see Method"),
         ("def build", "def biuld", 6, "Mine lacks build(nets)"),
         ("import Loss,", "import Losses,", 3, "ImportError: cannot import name 'Losses'"),
         ("def loss(self, x):", "def loss(self, x)", 11, "SyntaxError: expected ':'"),
@@ -137,7 +137,12 @@ def at_home(tmp_path, monkeypatch):
         ('": error})', '": error.item()})', 11, "reconstruction of a Loss must be a tensor, got float"),
         ("return Posterior", "Posterior", 16, "encode must return a Posterior, got NoneType"),
         ("(self.encoder, self.decoder)", "(self.encoder,)", 19, "no player of any stage owns decoder"),
-        ("def encode", FLAT + "def encode", 16, "decode must return images of their own shape, got (2, 64) for codes"),
+        (
+            "def encode",
+            FLAT + "def encode",
+            16,
+            "decode must return images of the input's shape, got (2, 64)",
+        ),
         ("epochs=epochs", "epochs=2", 19, "stages(1) takes 2 epochs"),
         ("players=(player,)", JOINT, 21, "a Loss for each player of its stage, got modle for model"),
     ],

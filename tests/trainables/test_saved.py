@@ -79,11 +79,11 @@ def spoil_config(folder, change) -> None:
 
 
 SPOILS = [
-    (lambda f: (f / "config.json").unlink(), "holds no saved method"),
-    (lambda f: (f / "model.safetensors").unlink(), "holds no saved method"),
-    (lambda f: (f / "config.json").write_text("{"), "holds no saved method"),
-    (lambda f: (f / "model.safetensors").write_bytes(b"half"), "holds no saved method"),
-    (lambda f: spoil_config(f, lambda told: told.pop("config")), "holds no saved method"),
+    (lambda f: (f / "config.json").unlink(), "contains no saved method"),
+    (lambda f: (f / "model.safetensors").unlink(), "contains no saved method"),
+    (lambda f: (f / "config.json").write_text("{"), "contains no saved method"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"half"), "contains no saved method"),
+    (lambda f: spoil_config(f, lambda told: told.pop("config")), "contains no saved method"),
     (
         lambda f: spoil_config(f, lambda told: told["config"].update(epoch=3)),
         "unknown key 'epoch'; did you mean 'epochs'",
@@ -110,7 +110,7 @@ def test_what_cannot_be_loaded_is_told_in_one_line(folder, spoil, words):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="nowhere holds no saved method"):
+    with pytest.raises(ValueError, match="nowhere contains no saved method"):
         load(tmp_path / "nowhere")
 
 

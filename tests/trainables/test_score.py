@@ -78,7 +78,7 @@ def test_a_saved_model_is_drawn_from(tmp_path, capsys):
     assert "few_images" in told[0]
     assert "drawn from by prior" in says(capsys, tmp_path / "winner", "--sampler", "gmm")
     (tmp_path / "winner" / "model.safetensors").write_bytes(b"no")
-    assert "holds no saved method" in says(capsys, tmp_path / "winner")
+    assert "contains no saved method" in says(capsys, tmp_path / "winner")
 
 
 @pytest.mark.parametrize("name", ["vae", "gae"])  # a posterior, and codes that are points
@@ -191,7 +191,7 @@ def no_such_device(digits, here):
 
 WRONG = {
     a_folder_for_a_file: "good: cannot be written (it is a folder)",
-    no_such_device: "device = 'cuda:99': this machine cannot use it",
+    no_such_device: "device = 'cuda:99': not available on this machine",
     nowhere: "nowhere: there is no such file or folder",
     another_file: "told.json is neither a folder of pictures nor an .npy of images",
     one_picture: "one holds 1 pictures; at least 2",

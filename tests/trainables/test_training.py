@@ -569,7 +569,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, changed, nam
     images, config = made_up((1, 8, 8), 16), vae_config()
     next(fit(config, images)).save(tmp_path / "c.pt")
     other = config.model_copy(update=changed)
-    with pytest.raises(ValueError, match=f"^the checkpoint was written with another {named}; start afresh$"):
+    with pytest.raises(ValueError, match=f"^the checkpoint was written with a different {named}; start a new run$"):
         next(fit(other, images, resume=tmp_path / "c.pt"))
 
 
@@ -686,7 +686,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_
         with pytest.raises(Stopped):
             for report in fit(config, images, glance, evaluate_at=(2,), between=stop):
                 before.append(told(report))
-        torch.rand(3)  # what others draw meanwhile does not matter
+        torch.rand(3)  # draws of the caller do not matter
         after = [told(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=tmp_path / "c.pt")]
         assert before + after == undisturbed
 
