@@ -1,4 +1,4 @@
-"""Sweeps over autoencoder-based generative models. `from sweep import Sweep` is the way in from Python."""
+"""Sweeps over autoencoder-based generative models. The Python API is `from sweep import Sweep`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["Sweep"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Sweep":  # only now: a worker needs none of what a sweep is run and read with
+    if name == "Sweep":  # imported lazily: a worker does not need what runs and reads a sweep
         from sweep.api import Sweep
 
         return Sweep

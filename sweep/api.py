@@ -1,4 +1,4 @@
-"""Sweeps from Python: run one, go on with it, read what came out."""
+"""Python API of a sweep: run it, continue it, read its results."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from trainables.method import Method
 
 
 class Sweep:
-    """The sweep in a folder; in a notebook it shows itself as its leaderboard.
+    """The sweep in a folder. A notebook displays it as its leaderboard.
 
     ```python
     from sweep import Sweep
@@ -37,40 +37,40 @@ class Sweep:
 
     @classmethod
     def run(cls, **fields: Any) -> "Sweep":
-        """Runs a new sweep to its end, or until it is interrupted, and returns it.
+        """Run a new sweep until it is done or interrupted, and return it.
 
-        `fields` are those of `sweep.config.SweepConfig`, which are the flags of `sweep/run.py` with underscores
-        (`epochs=27`, `data_root="data"`). With `confirm=True` this and the calls that go on with the sweep confirm its
-        best points at its end. Raises ValueError, before anything is written, for whatever can be known to be wrong.
+        `fields` are the fields of `sweep.config.SweepConfig`, that is, the flags of `sweep/run.py` with underscores
+        (`epochs=27`, `data_root="data"`). With `confirm=True`, this call and every call that continues the sweep
+        confirm its best points at its end. Raises ValueError, before anything is written, if the fields are invalid.
         """
         return cls(launch.start(checked(SweepConfig, fields, "Sweep.run")))._concluded()
 
     def resume(self, *, tracking_uri: str | None = None, address: str | None = None) -> "Sweep":
-        """Goes on with the sweep where it was interrupted. Raises ValueError while it runs elsewhere."""
+        """Continue the sweep where it was interrupted. Raises ValueError while it runs elsewhere."""
         launch.resume(self.folder, tracking_uri=tracking_uri, address=address)
         return self._concluded()
 
     def retry(self) -> "Sweep":
-        """Runs again the trials that failed, ran out of memory or were preempted. Raises ValueError if there are
+        """Run the trials again that failed, ran out of memory or were preempted. Raises ValueError if there are
         none."""
         launch.retry(self.folder)
         return self._concluded()
 
     def extend(self, trials: int) -> "Sweep":
-        """Adds the epochs of `trials` full trainings to each study. Raises ValueError if nothing would be added."""
+        """Add the epochs of `trials` full trainings to each study. Raises ValueError if nothing would be added."""
         launch.extend(self.folder, trials)
         self.config = launch.config_of(self.folder)
         return self._concluded()
 
     def _concluded(self) -> "Sweep":
-        """The sweep, confirmed if it was configured so, is at its end and has no confirmation."""
+        """Confirm the sweep if it is configured so, done and not confirmed yet; return it."""
         if self.config.confirm and self.outcome == "done" and not confirmation.is_confirmed(self.folder):
             self.confirm()
         return self
 
     def confirm(self, *, top: int | None = None, seeds: int | None = None, again: bool = False) -> pd.DataFrame:
-        """Trains the best `top` points of each study and its hand-tuned one anew with `seeds` seeds, scores them on
-        the test split and returns `confirmed`. Raises ValueError where that has been done, unless `again`."""
+        """Train the best `top` points of each study and its hand-tuned point again with `seeds` seeds, score them on
+        the test split and return `confirmed`. Raises ValueError if the sweep was confirmed before, unless `again`."""
         confirmation.confirm(self.folder, top=top, seeds=seeds, again=again)
         return self.confirmed
 
@@ -86,7 +86,7 @@ class Sweep:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row per number reported: trial, epoch, stage, metric, value."""
+        """One row per reported value: trial, epoch, stage, metric, value."""
         return read_sweep(self.folder).curves
 
     @property
@@ -96,7 +96,7 @@ class Sweep:
 
     @property
     def balances(self) -> pd.DataFrame:
-        """One row per study and balance knob: by how much its hand-tuned value was off; see
+        """One row per study and balance hyperparameter: how far its hand-tuned value is from the optimum; see
         `analysis.profiles.balances`."""
         return balances(read_sweep(self.folder))
 
@@ -105,15 +105,15 @@ class Sweep:
         """The comparisons of the latest confirmation, on the test split. Raises ValueError if there is none."""
         looks = confirmation.looks_at_test(self.folder)
         if not looks:
-            raise ValueError(f"{self.folder} has no confirmation yet; make one with confirm()")
+            raise ValueError(f"{self.folder} has no confirmation yet; call confirm() first")
         return confirmed(read_sweep(looks[-1]))
 
     def winner(self, method: str, dataset: str | None = None, device: str = "cpu") -> Method:
-        """The best trained model of a study. `dataset` may be left out where the sweep has one. Raises ValueError."""
+        """Load the best trained model of a study. `dataset` may be omitted if the sweep has one. Raises ValueError."""
         return load_winner(self.folder, method, dataset, device)
 
     def report(self) -> Path:
-        """Writes the tables and report.html anew, from the record alone, and returns the page."""
+        """Rewrite the tables and report.html from the record alone, and return the path of the page."""
         return confirmation.write_pages(self.folder)
 
     def __repr__(self) -> str:

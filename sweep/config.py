@@ -1,4 +1,4 @@
-"""The typed configuration of a sweep; its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
+"""The typed configuration of a sweep. Its fields are the flags of `sweep/run.py` and the keys of `--config FILE`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from trainables.outside import installed_words
 
 PRESET_FILES = files("sweep") / "presets"
 Objective = Literal["mse", "dssim", "active_dims", "probe_error", "knn_error", "train_seconds"]
-LONGEST_NAME = 200  # bytes; file systems take 255, and names of files are made of it
+LONGEST_NAME = 200  # bytes; file systems allow 255, and file names contain it
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class SweepConfig(BaseModel):
-    """What is compared, on which images, at which budget, and where it runs and is kept."""
+    """Configuration of a sweep: methods, data sets, budget, search, measurements, resources and storage."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     groups: ClassVar = {
@@ -47,107 +47,111 @@ class SweepConfig(BaseModel):
     )
     trials: PositiveInt = Field(
         6,
-        description="budget of a study, one method on one data set, in full trainings: the epochs that stopped trials "
-        "save buy further trials; runs of each hand-tuned point without a searcher",
+        description="budget of a study (one method on one data set) in full trainings; epochs saved by stopped trials "
+        "pay for further trials. Without a searcher: runs of each hand-tuned point",
     )
     seconds_per_study: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="seconds of training and evaluation after which a study begins no more trials"
+        None, description="seconds of training and evaluation after which a study starts no more trials"
     )
-    epochs: PositiveInt = Field(27, description="full budget of a trial, all its stages together")
+    epochs: PositiveInt = Field(27, description="maximum epochs of a trial, over all its stages")
     scale: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the epochs to train, e.g. 0.1 of a preset's; schedules given as shares follow"
+        1.0, description="fraction of the epochs to train, e.g. 0.1; schedules given as fractions scale with it"
     )
     metric: Metric | None = Field(
         None,
-        description=f"what is minimised: {CHOICES}; unless given fcd for data sets with labels, fsd without, mse for "
-        "points",
+        description=f"metric to minimise: {CHOICES}. Default: fcd for data sets with labels, fsd for those without, "
+        "mse for points",
     )
     objectives: list[Objective] = Field(
-        [], description="what else the search minimises; halving and the leaderboard go by the metric alone"
+        [], description="further objectives to minimise; halving and the leaderboard use the metric alone"
     )
-    samples: Annotated[int, Field(ge=2)] = Field(5000, description="images drawn for each distance")
+    samples: Annotated[int, Field(ge=2)] = Field(5000, description="images to sample for each distance")
     split: Literal["valid", "test"] = Field(
         "valid",
-        description="split that trials are scored on; test also trains on the validation images, scores each trial "
-        "once, at its end, unless there are looks, and needs searcher none",
+        description="split to score trials on. test also trains on the validation images, scores each trial only at "
+        "its end and at looks, and requires searcher none",
     )
     looks: list[PositiveInt] = Field(
         [],
-        description="further epochs at which trials are scored, also in a first stage, by what is trained by then; "
-        "needs searcher none",
+        description="additional epochs at which to score trials, including epochs of a first stage; "
+        "requires searcher none",
     )
-    pairs: PositiveInt = Field(2000, description="codes, and images of each side, compared in pairs at a trial's end")
-    inception_splits: PositiveInt = Field(10, description="parts of the Inception Score's images")
+    pairs: PositiveInt = Field(
+        2000, description="number of codes, and of images of each side, to compare in pairs at the end of a trial"
+    )
+    inception_splits: PositiveInt = Field(10, description="number of splits of the Inception Score")
     searcher: Literal["tpe", "prior", "random", "none"] = Field(
         "tpe",
-        description="how new points are chosen; prior looks near the hand-tuned and the best points as well; none runs "
-        "the hand-tuned ones alone, each run with its own seed",
+        description="how to choose new points. prior also samples near the hand-tuned and the best points; none runs "
+        "only the hand-tuned points, each run with a different seed",
     )
     seeds: PositiveInt | None = Field(
-        None, description="trainings of each hand-tuned point, each with its own seed; needs searcher none"
+        None, description="trainings of each hand-tuned point, each with a different seed; requires searcher none"
     )
     factor: Annotated[int, Field(ge=2)] = Field(
-        3, description="successive halving keeps one trial in FACTOR at each rung"
+        3, description="reduction factor of successive halving: each rung keeps one trial in FACTOR"
     )
-    first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; epochs / 9 unless given")
-    seed: Seed = Field(0, description="of the search and of every training")
+    first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; default: epochs / 9")
+    seed: Seed = Field(0, description="random seed of the search and of every training")
     set: dict[str, Any] = Field(
         {},
-        description="hyperparameters fixed for all trials; METHOD.KEY for one method; "
-        "a list, in a file, makes every hand-tuned point one with each of its values",
+        description="hyperparameters to fix for all trials; METHOD.KEY for one method. In a file, a list repeats every "
+        "hand-tuned point with each of its values",
     )
     search: list[str] = Field(
         [],
-        description="hyperparameters to search that are fixed otherwise, e.g. batch_size; METHOD.KEY for one method; "
+        description="hyperparameters to search that are fixed by default, e.g. batch_size; METHOD.KEY for one method. "
         "[optional] in a method's search space lists them with their ranges",
     )
     networks: str | None = Field(
         None,
-        description="shared: one network for all methods; paper: that of each hand-tuned point; or a kind, for all, "
-        "see python -m trainables --networks; unless given, shared for folders and for data sets on which a method "
-        "has no hand-tuned point, else paper",
+        description="shared: one network for all methods; paper: the network of each hand-tuned point; or a kind "
+        "listed by python -m trainables --networks. Default: shared for folders and for data sets on which a method has "
+        "no hand-tuned point, else paper",
     )
     points: list[str] | None = Field(
-        None, min_length=1, description="names of the hand-tuned points to take; all of a data set unless given"
+        None, min_length=1, description="names of the hand-tuned points to run; default: all points of the data set"
     )
     spaces: dict[str, UserPath] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
 
     warm_start: UserPath | None = Field(
-        None, description="folder of an earlier sweep, whose best points are tried after the hand-tuned ones"
+        None, description="folder of an earlier sweep; its best points are tried after the hand-tuned ones"
     )
 
-    confirm: bool = Field(False, description="confirm the sweep at once when its search is done")
-    confirm_top: PositiveInt = Field(1, description="how many of each study's best points are confirmed")
-    confirm_seeds: PositiveInt = Field(5, description="trainings of each confirmed point")
+    confirm: bool = Field(False, description="confirm the sweep as soon as its search is done")
+    confirm_top: PositiveInt = Field(1, description="number of best points of each study to confirm")
+    confirm_seeds: PositiveInt = Field(5, description="number of trainings of each confirmed point")
 
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    present_only: bool = Field(False, description="leave out data sets that are not under data_root, and download none")
-    image_size: ImageSize | None = Field(None, description="square side in pixels that images are brought to")
+    data_root: UserPath = Field(Path("data"), description="folder to read data sets from and to download them to")
+    present_only: bool = Field(False, description="skip data sets that are not under data_root; download nothing")
+    image_size: ImageSize | None = Field(None, description="side in pixels to which images are resized (square)")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: UserPath | None = Field(None, description="pytorch-fid's Inception weights, when not to be downloaded")
+    fid_weights: UserPath | None = Field(None, description="file of pytorch-fid's Inception weights; default: download")
 
     out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps")
-    name: str | None = Field(None, description="this sweep's folder in it; made from data sets and time unless given")
+    name: str | None = Field(None, description="name of this sweep's folder; default: made from data sets and time")
     tracking_uri: str | None = Field(
-        None, min_length=1, description="MLflow; MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder, unless given"
+        None, min_length=1, description="MLflow store; default: MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder"
     )
     experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")
 
-    concurrent: PositiveInt | None = Field(None, description="trials at a time; what the machine holds unless given")
-    cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores of a trial")
+    concurrent: PositiveInt | None = Field(
+        None, description="maximum number of concurrent trials; default: as many as the machine has room for"
+    )
+    cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores per trial")
     gpus_per_trial: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="share of a GPU for a trial, at most 1: a training uses one GPU"
+        None, description="fraction of a GPU per trial, at most 1: a training uses one GPU"
     )
     address: str | None = Field(
-        None, min_length=1, description="a running Ray cluster, e.g. auto; a local one is started unless given"
+        None, min_length=1, description="address of a running Ray cluster, e.g. auto; default: start a local one"
     )
     retries: Annotated[int, Field(ge=0)] = Field(
-        3, description="restarts of a trial whose process or node dies again and again before it gets any further"
+        3, description="maximum number of consecutive restarts of a trial whose process or node dies without progress"
     )
 
-    keep: PositiveInt = Field(3, description="trained models kept per study, besides that of the hand-tuned point")
+    keep: PositiveInt = Field(3, description="trained models to keep per study, besides that of the hand-tuned point")
     keep_gb: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="GB that all models of a sweep may take; a study's best and its hand-tuned one always stay"
+        10.0, description="GB that all models of a sweep may use; a study's best and its hand-tuned one are always kept"
     )
 
     @field_validator("methods")
@@ -164,33 +168,29 @@ class SweepConfig(BaseModel):
     def distinct(cls, names: list[str]) -> list[str]:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} stands twice; name each once")
+            raise ValueError(f"duplicate {', '.join(twice)}; give each name once")
         return names
 
     @field_validator("name")
     @classmethod
     def one_folder(cls, name: str | None) -> str | None:
         if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
-            raise ValueError("a sweep's name is the name of one folder: no slash, no leading dot")
+            raise ValueError("a sweep's name must be a folder name without a slash or a leading dot")
         if name is not None and (not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME):
-            raise ValueError(f"a sweep's name has at most {LONGEST_NAME} bytes, all of characters that can be seen")
+            raise ValueError(f"a sweep's name must have at most {LONGEST_NAME} bytes, all printable")
         return name
 
     @model_validator(mode="after")
     def rung_within_budget(self) -> Self:
         if self.first_rung is not None and self.first_rung > self.epochs:
-            raise ValueError(
-                f"first_rung = {self.first_rung} is beyond epochs = {self.epochs}; choose one of 1..{self.epochs}"
-            )
+            raise ValueError(f"first_rung must be at most epochs = {self.epochs}, got {self.first_rung}")
         return self
 
     @model_validator(mode="after")
     def objectives_are_searched_for(self) -> Self:
         if self.objectives and self.searcher != "tpe":
-            told = ", ".join(self.objectives)
-            raise ValueError(
-                f"objectives = {told} mean nothing to searcher {self.searcher!r}; take tpe or leave them out"
-            )
+            names = ", ".join(self.objectives)
+            raise ValueError(f"objectives = {names} requires searcher = tpe, got {self.searcher}; use tpe or omit them")
         return self
 
     @model_validator(mode="after")
@@ -198,7 +198,7 @@ class SweepConfig(BaseModel):
         given = {"split": self.split == "test", "seeds": self.seeds is not None, "looks": bool(self.looks)}
         for name in (name for name, wanted in given.items() if wanted and self.searcher != "none"):
             raise ValueError(
-                f"{name} = {getattr(self, name)} needs searcher = none, got {self.searcher}: a search chooses by the "
+                f"{name} = {getattr(self, name)} requires searcher = none, got {self.searcher}: a search uses the "
                 "validation split and trains each point once; confirm its best points instead"
             )
         return self
@@ -206,7 +206,7 @@ class SweepConfig(BaseModel):
     @model_validator(mode="after")
     def searched_knobs_are_free(self) -> Self:
         if self.search and self.searcher == "none":
-            raise ValueError(f"search = {', '.join(self.search)} means nothing to searcher 'none'; take tpe")
+            raise ValueError(f"search = {', '.join(self.search)} requires a searcher, got none; use tpe")
         for name in self.search:
             if by := {name, name.rpartition(".")[2]} & self.set.keys():
                 raise ValueError(f"search = {name} is fixed by set = {by.pop()}; keep one")
@@ -214,12 +214,12 @@ class SweepConfig(BaseModel):
 
     @property
     def keep_bytes(self) -> float:
-        """The budget of all models together."""
+        """The maximum total size of a sweep's models in bytes."""
         return self.keep_gb * 1e9
 
     @property
     def rung_epoch(self) -> int:
-        """The epoch of the first rung; on the test split the last epoch, for a rung is another look at it."""
+        """The epoch of the first rung; the last epoch on the test split, because a rung scores the split once more."""
         return self.epochs if self.split == "test" else self.first_rung or max(1, self.epochs // 9)
 
 
@@ -227,19 +227,19 @@ Kind = TypeVar("Kind", bound=SweepConfig)
 
 
 def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
-    """The sweep that `--preset NAME`, `--config FILE` and the flags of `argv` describe. Raises ValueError."""
+    """Return the configuration given by `--preset NAME`, `--config FILE` and the flags in `argv`. Raises ValueError."""
     return _scaled(read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above))
 
 
 def from_flags(
     kind: type[Kind], command: Callable[[Kind], None], positional: Sequence[str] = ()
 ) -> Callable[..., None]:
-    """`command(sweep)` as a command whose flags describe the sweep, see `trainables.flags.configured`."""
+    """Wrap `command(sweep)` as a command whose flags describe the sweep; see `trainables.flags.configured`."""
     return configured(kind, lambda config: command(_scaled(config)), positional, PRESET_FILES, _of_the_methods_above)
 
 
 def _scaled(config: Kind) -> Kind:
-    """`scale` taken into the epochs, here, so that a resumed sweep does not scale them again."""
+    """Apply `scale` to the epochs and reset it to 1, so that a resumed sweep does not scale them again."""
     if config.scale == 1.0:
         return config
     scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
@@ -252,7 +252,7 @@ def _epochs(config: SweepConfig) -> dict[str, int | None]:
 
 
 def _of_the_methods_above(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` over `below`. Where it names other methods, what was set for those it drops goes with them."""
+    """Merge `above` over `below`. If `above` names other methods, drop the settings of the removed methods."""
     before, after = below.get("methods", SweepConfig().methods), above.get("methods")
     if isinstance(before, list) and isinstance(after, list):
         gone = {str(method) for method in before} - {name for method in after for name in matching(str(method))}

@@ -1,7 +1,7 @@
-"""Tracking in MLflow that costs the sweep nothing and loses nothing.
+"""Tracking in MLflow that never blocks the sweep and never loses an event.
 
-The record is the spool: a `Tracker` follows it from a thread of its own and brings the server up to date, so
-the sweep never waits for the server, and what the server has missed can be told again at any time (`track`).
+The record is the spool. A `Tracker` follows it in a separate thread and updates the server, so the sweep never waits
+for the server. `track` sends missed events again at any time.
 """
 
 from sweep.tracking.address import check, redact

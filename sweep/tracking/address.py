@@ -1,8 +1,7 @@
-"""Addresses of tracking servers: are they usable, and may they be shown?
+"""Addresses of tracking servers: check that they are usable, and redact credentials.
 
-A sweep must not start with a server that does not answer, and a password that stands in an address must not
-reach a record, a log or a message. Both questions are settled here without importing mlflow, which takes
-seconds.
+A sweep must not start with a server that does not answer, and a password in an address must not reach a record, a log
+or a message. This module does both without importing mlflow, which takes seconds.
 """
 
 import contextlib
@@ -30,30 +29,30 @@ _DATABASES = ("postgresql", "mysql", "mssql")
 
 
 def redact(text: str) -> str:
-    """`text`, an address or a message that quotes one, without user names, passwords and tokens."""
+    """Return `text`, an address or a message that quotes one, without user names, passwords and tokens."""
     return _SECRET_OPTION.sub(r"\1=***", _CREDENTIALS.sub("://***@", text))
 
 
 def absolute(uri: str) -> str:
-    """The same store whatever the working directory: a relative sqlite file is resolved."""
+    """Resolve a relative sqlite file, so that the address is independent of the working directory."""
     file = sqlite_file(uri)
     return uri if file is None else f"sqlite:///{file}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind a sqlite address, ~ expanded; None for any other address."""
+    """Return the file of a sqlite address with ~ expanded, or None for any other address."""
     return expanded(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def fingerprint(uri: str) -> str:
-    """Names an address in file names; a new password is still the same address."""
+    """Return a short hash of an address for file names; it does not depend on the password."""
     return hashlib.sha256(redact(absolute(uri)).encode()).hexdigest()[:12]
 
 
 def check(uri: str) -> None:
-    """Asks the server behind `uri` for a sign of life, for at most about 5 seconds.
+    """Check within about 5 seconds that the server at `uri` answers, without creating anything.
 
-    Raises ValueError, in one line without credentials, if runs cannot be tracked there. Creates nothing.
+    Raises ValueError, in one line without credentials, if runs cannot be tracked there.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
     if sqlite_file(uri):
@@ -75,34 +74,34 @@ def _sqlite_problem(file: Path) -> str | None:
         return _sqlite_file_problem(file)
     folder = next(parent for parent in file.parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return f"cannot be created: {folder} is not a folder that we may write"
+        return f"cannot be created: {folder} is not a writable folder"
     return None
 
 
 def _sqlite_file_problem(file: Path) -> str | None:
     if not os.access(file, os.W_OK):
-        return "may not be written"
+        return "is not writable"
     try:
-        # Not read-only: what a killed process left half-written has to be rolled back before one can read.
+        # Not read-only: an unfinished transaction of a killed process must be rolled back before reading.
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master")}
             schemas = database.execute(SCHEMA).fetchall() if "alembic_version" in tables else []
     except sqlite3.Error as error:
         return f"cannot be read ({error})"
     if tables and "experiments" not in tables:
-        return "is a database of something other than MLflow"
+        return "is not a database of MLflow"
     return _other_schema(schemas)
 
 
 def _other_schema(rows: Sequence[Sequence[str]]) -> str | None:
-    """What is wrong with a database with these rows of `alembic_version`: none before MLflow has made its tables."""
+    """Return the problem of a database with these rows of `alembic_version`, which are empty before MLflow's setup."""
     if rows and (schema := rows[0][0]) != known_schema():
-        return f"has MLflow's schema {schema}, and this MLflow writes {known_schema()} (see `mlflow db upgrade`)"
+        return f"has MLflow's schema {schema}, but this MLflow writes {known_schema()} (see `mlflow db upgrade`)"
     return None
 
 
 def known_schema() -> str:
-    """The revision of the tables that this MLflow reads and writes: the one that no other follows."""
+    """Return the schema revision of the installed MLflow: the one without a successor."""
     folder = Path(find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
     texts = [file.read_text(encoding="utf-8") for file in folder.glob("*.py")]
     revisions, followed = ({m[1] for text in texts if (m := _REVISION[kind].search(text))} for kind in _REVISION)
@@ -113,7 +112,7 @@ def known_schema() -> str:
 def _http_problem(uri: str) -> str | None:
     import requests
 
-    # Not /health: that one also answers those whom the server refuses (wrong password, host not allowed).
+    # Not /health, which also answers refused clients (wrong password, host not allowed).
     question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
         answer = requests.get(question, timeout=SECONDS_TO_ANSWER / 2, **authentication(uri))
@@ -121,25 +120,25 @@ def _http_problem(uri: str) -> str | None:
         return f"does not answer ({type(error).__name__}); start the server"
     if answer.status_code in (401, 403):
         return (
-            f"refuses us (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
+            f"refuses access (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or start the server with --allowed-hosts"
         )
     if not answer.ok or not answer.headers.get("content-type", "").startswith("application/json"):
-        return f"answers, but not as an MLflow server does (HTTP {answer.status_code})"
+        return f"answers, but not like an MLflow server (HTTP {answer.status_code})"
     return None
 
 
 def authentication(uri: str) -> dict[str, Any]:
-    """What MLflow's own client would send, by its variables and its credentials file; as requests takes it."""
-    from mlflow.utils.credentials import get_default_host_creds  # takes seconds, so only where a server is asked
+    """Return the credentials of MLflow's client, from its variables and its file, as arguments of requests."""
+    from mlflow.utils.credentials import get_default_host_creds  # takes seconds, so only for HTTP servers
 
     found = get_default_host_creds(uri)
-    told: dict[str, Any] = {"verify": found.verify}
+    options: dict[str, Any] = {"verify": found.verify}
     if found.client_cert_path:
-        told["cert"] = found.client_cert_path
+        options["cert"] = found.client_cert_path
     if found.username and found.password:
-        return told | {"auth": (found.username, found.password)}
-    return told | ({"headers": {"Authorization": f"Bearer {found.token}"}} if found.token else {})
+        return options | {"auth": (found.username, found.password)}
+    return options | ({"headers": {"Authorization": f"Bearer {found.token}"}} if found.token else {})
 
 
 def _database_problem(uri: str) -> str | None:

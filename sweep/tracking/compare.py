@@ -1,4 +1,4 @@
-"""MLflow's comparison of what a sweep is about: its winners side by side, and hand-tuned against tuned."""
+"""Views of MLflow that compare a sweep's winners, and hand-tuned against tuned trials."""
 
 import json
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from sweep.tracking.ui import interface, runs_of
 
 WINNERS, PAIRS = "winners", "hand-tuned against tuned"
 
-Groups = dict[str, dict[str, list[str]]]  # data set -> what is compared -> trials, or their runs
+Groups = dict[str, dict[str, list[str]]]  # data set -> comparison -> trials, or their runs
 
 
 @dataclass(frozen=True)
 class View:
-    """A group of runs in MLflow: `side_by_side` are parallel coordinates and tables, `curves` each metric by epoch."""
+    """A group of runs in MLflow. `side_by_side` is parallel coordinates and tables, `curves` each metric by epoch."""
 
     dataset: str
     what: str
@@ -27,15 +27,15 @@ class View:
 
 
 def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View], str, bool], None]) -> None:
-    """Calls `show` with the views of a sweep in the user interface of the store `uri`, its address, and whether it was
-    started for this and ends when `show` returns.
+    """Call `show` with the views of a sweep in the user interface of the store `uri`, the address of the interface,
+    and whether it was started here and stops when `show` returns.
 
-    Raises ValueError, in one line, where there is nothing to compare, or not in that store.
+    Raises ValueError, in one line, if there is nothing to compare or the store lacks trials.
     """
     trials = read_trials(folder)
     wanted = groups(trials)
     if not wanted:
-        raise ValueError(f"{folder}: no two trials to compare yet; look again when some are complete")
+        raise ValueError(f"{folder} has fewer than two trials to compare; try again when more are complete")
     sweep, metric = trials.sweep.sweep, next(iter(trials.studies.values())).metric
 
     def knows(base: str) -> bool:
@@ -49,7 +49,7 @@ def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View],
         missing = {name for shown in wanted.values() for names in shown.values() for name in names} - runs.keys()
         if missing:
             raise ValueError(
-                f"{len(missing)} trials are not in {redact(uri)}, {min(missing)} among them; bring them in with: "
+                f"{len(missing)} trials are missing from {redact(uri)}, e.g. {min(missing)}; add them with: "
                 f"python -m sweep track {quote(str(folder))}"
             )
         base = redact(base).replace("***@", "").rstrip("/")
@@ -62,36 +62,36 @@ def compare(folder: Path, uri: str, experiment: str, show: Callable[[list[View],
 
 
 def groups(trials: Trials) -> Groups:
-    """For each data set, the trials to see side by side, by what they show; a group of one is left out."""
+    """Return the trials to compare, by data set and comparison; groups of one trial are left out."""
     found: Groups = {}
     for study, about in trials.studies.items():
         best, hand = trials.best(study), trials.hand_tuned(study)
         shown = found.setdefault(about.dataset, {WINNERS: [], PAIRS: []})
         if best is not None:
             shown[WINNERS].append(best.name)
-            if hand is not None and hand is not best:  # else the point was kept: there is no pair
+            if hand is not None and hand is not best:  # else the hand-tuned point is the best: no pair
                 shown[PAIRS] += [hand.name, best.name]
     kept = {dataset: {what: t for what, t in shown.items() if len(t) > 1} for dataset, shown in found.items()}
     return {dataset: shown for dataset, shown in kept.items() if shown}
 
 
 def side_by_side(base: str, experiment: str, runs: list[str]) -> str:
-    """The address of MLflow's view that compares runs, by their ids: parallel coordinates, parameters, metrics."""
-    told = {"runs": runs, "experiments": [experiment]}
-    query = "&".join(f"{key}={percent_encoded(json.dumps(ids, separators=(',', ':')))}" for key, ids in told.items())
+    """Return the URL of MLflow's comparison of runs, given by id: parallel coordinates, parameters, metrics."""
+    fields = {"runs": runs, "experiments": [experiment]}
+    query = "&".join(f"{key}={percent_encoded(json.dumps(ids, separators=(',', ':')))}" for key, ids in fields.items())
     return f"{base}/#/compare-runs?{query}"
 
 
 def curves(base: str, experiment: str, runs: list[str], metric: str) -> str:
-    """The address of MLflow's charts of runs, the lowest `metric` first.
+    """Return the URL of MLflow's charts of runs, sorted by ascending `metric`.
 
-    Sorted by a metric they stand for themselves; sorted by time MLflow would fold them under the run of their sweep.
+    If runs are sorted by time, MLflow nests them under the run of their sweep; sorted by a metric, it lists each one.
     """
-    told = {
+    fields = {
         "searchFilter": "attributes.run_id IN ({})".format(", ".join(f"'{run}'" for run in runs)),
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": "true",
         "compareRunsMode": "CHART",
     }
-    query = "&".join(f"{key}={percent_encoded(value)}" for key, value in told.items())
+    query = "&".join(f"{key}={percent_encoded(value)}" for key, value in fields.items())
     return f"{base}/#/experiments/{experiment}/runs?{query}"

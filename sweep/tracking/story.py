@@ -1,7 +1,7 @@
-"""What the record tells of each trial, in the words of MLflow: name, parameters, tags, status, rows.
+"""Conversion of a sweep's record into MLflow's terms: name, parameters, tags, status and metric rows of each run.
 
-A `Story` is folded from the record event by event and holds nothing of its own, so it can be told again at
-any time, to any server, and says the same. Nothing here knows of a server or a file.
+A `Story` is folded from the record event by event and has no other state, so it can be sent again at any time, to any
+server, with the same result. This module accesses neither servers nor files.
 """
 
 import json
@@ -15,10 +15,10 @@ from sweep.record import Event, Row, SweepEvent, Trial, Trials
 from sweep.record.events import FinishEvent
 from sweep.tracking.address import redact
 
-PARENT = None  # stands for the sweep's own run wherever runs are named by trial
+PARENT = None  # key of the sweep's run in mappings keyed by trial
 
-# FINISHED is kept for trials that had their whole budget, so that a list filtered by status compares like
-# with like. The tag `outcome` holds the exact state.
+# Only trials that used their whole budget are FINISHED, so a list filtered by status compares equal budgets.
+# The tag `outcome` holds the exact state.
 STATUS = {
     "complete": "FINISHED",
     "done": "FINISHED",
@@ -33,17 +33,17 @@ STATUS = {
     "running": "RUNNING",
 }
 
-_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # characters, limits of MLflow
+_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # MLflow's limits, in characters
 _REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
-_FINDINGS = ("flag/", "density/")  # metrics that are 0 or 1: a curve shows nothing of them
-_TOLD = Row(epoch=0, metrics={})  # takes the place of rows that are not needed any more
+_FINDINGS = ("flag/", "density/")  # metrics that are 0 or 1, which a curve does not show well
+_SENT = Row(epoch=0, metrics={})  # replaces rows that are no longer needed
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """How a run should look: its name, parameters, tags, status, the data it is about, and times in milliseconds.
+    """The desired content of a run: name, parameters, tags, status, data sets, and times in milliseconds.
 
-    note: its description, to be given to a run that has none.
+    note: the description to set on a run that has none.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set as MLflow has it."""
+    """A data set in MLflow's terms."""
 
     name: str
     digest: str
@@ -71,7 +71,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One metric of one epoch; equal measurements are one row in MLflow, however often they are sent."""
+    """One metric of one epoch. MLflow stores equal measurements once, however often they are sent."""
 
     key: str
     value: float
@@ -80,11 +80,11 @@ class Measurement:
 
 
 class Story:
-    """The sweep that its users call `name`, and its trials, as far as the record has been read.
+    """A sweep named `name` and its trials, as far as the record has been read.
 
     Attributes:
-        touched: the trials of which there is something to tell, PARENT among them.
-        held: a driver works on the sweep; if not, what has not ended will not.
+        touched: trials with changes that have not been sent, which may include PARENT.
+        held: whether a driver works on the sweep; if not, running trials will never end.
     """
 
     def __init__(self, name: str) -> None:
@@ -100,7 +100,7 @@ class Story:
 
     @property
     def sweep(self) -> str:
-        """The sweep's id."""
+        """The id of the sweep."""
         return self._first.sweep
 
     @property
@@ -109,52 +109,52 @@ class Story:
 
     @property
     def epochs(self) -> int:
-        """The epochs of all trials together."""
+        """The total number of epochs of all trials."""
         return sum(len(trial.rows) for trial in self._trials.trials.values())
 
     def add(self, event: Event) -> None:
-        """Takes the next event of the record. Raises ValueError if it does not follow from the others."""
+        """Add the next event of the record. Raises ValueError if it is inconsistent with the previous events."""
         self._trials.tell(event)
         if isinstance(event, FinishEvent):
             self._ended = event.time
         self.touched.add(getattr(event, "trial", PARENT))
 
     def release(self) -> None:
-        """No driver works on this sweep any more: whatever has not ended is from now on interrupted."""
+        """Mark the sweep as having no driver: everything that has not ended is interrupted."""
         self.held = False
         self.touched |= {name for name, trial in self._trials.trials.items() if trial.state == "running"}
         self.touched.add(PARENT)
 
     def told(self, name: str | None) -> None:
-        """Somebody has been told all there is to say of this trial."""
+        """Mark everything about a trial as sent."""
         self.touched.discard(name)
         if name in self._trials.trials:
             trial = self._trials.trials[name]
-            trial.rows = dict.fromkeys(trial.rows, _TOLD)
+            trial.rows = dict.fromkeys(trial.rows, _SENT)
 
     def rows(self, name: str | None) -> list[Measurement]:
-        """The finite metrics of the epochs not yet told, at the time when they were recorded, but for findings.
+        """Return the finite metrics, except findings, of the epochs not yet sent, with the times of the record.
 
-        The metric of the study comes first: MLflow's comparison of runs begins with the metric it heard of first.
+        The metric of the study comes first, because MLflow's comparison of runs starts with the metric logged first.
         """
         trial = self._trials.trials.get(name)
-        rows = [] if trial is None else [row for row in trial.rows.values() if row is not _TOLD]
-        told = [
+        rows = [] if trial is None else [row for row in trial.rows.values() if row is not _SENT]
+        found = [
             Measurement(_key(key), float(value), _milliseconds(row.time), row.epoch)
             for row in rows
             for key, value in row.metrics.items()
             if math.isfinite(value) and not key.startswith(_FINDINGS)
         ]
         first = _key(trial.metric) if trial else ""
-        return sorted(told, key=lambda measurement: measurement.key != first)
+        return sorted(found, key=lambda measurement: measurement.key != first)
 
     def documents(self, name: str | None) -> dict[str, dict[str, Any]]:
-        """What does not fit into rows: the vectors of the last evaluation, by file name."""
+        """Return the vectors of the last evaluation, which do not fit into rows, by file name."""
         trial = self._trials.trials.get(name)
         return {"vectors.json": {"epoch": trial.vectors_epoch, **trial.vectors}} if trial and trial.vectors else {}
 
     def portrait(self, name: str | None) -> Portrait:
-        """How the run of a trial, or the parent run, should look."""
+        """Return the desired content of the run of a trial, or of the parent run."""
         if name is PARENT:
             return self._sweep_portrait()
         if name in self._trials.trials:
@@ -169,7 +169,7 @@ class Story:
             "studies": ", ".join(self._trials.studies),
         }
         tags |= self._origins() | _flat({"machine": self._trials.sweep.machine})
-        # Parameters cannot change, but a sweep that was extended or resumed may have another configuration.
+        # MLflow's parameters cannot change, but an extended or resumed sweep may have a different configuration.
         tags |= {f"config.{key}": value for key, value in now.items() if config.get(key) != value}
         ended = self._ended if self._trials.outcome else None
         name = self._first.title or self._name
@@ -205,9 +205,9 @@ class Story:
         return self._portrait(name, values, tags, trial.started, trial.ended, note, [study.dataset])
 
     def _about(self) -> str:
-        """What the sweep compares, in Markdown."""
+        """Describe the sweep's studies in Markdown."""
         searches = dict.fromkeys(
-            f"At most {study.epochs} epochs a trial, minimises {study.metric}, sampler {study.sampler}"
+            f"At most {study.epochs} epochs per trial, minimises {study.metric}, sampler {study.sampler}"
             for study in self._first.studies
         )
         points = [f"- {s.study}: {s.hand_tuned_source}" for s in self._first.studies if s.hand_tuned_source]
@@ -252,7 +252,7 @@ class Story:
 
 
 def _hand_tuned(trial: Trial, points: int) -> str:
-    """Which of a study's hand-tuned points a trial is, and with which seed once they run again."""
+    """Name a trial's hand-tuned point, with the seed from the second run of the points on."""
     point = trial.number % points if points else 0
     again = f" / seed {trial.seed}" if points and trial.number >= points else ""
     return f"hand-tuned {point + 1}{again}" if point else f"hand-tuned{again}"
@@ -264,7 +264,7 @@ def _data(name: str, known: Mapping[str, Any]) -> Data:
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": 1}} as {"a.b": "1"}: MLflow knows only keys and text."""
+    """Flatten {"a": {"b": 1}} to {"a.b": "1"}, because MLflow stores only keys and text."""
     found = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
@@ -275,7 +275,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    """A value as the record writes it; text stands for itself."""
+    """Format a value as the record does; strings are returned unchanged."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,6 +1,6 @@
-"""MLflow's user interface on a store: found where it runs, else started on the loopback interface, and asked for runs.
+"""MLflow's user interface: find a running one or start one on the loopback interface, and query it for runs.
 
-It is asked over HTTP, so no server needs to be written to and mlflow, which takes seconds, is not imported here.
+Queries use HTTP, so nothing is written and mlflow, whose import takes seconds, is not imported here.
 """
 
 import os
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     import requests
 
 LOOPBACK = "http://127.0.0.1"
-USUAL = f"{LOOPBACK}:5000"  # where `mlflow ui` listens unless told otherwise
-SECONDS = 60  # to answer a question; a thousand runs with all their metrics take some
-PATIENCE = 300.0  # seconds until an interface must have come up; it takes many on a busy machine
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # what else than Ctrl-C ends us; unheard, the child would live on
+USUAL = f"{LOOPBACK}:5000"  # the default address of `mlflow ui`
+SECONDS = 60  # timeout of a query; a thousand runs with all their metrics are slow
+PATIENCE = 300.0  # seconds to wait for an interface to start; slow on a busy machine
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # handled in addition to Ctrl-C, or the child process would outlive us
 
-Runs = dict[str, str]  # trial -> id of its run
+Runs = dict[str, str]  # trial -> run id
 
 
 @contextmanager
 def interface(uri: str, knows: Callable[[str], bool]) -> Iterator[tuple[str, bool]]:
-    """The address of a user interface on the store `uri`, and whether it was started here, for as long as this lasts.
+    """Context manager that yields the address of a user interface on the store `uri`, and whether it was started here.
 
-    A server is its own. For a database the one at the usual address is taken if it `knows` the runs, else one is
-    started that only this machine can reach; it ends with the `with` block, also by SIGTERM.  Raises ValueError if it
-    does not come up.
+    A server serves its own interface. For a database, the interface at the default address is used if it `knows` the
+    runs; otherwise one is started on the loopback interface and stopped at the end of the `with` block, also on
+    SIGTERM. Raises ValueError if it does not start.
     """
     if uri.startswith(("http://", "https://")):
         yield uri, False
     elif knows(USUAL):
         yield USUAL, False
     else:
-        if (file := sqlite_file(uri)) is not None and not file.exists():  # or MLflow would make one
-            raise ValueError(f"there is no {file}; bring the sweep in with: python -m sweep track SWEEP")
+        if (file := sqlite_file(uri)) is not None and not file.exists():  # MLflow would create it
+            raise ValueError(f"{file} does not exist; add the sweep with: python -m sweep track SWEEP")
         with _started(uri) as base:
             yield base, True
 
@@ -58,18 +58,18 @@ def _started(uri: str) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
             env=os.environ | {
-                "MLFLOW_BACKEND_STORE_URI": absolute(uri),  # not in the command, which all users may read
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes, for what sweeps do not have
+                "MLFLOW_BACKEND_STORE_URI": absolute(uri),  # not in the command, which all users can read
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes that sweeps do not need
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             },
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a group of its own, to be ended whole
+            start_new_session=True,  # a new process group, so that it can be ended as a whole
         )  # fmt: skip
         until = time.monotonic() + PATIENCE
         while not _answers(base):
             if process.poll() is not None or time.monotonic() > until:
-                told = f"mlflow server --host 127.0.0.1 --backend-store-uri {redact(uri)}"
-                raise ValueError(f"MLflow's user interface does not come up; see what this says: {told}")
+                command = f"mlflow server --host 127.0.0.1 --backend-store-uri {redact(uri)}"
+                raise ValueError(f"MLflow's user interface did not start; see the error with: {command}")
             time.sleep(0.2)
         yield base
     finally:
@@ -84,7 +84,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def _end_group(process: subprocess.Popen[Any]) -> None:
-    """Politely at first; a browser that keeps its connection would hold the server for as long as it likes."""
+    """Terminate, then kill after 3 seconds: a browser that keeps its connection open delays termination."""
     with suppress(ProcessLookupError, subprocess.TimeoutExpired):
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(3)
@@ -94,10 +94,10 @@ def _end_group(process: subprocess.Popen[Any]) -> None:
 
 
 def runs_of(base: str, experiment: str, sweep: str, login: bool = False) -> tuple[str, Runs]:
-    """The id of an experiment, and of the run of each trial of a sweep in it, by the server at `base`.
+    """Query the server at `base` for the id of an experiment and the run of each trial of a sweep in it.
 
-    No runs, and no id, where there is no such experiment.  `login`: the user has named this server, so it may see the
-    password in MLFLOW_TRACKING_*.  Raises ValueError, in one line, if nobody answers there as an MLflow server does.
+    Returns an empty id and no runs if the experiment does not exist. `login`: send the credentials in
+    MLFLOW_TRACKING_*, because the user named this server. Raises ValueError, in one line, if no MLflow server answers.
     """
     import requests
 
@@ -107,7 +107,7 @@ def runs_of(base: str, experiment: str, sweep: str, login: bool = False) -> tupl
                 setattr(session, name, value)
             return _runs_of(session, f"{base.rstrip('/')}/api/2.0/mlflow", experiment, sweep)
     except (requests.RequestException, ValueError, KeyError) as error:
-        raise ValueError(redact(f"{base} does not answer as an MLflow server does ({error})")) from None
+        raise ValueError(redact(f"{base} does not answer like an MLflow server ({error})")) from None
 
 
 def _runs_of(session: "requests.Session", api: str, experiment: str, sweep: str) -> tuple[str, Runs]:
@@ -124,7 +124,7 @@ def _runs_of(session: "requests.Session", api: str, experiment: str, sweep: str)
         page = answer.json()
         for run in page.get("runs", ()):
             tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
-            if "trial_id" in tags:  # the sweep's own run has none
+            if "trial_id" in tags:  # the run of the sweep has none
                 runs[tags["trial_id"]] = run["info"]["run_id"]
         if not page.get("next_page_token"):
             return place, runs
@@ -145,5 +145,5 @@ def _session(base: str) -> "requests.Session":
     import requests
 
     session = requests.Session()
-    session.trust_env = not base.startswith(LOOPBACK)  # no proxy stands between us and ourselves
+    session.trust_env = not base.startswith(LOOPBACK)  # no proxy for loopback addresses
     return session

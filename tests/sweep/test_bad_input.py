@@ -90,7 +90,7 @@ WRONG = {
     # methods
     "--methods beta_vea": "method 'beta_vea' is not known; did you mean 'beta_vae'? (known: beta_vae, gae,",
     "--methods vea*": "no method matches 'vea*'",
-    "--methods vae vae": "methods = ['vae', 'vae']: vae stands twice; name each once",
+    "--methods vae vae": "methods = ['vae', 'vae']: duplicate vae; give each name once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
     "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is not a subclass of Method",
     "--methods": "--methods requires at least 1 element",
@@ -178,9 +178,9 @@ WRONG = {
     f"--config {'y/' * 3000}": "...: has more than 4095 bytes; give another path",
     "--name older": "sweeps/older holds a sweep; choose another --name, or go on with `python -m sweep resume",
     "--name notes": "sweeps/notes exists and is not an empty folder; choose another --name",
-    "--name a/b": "name = 'a/b': a sweep's name is the name of one folder: no slash",
-    "--name ..": "name = '..': no leading dot",
-    f"--name {'x' * 300}": "a sweep's name has at most 200 bytes",
+    "--name a/b": "name = 'a/b': a sweep's name must be a folder name without a slash",
+    "--name ..": "name = '..': a leading dot",
+    f"--name {'x' * 300}": "a sweep's name must have at most 200 bytes",
     "--out s3://bucket/sweeps": "out = 's3://bucket/sweeps': is a URL; give a path on this machine",
     # tracking
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
@@ -260,8 +260,8 @@ def test_a_wrong_command_line(refused, surroundings, line):
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("--name", "a\nb", "all of characters that can be seen"),
-        ("--name", "a\0b", "all of characters that can be seen"),
+        ("--name", "a\nb", "all printable"),
+        ("--name", "a\0b", "all printable"),
         ("--out", "", "out = '': is empty; give a path"),
         ("--address", "", "address = '': string should have at least 1 character"),
         ("--tracking-uri", "", "tracking_uri = '': string should have at least 1 character"),
@@ -431,7 +431,7 @@ def test_a_tracking_database_of_another_mlflow(refused, place):
         database.execute("insert into alembic_version values ('feedbeef0123')")
         database.commit()
     told = refused("--tracking-uri", f"sqlite:///{place / 'mlflow.db'}")
-    assert "has MLflow's schema feedbeef0123, and this MLflow writes" in told
+    assert "has MLflow's schema feedbeef0123, but this MLflow writes" in told
 
 
 def test_the_tracking_address_of_the_environment_is_taken(refused, monkeypatch):

@@ -214,7 +214,7 @@ def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(da
 
 @pytest.mark.parametrize("flags", [("--split", "test"), ("--seeds", "3"), ("--looks", "3")])
 def test_a_search_sees_no_test_split_and_has_no_seeds(flags):
-    with pytest.raises(ValueError, match=r"(split = test|seeds = 3|looks = \[3\]) needs searcher = none, got tpe"):
+    with pytest.raises(ValueError, match=r"(split = test|seeds = 3|looks = \[3\]) requires searcher = none, got tpe"):
         configured(*flags)
 
 

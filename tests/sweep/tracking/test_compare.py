@@ -74,7 +74,7 @@ def never(*_) -> None:
 
 def test_too_early_is_said_in_a_line(tmp_path):
     folder = folder_of(tmp_path, events({"vae-digits": [5.0]}))
-    with pytest.raises(ValueError, match="no two trials to compare yet"):
+    with pytest.raises(ValueError, match="fewer than two trials to compare"):
         compare(folder, f"sqlite:///{tmp_path}/mlflow.db", "none", never)
 
 
@@ -85,7 +85,7 @@ def nobody_at_the_usual_address(monkeypatch):
 
 def test_no_database_is_made_to_look_at(tmp_path, nobody_at_the_usual_address):
     folder = folder_of(tmp_path, events({"vae-digits": [5.0, 3.0]}))
-    with pytest.raises(ValueError, match=r"there is no .*mlflow\.db; bring the sweep in with"):
+    with pytest.raises(ValueError, match=r"mlflow\.db does not exist; add the sweep with"):
         compare(folder, f"sqlite:///{tmp_path}/mlflow.db", "none", never)
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -93,7 +93,9 @@ def test_no_database_is_made_to_look_at(tmp_path, nobody_at_the_usual_address):
 def test_a_server_that_does_not_know_the_trials_is_told_by_a_command(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, events({"vae-digits": [5.0, 3.0]}))
     monkeypatch.setattr("sweep.tracking.compare.runs_of", lambda *_, **__: ("7", {"vae-digits-0000": "a1"}))
-    with pytest.raises(ValueError, match=r"^1 trials are not in http://\*\*\*@host:5000, .*python -m sweep track"):
+    with pytest.raises(
+        ValueError, match=r"^1 trials are missing from http://\*\*\*@host:5000, .*python -m sweep track"
+    ):
         compare(folder, "http://me:secret@host:5000", "none", never)
 
 

@@ -501,7 +501,7 @@ def test_credentials_are_never_shown(text, shown):
         ("sqlite:///{tmp}", "is a folder"),
         ("sqlite:///{tmp}/text", "cannot be read"),
         ("sqlite:///{tmp}/text/mlflow.db", "is not a folder"),
-        ("sqlite:///{tmp}/other.db", "something other than MLflow"),
+        ("sqlite:///{tmp}/other.db", "not a database of MLflow"),
     ],
 )
 def test_a_bad_address_is_one_line(tmp_path, uri, problem):
@@ -553,10 +553,10 @@ def web():
 @pytest.mark.parametrize(
     "status, kind, problem",
     [
-        (401, "text/plain", r"refuses us \(HTTP 401\); set MLFLOW_TRACKING_USERNAME"),
+        (401, "text/plain", r"refuses access \(HTTP 401\); set MLFLOW_TRACKING_USERNAME"),
         (403, "text/plain", "--allowed-hosts"),
-        (404, "application/json", "not as an MLflow server does"),
-        (200, "text/html", "not as an MLflow server does"),
+        (404, "application/json", "not like an MLflow server"),
+        (200, "text/html", "not like an MLflow server"),
     ],
 )
 def test_a_server_that_will_not_have_us(web, status, kind, problem):
@@ -624,7 +624,7 @@ def test_a_database_of_another_mlflow(tmp_path, monkeypatch, scheme):
     check(f"{scheme}://me@127.0.0.1/mlflow")
     with engine.begin() as database:
         database.execute(sqlalchemy.text("update alembic_version set version_num = 'feedbeef0123'"))
-    with pytest.raises(ValueError, match="has MLflow's schema feedbeef0123, and this MLflow writes"):
+    with pytest.raises(ValueError, match="has MLflow's schema feedbeef0123, but this MLflow writes"):
         check(f"{scheme}://me@127.0.0.1/mlflow")
 
 
