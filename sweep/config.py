@@ -106,8 +106,8 @@ class SweepConfig(BaseModel):
     networks: str | None = Field(
         None,
         description="shared: one network for all methods; paper: the network of each hand-tuned point; or a kind "
-        "listed by python -m trainables --networks. Default: shared for folders and for data sets on which a method has "
-        "no hand-tuned point, else paper",
+        "listed by python -m trainables --networks. Default: shared for folders and for data sets on which a method "
+        "has no hand-tuned point, else paper",
     )
     points: list[str] | None = Field(
         None, min_length=1, description="names of the hand-tuned points to run; default: all points of the data set"

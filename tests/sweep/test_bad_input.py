@@ -96,7 +96,7 @@ WRONG = {
     "--methods": "--methods requires at least 1 element",
     # data sets
     "--datasets digit": "'digit' did you mean 'digits'",
-    "--datasets digits digits": "digits stands twice",
+    "--datasets digits digits": "duplicate digits",
     "--datasets mnist": "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing download failed network",
     "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
     "--datasets ./sweeps": "'./sweeps' is not known did you mean 'folder:./sweeps'?",
@@ -139,7 +139,7 @@ WRONG = {
     "--samples -5": "samples = '-5': greater than or equal to 2",
     "--factor 1": "factor = '1': greater than or equal to 2",
     "--first-rung 0": "first_rung = '0': greater than or equal to 1",
-    "--first-rung 30 --epochs 9": "first_rung = 30 epochs = 9",
+    "--first-rung 30 --epochs 9": "first_rung must be at most epochs = 9, got 30",
     "--seed 2147483648": "seed = '2147483648': less than 2147483648",
     "--seed -1": "seed = '-1': greater than or equal to 0",
     "--retries -1": "retries = '-1': greater than or equal to 0",
@@ -186,7 +186,7 @@ WRONG = {
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
     "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",
     "--tracking-uri mlruns": "--tracking-uri mlruns is not an address of a tracking server; give sqlite:///",
-    "--tracking-uri sqlite:///file/mlflow.db": "cannot be created: file is not a folder",
+    "--tracking-uri sqlite:///file/mlflow.db": "cannot be created: file is not a writable folder",
     "--experiment=": "experiment = '': at least 1 character",
     # configuration files
     "--config nowhere.yaml": "--config nowhere.yaml: cannot be read (No such file or directory)",

@@ -109,7 +109,7 @@ def test_objectives_that_make_no_sense_are_refused(fields, words):
         ({"search": ["beta"], "searcher": "none"}, "search = beta requires a searcher, got none; use tpe"),
         ({"search": ["beta"], "set": {"beta": 1.0}}, "search = beta is fixed by set = beta; keep one"),
         ({"search": ["vae.beta"], "set": {"beta": 1.0}}, "search = vae.beta is fixed by set = beta; keep one"),
-        ({"search": ["beta", "beta"]}, "beta stands twice"),
+        ({"search": ["beta", "beta"]}, "duplicate beta"),
     ],
 )
 def test_searched_knobs_that_make_no_sense_are_refused(fields, words):
