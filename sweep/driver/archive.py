@@ -1,8 +1,8 @@
-"""A sweep as one file, to be carried to another machine: there it is resumed, extended, looked at, or told to MLflow.
+"""Export of a sweep as one file, to resume, extend, inspect or track it on another machine.
 
-Everything that a sweep knows is in its folder; the file is that folder without what belongs to the machine it ran on
-(locks, how far MLflow was told, Ray's notes, half-written files). Into another MLflow alone, `tracking.track` carries
-it without any file.
+The folder of a sweep holds its complete state. The archive contains that folder without files specific to the machine
+(locks, tracking positions, Ray's files, partial files). To copy a sweep only to another MLflow server, use
+`tracking.track`.
 """
 
 import shutil
@@ -17,7 +17,7 @@ LEFT_BEHIND = ("*.lock", "*.holder", "tracking-*", "ray", ".*", "*.part")
 
 
 def pack(folder: Path, file: Path) -> int:
-    """Writes the sweep in `folder` into `file`, a .tar.gz, whole or not at all, and returns its bytes.
+    """Write the sweep in `folder` atomically to `file`, a .tar.gz, and return its size in bytes.
 
     Raises ValueError if there is no sweep, if it is running, or if the file exists already.
     """
@@ -25,8 +25,8 @@ def pack(folder: Path, file: Path) -> int:
     if file.exists():
         raise ValueError(f"{file} exists; choose another file")
     if not file.absolute().parent.is_dir():
-        raise ValueError(f"{file.absolute().parent} is no folder; choose another file")
-    with whole(file) as part, Record(folder / RECORD), tarfile.open(part, "w:gz") as archive:  # nobody writes meanwhile
+        raise ValueError(f"{file.absolute().parent} is not a folder; choose another file")
+    with whole(file) as part, Record(folder / RECORD), tarfile.open(part, "w:gz") as archive:  # holds the record's lock
         archive.add(folder, folder.absolute().name, filter=_belongs)
     return file.stat().st_size
 
@@ -37,27 +37,27 @@ def _belongs(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def unpack(file: Path, out: Path) -> Path:
-    """Brings a packed sweep into the folder `out` and returns the sweep's own folder there.
+    """Unpack an exported sweep into the folder `out` and return the folder of the sweep.
 
-    Raises ValueError if the file is no packed sweep, or a sweep of that name is there already.
+    Raises ValueError if the file is not an exported sweep, or if a sweep of that name exists already.
     """
     if not file.is_file():
-        raise ValueError(f"{file} is no file; name one that `python -m sweep export` has written")
+        raise ValueError(f"{file} is not a file; give a file written by `python -m sweep export`")
     try:
         with tarfile.open(file, "r:gz") as archive:
             names = {Path(member.name).parts[0] for member in archive.getmembers() if Path(member.name).parts}
             if len(names) != 1:
-                raise ValueError(f"{file} holds {len(names)} folders instead of one sweep")
+                raise ValueError(f"{file} must contain one folder, got {len(names)}")
             (name,) = names
             if (out / name).exists():
                 raise ValueError(f"{out / name} exists; choose another --out")
             part = out / f".{name}.part"
             shutil.rmtree(part, ignore_errors=True)
             try:
-                archive.extractall(part, filter="data")  # nothing outside, no links that lead there, no devices
+                archive.extractall(part, filter="data")  # rejects paths and links outside the folder, and devices
                 for needed in (RECORD, CONFIG):
                     if not (part / name / needed).is_file():
-                        raise ValueError(f"{file} holds no sweep (no {needed})")
+                        raise ValueError(f"{file} does not contain a sweep (no {needed})")
                 read_trials(part / name)
                 (part / name).rename(out / name)
             finally:

@@ -1,7 +1,6 @@
-"""What has changed between the beginning of a sweep and going on with it: named, or refused where the numbers of before
-and after would not mean the same.
+"""Changes between the start of a sweep and its resume: announced, or rejected if results would not be comparable.
 
-The studies of a sweep are those of its record. Search spaces may be edited in the meantime, for a sweep to come.
+The studies of a sweep are those in its record, so search spaces can be edited for later sweeps in the meantime.
 """
 
 from collections.abc import Mapping
@@ -14,34 +13,34 @@ from sweep.record import StudyEntry, SweepEvent
 from sweep.search.plan import Plan, check
 from sweep.search.study import Spec
 
-# What a value in the record depends on, besides what its study says.
+# Fields that results in the record depend on, in addition to the study's entry.
 FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
 FROZEN += ("image_size", "channels", "split", "pairs", "inception_splits", "seeds")
 
 
 def refuse(config: SweepConfig, began: SweepEvent) -> None:
-    """Raises ValueError if a configuration would give the record's numbers another meaning than they began with."""
+    """Raise ValueError if a changed configuration would make new results incomparable to those in the record."""
     now = config.model_dump(mode="json")
     for name in FROZEN:
         if name in began.config and now[name] != (was := began.config[name]):
             raise ValueError(
-                f"{name} is {now[name]!r}, but the sweep began with {was!r}, and its results would not be comparable; "
-                "put it back in config.yaml, or start a new sweep"
+                f"{name} is {now[name]!r}, but the sweep began with {was!r}, so results would not be comparable; "
+                "restore it in config.yaml, or start a new sweep"
             )
 
 
 def as_recorded(planned: Plan, entries: Mapping[str, StudyEntry]) -> tuple[Plan, list[str]]:
-    """The plan with its studies as the record describes them, and a line for what the files say otherwise by now.
+    """Return the plan with the studies of the record, and a line about search spaces that were edited since.
 
-    Only the budget is the plan's; one in trials stays so. Raises ValueError if the studies are not the same, or if
-    today's code does not take a recorded study any more.
+    Only the budget is taken from the plan; a budget in trials remains one. Raises ValueError if the studies differ, or
+    if the present code rejects a recorded study.
     """
     names = [study.name for study in planned.studies]
     if names != list(entries):
         gone, new = ([n for n in a if n not in b] for a, b in ((entries, names), (names, entries)))
         what = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(new)}"] * bool(new)
         raise ValueError(
-            f"the sweep would go on {' and '.join(what) or 'in another order'}; put methods and datasets back in "
+            f"the sweep would continue {' and '.join(what) or 'in another order'}; restore methods and datasets in "
             "config.yaml, or start a new sweep"
         )
     studies, edited = [], []
@@ -53,15 +52,15 @@ def as_recorded(planned: Plan, entries: Mapping[str, StudyEntry]) -> tuple[Plan,
         if _searched(spec) != _searched(study.spec):
             edited.append(study.name)
             check(studies[-1], planned.splits[study.dataset])
-    lines = [f"the search space of {', '.join(edited)} was edited; the sweep goes on in the one it began with"]
+    lines = [f"the search space of {', '.join(edited)} was edited; the sweep continues with the recorded one"]
     return replace(planned, studies=tuple(studies)), lines if edited else []
 
 
 def since(began: SweepEvent) -> list[str]:
-    """A line each for other code and for other versions than a sweep began with."""
+    """Return one line each if the code or the versions differ from those that the sweep began with."""
     lines, code = [], provenance.code_hash()
     if began.code not in ("", code):
-        lines.append(f"the code has changed since the sweep began ({began.code} → {code}); what runs now runs on it")
+        lines.append(f"the code has changed since the sweep began ({began.code} → {code}); new trials use it")
     now, was = provenance.versions(), began.versions
     other = [f"{name} {was[name]} → {now[name]}" for name in now if was.get(name, now[name]) != now[name]]
     if other:

@@ -1,8 +1,8 @@
-"""Which files of trials are worth their bytes: a sweep of thousands of trials would fill any disk with models.
+"""Retention of checkpoints and models, so that a sweep of thousands of trials does not fill the disk.
 
-A trial's checkpoint lives as long as the trial: what runs, or may run again, goes on from it. Of trained models a
-study keeps its best, its hand-tuned point whenever that is complete, and the next best as far as `keep` and a
-budget of bytes for the whole sweep allow. So neither a resume nor a winner ever misses a file.
+A trial's checkpoint is kept until the trial ends, because the trial may continue from it. A study keeps the models of
+its best trial, of its hand-tuned point if complete, and of the next best trials within `keep` and a budget of bytes
+for the whole sweep. No resume and no winner ever misses a file.
 """
 
 import sys
@@ -15,25 +15,25 @@ import torch
 from sweep.record import CHECKPOINT, HUNG, WEIGHTS, Event, Trial, Trials
 from sweep.record.events import EndEvent
 
-FINAL = ("complete", "pruned", "diverged")  # no attempt follows
+FINAL = ("complete", "pruned", "diverged")  # states without another attempt
 
 
 def epochs_saved(checkpoint: Path) -> int:
-    """The epochs that a checkpoint spares; 0 where there is none, and for one that cannot be read, too many."""
+    """Return the epochs stored in a checkpoint: 0 if it does not exist, `sys.maxsize` if it cannot be read."""
     if not checkpoint.exists():
         return 0
     try:
         return torch.load(checkpoint, mmap=True, weights_only=True)["position"]["epoch"]
-    except Exception:  # torch.load lets those of zip and pickle through
+    except Exception:  # torch.load also raises exceptions of zip and pickle
         return sys.maxsize
 
 
 def dispensable(held: Mapping[str, int], trials: Trials, keep: int, budget: float) -> list[str]:
-    """The trials whose models can go, of those in `held`, which maps names to bytes.
+    """Return the trials whose models can be deleted, of those in `held`, which maps names to bytes.
 
-    Of trials that are complete the best `keep` of each study stay. If all that stay have more bytes than `budget`
-    together, the lowest ranks of all studies go first, but never a best or a hand-tuned one. Trials that have not
-    ended are left alone; models of those that ended otherwise go.
+    The best `keep` complete trials of each study are kept. If their total size exceeds `budget`, the lowest ranks of
+    all studies are deleted first, but never a best or a hand-tuned trial. Running trials are not touched; models of
+    trials that ended in any other state are deleted.
     """
     going, ranked, left = [], [], 0
     mine = [trials.trials[name] for name in held]
@@ -58,27 +58,27 @@ def dispensable(held: Mapping[str, int], trials: Trials, keep: int, budget: floa
 
 
 def superfluous(folder: Path, trials: Trials, keep: int, budget: float) -> Iterator[Path]:
-    """The files under `folder` that neither a resume nor anybody who looks at the best models will miss."""
+    """Yield the files under `folder` that neither a resume nor the best models need."""
     held = {}
     for trial in trials.trials.values():
         place = folder / "trials" / trial.name
         if (model := place / WEIGHTS).exists():
             held[trial.name] = model.stat().st_size
-        if trial.state in FINAL:  # left behind by a driver or a worker that was killed
+        if trial.state in FINAL:  # files left by a killed driver or worker
             yield from (path for path in [place / CHECKPOINT, place / HUNG, *place.glob("*.part")] if path.is_file())
     for name in dispensable(held, trials, keep, budget):
         yield folder / "trials" / name / WEIGHTS
 
 
 def clear(folder: Path, trials: Trials, keep: int, budget: float) -> None:
-    """Deletes what is superfluous."""
+    """Delete the superfluous files."""
     for path in list(superfluous(folder, trials, keep, budget)):
         path.unlink(missing_ok=True)
 
 
 @dataclass
 class Keeper:
-    """Hears every event of a search and deletes a model as soon as better ones are there."""
+    """Listens to the events of a search and deletes models as soon as better ones exist."""
 
     folder: Path
     keep: int

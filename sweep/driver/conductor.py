@@ -1,4 +1,4 @@
-"""Decides for all studies of a sweep: what runs next, who stops. Nothing here knows Ray, processes or a clock."""
+"""Scheduling decisions for all studies of a sweep, independent of Ray and processes."""
 
 import time
 from collections import deque
@@ -16,7 +16,7 @@ Listener = Callable[[Event, Trials], None]
 
 
 class Conductor:
-    """Decides for all studies: what runs next, who stops. Every decision and outcome is in the record first."""
+    """Chooses the next trial and stops unpromising trials. Every decision is in the record before it is used."""
 
     def __init__(
         self,
@@ -37,34 +37,33 @@ class Conductor:
 
     @property
     def exhausted(self) -> bool:
-        """True while no study asks for another trial. One that is stopped may leave its study enough for another, and
-        one whose process is lost runs again."""
+        """True while no study requests another trial. A stopped trial may free enough budget for another one, and a
+        trial whose process is lost runs again."""
         return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
 
     @property
     def done(self) -> bool:
-        """True once all that was asked for has ended, and nothing more will be."""
+        """True once all trials have ended and no more will start."""
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
     @property
     def places(self) -> int:
-        """How many trials could run at a time from now on, at most."""
+        """The maximum number of trials that could run concurrently from now on."""
         open_places = sum(study.open_places for study in self.studies.values())
         return open_places + len(self.waiting) + len(self.running)
 
     def retry(self, names: Iterable[str]) -> None:
-        """Trials that have ended are to run once more, from their beginning."""
+        """Schedule ended trials to run again from the start."""
         self.waiting.extend(self.trials.trials[name] for name in names)
 
     def add(self, trial: Trial, metrics: Mapping[str, float]) -> None:
-        """Takes down what was measured of a trial beside its training, as its epoch 0."""
+        """Record values of a trial that were measured outside its training, as epoch 0."""
         row = Row(epoch=0, stage="alone", time=time.time(), metrics=dict(metrics))
         self._tell("report", trial=trial.name, rows=[row])
 
     def settle(self) -> None:
-        """What a driver that died had left between two lines of the record: trials that had reached their end get
-        it now, and are not run again; checkpoints that know more epochs than the record are dropped, or those
-        epochs would never be told."""
+        """Repair the state after the previous driver died: trials that had reached their end are ended and not run
+        again; checkpoints with more epochs than the record are deleted, or those epochs would never be reported."""
         for trial in [trial for trial in self.waiting if trial.state == "running"]:
             if trial.epoch >= self.plan.config.epochs:
                 self._end(trial, "complete", "", trial.epoch, None)
@@ -76,7 +75,7 @@ class Conductor:
                 self.waiting.remove(trial)
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
-        """The next trial for Ray to run, or None while enough are under way."""
+        """Return the next trial for Ray to run, or None while enough trials run."""
         if len(self.running) >= self.resources.ahead:
             return None
         if self.waiting:
@@ -87,7 +86,7 @@ class Conductor:
         elif self.exhausted:
             return None
         else:
-            # Fair: the study that has had the smallest share of its budget comes next.
+            # Fair share: choose the study that has used the smallest share of its budget.
             study = min(self.studies, key=self._share)
             asked = self.studies[study].ask()
             name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
@@ -99,18 +98,18 @@ class Conductor:
         return self._describe(self.trials.trials[name])
 
     def hear(self, ray_id: str, progress: Progress) -> bool:
-        """Takes a message of a worker; returns whether its trial goes on."""
+        """Process a worker's message; return whether its trial continues."""
         trial = self._trial(ray_id)
         study = self.studies[trial.study]
-        rows = [row for row in progress.rows if row.epoch not in trial.rows]  # others were trained again
+        rows = [row for row in progress.rows if row.epoch not in trial.rows]  # the others are repeated epochs
         if rows:
             self._tell("report", trial=trial.name, rows=rows)
         state, reason = progress.state, progress.reason
-        goes_on = True
+        continues = True
         if progress.value is not None:
             metrics = next((row.metrics for row in progress.rows if row.epoch == progress.epoch), {})
-            goes_on = study.report(trial.number, progress.epoch, progress.value, metrics)
-        if state is None and not goes_on:
+            continues = study.report(trial.number, progress.epoch, progress.value, metrics)
+        if state is None and not continues:
             state, reason = "pruned", self._behind(progress.epoch)
         if state is None:
             return True
@@ -124,15 +123,15 @@ class Conductor:
         return False
 
     def lost(self, ray_id: str, state: str, reason: str) -> None:
-        """Ray has lost the process of a trial. It runs again, from its own checkpoint, unless it has run out of
-        memory before, or was lost too often since it last got further: then it ends as `state`."""
+        """Handle the loss of a trial's process. The trial runs again from its checkpoint, unless it has run out of
+        memory before or was lost too often without progress; then it ends as `state`."""
         if ray_id not in self.running:
             return
         trial = self._trial(ray_id)
         del self.running[ray_id]
         hung = self._checkpoint(trial).with_name(HUNG)
         if hung.exists() and hung.stat().st_size:
-            reason = f"it hung ({hung.name} says where)"
+            reason = f"it hung ({hung.name} shows where)"
         if state == "out_of_memory":
             if _wants_room(trial):
                 self._end(trial, state, reason, trial.epoch, None)
@@ -156,14 +155,14 @@ class Conductor:
         self._checkpoint(trial).unlink(missing_ok=True)
 
     def _set_back(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
-        """Not the trial's fault: it runs again, unless this came too often since it last got further."""
+        """Run a trial again after a loss outside its control, unless it was lost too often without progress."""
         if trial.stalled < self.plan.config.retries:
             self._again(trial, "preempted", reason, worker)
         else:
             self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, worker)
 
     def _again(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
-        """An attempt has come to `state`, but the trial has not ended: it runs next."""
+        """Record that an attempt ended as `state`, and schedule the trial to run next."""
         self._tell("lost", trial=trial.name, state=state, epoch=trial.epoch, reason=reason, worker=worker)
         self.waiting.append(trial)
 
@@ -173,8 +172,8 @@ class Conductor:
         self.listener(written, self.trials)
 
     def _share(self, study: str) -> float:
-        """Of its budget, how much a study has had: of its epochs or trials, or, if that is more, of its seconds those
-        that the record tells of. No clock of this process counts, so a resumed sweep decides alike."""
+        """Return the share of its budget that a study has used: of its epochs or trials, or of its seconds if that is
+        more. Only recorded seconds count, so a resumed sweep decides in the same way."""
         share, seconds = self.studies[study].share, self.plan.config.seconds_per_study
         if seconds is None:
             return share
@@ -205,5 +204,5 @@ class Conductor:
 
 
 def _wants_room(trial: Trial) -> bool:
-    """A trial that has run out of memory runs again with fewer neighbours, once."""
+    """Return whether a trial has run out of memory; it then runs again once, with fewer concurrent trials."""
     return trial.setbacks["out_of_memory"] > 0

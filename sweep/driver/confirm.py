@@ -1,11 +1,11 @@
-"""The confirmation of a sweep: its hand-tuned and its best points again, on fresh seeds, scored once on the test split.
+"""Confirmation of a sweep: train its hand-tuned and best points with new seeds and score them once on the test split.
 
-A search keeps the lowest of many noisy values, measured on the very images it chose by, so its own figure for a winner
-is too good (the winner's curse).  Here each chosen point is trained anew with several seeds on the training and
-validation images together, for the full budget, and each of these trainings is scored on the test split a single time.
+A search reports the minimum of many noisy values, measured on the same images that it selected by, so its value of a
+winner is biased (the winner's curse). A confirmation trains each chosen point again with several seeds, on the training
+and validation images together, for the full budget, and scores each training once on the test split.
 
-What is confirmed is frozen in the first line of a record of its own, `SWEEP/confirm/record.jsonl`, so a confirmation is
-stopped, resumed and tracked as a search is.  Looking at the test split again is counted, and never happens unasked.
+The first line of a separate record, `SWEEP/confirm/record.jsonl`, freezes what is confirmed, so a confirmation can be
+stopped, resumed and tracked like a search. Further confirmations are counted and must be requested explicitly.
 """
 
 from collections import Counter
@@ -36,12 +36,12 @@ from trainables.datasets import Splits
 
 HAND_TUNED = "hand-tuned"
 ALONE = "time/alone_seconds_per_epoch"
-EPOCHS_ALONE = 5  # one to warm up, four to take the median of
+EPOCHS_ALONE = 5  # one to warm up, four for the median
 
 
 @dataclass(frozen=True)
 class Confirmation(Plan):
-    """A plan without search: the points of each study, once for each seed, the first seed of all points first."""
+    """A plan without search: the points of each study, once per seed, all points with the first seed first."""
 
     seeds: tuple[int, ...]
 
@@ -51,11 +51,11 @@ class Confirmation(Plan):
 
     @property
     def rungs(self) -> list[int]:
-        """None: nobody is stopped, and each rung would be another look at the test split."""
+        """No rungs: no trial is stopped, and each rung would score the test split once more."""
         return []
 
     def seed_of(self, study: str, number: int) -> int:
-        """The same seeds for all points, so that they can be compared in pairs."""
+        """Return the seed of a trial; all points share the same seeds, so that they can be compared in pairs."""
         trials = next(planned.spec.trials for planned in self.studies if planned.name == study)
         return self.seeds[number // (trials // len(self.seeds))]
 
@@ -69,78 +69,78 @@ def confirm(
     again: bool = False,
     **changes: object,
 ) -> Path:
-    """Confirms a sweep, or goes on with a confirmation that was interrupted; returns the confirmation's folder.
+    """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
-    top: how many of the best points of each study; seeds: trainings of each point; as the sweep was configured unless
-    given (confirm_top, confirm_seeds).  `changes` replace fields of the
-    sweep's configuration that do not touch results (tracking_uri, address, concurrent).
+    top: number of best points of each study; seeds: trainings of each point; both default to the configuration
+    (confirm_top, confirm_seeds). `changes` replace fields of the sweep's configuration that do not affect results
+    (tracking_uri, address, concurrent).
 
-    Raises ValueError, before anything is written, for what cannot be confirmed, and, unless `again`, where the test
-    split has been looked at already.
+    Raises ValueError, before anything is written, if the sweep cannot be confirmed, or if it was confirmed before,
+    unless `again`.
     """
     config = launch.config_of(sweep).model_copy(update={k: v for k, v in changes.items() if v is not None})
     for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
         if number is not None and number < 1:
-            raise ValueError(f"--{name} {number}: give at least 1")
+            raise ValueError(f"--{name} must be at least 1, got {number}")
     if config.split == "test":
-        raise ValueError(f"{sweep} scored its trials on the test split already; give it more seeds instead: --seeds N")
-    Record(sweep / RECORD).close()  # raises while the search is being written
+        raise ValueError(f"{sweep} already scored its trials on the test split; run more seeds instead: --seeds N")
+    Record(sweep / RECORD).close()  # raises while a search is writing it
     looks = looks_at_test(sweep)
     events = read(looks[-1] / RECORD) if looks else []
     if looks and Trials.from_events(events).outcome != "done":
         if again:
-            raise ValueError(f"{looks[-1]} is not at its end; go on with it, without --again, before another look")
+            raise ValueError(f"{looks[-1]} is not done; continue it without --again before another confirmation")
         return _go_on(sweep, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds})
     if looks and not again:
         tidy(sweep, config)
         count = sum(evaluations(read(look / RECORD)) for look in looks)
         raise ValueError(
-            f"{sweep} was scored on the test split already ({count} trained models, {looks[-1].name}/confirmed.csv); a "
-            "second look weakens what it says; if you must, --again takes fresh seeds and is counted"
+            f"{sweep} was already scored on the test split ({count} trained models, {looks[-1].name}/confirmed.csv); a "
+            "second look weakens the evidence; --again confirms with new seeds and is counted"
         )
     used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
-    first = max([config.seed, *used]) + 1  # never one that anything was trained with
+    first = max([config.seed, *used]) + 1  # never a seed used before
     fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
     folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, told = chosen(read_trials(sweep), config, top or config.confirm_top, fresh)
-    told["look"] = len(looks) + 1
-    return drive(Confirming(sweep, planned, folder, announce, resumed=False, confirms=told), announce)
+    planned, claims = chosen(read_trials(sweep), config, top or config.confirm_top, fresh)
+    claims["look"] = len(looks) + 1
+    return drive(Confirming(sweep, planned, folder, announce, resumed=False, confirms=claims), announce)
 
 
 def looks_at_test(sweep: Path) -> list[Path]:
-    """The folders of a sweep's confirmations that have begun, in their order."""
+    """Return the folders of a sweep's confirmations that have begun, in order."""
     begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
     return sorted(begun, key=lambda folder: _claims(began(read(folder / RECORD)))["look"])
 
 
 def _claims(opening: SweepEvent) -> dict[str, Any]:
-    """What the sweep event of a confirmation says of it. Raises ValueError if it is that of a search."""
+    """Return the frozen claims in the sweep event of a confirmation. Raises ValueError for the event of a search."""
     if opening.confirms is None:
-        raise ValueError(f"{opening.sweep} is a search, not a confirmation; restore the folder's own record")
+        raise ValueError(f"{opening.sweep} is a search, not a confirmation; restore the folder's original record")
     return opening.confirms
 
 
 def is_confirmed(sweep: Path) -> bool:
-    """Whether a sweep has a confirmation, and the latest is at its end."""
+    """Return whether a sweep has a confirmation and the latest is done."""
     looks = looks_at_test(sweep)
     return bool(looks) and read_trials(looks[-1]).outcome == "done"
 
 
 def tidy(sweep: Path, config: SweepConfig) -> None:
-    """Does what a driver that died after the last line of the latest confirmation had left undone."""
+    """Write what a driver that died after the last line of the latest confirmation did not write."""
     look, uri = looks_at_test(sweep)[-1], default_tracking(config)
     if not (look / "confirmed.csv").exists():
         write_confirmed(look)
         write_report(sweep)
     if not tracking.is_told(look, uri):
-        with suppress(ValueError):  # the server is away; the next command tries again
+        with suppress(ValueError):  # the server is unavailable; the next command tries again
             tracking.track(look, uri, config.experiment)
 
 
 def write_pages(sweep: Path, out: Path | None = None) -> Path:
-    """Writes tables and report of a sweep and of its confirmations anew, from their records, and returns the report.
+    """Rewrite tables and report of a sweep and its confirmations from their records; return the path of the report.
 
-    out: the page; report.html in the folder unless given. Raises ValueError if the folder holds no record.
+    out: path of the page; default: report.html in the folder. Raises ValueError if the folder has no record.
     """
     write_tables(sweep)
     write_importances(sweep)
@@ -150,14 +150,14 @@ def write_pages(sweep: Path, out: Path | None = None) -> Path:
 
 
 def sweep_of(folder: Path) -> Path | None:
-    """The sweep whose confirmation lies in a folder, None if it holds none."""
+    """Return the sweep to which the confirmation in a folder belongs; None if the folder has none."""
     record = folder / RECORD
     events = read(record) if record.exists() else []
     return folder.absolute().parent if events and began(events).confirms else None
 
 
 def evaluations(events: list[Event]) -> int:
-    """How many trained models a record saw scored on the test split."""
+    """Return the number of trained models that a record scored on the test split."""
     scored = {
         (event.trial, row.epoch)
         for event in events
@@ -171,9 +171,9 @@ def evaluations(events: list[Event]) -> int:
 def chosen(
     trials: Trials, config: SweepConfig, top: int, seeds: tuple[int, ...]
 ) -> tuple[Confirmation, dict[str, Any]]:
-    """The plan that confirms a search, and what the search had said of each point: it cannot be changed afterwards.
+    """Return the plan that confirms a search, and the claims of the search about each point, which are then frozen.
 
-    A point that is both the hand-tuned one and among the best is trained once and stands for both.
+    A hand-tuned point that is also among the best is trained once and counts as both.
     """
     studies, claims = [], {}
     for name, entry in trials.studies.items():
@@ -185,12 +185,12 @@ def chosen(
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)
-    told = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "points": claims}
-    return _plan(config, studies, seeds), told
+    frozen = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "points": claims}
+    return _plan(config, studies, seeds), frozen
 
 
 def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
-    """The hand-tuned point and the best ones with different values, and what the search said of each."""
+    """Return the hand-tuned point and the best distinct points, and the claims of the search about each."""
     paper = trials.hand_tuned(study)
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
@@ -216,7 +216,7 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
     methods = {label(method): method for method in config.methods}
     datasets = {loaded.name: name for name, loaded in splits.items()}
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
-    # What a search may spend says nothing of its confirmation, and each look would be another one at the test split.
+    # The time limit applies to the search only, and each look would score the test split once more.
     config = config.model_copy(update={"seconds_per_study": None, "looks": []})
     return Confirmation(config, splits, planned, seeds)
 
@@ -229,18 +229,18 @@ def _go_on(
     announce: Callable[[str], None],
     wanted: dict[str, int | None],
 ) -> Path:
-    told = _claims(opening)
-    frozen = {"top": told["top"], "seeds": len(told["seeds"])}
+    claims = _claims(opening)
+    frozen = {"top": claims["top"], "seeds": len(claims["seeds"])}
     if changing := [name for name, number in wanted.items() if number not in (None, frozen[name])]:
         was = ", ".join(f"--{name} {frozen[name]}" for name in changing)
-        raise ValueError(f"{folder} was begun with {was}; go on with that, for its points and seeds are frozen")
+        raise ValueError(f"{folder} began with {was}, and its points and seeds are frozen; continue it with {was}")
     studies = [Spec.from_record(entry) for entry in opening.studies]
-    planned = _plan(config, studies, tuple(told["seeds"]))
-    return drive(Confirming(sweep, planned, folder, announce, resumed=True, confirms=told), announce)
+    planned = _plan(config, studies, tuple(claims["seeds"]))
+    return drive(Confirming(sweep, planned, folder, announce, resumed=True, confirms=claims), announce)
 
 
 class Confirming(Job):
-    """The trainings of a confirmation. `confirms` is what the first line of its record says of it."""
+    """The trainings of a confirmation. `confirms` are the claims frozen in the first line of its record."""
 
     plan: Confirmation
 
@@ -260,7 +260,7 @@ class Confirming(Job):
         time_alone(conductor, self.announce, stop)
 
     def conclude(self, trials: Trials) -> None:
-        for trial in trials.trials.values():  # the models of the first seed are enough to look at
+        for trial in trials.trials.values():  # keep only the models of the first seed
             if trial.state != "running" and trial.seed != self.plan.seeds[0]:
                 (self.folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
         write_confirmed(self.folder)
@@ -268,12 +268,10 @@ class Confirming(Job):
 
 
 def time_alone(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
-    """Times each confirmed point with no other trial beside it, for the confirmation's own seconds are of trials that
-    shared cores and caches.
+    """Time each confirmed point without concurrent trials, because trials of the confirmation share cores and caches.
 
-    To train the first seeds one at a time would leave a cluster idle for whole trainings. Instead the trial of each
-    point's first seed is begun anew, for a few epochs and at most half a training, and adds its seconds of an epoch.
-    Raises Stopped.
+    Each point is trained again with its first seed, for a few epochs and at most half a training, and its seconds per
+    epoch are recorded. Full trainings one at a time would leave a cluster idle. Raises Stopped.
     """
     from sweep.driver.executor import train_alone  # Ray takes a second to import
 
@@ -291,8 +289,8 @@ def time_alone(conductor: Conductor, announce: Callable[[str], None], stop: Stop
 
 
 def seconds_per_epoch(trial: Trial, alone: list[tuple[str, float]]) -> float | None:
-    """The mean over a trial's epochs of what one took alone, by stage: the median of those timed, but for the first of
-    all, which warms up. None if a stage of the trial was not timed."""
+    """Return the mean seconds per epoch of a trial that runs alone: the median of the timed epochs of each stage,
+    without the warm-up epoch, weighted by the epochs of the stage. None if a stage of the trial was not timed."""
     timed = alone[1:]
     stages = Counter(row.stage for epoch, row in trial.rows.items() if epoch)
     medians = {stage: median([seconds for s, seconds in timed if s == stage]) for stage in {s for s, _ in timed}}

@@ -1,7 +1,7 @@
-"""A copy of a sweep's folder is another sweep.
+"""Detection of copied sweep folders, which get a new sweep id.
 
-Runs in MLflow are found by the sweep's id in the record. A copy that goes on under the id of its original would write
-its trials into the original's runs.
+Runs in MLflow are identified by the sweep id in the record. A copy that continued under the id of its original would
+write its trials into the original's runs.
 """
 
 import json
@@ -13,11 +13,10 @@ from trainables.files import whole
 
 
 def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
-    """Gives the record of a copied sweep the id `sweep`; returns whether it is one.
+    """Set the id in the record of a copied sweep to `sweep`; return whether it is a copy.
 
-    It is a copy if the folder that it was last written in still holds a record of the same id. A folder that was moved,
-    or brought to another machine, stays the sweep it was. `config` is that of the sweep, with its present `out` and
-    `name`.
+    It is a copy if the folder in which it was last written still holds a record of the same id. A moved folder keeps
+    its id, also on another machine. `config` is the sweep's configuration with the present `out` and `name`.
     """
     events = read(record) if record.exists() else []
     openings = [event for event in events if isinstance(event, SweepEvent)]
@@ -30,7 +29,7 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
         return False
     if getattr(next(iter(read(original)), None), "sweep", None) != openings[0].sweep:
         return False
-    with Record(record), whole(record, durable=True) as part, part.open("w") as file:  # held: nobody adds to it
+    with Record(record), whole(record, durable=True) as part, part.open("w") as file:  # holds the record's lock
         for line in record.read_text().splitlines():
             fields = json.loads(line)
             fields |= {"sweep": sweep} if fields["event"] == "sweep" else {}

@@ -1,8 +1,8 @@
-"""Ray Tune as our executor: one Tune run drives all studies of a sweep, and owns nothing.
+"""Execution on Ray Tune: one Tune run executes all studies of a sweep without holding any state.
 
-Ray schedules processes and resources. What to try, whom to stop and what happened is decided by the studies and
-written to the record before anyone else hears of it; so Ray's own snapshots are off, and a sweep is resumed by
-replaying the record into fresh studies and starting a fresh Tune run.
+Ray schedules processes and resources. The studies choose and stop trials, and every event is written to the record
+before it is used. Ray's own snapshots are therefore off: a resumed sweep replays the record into new studies and
+starts a new Tune run.
 """
 
 import logging
@@ -38,11 +38,11 @@ from sweep.search.plan import Plan
 from trainables.replaced import replaced
 
 SECONDS_BETWEEN_LOOKS = 0.5
-SERVERS = ("gcs_server", "raylet")  # of Ray; without one of them nothing goes on
+SERVERS = ("gcs_server", "raylet")  # servers of Ray that it cannot run without
 
 
 class _Asker(Searcher):
-    """Ray asks for trials here."""
+    """Searcher from which Ray requests trials."""
 
     def __init__(self, conductor: Conductor, pool: Pool | None, stop: Stop):
         super().__init__()
@@ -56,17 +56,17 @@ class _Asker(Searcher):
         return trial and trial | {"nodes": self.pool.selector() if self.pool else {}}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the judge has ended it, or its process was lost."""
+        """Do nothing: the scheduler has ended the trial, or its process was lost."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the record has it all."""
+        """Do nothing: the record holds the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the record has it all."""
+        """Do nothing: the record holds the state."""
 
 
 class _Judge(FIFOScheduler):
-    """Ray hands over results here and learns who stops."""
+    """Scheduler to which Ray passes results and which stops trials."""
 
     def __init__(self, conductor: Conductor, pool: Pool | None, stop: Stop):
         super().__init__()
@@ -77,11 +77,11 @@ class _Judge(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with self.stop.going_on():
-            goes_on = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+            continues = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
+        return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
 
     def _blamed(self, progress: Progress) -> Progress:
-        """What a worker sent, set right where its node is to blame."""
+        """Return a worker's message, with the state changed to preempted if its node is the cause."""
         if self.pool is None:
             return progress
         node = progress.node
@@ -95,7 +95,7 @@ class _Judge(FIFOScheduler):
 
 
 class _Stopper(tune.Callback):
-    """Ray calls this again and again."""
+    """Callback that Ray calls repeatedly; it raises Stopped in the thread of Tune."""
 
     def __init__(self, stop: Stop):
         self.stop = stop
@@ -106,7 +106,7 @@ class _Stopper(tune.Callback):
 
 
 class _Watch(tune.Callback):
-    """Ray calls this again and again: nodes that come and go are looked at, and the conductor learns their places."""
+    """Callback that Ray calls repeatedly; it checks nodes that join and leave, and updates the conductor's slots."""
 
     def __init__(self, conductor: Conductor, pool: Pool, announce: Callable[[str], None]):
         self.conductor, self.pool, self.announce = conductor, pool, announce
@@ -122,7 +122,7 @@ class _Watch(tune.Callback):
         self.conductor.resources = after
         if before.slots and not after.slots:
             self.announce(after.waiting(self.pool.holding()))
-        # The search is asked when there is a place, so it is not trials that make a cluster grow.
+        # The search is asked only when a slot is free, so waiting trials cannot make a cluster grow.
         if concurrent and (wanted := min(concurrent, self.conductor.places)) != self.wanted:
             self.wanted = wanted
             request_resources(bundles=[{"CPU": after.cpus, "GPU": after.gpus}] * wanted)
@@ -133,7 +133,7 @@ class _Watch(tune.Callback):
 
 
 def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
-    """The nodes of a cluster, all of them looked at; None on this machine alone. Raises ValueError if none is fit."""
+    """Return the checked nodes of a cluster; None for a local Ray. Raises ValueError if no node can run trials."""
     if conductor.plan.config.address is None:
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
@@ -142,13 +142,13 @@ def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
     pool.look(SECONDS_TO_ANSWER)
     concurrent = conductor.plan.config.concurrent
     conductor.resources = conductor.resources.on(pool.holding(), concurrent)
-    if pool.set_aside and not conductor.resources.slots and concurrent is None:  # else it may grow
-        raise ValueError(f"no node can run trials; the first one: {next(iter(pool.set_aside.values()))}")
+    if pool.set_aside and not conductor.resources.slots and concurrent is None:  # else the cluster may grow
+        raise ValueError(f"no node can run trials; reason of the first: {next(iter(pool.set_aside.values()))}")
     return pool
 
 
 class _Losses(tune.Callback):
-    """Ray tells here that the process of a trial is gone; whether the trial runs again is not Ray's to decide."""
+    """Callback that Ray calls when a trial's process is gone; the conductor decides whether the trial runs again."""
 
     def __init__(self, conductor: Conductor, stop: Stop):
         self.conductor, self.stop = conductor, stop
@@ -162,27 +162,27 @@ class _Losses(tune.Callback):
 
 
 def how_lost(error: Exception | None) -> tuple[str, str]:
-    """The state of a trial whose process is gone for good, and the reason, by what Ray says of it."""
+    """Return state and reason of a trial whose process is gone, from the error that Ray raised."""
     if isinstance(error, _Killed):
-        return "out_of_memory", "Ray killed its process, for its node ran low on memory"
+        return "out_of_memory", "Ray killed its process because its node ran low on memory"
     if isinstance(error, ActorUnavailableError) or (
         isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
     ):
         return "preempted", "its node was lost"
-    if "creation task" in str(error):  # it never came to its first step
-        return "failed", f"its process could not begin ({str(error).strip().splitlines()[-1].strip()})"
-    if isinstance(error, RayTaskError):  # an error of our own, outside the training
+    if "creation task" in str(error):  # before its first step
+        return "failed", f"its process could not start ({str(error).strip().splitlines()[-1].strip()})"
+    if isinstance(error, RayTaskError):  # an error of this package, outside the training
         return "failed", f"its process failed ({type(error.cause).__name__}: {error.cause})"
     return "failed", "its process was lost"
 
 
 class _Killed(RayActorError):
-    """Ray has killed an actor because its node ran low on memory."""
+    """Ray killed an actor because its node ran low on memory."""
 
 
 class _ActorManager(RayActorManager):
-    """Tune's own. That takes what Ray 2.60 raises for an actor killed for lack of memory for a bug of its own, and
-    would end the sweep."""
+    """Tune's actor manager, changed for actors killed for lack of memory: Tune treats the exception that Ray 2.60
+    raises for them as an internal error, which would end the sweep."""
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
@@ -191,38 +191,37 @@ class _ActorManager(RayActorManager):
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What a described trial asks of Ray. One that wants room has its GPU for itself, where it shares them; else it
-    takes more than half of the largest node's CPUs, so that at most half as many run beside it."""
+    """Return the resource request of a described trial. A trial that ran out of memory gets a GPU exclusively if
+    trials share GPUs; else it gets more than half of the CPUs of the largest node, so that fewer trials run with it."""
     cpus = trial["cpus"]
     if trial["wants_room"] and trial["gpus"] != 1:
         largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
-    # Processes are used again for the same request only: no trial gets one on a node that has been set aside.
+    # Processes are reused for the same request only, so no trial gets one on an excluded node.
     nodes = {"bundle_label_selector": [trial["nodes"]]} if trial.get("nodes") else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 
 def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
-    """Runs what the conductor asks for, until it is exhausted. Ray must be up.
+    """Run the conductor's trials until it is exhausted. Ray must be initialised.
 
-    `announce` hears what people should know beside the record. Raises Stopped, and ValueError if no node can run
-    trials.
+    `announce` receives messages for the user. Raises Stopped, and ValueError if no node can run trials.
     """
     plan = conductor.plan
     conductor.settle()
     pool = _pool(conductor, announce)
     os.environ |= {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record has it all
-        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # likewise
-        "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the conductor says how many
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record holds the results
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record holds the state
+        "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the conductor limits the number
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune would start such trials again by itself
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune would restart such trials itself
     }
     tune_controller.RayActorManager = _ActorManager
     refs = _put(plan, pool)
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the record and on our screen
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the record and the screen show errors
     tune.run(
         trainable,
         name="ray",
@@ -241,9 +240,9 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
 
 
 def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
-    """For each data set what its trials are trained on, and its splits.
+    """Put the training images and the splits of each data set into Ray's object store.
 
-    Arrays that lie in mapped files go by the files' names, if all nodes see them. Else Ray's object store has them.
+    Memory-mapped arrays are sent by file name if all nodes have the files.
     """
     data = {name: (plan.trained_on(name), splits) for name, splits in plan.splits.items()}
     parts = [
@@ -261,8 +260,8 @@ def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
 def train_alone(
     conductor: Conductor, trials: Iterable[Trial], epochs: int, stop: Stop
 ) -> Iterator[tuple[Trial, list[tuple[str, float]]]]:
-    """Each trial with stage and seconds of the epochs of a short training of its values, on a worker with what a trial
-    gets and no other trial of this sweep beside it; none if it fails. To be called when the conductor is done.
+    """Train the values of each trial for a few epochs with a trial's resources and no other trial of this sweep, and
+    yield the trial with stage and seconds of each epoch; an empty list if it fails. Call it when the conductor is done.
     Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
@@ -283,7 +282,7 @@ def train_alone(
 
 
 class _Silence(tune.ProgressReporter):
-    """The screen is ours."""
+    """Reporter that prints nothing: `sweep.driver.screen` shows the sweep."""
 
     def should_report(self, trials: list[Any], done: bool = False) -> bool:
         return False
@@ -294,10 +293,10 @@ class _Silence(tune.ProgressReporter):
 
 @contextmanager
 def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Iterator[list[Node]]:
-    """Ray, started here for this machine alone, or an existing cluster; gives CPUs and GPUs of each node.
+    """Context manager that starts a local Ray, or connects to a cluster, and yields CPUs and GPUs of each node.
 
-    If a server of Ray that was started here dies, `stop` is asked, with the reason. Raises ValueError when Ray does not
-    start or cannot be reached.
+    If a server of the local Ray dies, it calls `stop.ask` with the reason. Raises ValueError if Ray does not start or
+    cannot be reached.
     """
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -306,14 +305,14 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
         if address is None:
             with _apart(started):
                 ray.init(
-                    "local",  # whatever RAY_ADDRESS says, or an earlier `ray start` has left behind
+                    "local",  # regardless of RAY_ADDRESS and an earlier `ray start`
                     num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
                     _node_ip_address="127.0.0.1", **quiet,
                 )  # fmt: skip
         else:
             local_ray.knock((local_ray.last_head() if address == "auto" else None) or address)
             ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises bare ones, too
+    except Exception as error:  # Ray also raises Exception
         where = f"at {address} does not answer" if address else "does not start on this machine"
         raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
     try:
@@ -326,10 +325,10 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
 
 @contextmanager
 def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
-    """Every program started in here leads a process group of its own; adds them to `started`.
+    """Context manager in which every program is started in a new process group and appended to `started`.
 
-    A SIGTERM to this program's group, as `timeout`, Slurm and shells send it, would end Ray's servers before the
-    driver could end the sweep.
+    Otherwise a SIGTERM to this program's group, as sent by `timeout`, Slurm and shells, would end Ray's servers before
+    the driver could end the sweep.
     """
     start = subprocess.Popen.__init__
 
@@ -343,8 +342,8 @@ def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
 
 @contextmanager
 def _watched(started: list[subprocess.Popen], stop: Stop) -> Iterator[None]:
-    """While in here, the death of a server of Ray among the programs started asks `stop`, and ends the others: Ray's
-    library would end this process seconds after one of them has found another one gone."""
+    """Context manager that calls `stop.ask` and kills the other programs if a server of Ray dies. Otherwise Ray's
+    library would end this process seconds after one server notices the loss of another."""
     leaving = threading.Event()
 
     def watch(server: subprocess.Popen, name: str) -> None:

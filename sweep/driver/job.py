@@ -1,4 +1,4 @@
-"""The run of a driver: the trials of a plan on Ray, every event in the record first, and what surrounds them."""
+"""One run of the driver: Ray, the record, the screen, tracking, and the trials of a plan."""
 
 import os
 import shutil
@@ -21,18 +21,18 @@ from sweep.search.plan import Plan
 from sweep.search.study import Study
 
 DRAIN_SECONDS = 30.0
-# Ray reads it when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
-# and its servers listen on all interfaces: whoever reaches them can run anything.
+# Ray reads this when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
+# and its servers listen on all interfaces, where any client can execute code.
 ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# Likewise. Without them Ray ends this process a minute after the death of a server of its own, which we watch
-# ourselves, and starts another Ray for whoever still calls it.
+# Read at import, too. Otherwise Ray ends this process a minute after one of its servers dies, which `executor` detects
+# itself, and starts another Ray for later calls.
 WITHOUT_SERVERS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "1000000", "RAY_ENABLE_AUTO_CONNECT": "0"}
 
 
 class Job:
     """The trials of `plan` that `folder` does not hold yet, and those named in `again`.
 
-    Subclasses say what is written before the first trial, what is done beside the trials, and what is made of them.
+    Subclasses define what is written before the first trial, after each event, and at the end.
     """
 
     def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
@@ -44,25 +44,25 @@ class Job:
         return {}
 
     def begin(self) -> None:
-        """Writes into the folder, before the first trial of a new record, what has to be there."""
+        """Write files into the folder before the first trial of a new record."""
 
     def hear(self, event: Event, trials: Trials) -> None:
         """Called after each event of the record."""
 
     def finished(self, conductor: Conductor, stop: Stop) -> None:
-        """Called when all trials have ended. It belongs to the run: it is interrupted and resumed with it.
+        """Called when all trials have ended, as part of the run, so that it can be interrupted and resumed.
 
         Raises Stopped.
         """
 
     def conclude(self, trials: Trials) -> None:
-        """Makes of the trials what people look at, also after an interruption."""
+        """Write results for users, also after an interruption."""
 
 
 def drive(job: Job, announce: Callable[[str], None]) -> Path:
-    """Runs a job to its end or its interruption and returns its folder.
+    """Run a job until it is done or interrupted, and return its folder.
 
-    Raises ValueError, before anything is written, for whatever can be known to be wrong.
+    Raises ValueError, before anything is written, if the plan or its environment is invalid.
     """
     plan, folder, config = job.plan, job.folder, job.plan.config
     for line in plan.readings():
@@ -76,7 +76,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
 
     if config.address is None:
         os.environ |= {ONE_MACHINE: "0"} | WITHOUT_SERVERS
-    # Imported here: Ray takes a second, and wrong input should be told at once.
+    # Imported here because Ray takes a second, and invalid input should be reported immediately.
     from sweep.driver.executor import cluster, run
     from sweep.driver.screen import screen
 
@@ -118,10 +118,10 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
                 outcome = "done" if conductor.done else outcome
             except (KeyboardInterrupt, Stopped):
                 if stop.reason:
-                    announce(f"{stop.reason}; the sweep ends here")
+                    announce(f"{stop.reason}; stopping the sweep")
             finally:
                 record.append("finish", outcome=outcome, reason=stop.reason)
-                shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own notes; the record has it all
+                shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's files; the record holds the results
                 try:
                     job.conclude(conductor.trials)
                 finally:
@@ -133,16 +133,18 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
 
 @contextmanager
 def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record, list[Event], str]]:
-    """The job's record, open for this driver alone, its events so far, and the sweep's id. Raises ValueError."""
+    """Context manager that yields the locked record, its events so far, and the sweep's id. Raises ValueError."""
     folder, config = job.folder, job.plan.config
     new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
     if copies.rename(folder / RECORD, config, new_id):
-        announce(f"{folder} is a copy; it goes on as a sweep of its own, {new_id}")
+        announce(f"{folder} is a copy; it continues as a separate sweep, {new_id}")
     with Record(folder / RECORD) as record:
-        history = read(record.path)  # with the lock: nobody adds to it any more
+        history = read(record.path)  # under the lock, so no other process appends to it
         if history and not job.resumed:
-            raise ValueError(f"{folder} holds another sweep by now; choose another --name")
-        (folder / "trials").mkdir(exist_ok=True)  # a worker that finds none has not mounted the sweep's folder
+            raise ValueError(f"{folder} contains another sweep by now; choose another --name")
+        (folder / "trials").mkdir(
+            exist_ok=True
+        )  # if it is missing on a worker, the sweep's folder is not mounted there
         if not history:
             job.begin()
         for line in changes.since(began(history)) if history else ():
@@ -153,9 +155,9 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
 def prepare_metrics(
     planned: Plan, resources: Resources | None, announce: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    """Loads each data set's extractor and reference once, so that a missing weights file ends the sweep before it
-    begins, and workers find what they need in the cache. Announces, and returns by data set, what a distance can tell
-    where held-out images are few. Raises ValueError."""
+    """Load the extractor and the reference of each data set once, so that a missing weights file is an error before the
+    sweep begins, and workers find both in the cache. Announce and return, by data set, the resolution of the distance
+    if there are few held-out images. Raises ValueError."""
     from trainables.evaluate import evaluator_for
     from trainables.metrics import to_be_trained
 
@@ -164,8 +166,8 @@ def prepare_metrics(
     for name, splits in planned.splits.items():
         if (line := to_be_trained(planned.metric_of(name), splits)) is not None:
             announce(line)
-        told = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **told)
+        options = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
+        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **options)
         if (found := judge.resolution()) is not None:
             announce(f"{splits.name}: {found.words(judge.metric)}")
             resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
@@ -177,7 +179,7 @@ def _source(dataset: str, config: SweepConfig) -> str:
 
 
 def default_tracking(config: SweepConfig) -> str:
-    """The address that the user named, or MLFLOW_TRACKING_URI does; else sqlite beside the sweeps."""
+    """Return the configured tracking address, or MLFLOW_TRACKING_URI, or else sqlite in the folder of sweeps."""
     return (
         config.tracking_uri
         or os.environ.get("MLFLOW_TRACKING_URI")
@@ -186,7 +188,7 @@ def default_tracking(config: SweepConfig) -> str:
 
 
 def public(config: SweepConfig) -> dict[str, Any]:
-    """The configuration without the password that a tracking address may hold."""
+    """Return the configuration without the password in the tracking address."""
     shown = config.model_dump(mode="json")
     if config.tracking_uri:
         shown["tracking_uri"] = tracking.redact(config.tracking_uri)

@@ -1,4 +1,4 @@
-"""A sweep from its configuration to its tables: plan, record, run, collect."""
+"""Start, resume, retry and extend a sweep."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ from trainables.training import as_images
 
 
 def folder_for(config: SweepConfig) -> Path:
-    """A new sweep's folder, not made yet. Raises ValueError when it cannot be made or holds something already."""
+    """Return the folder of a new sweep without creating it. Raises ValueError if it cannot be created or is in use."""
     name = config.name
     if name is None:
         sets = "-".join(re.sub(r"\W+", "_", Path(d.partition(":")[2] or d).name) for d in config.datasets)
@@ -38,7 +38,7 @@ def folder_for(config: SweepConfig) -> Path:
     folder = config.out / name
     if (folder / RECORD).exists():
         raise ValueError(
-            f"{folder} holds a sweep; choose another --name, or go on with "
+            f"{folder} already contains a sweep; choose another --name, or continue it with "
             f"`python -m sweep resume {quote(str(folder))}`"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -48,9 +48,9 @@ def folder_for(config: SweepConfig) -> Path:
 
 
 def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
-    """Runs a new sweep to its end or its interruption and returns its folder.
+    """Run a new sweep until it is done or interrupted, and return its folder.
 
-    Raises ValueError, before anything is written, for whatever can be known to be wrong.
+    Raises ValueError, before anything is written, if the configuration is invalid.
     """
     config = anywhere(config)
     planned = warmed(plan(config))
@@ -60,59 +60,57 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
 
 
 def resume(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
-    """Goes on with a sweep: ended trials stay, running ones continue from their checkpoints, the rest runs.
+    """Continue a sweep: ended trials are kept, running ones continue from their checkpoints, the others are run.
 
-    `other` are fields of its configuration that do not touch results (tracking_uri, address, ...). What has changed
-    since the sweep began is announced, or refused by a ValueError; see `sweep.driver.changes`.
+    `other` are fields of its configuration that do not affect results (tracking_uri, address, ...). Changes since the
+    start of the sweep are announced, or rejected with a ValueError; see `sweep.driver.changes`.
     """
     planned, _ = _recorded(folder, announce, other)
     return drive(Search(planned, folder, resumed=True), announce)
 
 
 def retry(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
-    """As `resume`, and runs again, from their beginning, the trials that failed, ran out of memory or were preempted.
+    """Like `resume`, and restart the trials that failed, ran out of memory or were preempted.
 
-    Divergence is a result and stays. Raises ValueError if there is no such trial.
+    Divergence is a result, so diverged trials are not restarted. Raises ValueError if there is no such trial.
     """
     planned, trials = _recorded(folder, announce, other)
     again = [trial.name for trial in trials.trials.values() if trial.state in SETBACKS]
     if not again:
-        raise ValueError(f"{folder}: no trial has failed, run out of memory or been preempted; there is none to retry")
-    announce(f"again: {', '.join(again)}")
+        raise ValueError(f"{folder} has no trial to retry: none failed, ran out of memory or was preempted")
+    announce(f"retrying: {', '.join(again)}")
     return drive(Search(planned, folder, resumed=True, again=again), announce)
 
 
 def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **other: object) -> Path:
-    """As `resume`, with the epochs of `more` full trainings for each study; the search goes on from all it knows, the
-    rungs stay as they are.
+    """Like `resume`, with the epochs of `more` full trainings added to each study. The search continues from all
+    trials; the rungs do not change.
 
-    The epochs of a trial stay: trials that have ended at another number could not be compared with what comes.
-    Raises ValueError if nothing would be added.
+    The epochs per trial do not change either, because ended trials would not be comparable with new ones. Raises
+    ValueError if nothing would be added.
     """
     if more < 1:
-        raise ValueError(f"--trials {more}: add at least 1")
+        raise ValueError(f"--trials must be at least 1, got {more}")
     config = config_of(folder)
     if config.seconds_per_study is not None:
         raise ValueError(
-            f"{folder}: its studies end after {config.seconds_per_study:g} seconds each; raise seconds_per_study in "
-            f"{folder / CONFIG}, and trials if need be, and resume"
+            f"{folder}: each study ends after {config.seconds_per_study:g} seconds; raise seconds_per_study in "
+            f"{folder / CONFIG}, and trials if necessary, and resume"
         )
     longer = config.model_copy(update={"trials": config.trials + more})
     planned, trials = _recorded(folder, announce, other | {"trials": longer.trials})
     if all(s.spec.count is not None and s.spec.count <= len(trials.of(s.name)) for s in planned.studies):
-        raise ValueError(
-            f"{folder}: nothing is searched in it, and more trials would only repeat the hand-tuned points"
-        )
-    _write_config(longer, folder)  # now: an extension that is interrupted is resumed as what it is
+        raise ValueError(f"{folder} searches nothing; more trials would only repeat the hand-tuned points")
+    _write_config(longer, folder)  # before the run, so that an interrupted extension can be resumed
     return drive(Search(planned, folder, resumed=True), announce)
 
 
 def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, object]) -> tuple[Plan, Trials]:
-    """The plan of a sweep that has begun, and its trials so far."""
+    """Return the plan of a sweep that has begun, and its trials so far."""
     config = config_of(folder).model_copy(update={k: v for k, v in other.items() if v is not None})
-    Record(folder / RECORD).close()  # raises if it cannot be written, or a sweep is doing so
+    Record(folder / RECORD).close()  # raises if it is not writable, or another sweep is writing it
     events = read(folder / RECORD)
-    if not events:  # its driver died before the first line
+    if not events:  # the driver died before the first line
         return warmed(plan(config)), Trials()
     changes.refuse(config, began(events))
     trials = Trials.from_events(events)
@@ -123,17 +121,17 @@ def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, ob
 
 
 def config_of(folder: Path) -> SweepConfig:
-    """The configuration a sweep was started with, wherever its folder is now. Raises ValueError when it holds no
+    """Return the configuration of the sweep in a folder, which may have been moved. Raises ValueError if there is no
     sweep."""
     file = folder / CONFIG
     if not file.exists():
-        raise ValueError(f"{folder} holds no sweep (no {CONFIG}); name the folder of one")
+        raise ValueError(f"{folder} has no {CONFIG}; give the folder of a sweep")
     here = {"out": folder.absolute().parent, "name": folder.absolute().name}
     return checked(SweepConfig, read_yaml(file) | here, str(file))
 
 
 def anywhere(config: SweepConfig) -> SweepConfig:
-    """The same configuration for every working directory: all paths in it absolute."""
+    """Return the configuration with absolute paths, so that it is independent of the working directory."""
 
     def absolute(name: str, *kinds: str) -> str:
         kind, _, place = name.partition(":")
@@ -152,8 +150,8 @@ def anywhere(config: SweepConfig) -> SweepConfig:
 
 
 class Search(Job):
-    """The search of a sweep: what it was configured with and real images are written first; models that nobody needs
-    are deleted as better ones come; tables and the report are written at its end."""
+    """The search of a sweep. It writes the configuration and real images first, deletes models as soon as better ones
+    exist, and writes tables and the report at its end."""
 
     def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
         super().__init__(plan, folder, resumed, again)

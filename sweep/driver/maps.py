@@ -1,6 +1,6 @@
-"""Arrays that lie in a file which a process has mapped: they go to other processes by the name of the file.
+"""Transfer of memory-mapped arrays to other processes by file name.
 
-Pickled like any array, each process would have a copy of its own. Mapped, all processes of a machine share its pages.
+If they were pickled, each process would hold a copy. Mapped, all processes of a machine share the pages of the file.
 """
 
 import mmap
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-Place = tuple[str, str, tuple[int, ...], int]  # file, dtype, shape, and the byte in the file where it begins
+Place = tuple[str, str, tuple[int, ...], int]  # file, dtype, shape, offset in bytes
 
 
 def place_of(array: np.ndarray) -> Place | None:
-    """Where an array lies; None where it is no part of a mapped file, or not in one piece of it."""
+    """Return the place of an array in a mapped file; None if it is not mapped or not contiguous."""
     root: object = array
     while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
         root = root.base
@@ -23,7 +23,7 @@ def place_of(array: np.ndarray) -> Place | None:
 
 
 def opened(place: Place | np.ndarray) -> np.ndarray:
-    """The array at a place, read-only; an array is given back as it is. Raises OSError."""
+    """Map the array at a place, read-only; return an array unchanged. Raises OSError."""
     if isinstance(place, np.ndarray):
         return place
     file, dtype, shape, offset = place
@@ -31,12 +31,12 @@ def opened(place: Place | np.ndarray) -> np.ndarray:
 
 
 def sent(array: np.memmap) -> Place | np.ndarray:
-    """What stands for a mapped array in another process on the same disk."""
+    """Return the form in which a mapped array is sent: its place, or a copy if it is not contiguous."""
     return place_of(array) or np.array(array)
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Both, (N + M, ...); a part of the file, without a copy, where the second follows the first in it."""
+    """Concatenate two arrays to (N + M, ...), without a copy if the second follows the first in the same file."""
     one, two = place_of(first), place_of(second)
     if one and two and one[:2] == two[:2] and one[3] + first.nbytes == two[3] and one[2][1:] == two[2][1:]:
         return opened((*one[:2], (len(first) + len(second), *first.shape[1:]), one[3]))
@@ -44,5 +44,5 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def files_of(arrays: Iterable[np.ndarray]) -> set[Path]:
-    """The files in which some of the arrays lie."""
+    """Return the files that the mapped arrays among `arrays` belong to."""
     return {Path(place[0]) for array in arrays if (place := place_of(array))}

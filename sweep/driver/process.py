@@ -1,7 +1,7 @@
-"""The process that many trials share: its share of the machine, and global settings that no trial hands to the next.
+"""The process that runs many trials: its resource limits, and global settings that are reset between trials.
 
-PyTorch and NumPy keep settings for the whole process. A method that changes one, and does not set it back, would
-make the next trial fail or, worse, measure something else.
+PyTorch and NumPy have process-wide settings. A method that changes one without resetting it would make the next trial
+fail or change its results.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # reads and writes one
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # getter and setter
 
 
 def _autocast(device: str) -> tuple[Setting, Setting]:
@@ -27,7 +27,7 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    (lambda: None, torch.set_default_device),  # None takes away whatever was set; "cpu" would slow down every call
+    (lambda: None, torch.set_default_device),  # None resets it; "cpu" would slow down every call
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     *_autocast("cpu"),
@@ -44,7 +44,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 
 def limit(cpus: float, gpus: float) -> torch.device:
-    """Keeps this process to its share of the machine; returns the device to train on."""
+    """Limit this process to its share of the machine; return the device to train on."""
     torch.set_num_threads(max(1, int(cpus)))
     torch.set_flush_denormal(True)
     if 0 < gpus < 1:
@@ -53,15 +53,15 @@ def limit(cpus: float, gpus: float) -> torch.device:
 
 
 def settings() -> Callable[[int], None]:
-    """Reads all settings, and returns a function that sets them back and seeds the generators of Python and NumPy.
+    """Read all settings and return a function that restores them and seeds the generators of Python and NumPy.
 
-    PyTorch's own generator is seeded by every training.
+    Each training seeds PyTorch's generator itself.
     """
     values = [read() for read, _ in SETTINGS]
 
     def restore(seed: int) -> None:
         torch.clear_autocast_cache()
-        torch.set_flush_denormal(True)  # which cannot be read
+        torch.set_flush_denormal(True)  # has no getter
         for value, (_, write) in zip(values, SETTINGS, strict=True):
             write(value)
         random.seed(seed)

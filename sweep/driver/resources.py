@@ -1,4 +1,4 @@
-"""How many trials run at a time and what each may use; sensible defaults found from the machine."""
+"""Number of concurrent trials and resources per trial, with defaults that depend on the machine."""
 
 import os
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ import torch
 
 from sweep.config import SweepConfig
 
-TRIALS_PER_GPU = 4  # the networks of this field leave most of a modern GPU idle
+TRIALS_PER_GPU = 4  # the networks of these methods leave most of a modern GPU idle
 
 
-Node = tuple[int, int]  # its CPUs and GPUs
+Node = tuple[int, int]  # CPUs, GPUs
 
 
 @dataclass(frozen=True)
 class Resources:
     cpus: int  # per trial
     gpus: float  # per trial
-    slots: int  # trials at a time
-    ahead: int  # trials that may be under way or waiting
+    slots: int  # concurrent trials
+    ahead: int  # maximum number of running and waiting trials
     total_gpus: int
 
     @classmethod
     def of(cls, config: SweepConfig, nodes: Sequence[Node]) -> "Resources":
-        """What a trial gets on these nodes, of which none shares a trial with another.
+        """Return the resources on these nodes; a trial never spans two nodes.
 
-        Raises ValueError when a trial wants more than there is. A cluster that grows with demand shows nothing at
-        first: `concurrent` then says how far it may grow.
+        Raises ValueError if a trial needs more than any node has. An autoscaling cluster may have no nodes at first;
+        `concurrent` then limits its growth.
         """
         grows = config.address is not None and config.concurrent is not None
         total_gpus = sum(gpus for _, gpus in nodes)
@@ -37,57 +37,55 @@ class Resources:
         largest = max((cpus for cpus, _ in nodes), default=0)
         if largest == 0:
             raise ValueError(
-                f"the cluster at {config.address} has no CPU for trials yet; if it grows with demand, say with "
-                "--concurrent N how many trials at a time it may grow to"
+                f"the cluster at {config.address} has no CPU for trials yet; if it is autoscaling, set its maximum "
+                "number of concurrent trials with --concurrent N"
             )
         gpus = config.gpus_per_trial
         if gpus is None:
             gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
         if gpus > total_gpus:
-            raise ValueError(
-                f"gpus_per_trial = {gpus:g}, but there are {total_gpus} GPUs; ask for at most that, or 0 for CPU only"
-            )
+            raise ValueError(f"gpus_per_trial must be at most {total_gpus}, the number of GPUs, got {gpus:g}")
         cpus = config.cpus_per_trial or _share(nodes, gpus, config.concurrent)
         if cpus > largest:
-            raise ValueError(f"cpus_per_trial = {cpus}, but there are {largest} CPU cores on a node; ask for fewer")
+            raise ValueError(f"cpus_per_trial must be at most {largest}, the CPU cores of a node, got {cpus}")
         found = cls(cpus, gpus, 0, 0, total_gpus).on(nodes, config.concurrent)
         if found.slots == 0:
             raise ValueError(
-                f"no node has both {cpus} CPU cores and {gpus:g} GPUs for a trial; ask for fewer with "
-                "--cpus-per-trial or --gpus-per-trial"
+                f"no node has both {cpus} CPU cores and {gpus:g} GPUs for a trial; lower --cpus-per-trial or "
+                "--gpus-per-trial"
             )
-        # One more than there is room for, so that no process idles between two trials.
+        # One more than the number of slots, so that no process idles between two trials.
         return replace(found, ahead=found.slots + 1)
 
     def on(self, nodes: Sequence[Node], concurrent: int | None) -> "Resources":
-        """The same for a trial, and as many trials as these nodes hold, or `concurrent` if that is less.
+        """Return the same resources per trial with the number of slots of these nodes, at most `concurrent`.
 
-        One trial more may wait, so that no process idles between two; but not beyond `concurrent`, for a cluster that
-        grows with demand would grow by a machine.
+        One more trial may wait, so that no process idles between two trials; but not beyond `concurrent`, because an
+        autoscaling cluster would add a machine for it.
         """
         held = sum(_places(node, self.cpus, self.gpus) for node in nodes)
         most = concurrent or held + 1
         return replace(self, slots=min(held, most), ahead=min(held + 1, most) if held else 0)
 
     def waiting(self, nodes: Sequence[Node]) -> str | None:
-        """Why a cluster of such nodes cannot run a single trial yet; Ray would wait for nodes without a word."""
+        """Return why these nodes cannot run any trial yet, or None; Ray would wait for nodes silently."""
         if any(_places(node, self.cpus, self.gpus) for node in nodes):
             return None
         has = ", ".join(f"{cpus} and {gpus}" for cpus, gpus in nodes) or "no node"
         return (
-            f"waiting for nodes: a trial takes {self.cpus} CPUs and {self.gpus:g} GPUs of one node, and the nodes have "
-            f"{has} so far (`ray status` on the cluster's head says why)"
+            f"waiting for nodes: a trial needs {self.cpus} CPUs and {self.gpus:g} GPUs of one node, but the nodes have "
+            f"{has} so far (`ray status` on the cluster's head shows why)"
         )
 
 
 def _places(node: Node, cpus: int, gpus: float) -> int:
-    """How many trials a node holds."""
+    """Return the number of trials that fit on a node."""
     by_cpus = node[0] // cpus
-    return min(by_cpus, node[1] * int(1 / gpus)) if gpus else by_cpus  # none spans two GPUs
+    return min(by_cpus, node[1] * int(1 / gpus)) if gpus else by_cpus  # a trial never spans two GPUs
 
 
 def _share(nodes: Sequence[Node], gpus: float, concurrent: int | None) -> int:
-    """The most CPUs that a trial can have without fewer trials at a time than there could be, or are asked for."""
+    """Return the maximum CPUs per trial that still allow the possible, or requested, number of concurrent trials."""
     largest = max(cpus for cpus, _ in nodes)
     held = {cpus: sum(_places(node, cpus, gpus) for node in nodes) for cpus in range(1, largest + 1)}
     wanted = min(held[1], concurrent or held[1])
@@ -95,5 +93,5 @@ def _share(nodes: Sequence[Node], gpus: float, concurrent: int | None) -> int:
 
 
 def of_this_machine(config: SweepConfig) -> Resources:
-    """The resources of a sweep on the machine at hand, as far as this process may use it."""
+    """Return the resources of a sweep on this machine, limited to the CPUs that this process may use."""
     return Resources.of(config, [(len(os.sched_getaffinity(0)), torch.cuda.device_count())])

@@ -1,4 +1,4 @@
-"""The sweep on the screen: one calm table on a terminal, plain lines elsewhere."""
+"""Display of a running sweep: a live table on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ BAD = ("diverged", "failed", "out_of_memory")
 
 
 class Screen:
-    """Hears every event of the record and shows where the sweep stands."""
+    """Listens to the events of the record and shows the progress of the sweep."""
 
     def __init__(self, plan: Plan, resources: Resources, folder: Path, console: Console):
         self.plan, self.resources, self.folder, self.console = plan, resources, folder, console
@@ -34,19 +34,19 @@ class Screen:
     def hear(self, event: Event, trials: Trials) -> None:
         self.trials = trials
         if isinstance(event, LostEvent):
-            why = f"{event.state} at epoch {event.epoch} ({event.reason}), runs again"
+            why = f"{event.state} at epoch {event.epoch} ({event.reason}), will run again"
             self._print(f"{'':>4}  {event.trial:<28} {why}")
         elif self.live is None and isinstance(event, EndEvent):
             self._print(self._line(trials.trials[event.trial]))
 
     def _print(self, line: str) -> None:
-        """One line; above the table where there is one."""
+        """Print one line, above the table if there is one."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """As many lines as the terminal has: the studies that are under way first, then what runs."""
+        """Fit the height of the terminal: studies with running trials first, then running trials."""
         under_way = self.trials.under_way(self.resources.slots)
-        room = options.size.height - 5  # less headline, header, a blank line, what is left out and the cursor's
+        room = options.size.height - 5  # minus headline, header, a blank line, the line of hidden studies, the cursor
         trials = under_way[: max(1, room - len(self.plan.studies), room // 3)]
         shown = self._studies(room - len(trials), {trial.study for trial in under_way})
         yield Text(self._headline(), style="dim", no_wrap=True, overflow="ellipsis")
@@ -60,7 +60,7 @@ class Screen:
             yield self._progress(trials)
 
     def _studies(self, room: int, busy: Container[str]) -> list[Planned]:
-        """The studies to show on `room` lines, in their order."""
+        """Return the studies to show on `room` lines, in their order."""
         studies = self.plan.studies
         weight = {study.name: (study.name not in busy, self._done(study), i) for i, study in enumerate(studies)}
         kept = sorted(studies, key=lambda study: weight[study.name])[: max(1, room)]
@@ -89,7 +89,7 @@ class Screen:
         return table
 
     def _progress(self, trials: Iterable[Trial]) -> Table:
-        """How far each trial is, and the last that is known of its metric, else of its loss."""
+        """Show the epoch of each trial, and its latest metric or else its latest loss."""
         table = Table.grid(padding=(0, 2))
         for justify in ("left", "right", "left", "left"):
             table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
@@ -107,7 +107,7 @@ class Screen:
         return Counter(trial.state for trial in self.trials.of(study.name))
 
     def _done(self, study: Planned) -> bool:
-        """Whether no trial runs, and none will be begun."""
+        """Return whether no trial of the study runs or will start."""
         spec, trials = study.spec, self.trials.of(study.name)
         taken = sum(charged(trial.state, trial.epoch, spec.epochs, spec.first_rung) for trial in trials)
         return not self._states(study)["running"] and spec.share(taken, len(trials)) >= 1
@@ -126,27 +126,27 @@ class Screen:
         return f"{self.folder.name}: {spent}, {duration(self._elapsed())}, {self._left()}"
 
     def _elapsed(self) -> float:
-        """Seconds of this sitting and of those before it."""
+        """Seconds of this run and of earlier ones."""
         return self.trials.earlier + time.monotonic() - self.started
 
     def _left(self) -> str:
-        """Time to go, by the epochs that are left, at the pace of all so far."""
+        """Estimate the remaining time from the remaining epochs and the mean pace so far."""
         spent = self._spent()
         if not spent or self.trials.ended < self.resources.slots:
             return "estimating the time left"
         return f"about {duration(max(0, self._budget() - spent) * self._elapsed() / spent)} left"
 
     def _budget(self) -> int:
-        """The epochs of all studies."""
+        """The epochs that all studies may train."""
         return sum(study.spec.most_epochs for study in self.plan.studies)
 
     def _spent(self, study: Planned | None = None) -> int:
-        """The epochs trained, of one study or of all."""
+        """The epochs trained by one study or by all."""
         trials = self.trials.trials.values() if study is None else self.trials.of(study.name)
         return sum(trial.epoch for trial in trials)
 
     def _share(self) -> str:
-        return f"{min(1, self._spent() / self._budget()):.0%}"  # the last trials may take up to half a training more
+        return f"{min(1, self._spent() / self._budget()):.0%}"  # the last trials may exceed it by half a training
 
     def _line(self, trial: Trial) -> str:
         value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
@@ -160,7 +160,7 @@ class Screen:
 
 @contextmanager
 def screen(plan: Plan, resources: Resources, folder: Path) -> Iterator[Screen]:
-    """Shows a sweep while it runs."""
+    """Context manager that shows a sweep while it runs."""
     console = Console(stderr=False)
     shown = Screen(plan, resources, folder, console)
     if not console.is_terminal:
@@ -172,7 +172,7 @@ def screen(plan: Plan, resources: Resources, folder: Path) -> Iterator[Screen]:
 
 
 class _Steady:
-    """A stream that takes all text, also when what is behind it does not: a closed pipe, a full disk under a log."""
+    """A stream that ignores write errors, e.g. of a closed pipe or a full disk."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -192,7 +192,7 @@ class _Steady:
 
 @contextmanager
 def steady_output() -> Iterator[None]:
-    """Whatever fails of the screen, the program goes on."""
+    """Context manager in which errors of stdout do not end the program."""
     stream = sys.stdout
     sys.stdout = _Steady(stream)
     try:
@@ -201,7 +201,7 @@ def steady_output() -> Iterator[None]:
         try:
             stream.flush()
         except OSError:
-            pass  # ours stays: at its end Python flushes what is there, and an error would change the exit code
+            pass  # keep ours: Python flushes stdout at exit, and an error would change the exit code
         else:
             sys.stdout = stream
 

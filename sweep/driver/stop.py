@@ -1,4 +1,4 @@
-"""Ends a sweep in order before it is done: at Ctrl-C, SIGTERM and SIGHUP, and when Ray's own servers die."""
+"""Graceful stop of a sweep on Ctrl-C, SIGTERM and SIGHUP, and when a server of Ray dies."""
 
 import signal
 import threading
@@ -7,15 +7,15 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 SECONDS_TO_END_TRIALS = 10.0
-STOPPING = "Stopping: running trials save their checkpoints. Ctrl-C again ends at once."
+STOPPING = "Stopping: running trials save their checkpoints. Press Ctrl-C again to exit immediately."
 
 
 class Stopped(Exception):
-    """The sweep ends before it is done."""
+    """The sweep was stopped before it was done."""
 
 
 class Stop:
-    """Runs work that can be asked to stop. `reason` says why it had to, and is empty where somebody wished so."""
+    """Runs work that can be asked to stop. `reason` is why it had to stop; empty if the user asked."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -23,22 +23,22 @@ class Stop:
         self._news: SimpleQueue[str | BaseException | None] = SimpleQueue()
 
     def ask(self, reason: str = "") -> None:
-        """Work that is attended, now or later, is to stop. For signal handlers and any thread."""
+        """Ask present or future work to stop. Can be called from signal handlers and any thread."""
         self._news.put(reason)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """A step of the work, which is completed before the work stops. Raises Stopped where it has to."""
+        """Context manager for a step of the work, which completes before the work stops. Raises Stopped once asked."""
         with self._lock:
             if self._stopped:
                 raise Stopped
             yield
 
     def attend(self, work: Callable[[], None]) -> None:
-        """Does the work, in a thread of its own: calls into Ray may block for a minute once its servers are gone.
+        """Run `work` in a separate thread, because calls into Ray may block for a minute once its servers are gone.
 
-        Raises what the work raises, and Stopped if it was asked to stop. Where Ray is well, the work has some seconds
-        to end its trials; after that it may not have returned, but takes no further step.
+        Raises the exceptions of the work, and Stopped if it was asked to stop. If Ray is running, the work gets some
+        seconds to end its trials; afterwards it may still be running, but takes no further step.
         """
 
         def run() -> None:
@@ -70,13 +70,13 @@ class Stop:
 
 @contextmanager
 def stopped_by_signals(stop: Stop, announce: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C, SIGTERM (preemption, `docker stop`) and SIGHUP (a closed terminal) stop the work, which is announced; a
-    second Ctrl-C raises KeyboardInterrupt at once. A signal that is ignored, as under `nohup`, stays so."""
+    """Context manager in which Ctrl-C, SIGTERM (preemption, `docker stop`) and SIGHUP (a closed terminal) announce and
+    stop the work. A second Ctrl-C raises KeyboardInterrupt. Ignored signals, e.g. under `nohup`, stay ignored."""
 
     def ask(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.ask()
-        # By a thread: this one may be in the middle of a write to the same stream.
+        # In a thread, because this one may be in the middle of a write to the same stream.
         threading.Thread(target=announce, args=(STOPPING,), daemon=True).start()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The trained models worth keeping: each study's best and its hand-tuned point."""
+"""The trained models of each study's best trial and hand-tuned point."""
 
 import math
 import shutil
@@ -10,8 +10,8 @@ from trainables import Method, load
 
 
 def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.inf) -> None:
-    """Copies models and grids of the best and the hand-tuned trial of each study to where people look for them,
-    and deletes what is superfluous beside the best `keep` within `budget` bytes."""
+    """Copy models and grids of the best and the hand-tuned trial of each study to `winners/` and `hand_tuned/`, and
+    delete all other models except the best `keep` within `budget` bytes."""
     for study in trials.studies:
         for place, trial in (("winners", trials.best(study)), ("hand_tuned", trials.hand_tuned(study))):
             if trial is not None and (folder / "trials" / trial.name / WEIGHTS).exists():
@@ -28,16 +28,16 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def find(folder: Path, method: str, dataset: str | None = None) -> Path:
-    """The folder of a method's winner. Raises ValueError naming what there is."""
+    """Return the folder of a method's winner. Raises ValueError, which lists the winners."""
     found = sorted(path.name for path in (folder / "winners").glob("*") if (path / WEIGHTS).exists())
     wanted = f"{method}-{dataset}" if dataset else method
     matches = [name for name in found if name == wanted or (dataset is None and name.startswith(f"{method}-"))]
     if len(matches) != 1:
-        which = "more than one winner fits" if matches else "there is no winner"
-        raise ValueError(f"{folder}: {which} for {wanted!r}; winners: {', '.join(found) or 'none yet'}")
+        which = "more than one winner matches" if matches else "no winner matches"
+        raise ValueError(f"{folder}: {which} {wanted!r}; winners: {', '.join(found) or 'none yet'}")
     return folder / "winners" / matches[0]
 
 
 def load_winner(folder: str | Path, method: str, dataset: str | None = None, device: str = "cpu") -> Method:
-    """The best trained model of a study, ready to `sample(n)` and `reconstruct(x)`."""
+    """Load the best trained model of a study, ready for `sample(n)` and `reconstruct(x)`."""
     return load(find(Path(folder), method, dataset), device)

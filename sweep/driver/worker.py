@@ -1,7 +1,7 @@
-"""The trial on a worker: pulls reports out of `trainables.fit` and hands them to Ray, a process for many trials.
+"""The worker process: iterates over the reports of `trainables.fit` and passes them to Ray, for many trials in turn.
 
-A trial's state lives in the sweep's own folder (`trials/<trial>/`), not in Ray's checkpoints: whichever process
-runs the trial next, after a crash, a lost node or a resumed sweep, finds it there and goes on.
+The state of a trial is stored in the sweep's folder (`trials/<trial>/`), not in Ray's checkpoints, so that any process
+can continue the trial after a crash, a lost node or a resumed sweep.
 """
 
 import faulthandler
@@ -33,12 +33,12 @@ from trainables.fit import Unreadable
 from trainables.saved import save_grid
 from trainables.training import Training
 
-QUIET_SECONDS = 5.0  # epochs shorter than this are reported together: the driver's time per report is not free
+QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report costs time in the driver
 SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
-HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training without a step for so long, and for so many times its longest
+HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
 KEPT_DATASETS = 2  # per process
-OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of CUDA, and of its libraries
+OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -48,19 +48,19 @@ OUT_OF_MEMORY = (  # in plain RuntimeErrors of PyTorch's allocator on CPUs, of C
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an error tells of too little memory, of a GPU or of the machine; not all of them have a class."""
+    """Return whether an error means that a GPU or the machine is out of memory; not all such errors have a class."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def share(gpus: float) -> float:
-    """Of a GPU's memory, what one data set of a trial may take."""
+    """Return the fraction of a GPU's memory that one data set of a trial may use."""
     return DEVICE_SHARE * min(1.0, gpus) / KEPT_DATASETS
 
 
 def readable(text: str) -> str:
-    """The same with what cannot be written as UTF-8 replaced: a stranger's text may hold half a pair of surrogates."""
+    """Replace what cannot be encoded as UTF-8: text of outside code may contain lone surrogates."""
     return text.encode(errors="replace").decode()
 
 
@@ -69,13 +69,13 @@ class StorageError(Exception):
 
 
 def in_main_thread() -> bool:
-    """Where alone Python lets signals be handled."""
+    """Return whether this is the main thread, the only one in which Python handles signals."""
     return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
 def storing(folder: Path) -> Iterator[None]:
-    """What fails in here is the fault of the storage below `folder`. Raises StorageError."""
+    """Context manager that converts errors of the storage under `folder` to StorageError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -83,21 +83,21 @@ def storing(folder: Path) -> Iterator[None]:
 
 
 def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: float) -> list[tuple[str, float]]:
-    """Stage and training seconds of each epoch of one training of `fitted` on images, uint8 (N, C, H, W).
+    """Train `fitted` once on images, uint8 (N, C, H, W), and return stage and training seconds of each epoch.
 
     Nothing is evaluated. Raises Diverged.
     """
     device = limit(cpus, gpus)
-    told, before = [], 0.0
+    epochs, before = [], 0.0
     for report in fit(Config(**fitted), placed(shared(images), device, share(gpus)), device=device):
         seconds = report.training.seconds["train"]
-        told.append((report.stage, seconds - before))
+        epochs.append((report.stage, seconds - before))
         before = seconds
-    return told
+    return epochs
 
 
 class TrialWorker(tune.Trainable):
-    """Ray's class trainable. `config` is one trial as the conductor describes it; `data` maps data sets to refs."""
+    """Class trainable of Ray Tune. `config` is a trial as described by the conductor; `data` maps data sets to refs."""
 
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
         self.refs, self.loaded = data, {}
@@ -113,28 +113,28 @@ class TrialWorker(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        """Must not raise for what is the trial's own fault: it is told as a result in the first step."""
+        """Set up a trial. Must not raise an error of the trial, which the first step returns as its result."""
         self.trial, self.reports, self.reported = config, None, None
         self.untold: list[Row] = []
         self.alive_at, self.longest = None, 0.0
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
-        """Trains until the next evaluation, or for a few seconds; never marks itself done: the driver decides."""
+        """Train until the next evaluation, or for a few seconds; the driver decides when the trial is done."""
         progress = Progress()
         start = time.monotonic()
         try:
-            with torch.inference_mode(False):  # a method may have left it on, and no function switches it off
+            with torch.inference_mode(False):  # a method may have left it on, and no function turns it off
                 self._advance(progress, start)
         except Diverged as divergence:
             progress.state, progress.reason, progress.epoch = "diverged", str(divergence), divergence.epoch
-        except StorageError as error:  # not the trial's fault; nothing of this step counts, for it is not saved
+        except StorageError as error:  # outside the trial; the results of this step are dropped, because none is saved
             progress = Progress(state="preempted", reason=str(error))
         except Unreadable as error:
             with suppress(OSError):
                 self.checkpoint.unlink(missing_ok=True)
             progress.state, progress.reason = "preempted", f"{error}; the trial starts from the beginning"
-        except Exception as error:  # the method's own fault: a result of this trial, not of the process it ran in
+        except Exception as error:  # an error of the method: a result of this trial, not of its process
             if ran_out_of_memory(error):
                 progress.state = "out_of_memory"
                 progress.reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -148,7 +148,7 @@ class TrialWorker(tune.Trainable):
             self._release()
         progress.reason, progress.node = readable(progress.reason), self.node
         progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
-        return {"progress": [progress]}  # in a list: Ray flattens dicts and would keep statistics of every number
+        return {"progress": [progress]}  # in a list, because Ray flattens dicts and keeps statistics of every number
 
     def _advance(self, progress: Progress, start: float) -> None:
         self.untold = progress.rows
@@ -162,7 +162,7 @@ class TrialWorker(tune.Trainable):
             last = report.epoch == self.trial["fit"]["epochs"]
             if report.evaluation is not None:
                 if report.epoch not in self.trial["looks"] or self.trial["metric"] in report.metrics:
-                    progress.value = self._value(report)  # a look at a first stage has none
+                    progress.value = self._value(report)  # a look at a first stage may lack the metric
                 self._keep_pictures(report)
             if last:
                 with storing(self.folder):
@@ -172,8 +172,8 @@ class TrialWorker(tune.Trainable):
                 break
 
     def _between(self, training: Training) -> None:
-        """After each step of the training: a sign of life, and a checkpoint within an epoch that takes long, or when
-        this process is asked to end. None while the driver has not heard of the epochs before."""
+        """After each training step: reset the hang timer, and save a checkpoint within a long epoch or when this
+        process is asked to end, unless the driver has not received the previous epochs yet."""
         now = time.monotonic()
         if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
             if self.alive_at is not None:
@@ -188,7 +188,7 @@ class TrialWorker(tune.Trainable):
             raise SystemExit(f"process {os.getpid()} was asked to end")
 
     def _end(self, number: int, frame: Any) -> None:
-        """SIGTERM, as of a node that is taken away: a training is saved first."""
+        """Handle SIGTERM, e.g. of a preempted node: a running training is saved first."""
         if self.alive_at is not None:
             self.asked_to_end = True
         elif callable(self.before):
@@ -202,16 +202,16 @@ class TrialWorker(tune.Trainable):
 
     def _fit(self) -> Iterator[Report]:
         with storing(self.folder):
-            self.folder.mkdir(exist_ok=True)  # not its parents: where they are missing, nothing is mounted
-            for half_written in self.folder.glob("*.part"):  # by a process that was killed
+            self.folder.mkdir(exist_ok=True)  # without parents: if they are missing, the sweep's folder is not mounted
+            for half_written in self.folder.glob("*.part"):  # by a killed process
                 half_written.unlink()
-            (self.folder / TRACEBACK).unlink(missing_ok=True)  # of an attempt before
+            (self.folder / TRACEBACK).unlink(missing_ok=True)  # of a previous attempt
             resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
-        find(config.method)  # its module may change global settings when it is imported: now, or never again
+        find(config.method)  # import its module before restoring global settings, which it may change
         self.restore(config.seed)
         images, evaluator = self._data(config.dataset)
-        evaluator.seed = self.trial["evaluate"]["seed"]  # the trials of a process may have different ones
+        evaluator.seed = self.trial["evaluate"]["seed"]  # trials in one process may have different seeds
         with storing(self.folder):
             self.hung = (self.folder / HUNG).open("w")
         return fit(
@@ -220,7 +220,7 @@ class TrialWorker(tune.Trainable):
         )  # fmt: skip
 
     def _unwatched(self, evaluator: Evaluator) -> Callable[..., Evaluation]:
-        """The evaluator; nobody knows how long it takes."""
+        """Wrap the evaluator so that the hang timer is off during an evaluation of unknown length."""
 
         def evaluate(*arguments: Any, **named: Any) -> Evaluation:
             self._unwatch()
@@ -229,25 +229,25 @@ class TrialWorker(tune.Trainable):
         return evaluate
 
     def _unwatch(self) -> None:
-        """No sign of life is expected until the next step of the training."""
+        """Stop the hang timer until the next training step."""
         faulthandler.cancel_dump_traceback_later()
         self.alive_at = None
 
     def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
-        """Training images, on the device or on the host, and the evaluator, kept from trial to trial."""
+        """Return training images, on the device or the host, and the evaluator; both are kept between trials."""
         if dataset not in self.loaded:
             while len(self.loaded) >= KEPT_DATASETS:
                 self.loaded.pop(next(iter(self.loaded)))
             try:
                 images, splits = ray.get(self.refs[dataset])
-            except RayError as error:  # a file of images is gone, or a node that held them
+            except RayError as error:  # a file of images, or a node that held them, is gone
                 raise StorageError(f"{socket.gethostname()} cannot get {dataset} ({error})") from error
             evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
             self.loaded[dataset] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
         return self.loaded[dataset]
 
     def _row(self, report: Report) -> Row:
-        metrics = {readable(name): float(value) for name, value in report.metrics.items()}  # of any kind of number
+        metrics = {readable(name): float(value) for name, value in report.metrics.items()}  # from any number type
         row = Row(epoch=report.epoch, stage=readable(report.stage), time=time.time(), metrics=metrics)
         if report.evaluation is not None:
             vectors = report.evaluation.vectors.items()
@@ -268,8 +268,8 @@ class TrialWorker(tune.Trainable):
                 save_grid(picture, self.folder / f"{name}.png")
 
     def _save_reported(self) -> None:
-        """Saves where the last step ended. Not sooner: that Ray asks for another step means that the record has
-        what the last one told, and a checkpoint must never be ahead of the record, or its epochs were lost."""
+        """Save the state at the end of the last step. Not earlier: only when Ray asks for another step, the record
+        has the results of the last one. If a checkpoint were ahead of the record, epochs would be lost."""
         due = time.monotonic() - self.saved_at > SAVE_SECONDS
         if self.reported is not None and (self.reported.evaluation is not None or due):
             with storing(self.folder):
@@ -278,7 +278,7 @@ class TrialWorker(tune.Trainable):
 
     def _release(self) -> None:
         if self.reports is not None:
-            with suppress(OSError):  # a disk that has failed is the trial's outcome already
+            with suppress(OSError):  # a failed disk is already the trial's outcome
                 self.hung.close()
                 (self.folder / HUNG).unlink(missing_ok=True)
         self.reports = self.reported = None

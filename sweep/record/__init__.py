@@ -1,5 +1,6 @@
-"""The record of a sweep: its events (`events`), their file (`log`), what they add up to (`trials`), and the names of
-the files beside it (`layout`). Nothing here needs torch, Ray, Optuna or MLflow: the analysis reads sweeps with it."""
+"""The record of a sweep: its events (`events`), its file (`log`), the state folded from it (`trials`), and the names of
+files in the sweep's folder (`layout`). The analysis reads sweeps with it, so nothing here imports torch, Ray, Optuna or
+MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, TRACEBACK, WEIGHTS

@@ -1,8 +1,8 @@
 """The events of a record, and the message from a worker to the driver, as typed models.
 
-A record is a file of JSON lines; each line is one of the events below. Fields that an older version did not write have
-defaults, and fields that a later version of the same format adds are ignored, so a record stays readable in both
-directions. What neither can express gets a new `FORMAT`.
+A record is a file of JSON lines; each line is one of the events below. Fields missing in older versions have defaults,
+and unknown fields of later versions of the same format are ignored, so a record stays readable in both directions.
+Incompatible changes increment `FORMAT`.
 
     {"time": 1795257000.2, "event": "start", "trial": "vae-mnist-0000", "study": "vae-mnist", ...}
 """
@@ -13,19 +13,19 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-FORMAT = 1  # of the records that this version writes; it reads all formats up to this one
+FORMAT = 1  # format of the records that this version writes; it reads all formats up to this one
 
 State = Literal["complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
-SETBACKS = ("preempted", "out_of_memory", "failed")  # says nothing about the values; another attempt may succeed
+SETBACKS = ("preempted", "out_of_memory", "failed")  # independent of the values; another attempt may succeed
 
 Origin = Literal["paper", "warm", "search"]
 
 
 class Row(BaseModel):
-    """What a trial reported after one epoch.
+    """The report of a trial after one epoch.
 
-    metrics: `split/name` -> value, all finite. vectors: longer results of an evaluation, e.g. the variance of each
+    metrics: `split/name` -> finite value. vectors: vector-valued results of an evaluation, e.g. the variance of each
     latent. recipes: metric -> how it was measured (`trainables.metrics.recipe.Recipe`).
     """
 
@@ -39,7 +39,7 @@ class Row(BaseModel):
     @field_validator("metrics", mode="before")
     @classmethod
     def _finite(cls, metrics: Any) -> Any:
-        """Leaves out what JSON cannot express: a divergence is the trial's state, not a number."""
+        """Drop values that JSON cannot express: a divergence is a state of the trial, not a number."""
         if not isinstance(metrics, dict):
             return metrics
         return {
@@ -50,10 +50,10 @@ class Row(BaseModel):
 
 
 class StudyEntry(BaseModel):
-    """A study as the record describes it; `sweep.search.study.Spec` is built from it.
+    """The description of a study in the record; `sweep.search.study.Spec` is built from it.
 
-    budget_epochs: the epochs that its trials may train together; None where the budget is the number of `trials`, as it
-    always was in older records.
+    budget_epochs: maximum total epochs of its trials; None if the budget is the number of `trials`, as in all older
+    records.
     """
 
     study: str
@@ -70,11 +70,11 @@ class StudyEntry(BaseModel):
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}
     hand_tuned_source: str = ""
-    hand_tuned_carried: str = ""  # from which network or data set, where the point is used on another
+    hand_tuned_carried: str = ""  # the network or data set of the point, if it is used on another
     points: list[dict[str, Any]] = []
     warm: list[dict[str, Any]] = []
     space: dict[str, dict[str, Any]] = {}
-    balance: dict[str, dict[str, list[Any]]] | None = None  # None: the search space does not say
+    balance: dict[str, dict[str, list[Any]]] | None = None  # None: not given by the search space
     rules: dict[str, dict[str, list[Any]]] = {}
 
 
@@ -83,7 +83,7 @@ class _Event(BaseModel):
 
 
 class SweepEvent(_Event):
-    """A driver begins, or goes on with, a sweep. `sweep` is the sweep's id, the same in all events of a record."""
+    """A driver starts or continues a sweep. `sweep` is the sweep's id, the same in all events of a record."""
 
     event: Literal["sweep"] = "sweep"
     format: int = 0
@@ -94,19 +94,19 @@ class SweepEvent(_Event):
     versions: dict[str, str] = {}
     machine: dict[str, Any] = {}
     code: str = ""
-    commit: str = ""  # of git, where the code is a working copy; "-dirty" behind it where files were changed
-    user: str = ""  # whose process the driver is
-    data: dict[str, dict[str, Any]] = {}  # by data set: digest and shape of its pictures, their numbers, and the source
+    commit: str = ""  # of git, if the code is a working copy; with the suffix "-dirty" if files were changed
+    user: str = ""  # owner of the driver's process
+    data: dict[str, dict[str, Any]] = {}  # by data set: digest, shape and number of its images, and the source
     resources: dict[str, float] = {}
-    resolutions: dict[str, dict[str, Any]] = {}  # by data set: how its distance depends on few held-out images
+    resolutions: dict[str, dict[str, Any]] = {}  # by data set: resolution of its distance with few held-out images
     simulated: bool = False
     title: str | None = None
-    readings: dict[str, dict[str, Any]] = {}  # by data set: how a folder of pictures was read
-    confirms: dict[str, Any] | None = None  # of a confirmation: sweep, look, top, seeds, points
+    readings: dict[str, dict[str, Any]] = {}  # by data set: how a folder of images was read
+    confirms: dict[str, Any] | None = None  # in a confirmation: sweep, look, top, seeds, points
 
 
 class StartEvent(_Event):
-    """An attempt at a trial begins."""
+    """An attempt of a trial starts."""
 
     event: Literal["start"] = "start"
     trial: str
@@ -119,7 +119,7 @@ class StartEvent(_Event):
 
 
 class ReportEvent(_Event):
-    """A trial has finished some epochs."""
+    """A trial reports finished epochs."""
 
     event: Literal["report"] = "report"
     trial: str
@@ -127,7 +127,7 @@ class ReportEvent(_Event):
 
 
 class LostEvent(_Event):
-    """An attempt is over, the trial is not: it runs again from its checkpoint."""
+    """An attempt has ended, but the trial has not: it runs again from its checkpoint."""
 
     event: Literal["lost"] = "lost"
     trial: str
@@ -149,7 +149,7 @@ class EndEvent(_Event):
 
 
 class FinishEvent(_Event):
-    """The driver leaves the sweep: `done`, or `interrupted`; the reason is empty where somebody wished so."""
+    """The driver exits: the sweep is `done` or `interrupted`; the reason is empty if a user interrupted it."""
 
     event: Literal["finish"] = "finish"
     outcome: str
@@ -162,10 +162,10 @@ ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator
 
 
 class Progress(BaseModel):
-    """What a worker sends the driver: the epochs since its last message, and whether the trial has come to an end.
+    """A message from a worker to the driver: the epochs since the last message, and the final state of the trial.
 
     `value` is the study's metric after `epoch`, None if that epoch was not evaluated. `state` is None while the trial
-    could go on.
+    can continue.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -176,4 +176,4 @@ class Progress(BaseModel):
     state: State | None = None
     reason: str = ""
     worker: dict[str, Any] | None = None
-    node: str | None = None  # Ray's id of the node that the worker runs on
+    node: str | None = None  # Ray's id of the worker's node

@@ -2,7 +2,7 @@
 
 RECORD = "record.jsonl"
 CONFIG = "config.yaml"
-CHECKPOINT = "checkpoint.pt"  # in trials/NAME/, while the trial may go on
-HUNG = "hung.txt"  # there as well: where a training stood that made no step any more
-TRACEBACK = "traceback.txt"  # there as well: of the error that the last attempt failed with
+CHECKPOINT = "checkpoint.pt"  # in trials/NAME/, until the trial ends
+HUNG = "hung.txt"  # in trials/NAME/: stack of a training that hung
+TRACEBACK = "traceback.txt"  # in trials/NAME/: of the error of the last attempt
 WEIGHTS = "model.safetensors"  # in trials/NAME/, winners/STUDY/ and hand_tuned/STUDY/

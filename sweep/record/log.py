@@ -1,8 +1,8 @@
-"""The file of a record: append-only JSON lines, and the one source of truth about a sweep.
+"""The file of a record: append-only JSON lines, and the single source of truth about a sweep.
 
-Ray, Optuna, MLflow, the screen and the tables learn from it what happened; each of them can die, be wiped or lag
-behind, and is rebuilt from this file. So its rules are strict: one writer at a time, whole lines only, no NaN or
-infinity, and what decides a trial's fate is on the disk before anybody acts on it.
+Ray, Optuna, MLflow, the screen and the tables are derived from it; each of them can die, be deleted or lag behind, and
+is rebuilt from this file. Its rules are therefore strict: one writer at a time, whole lines only, no NaN or infinity,
+and every decision about a trial is on disk before it is applied.
 """
 
 import json
@@ -22,11 +22,11 @@ from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, SweepEvent
 class Record:
     """A record opened for writing; use it in a `with` statement.
 
-    Opening takes the lock of the sweep, which the system frees when the process ends, however it ends. It
-    also cuts away a line that a crash left unfinished. `clock` gives the time of an event, in seconds. What
-    can be made again, as a simulation, need not be `durable`, which costs milliseconds per event.
+    Opening acquires the lock of the sweep, which the system releases when the process ends, and truncates a line that a
+    crash left incomplete. `clock` returns the time of an event in seconds. `durable` syncs events to disk, which takes
+    milliseconds per event; a simulation does not need it.
 
-    Raises ValueError if another process has the record open, or a line that is not the last is corrupt.
+    Raises ValueError if another process has the record open, or if a line other than the last is corrupt.
     """
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time, durable: bool = True) -> None:
@@ -38,20 +38,19 @@ class Record:
             self._file = opening.enter_context(open(self.path, "ab", buffering=0))
             self._file.truncate(follow(self.path)[1])
             folder = os.open(self.path.parent, os.O_RDONLY)
-            os.fsync(folder)  # the name of a new file is on the disk only once its folder is
+            os.fsync(folder)  # the name of a new file is on disk only after its folder is synced
             os.close(folder)
             self._open = opening.pop_all()
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Writes one event of `sweep.record.events` and returns it.
+        """Write one event of `sweep.record.events` and return it.
 
-        All but reports are on the disk when this returns; reports may be lost with the machine, but not with
-        the process, and training repeats them. Raises ValueError, and writes nothing, for an event or a field that is
-        unknown or does not validate, and for a NaN or infinity anywhere; nothing is written either if the disk is full
-        (OSError).
+        All events except reports are on disk when this returns. Reports survive the process, but may be lost with the
+        machine; training then repeats them. Raises ValueError for an unknown or invalid event or field and for NaN or
+        infinity, and OSError if the disk is full; nothing is written in either case.
         """
         if event not in EVENTS:
-            raise ValueError(f"{self.path.name}: unknown event {event!r}; known are {', '.join(EVENTS)}")
+            raise ValueError(f"{self.path.name}: unknown event {event!r}; known: {', '.join(EVENTS)}")
         kind = EVENTS[event]
         if unknown := fields.keys() - kind.model_fields.keys():
             raise ValueError(f"{self.path.name}: {event} event has no field {', '.join(sorted(unknown))}")
@@ -60,22 +59,22 @@ class Record:
         try:
             values = kind(time=self._clock(), **fields).model_dump(exclude_defaults=True)
             line = json.dumps({"time": values.pop("time"), "event": event, **values}, allow_nan=False)
-        except ValueError as error:  # of pydantic or of JSON
-            raise ValueError(f"{self.path.name}: {event} event: {error}; leave such values out") from None
+        except ValueError as error:  # raised by pydantic or json
+            raise ValueError(f"{self.path.name}: {event} event: {error}; omit such values") from None
         data = line.encode() + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         try:
             while data:
                 data = data[self._file.write(data) :]
         except BaseException:
-            self._file.truncate(end)  # half a line would corrupt the next one
+            self._file.truncate(end)  # a partial line would corrupt the next one
             raise
         if self._durable and event != "report":
             os.fsync(self._file.fileno())
-        return parse(line)  # as a resumed sweep will read it
+        return parse(line)  # exactly as a resumed sweep will read it
 
     def close(self) -> None:
-        """Frees the lock. The record cannot be written afterwards."""
+        """Release the lock. The record cannot be written afterwards."""
         self._open.close()
 
     def __enter__(self) -> "Record":
@@ -86,23 +85,23 @@ class Record:
 
 
 def read(path: str | Path) -> list[Event]:
-    """All events of a record, also of one that is being written.
+    """Read all events of a record, which may be in use by a writer.
 
-    A last line that is torn is left out. Raises ValueError naming the line if an earlier one is damaged.
+    An incomplete last line is ignored. Raises ValueError with the line number if an earlier line is damaged.
     """
     return follow(path)[0]
 
 
 def began(events: Sequence[Event]) -> SweepEvent:
-    """The first of a record's events. Raises ValueError if it is not the beginning of a sweep."""
+    """Return the first event of a record. Raises ValueError if it is not a sweep event."""
     first = next(iter(events), None)
     if not isinstance(first, SweepEvent):
-        raise ValueError("the record does not begin with a sweep event; repair its first line")
+        raise ValueError("the record must begin with a sweep event; repair its first line")
     return first
 
 
 def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
-    """The events from byte `offset` on, and the offset to ask for the next time."""
+    """Return the events from byte `offset` on, and the offset for the next call."""
     with open(path, "rb") as file:
         file.seek(offset)
         data = file.read()
@@ -112,7 +111,7 @@ def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
             events.append(parse(data[position:end]))
         except ValidationError:
             if end + 1 == len(data):
-                break  # the machine died while it wrote; whoever opens the record to write cuts this away
+                break  # the machine died during a write; opening the record for writing truncates this line
             line = _line_number(path, offset + position)
             raise ValueError(f"{path}: line {line} is not an event; repair or remove it") from None
         except ValueError as error:
@@ -122,9 +121,9 @@ def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 def salvage(path: str | Path) -> tuple[list[Event], int]:
-    """The events of a record that may be damaged, and how many of its lines cannot be read.
+    """Return the readable events of a record that may be damaged, and the number of damaged lines.
 
-    For those who only look: whoever writes to a record, or acts on it, uses `read`, which refuses a damaged one.
+    For read-only use: code that writes to a record or acts on it calls `read`, which rejects a damaged record.
     """
     events, damaged = [], 0
     with open(path, "rb") as file:
@@ -139,7 +138,8 @@ def salvage(path: str | Path) -> tuple[list[Event], int]:
 
 
 def parse(line: bytes | str) -> Event:
-    """One line of a record. Raises pydantic's ValidationError for what is no event, ValueError for a later format."""
+    """Parse one line of a record. Raises pydantic's ValidationError if it is not an event, ValueError if its format is
+    later than this version's."""
     event = ANY_EVENT.validate_json(line)
     if isinstance(event, SweepEvent) and event.format > FORMAT:
         raise ValueError(
@@ -156,8 +156,8 @@ def _line_number(path: str | Path, offset: int) -> int:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Holds the lock beside `path`; another file there says who holds it."""
-    from trainables.locks import Held, locked  # by writers alone: the package brings torch, which readers do without
+    """Context manager that holds the lock file next to `path`; a second file names the holder."""
+    from trainables.locks import Held, locked  # only for writers: the package imports torch, which readers do not need
 
     holder = path.with_suffix(".holder")
     try:
@@ -167,5 +167,5 @@ def _lock(path: Path) -> Iterator[None]:
     except Held:
         who = holder.read_text().strip() if holder.exists() else "another process"
         raise ValueError(
-            f"{path}: is being written by {who}; wait for that sweep, stop it, or choose another name"
+            f"{path} is being written by {who}; wait for that sweep, stop it, or choose another name"
         ) from None

@@ -1,8 +1,8 @@
-"""The one fold of a record: the trials of a sweep, and all that is known of each, from its events.
+"""The state of a sweep and its trials, folded from the events of the record.
 
-The driver, Optuna's replay, tracking, the simulator and the analysis read a sweep through this. The first row of a
-(trial, epoch) wins, because a trial resumed from a checkpoint reports its last epochs again; the last start and end of
-a trial win, because it may have been tried again.
+The driver, Optuna's replay, tracking, the simulator and the analysis all use this fold. The first row of a (trial,
+epoch) wins, because a trial resumed from a checkpoint reports its last epochs again; the last start and end of a trial
+win, because it may have been retried.
 """
 
 from collections import Counter
@@ -26,21 +26,21 @@ from sweep.record.events import (
 from sweep.record.layout import RECORD
 from sweep.record.log import read
 
-DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the beginning
+DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the start
 
 
 def charged(state: str, epoch: int, epochs: int, first_rung: int) -> int:
-    """What a trial that has come to `epoch` takes of its study's budget in epochs.
+    """Return the epochs that a trial at `epoch` uses of its study's budget.
 
-    A running one takes all `epochs` that it may still train, so that no study begins more than it can pay. One that
-    ended takes at least those of the first rung: a method whose trials fail at once must come to an end as well.
+    A running trial counts with all `epochs` that it may train, so that a study cannot exceed its budget. An ended trial
+    counts with at least the epochs of the first rung, so that a study whose trials fail immediately ends, too.
     """
     return epochs if state == "running" else max(epoch, first_rung)
 
 
 @dataclass
 class Trial:
-    """What is known of one trial; `state` is "running" from its start to its end, and again after a new start.
+    """State of one trial; `state` is "running" from its start to its end, and again after another start.
 
     Times are in seconds since 1970 on the driver's clock.
     """
@@ -59,36 +59,36 @@ class Trial:
     reason: str | None = None
     worker: dict[str, Any] | None = None
     rows: dict[int, Row] = field(default_factory=dict)  # by epoch, without vectors and recipes
-    vectors: dict[str, Any] = field(default_factory=dict)  # the last of each name
-    vectors_epoch: int = 0  # of the latest of them
-    recipe: int | None = None  # which of its study's recipes measured the metric last, an index into `Trials.recipes`
+    vectors: dict[str, Any] = field(default_factory=dict)  # the latest by name
+    vectors_epoch: int = 0  # epoch of the latest
+    recipe: int | None = None  # index into `Trials.recipes` of the recipe that last measured the metric
     end_epoch: int = 0
-    setbacks: Counter[str] = field(default_factory=Counter)  # how many attempts came to each of SETBACKS
-    stalled: int = 0  # how often its process or node was lost since it last got further
-    _held: float = 0.0  # seconds of attempts that are over
-    _began: float | None = None  # of the attempt under way
-    _heard: float = 0.0  # of its last sign of life
+    setbacks: Counter[str] = field(default_factory=Counter)  # number of attempts that ended in each of SETBACKS
+    stalled: int = 0  # losses of its process or node since it last made progress
+    _held: float = 0.0  # seconds of ended attempts
+    _began: float | None = None  # start of the present attempt
+    _heard: float = 0.0  # time of its last event
 
     @property
     def epoch(self) -> int:
-        """The last epoch it is known to have finished."""
+        """The last epoch known to be finished."""
         return max(self.end_epoch, *self.rows, 0)
 
     @property
     def begun(self) -> float | None:
-        """When the attempt under way began; None if none is."""
+        """The start of the present attempt; None if there is none."""
         return self._began
 
     @property
     def value(self) -> float | None:
-        """The metric of its study at the last epoch that has it."""
+        """The study's metric at the last epoch that has it."""
         evaluated = [epoch for epoch, row in self.rows.items() if self.metric in row.metrics]
         return self.rows[max(evaluated)].metrics[self.metric] if evaluated else None
 
     @property
     def device_seconds(self) -> float:
-        """Seconds of training, density fits and evaluation up to its last report, without waiting or repetition; if it
-        ended before the first of them, the wall time of its attempts."""
+        """Seconds of training, density fits and evaluation up to the last report, without waiting or repetition; the
+        wall time of the attempts if the trial ended before the first report."""
         timed = [epoch for epoch, row in self.rows.items() if DEVICE_SECONDS[0] in row.metrics]
         if timed:
             metrics = self.rows[max(timed)].metrics
@@ -97,11 +97,11 @@ class Trial:
 
     @property
     def worker_seconds(self) -> float:
-        """Wall seconds for which its attempts held a worker, up to its last sign of life."""
+        """Wall seconds for which its attempts held a worker, up to its last event."""
         return self._held + (self._heard - self._began if self._began is not None else 0.0)
 
     def begin(self, time: float, attempt: int) -> None:
-        """A new attempt. One that vanished without a word lasted until its last report."""
+        """Begin a new attempt. A previous attempt that was lost without an event lasted until its last report."""
         self._stop(self._heard)
         self.attempt, self.state = attempt, "running"
         self.ended = self.reason = self.worker = None
@@ -109,7 +109,7 @@ class Trial:
         self._began = self._heard = time
 
     def add(self, event: ReportEvent) -> None:
-        """The rows of a report. Raises nothing for rows that it has: training repeats epochs after a loss."""
+        """Add the rows of a report. Known rows are ignored, because training repeats epochs after a loss."""
         before = len(self.rows)
         for row in event.rows:
             if row.epoch in self.rows:
@@ -125,7 +125,7 @@ class Trial:
         self._heard = event.time
 
     def lose(self, event: LostEvent) -> None:
-        """The attempt is over, the trial is not."""
+        """End the attempt, but not the trial."""
         self.setbacks[event.state] += 1
         self.stalled += event.state == "preempted"
         self._stop(event.time)
@@ -147,34 +147,34 @@ class Trial:
 
 @dataclass
 class Trials:
-    """The state of a sweep, folded from its events; `tell` takes one more.
+    """The state of a sweep, folded from its events; `tell` adds one event.
 
-    `strict` refuses events that do not follow from each other; otherwise, for a record with damaged lines, an event of
-    a trial whose start cannot be read is left out.
+    `strict` rejects inconsistent events. Otherwise, for a record with damaged lines, events of a trial without a start
+    are ignored.
     """
 
     strict: bool = True
-    studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, as last described
+    studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, latest description
     trials: dict[str, Trial] = field(default_factory=dict)
-    recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> how its metric was measured
+    recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> recipes of its metric
     finish: FinishEvent | None = None  # the latest, None while the sweep runs
-    resumed: int = 0  # how often a driver went on with the sweep
+    resumed: int = 0  # number of resumes
     heard: float | None = None  # time of the latest event
-    earlier: float = 0.0  # seconds for which drivers before the present one worked on the sweep
-    ended: int = 0  # how many trials do not run
+    earlier: float = 0.0  # seconds that previous drivers worked on the sweep
+    ended: int = 0  # number of trials that do not run
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
-    _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best, for every end asks for it
+    _leaders: dict[str, Trial] = field(default_factory=dict)  # study -> its best trial, needed at every end
 
     @property
     def outcome(self) -> str | None:
-        """What the latest driver left behind, None while it runs."""
+        """The outcome of the latest driver, None while it runs."""
         return self.finish and self.finish.outcome
 
     @classmethod
     def from_events(cls, events: Iterable[Event], strict: bool = True) -> "Trials":
-        """The state after `events`. Raises ValueError if `strict` and they do not follow from each other."""
+        """Fold `events` into a state. Raises ValueError if `strict` and the events are inconsistent."""
         trials = cls(strict)
         for event in events:
             trials.tell(event)
@@ -207,27 +207,27 @@ class Trials:
 
     @property
     def first(self) -> SweepEvent:
-        """The sweep event that began the record. Raises ValueError before it."""
+        """The first sweep event. Raises ValueError if there is none yet."""
         return _known(self._first)
 
     @property
     def sweep(self) -> SweepEvent:
-        """The latest sweep event. Raises ValueError before the first."""
+        """The latest sweep event. Raises ValueError if there is none yet."""
         return _known(self._sweep)
 
     def of(self, study: str) -> list[Trial]:
-        """The trials of one study, by number."""
+        """Return the trials of one study, by number."""
         return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
 
     def hand_tuned(self, study: str) -> Trial | None:
-        """The trial of the study's first hand-tuned point, None before its start."""
+        """Return the trial of the study's first hand-tuned point, None before its start."""
         return self._numbered.get(study, {}).get(0)
 
     def under_way(self, slots: int | None = None) -> list[Trial]:
-        """The trials that run, on the sweep's `slots` unless others are given.
+        """Return the trials that occupy a slot; `slots` defaults to the number in the record.
 
-        Ray has one more than there are slots, so that none is idle; that one waits, as do those of an earlier sitting
-        whose turn has not come.
+        Ray gets one trial more than there are slots, so that no slot is idle. That trial waits, as do trials of an
+        earlier run that have not been restarted yet.
         """
         if self._sweep is None:
             return []
@@ -237,12 +237,14 @@ class Trials:
         return sorted(started, key=lambda trial: trial.begun or 0.0)[:slots]
 
     def best(self, study: str) -> Trial | None:
-        """The complete trial with the lowest value; the earlier one of two equals. None if there is none."""
+        """Return the complete trial with the lowest value, the earlier one of ties; None if there is none."""
         return self._leaders.get(study)
 
     def _start(self, event: StartEvent) -> None:
         if event.study not in self.studies:
-            raise ValueError(f"{event.trial}: starts in {event.study!r}, which no sweep event lists; repair the record")
+            raise ValueError(
+                f"{event.trial} starts in study {event.study!r}, which no sweep event lists; repair the record"
+            )
         if (trial := self.trials.get(event.trial)) is not None:
             self.ended -= trial.state != "running"
             trial.begin(event.time, event.attempt)
@@ -272,18 +274,18 @@ class Trials:
 
 
 def read_trials(folder: Path) -> Trials:
-    """The trials of the sweep in a folder, as its record has them by now."""
+    """Read the trials of the sweep in a folder from its record."""
     return Trials.from_events(read(folder / RECORD))
 
 
 def _known(event: SweepEvent | None) -> SweepEvent:
     if event is None:
-        raise ValueError("the record holds no sweep event; repair its first line")
+        raise ValueError("the record has no sweep event; repair its first line")
     return event
 
 
 def _lead(trials: Iterable[Trial | None]) -> dict[str, Trial]:
-    """The best of some trials of one study, under its name; empty if none of them is complete with a value."""
+    """Map a study to the best of some of its trials; empty if none of them is complete with a value."""
     complete = [trial for trial in trials if trial and trial.state == "complete" and trial.value is not None]
     best = min(complete, key=lambda trial: (trial.value, trial.number), default=None)
     return {best.study: best} if best else {}

@@ -1,7 +1,7 @@
-"""Which knob mattered: importances by PED-ANOVA, over trials that were all judged at the same epoch.
+"""Hyperparameter importances by PED-ANOVA, over trials compared at the same epoch.
 
-Trials that successive halving stopped have no value at the full budget, and leaving them out would leave the best
-corner of the space alone; so all are held against each other at the first rung, which every one of them reached.
+Trials stopped by successive halving have no value at the full budget, and omitting them would restrict the analysis to
+the best region of the space. All trials are therefore compared at the first rung, which each of them reached.
 """
 
 import csv
@@ -17,15 +17,15 @@ from sweep.search.study import Spec, distribution, parameter
 from trainables.files import whole
 
 IMPORTANCES = "importances.csv"
-FEWEST = 20  # trials; of fewer the best quarter is a handful of accidents
-BEST = 5  # trials at least in the quantile that is explained, as Optuna's authors advise
+FEWEST = 20  # minimum number of trials; with fewer, the best quarter is a matter of chance
+BEST = 5  # minimum number of trials in the target quantile, as recommended by Optuna
 
 
 def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]:
-    """The epoch of comparison, how many trials reached it, and each searched knob's share (they add up to 1).
+    """Return the epoch of comparison, the number of compared trials and each searched hyperparameter's importance.
 
-    PED-ANOVA (Watanabe, Bansal and Hutter, 2023): how far the law of a knob among the best trials is from that among
-    all of them.  No shares where fewer than FEWEST trials can be compared.
+    Importances add up to 1. PED-ANOVA (Watanabe, Bansal and Hutter, 2023) measures how far the distribution of a
+    hyperparameter among the best trials is from that among all trials. They are empty for fewer than FEWEST trials.
     """
     spec = Spec.from_record(trials.studies[study])
     epoch = min([*trials.studies[study].rungs, spec.epochs])
@@ -49,7 +49,7 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
 
 
 def write_importances(folder: Path) -> None:
-    """Writes importances.csv into a sweep's folder: study, knob, importance, epoch and number of trials compared."""
+    """Write importances.csv into a sweep's folder: study, knob, importance, epoch and number of compared trials."""
     trials = read_trials(folder)
     with whole(folder / IMPORTANCES) as part, part.open("w", newline="") as file:
         lines = csv.writer(file)

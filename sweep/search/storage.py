@@ -1,8 +1,7 @@
-"""A sweep as an Optuna storage: one Optuna study for each study of the record, for Optuna's dashboard and plots.
+"""Export of a sweep as an Optuna storage, with one Optuna study per study, for Optuna's dashboard and plots.
 
-It shows what happened, and no sampler of a sweep reads it: `sweep.search.study` says what those are shown. A diverged
-trial is FAIL here, as is one whose objective returns NaN to Optuna; the record's own state is in the user attribute
-`state`.
+Samplers of a sweep do not read this storage; see `sweep.search.study` for what they see. A diverged trial is FAIL here,
+like a trial whose objective returns NaN in Optuna; the user attribute `state` holds the state of the record.
 """
 
 import shutil
@@ -28,8 +27,8 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running
 
 
 def write_storage(trials: Trials, file: Path) -> None:
-    """Writes `file` anew, an SQLite storage of Optuna, whole or not at all."""
-    with whole(file) as part, TemporaryDirectory() as scratch:  # SQLite locks, which not every shared disk can
+    """Write an SQLite storage of Optuna to `file`, atomically."""
+    with whole(file) as part, TemporaryDirectory() as scratch:  # SQLite needs locks, which some shared disks lack
         path = Path(scratch) / "optuna.db"
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         for entry in trials.studies.values():
@@ -65,9 +64,9 @@ def _add(storage: optuna.storages.BaseStorage, entry: StudyEntry, trials: Trials
 def _parameters(
     dimensions: Mapping[str, Dimension], trials: Iterable[Trial]
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-    """The distributions of what was searched, or differs between trials, and the values of the rest.
+    """Return the distributions of hyperparameters that were searched or differ between trials, and the other values.
 
-    They are as wide as the trials: some ran before the space was changed.
+    The distributions cover all trials, of which some may have run before the space was changed.
     """
     searched: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
@@ -100,13 +99,13 @@ def _frozen(trial: Trial, searched: Mapping[str, BaseDistribution], metrics: lis
         values = None
         state = TrialState.FAIL if state == TrialState.COMPLETE else state
     if state == TrialState.PRUNED and len(metrics) > 1:
-        values = None  # Optuna prunes for one objective alone
+        values = None  # Optuna supports pruning only with a single objective
     inside = {name: d for name, d in searched.items() if name in trial.values}
     about: dict[str, Any] = {"trial": trial.name, "state": trial.state, "reason": trial.reason, "origin": trial.origin}
     about |= {"epoch": trial.epoch, "seed": trial.seed, "attempt": trial.attempt}
     return FrozenTrial(
         number=trial.number,
-        trial_id=-1,  # the storage gives another
+        trial_id=-1,  # replaced by the storage
         state=state,
         value=None,
         values=values,

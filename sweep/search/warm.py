@@ -1,4 +1,4 @@
-"""A warm start: the best points that an earlier sweep found, to be tried after the hand-tuned ones."""
+"""Warm start: try the best points of an earlier sweep after the hand-tuned ones."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,32 +12,34 @@ KEPT = 3  # points of each study
 
 
 def warmed(planned: Plan) -> Plan:
-    """The plan with the best points of the sweep that its configuration names, study by study.
+    """Return the plan with the best points of the sweep named by `warm_start`, study by study.
 
-    Studies are matched by name, which is method and data set. What is fixed now is fixed in the points as well; points
-    outside today's ranges are left out. Raises ValueError if the folder holds no sweep, or nothing that fits.
+    Studies are matched by name (method and data set). Hyperparameters that are fixed now are fixed in the points, too;
+    points outside the present ranges are omitted. Raises ValueError if the folder holds no sweep or no matching point.
     """
     folder = planned.config.warm_start
     if folder is None:
         return planned
     if planned.config.searcher == "none":
-        raise ValueError("warm_start: searcher none tries hand-tuned points alone; drop one of the two")
+        raise ValueError(
+            "warm_start requires a searcher, got none, which runs only hand-tuned points; omit one of them"
+        )
     if not (folder / RECORD).exists():
-        raise ValueError(f"warm_start: {folder} holds no sweep (no {RECORD}); name the folder of one")
+        raise ValueError(f"warm_start: {folder} has no {RECORD}; give the folder of a sweep")
     trials = read_trials(folder)
     studies = tuple(
         replace(study, spec=replace(study.spec, warm=tuple(_best(study, trials, folder)))) for study in planned.studies
     )
     if not any(study.spec.warm for study in studies):
         raise ValueError(
-            f"warm_start: {folder} has no complete trial that fits {', '.join(study.name for study in studies)}; "
-            f"it has studies {', '.join(trials.studies) or 'none'}"
+            f"warm_start: {folder} has no complete trial that matches {', '.join(study.name for study in studies)}; "
+            f"its studies: {', '.join(trials.studies) or 'none'}"
         )
     return replace(planned, studies=studies)
 
 
 def _best(study: Planned, trials: Trials, folder: Path) -> Iterator[Point]:
-    """Up to KEPT points with different values, the best first."""
+    """Yield up to KEPT distinct points, the best first."""
     tried = [dict(point.values) for point in study.spec.space.paper]
     complete = [trial for trial in trials.of(study.name) if trial.state == "complete" and trial.value is not None]
     for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
@@ -52,7 +54,7 @@ def _best(study: Planned, trials: Trials, folder: Path) -> Iterator[Point]:
 
 
 def _within(study: Planned, trial: Trial) -> dict | None:
-    """The values of a trial as today's space has them, None if it lies outside."""
+    """Return the values of a trial in the present space, None if it lies outside."""
     values = {}
     for name, dimension in study.spec.space.dimensions.items():
         if isinstance(dimension, Fixed):

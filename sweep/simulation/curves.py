@@ -1,7 +1,7 @@
-"""Learning curves without training: what a simulated trial shows at the epochs where it is judged, and when.
+"""Learning curves of simulated trials: their value and time at each epoch where they are evaluated.
 
-Two sources. `Synthetic` invents curves that are good where no one has looked yet and may cross, to test what
-decides about trials. `Recorded` takes them from a sweep that was run, to plan the next one.
+There are two sources. `Synthetic` generates curves that may cross, to test search and halving. `Recorded` uses the
+curves of a finished sweep, to plan the next one.
 """
 
 import math
@@ -17,12 +17,12 @@ from sweep.record import RECORD, Trial, read_trials
 from sweep.search.space import Choice, Range, Space
 from sweep.search.study import Spec
 
-USABLE = ("complete", "pruned")  # besides diverged: what says something about the values and not about a machine
+USABLE = ("complete", "pruned")  # and diverged: outcomes that depend on the values, not on a machine
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Where a trial stands when it has been evaluated: `seconds` since its start, `value` None if it diverged."""
+    """An evaluation of a trial: `seconds` since its start, `value` None if it diverged."""
 
     epoch: int
     seconds: float
@@ -30,10 +30,10 @@ class Evaluated:
 
 
 class Curves(Protocol):
-    """Whatever can say how a trial goes."""
+    """Source of learning curves."""
 
     def course(self, study: str, number: int, values: Mapping[str, Any], levels: Sequence[int]) -> Iterator[Evaluated]:
-        """The trial at each of the epochs `levels`, ascending; the last one told if it diverges."""
+        """Yield the evaluations of a trial at the epochs `levels`, ascending; a divergence is the last one."""
         ...
 
 
@@ -56,7 +56,7 @@ class Synthetic:
         self.optima = {name: self._chance(name).random(len(s.searched)) for name, s in self.spaces.items()}
 
     def floor(self, study: str, values: Mapping[str, Any]) -> float:
-        """What training for ever would lead to."""
+        """Return the value in the limit of infinite training."""
         away = coordinates(self.spaces[study], values) - self.optima[study]
         return 10 * math.exp(3 * math.sqrt(np.mean(away**2)) if away.size else 0.0)
 
@@ -77,33 +77,33 @@ class Synthetic:
 
 
 class Recorded:
-    """The curves of a sweep that was run: a trial goes as the one whose searched values lie nearest went.
+    """The curves of a recorded sweep: a trial follows the recorded trial with the nearest searched values.
 
-    Between two evaluations a value is interpolated over log(epoch), the seconds over epochs. A curve that
-    halving cut short goes on by the median ratio of those that were not, and at its own pace. Values between
-    those that were tried are not foreseen, so the best found cannot be better than what was recorded.
+    Between two evaluations, values are interpolated over log(epoch) and seconds over epochs. A curve that halving
+    stopped is extended by the median ratio of the longer curves, at its own pace. Nothing is extrapolated between
+    recorded points, so the best value found cannot be better than the recorded ones.
     """
 
     def __init__(self, folder: Path, specs: Iterable[Spec]) -> None:
-        """Raises ValueError when the sweep in `folder` cannot say how these studies would go."""
+        """Raises ValueError if the sweep in `folder` lacks curves of these studies."""
         if not (folder / RECORD).exists():
-            raise ValueError(f"{folder}: no {RECORD} here, so no curves; name the folder of a sweep")
+            raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
         trials = read_trials(folder)
         self.curves: dict[str, list[_Curve]] = {}
         self.spaces: dict[str, Space] = {}
         for spec in specs:
-            told = trials.studies.get(spec.study)
-            if told is None:
+            entry = trials.studies.get(spec.study)
+            if entry is None:
                 known = ", ".join(trials.studies) or "none"
-                raise ValueError(f"{folder}: has no study {spec.study!r} to take curves from (it has: {known})")
-            if told.metric != spec.metric or told.epochs < spec.epochs:
+                raise ValueError(f"{folder} has no study {spec.study!r}; its studies: {known}")
+            if entry.metric != spec.metric or entry.epochs < spec.epochs:
                 raise ValueError(
-                    f"{folder}: {spec.study} was recorded by {told.metric} up to epoch {told.epochs}; "
-                    f"asked for {spec.metric} up to {spec.epochs}"
+                    f"{folder}: {spec.study} was recorded with {entry.metric} up to epoch {entry.epochs}; "
+                    f"the simulation needs {spec.metric} up to {spec.epochs}"
                 )
             curves = [_Curve.of(trial, spec.space) for trial in trials.of(spec.study) if _is_usable(trial)]
             if not any(curve.reach >= spec.epochs for curve in curves):
-                raise ValueError(f"{folder}: no trial of {spec.study} has come to epoch {spec.epochs} yet")
+                raise ValueError(f"{folder}: no trial of {spec.study} has reached epoch {spec.epochs} yet")
             self.spaces[spec.study], self.curves[spec.study] = spec.space, curves
 
     def course(self, study: str, number: int, values: Mapping[str, Any], levels: Sequence[int]) -> Iterator[Evaluated]:
@@ -127,7 +127,7 @@ class Recorded:
 @dataclass(frozen=True)
 class _Curve:
     at: np.ndarray  # (K,) in the unit cube
-    epochs: np.ndarray  # (E,) that were evaluated, ascending; none if it diverged before
+    epochs: np.ndarray  # (E,) evaluated epochs, ascending; empty if it diverged before the first
     values: np.ndarray  # (E,)
     clock: np.ndarray  # (T, 2) epoch and seconds since the start, evaluations included
     diverged_at: int | None
@@ -149,7 +149,7 @@ class _Curve:
 
     @property
     def reach(self) -> int:
-        """The last epoch that was evaluated, 0 if there is none."""
+        """The last evaluated epoch, 0 if there is none."""
         return int(self.epochs[-1]) if self.epochs.size else 0
 
     def value_at(self, epoch: int) -> float:
@@ -167,7 +167,7 @@ def _is_usable(trial: Trial) -> bool:
 
 
 def coordinates(space: Space, values: Mapping[str, Any]) -> np.ndarray:
-    """(K,) The searched ones of `values` in the unit cube: ranges on their own scale, choices in their order."""
+    """Map the searched ones of `values` to the unit cube, (K,): ranges by their scale, choices by their order."""
     return np.array([_coordinate(found, values[name]) for name, found in space.searched.items()])
 
 

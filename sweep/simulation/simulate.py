@@ -1,8 +1,8 @@
-"""A sweep without training, on a virtual clock: the conductor, the studies, the rungs and the record are the real
-ones, only trials, slots and time are not. Ten thousand trials on 512 slots take minutes.
+"""Simulation of a sweep without training, on a virtual clock.
 
-It is how successive halving and the search are tested as a whole, and how a budget is planned before it is spent.
-What is not simulated: the start of processes, lost nodes, and trials that slow one another down.
+The conductor, the studies, the rungs and the record are the real ones; trials, slots and time are simulated. Ten
+thousand trials on 512 slots take minutes. The simulation tests successive halving and the search as a whole, and plans
+a budget before it is spent. It does not model the start of processes, lost nodes and contention between trials.
 """
 
 import heapq
@@ -27,12 +27,12 @@ from sweep.search.plan import Plan, epoch_seconds
 from sweep.search.study import Study
 from sweep.simulation.curves import Curves, Evaluated, Recorded, Synthetic
 
-SHARES = (0.1, 0.25, 0.5, 1.0)  # of the wall time, at which the best found is told
+SHARES = (0.1, 0.25, 0.5, 1.0)  # shares of the wall time at which to print the best value found
 
 
 @dataclass
 class Clock:
-    """Seconds since the sweep began; called, it is the clock of a record."""
+    """Virtual clock of a record; calling it returns the seconds since the sweep began."""
 
     now: float = 0.0
 
@@ -42,13 +42,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated sweep did. Times are virtual seconds since its start."""
+    """Result of a simulated sweep. Times are virtual seconds since its start."""
 
     plan: Plan
     slots: int
     trials: Trials
     studies: Mapping[str, Study]
-    wall: float  # until the last trial had ended
+    wall: float  # time at which the last trial ended
 
     @property
     def utilisation(self) -> float:
@@ -58,16 +58,16 @@ class Simulation:
 
     @property
     def epochs(self) -> int:
-        """Trained by all trials together."""
+        """The total number of epochs trained by all trials."""
         return sum(trial.epoch for trial in self.trials.trials.values())
 
     def reached(self, study: str) -> dict[int, int]:
-        """How many trials of a study were evaluated at each rung, and at the end of the budget."""
+        """Return how many trials of a study were evaluated at each rung and at the last epoch."""
         epochs = Counter(epoch for trial in self.trials.of(study) for epoch in trial.rows)
         return {level: epochs[level] for level in (*self.plan.rungs, self.plan.config.epochs)}
 
     def best_found(self, study: str) -> list[tuple[float, float]]:
-        """(time, value) whenever a complete trial of a study beat all before it."""
+        """Return (time, value) of each complete trial of a study that improved on all before it."""
         complete = [t for t in self.trials.of(study) if t.state == "complete" and t.value is not None]
         found: list[tuple[float, float]] = []
         for trial in sorted(complete, key=lambda trial: trial.ended):
@@ -76,12 +76,12 @@ class Simulation:
         return found
 
     def __str__(self) -> str:
-        """What it costs, how full the slots are, who gets how far, and what is found by when."""
+        """Format cost, utilisation, trials at each rung, and the best value found over time."""
         most = sum(study.spec.most_epochs for study in self.studies.values())
         trials = len(self.trials.trials)
         lines = [
             f"{trials} trials on {self.slots} slots: {duration(self.wall)}, utilisation {self.utilisation:.0%}",
-            f"{self.epochs} epochs are trained of a budget of {most}",
+            f"{self.epochs} epochs trained of a budget of {most}",
         ]
         levels = [str(level) for level in (*self.plan.rungs, self.plan.config.epochs)]
         table = [["study", *(f"at epoch {level}" for level in levels)]]
@@ -90,16 +90,16 @@ class Simulation:
             hand = self.trials.hand_tuned(name)
             found = self.best_found(name)
             known = [[value for at, value in found if at <= share * self.wall] for share in SHARES]
-            told = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]
+            values = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]
             reached = [str(count) for count in self.reached(name).values()]
-            table.append([name, *reached, *("-" if value is None else f"{value:.4g}" for value in told)])
+            table.append([name, *reached, *("-" if value is None else f"{value:.4g}" for value in values)])
         return "\n".join([*lines, "", *aligned(table)])
 
 
 def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation:
-    """Runs the sweep of `plan` on `slots` virtual slots, its trials going as `curves` says.
+    """Run the sweep of `plan` on `slots` virtual slots; its trials follow `curves`.
 
-    The record goes into `folder` as that of any sweep does, marked as simulated and with virtual times.
+    Writes the record into `folder`, marked as simulated and with virtual times.
     """
     clock = Clock()
     resources = Resources(cpus=1, gpus=0.0, slots=slots, ahead=slots, total_gpus=0)
@@ -116,9 +116,9 @@ def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation
 
 
 def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
-    """Virtual Ray: one event after the other in the order of their times, until no trial runs."""
+    """Virtual Ray: process events in the order of their times until no trial runs."""
     levels = (*conductor.plan.rungs, conductor.plan.config.epochs)
-    due: list[tuple[float, str, float, Evaluated]] = []  # when, Ray's trial id, when it began, what it then tells
+    due: list[tuple[float, str, float, Evaluated]] = []  # time, Ray's trial id, start of the trial, its evaluation
     courses, metrics = {}, {}
     ids = (f"{number:08d}" for number in count())
 
@@ -142,7 +142,7 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
 
 
 def progress_of(evaluated: Evaluated, metric: str, epochs: int, now: float) -> Progress:
-    """What a worker would send: only the evaluated epoch has a row, for of others a search hears nothing."""
+    """Return the message of a worker, with a row only for the evaluated epoch, because the search ignores others."""
     epoch, value = evaluated.epoch, evaluated.value
     if value is None:
         return Progress(epoch=epoch, state="diverged", reason="as its curve says")
@@ -152,14 +152,14 @@ def progress_of(evaluated: Evaluated, metric: str, epochs: int, now: float) -> P
 
 
 def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) -> None:
-    """Tells what a sweep would cost and find, and draws it into `simulation.png` in the folder of sweeps.
+    """Announce what a sweep would cost and find, and plot it to `simulation.png` in the folder of sweeps.
 
-    Curves and times are those of the sweep in `recorded`; without one the curves are synthetic and only times,
-    trials and rungs are worth a look, and the time of an epoch is measured here by a few steps of each hand-tuned
-    point. Slots are `concurrent`, or what this machine has.
+    Curves and times are those of the sweep in `recorded`. Without one, the curves are synthetic, so only times, trials
+    and rungs are meaningful, and the time of an epoch is measured on this machine by a few steps of each hand-tuned
+    point. The number of slots is `concurrent`, or that of this machine.
     """
     if plan.config.objectives:
-        announce("curves are of the metric alone, so the search is simulated without further objectives")
+        announce("recorded curves contain only the metric, so the search is simulated without further objectives")
         alone = (replace(study, spec=replace(study.spec, objectives=())) for study in plan.studies)
         plan = replace(plan, studies=tuple(alone))
     config, specs = plan.config, [study.spec for study in plan.studies]
@@ -167,10 +167,12 @@ def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) 
     if recorded is None:
         seconds = epoch_seconds(plan, "cuda" if torch.cuda.is_available() else "cpu")
         curves: Curves = Synthetic(specs, seconds, config.seed)
-        announce("synthetic curves (the values found mean nothing), epochs as long as here, evaluations not counted")
+        announce(
+            "synthetic curves: values are meaningless, epochs take as long as on this machine, evaluations no time"
+        )
     else:
         curves = Recorded(recorded, specs)
-        announce(f"curves and times of {recorded}")
+        announce(f"curves and times from {recorded}")
     with TemporaryDirectory() as folder:
         announce(str(simulate(plan, curves, slots, Path(folder))))
         figure = over_time(read_sweep(folder))

@@ -1,8 +1,8 @@
-"""Following the record: at-least-once delivery of writes that change nothing when repeated.
+"""Delivery of the record to MLflow: at-least-once, with idempotent writes.
 
-The record of a sweep is its own spool. A `Follower` reads it and brings the server to what it says; how far
-it came stands in a small file beside the record, which saves time and may be lost without harm. `Tracker`
-runs a follower in a thread beside the sweep, `track` and `reconcile` run one to the end.
+The record of a sweep is the spool. A `Follower` reads it and updates the server. It stores its position in a small
+file next to the record, which saves time and can be lost without harm. `Tracker` runs a follower in a thread during
+the sweep; `track` and `reconcile` run one to the end of the record.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from trainables.locks import Held, is_held, locked
 
 EXPERIMENT = "autoencoder-sweep"
 
-_SUMMARY = (CONFIG, "leaderboard.csv", "report.html")  # of the sweep's folder, go to the parent run
-_SLICE = 2000  # events told before the position is written down
-_WORKING_SHARE = 0.2  # of the time of the writer while the sweep goes on
+_SUMMARY = (CONFIG, "leaderboard.csv", "report.html")  # files of the sweep's folder, uploaded to the parent run
+_SLICE = 2000  # events to send before the position is written
+_WORKING_SHARE = 0.2  # maximum share of the time that the writer works while the sweep runs
 _SHORTEST_REST, _LONGEST_REST = 1.0, 5.0  # seconds
 
 
 class Follower:
-    """Brings one server up to date with one record, in the thread of the caller.
+    """Updates one server from one record, in the caller's thread.
 
     Attributes:
-        story: what has been taken from the record so far.
-        refusals: one line for each write that the server will never take.
+        story: the part of the record read so far.
+        refusals: one line for each write that the server rejected permanently.
     """
 
     def __init__(self, folder: Path, uri: str, experiment: str, from_start: bool = False):
@@ -48,9 +48,9 @@ class Follower:
         self._begin(known=None if from_start else _read_position(self._position))
 
     def advance(self) -> bool:
-        """Tells the server the next events of the record; False if there is nothing to tell.
+        """Send the next events of the record to the server; return False if there are none.
 
-        Raises whatever goes wrong, and can then be called again: nothing is lost, nothing is done twice.
+        Raises any error of the server. The call can be repeated then: nothing is lost or duplicated.
         """
         self._acquire()
         self._take()
@@ -60,14 +60,14 @@ class Follower:
             self._connect()
             self._tell()
         except Exception:
-            self._server = None  # the last write may or may not have arrived: look again
+            self._server = None  # the last write may or may not have arrived: read the server's state again
             raise
         self._told = self._taken
         self._write_position()
         return True
 
     def correct(self) -> int:
-        """Has every run told again whose status is not what the record says; returns how many."""
+        """Mark every run whose status differs from the record to be sent again; return their number."""
         self._connect()
         runs = [(name, run) for name, run in self._server.runs.items() if not run.deleted]
         wrong = {name for name, run in runs if run.status != self.story.portrait(name).status}
@@ -76,7 +76,7 @@ class Follower:
 
     @property
     def behind(self) -> int:
-        """How many events of the record the server has not been told."""
+        """The number of events of the record that have not been sent to the server."""
         try:
             with self._record.open("rb") as file:
                 file.seek(self._offset)
@@ -109,7 +109,7 @@ class Follower:
         self._server = None
 
     def _take(self) -> None:
-        """Adds the next slice of events to the story, unless the last one has yet to be told."""
+        """Add the next slice of events to the story, unless the previous one has not been sent yet."""
         if self.story.touched:
             return
         if not self._waiting and self._record.exists():
@@ -128,8 +128,10 @@ class Follower:
             self._taken += 1
 
     def _skip_known(self) -> None:
-        """The events up to the position are in the server already: the story takes them, but has not to
-        tell them. A position of another sweep, or beyond the end, is worth nothing."""
+        """Add the events up to the stored position without sending them: the server has them already.
+
+        A position of another sweep or beyond the end of the record is ignored.
+        """
         known, self._known = self._known, None
         if known["sweep"] != getattr(self._waiting[0], "sweep", None) or known["events"] > len(self._waiting):
             return
@@ -142,10 +144,10 @@ class Follower:
     def _connect(self) -> None:
         if self._server is not None:
             return
-        from sweep.tracking.server import Server  # takes seconds, which the thread of a Tracker has
+        from sweep.tracking.server import Server  # takes seconds, so it is imported in the Tracker's thread
 
         server = Server(self._uri, self._experiment, self.story.sweep)
-        if self._tracked - server.runs.keys():  # another store than the one we told: all over again
+        if self._tracked - server.runs.keys():  # a different store: start from the beginning
             held = self.story.held
             self._begin(known=None)
             self._take()
@@ -162,7 +164,7 @@ class Follower:
     def _tell_of(self, name: str | None) -> None:
         portrait, rows = self.story.portrait(name), self.story.rows(name)
         self._unless_refused(portrait.name, self._server.write, name, portrait, rows)
-        if name not in self._server.runs:  # not even its creation was taken
+        if name not in self._server.runs:  # the server rejected its creation
             return
         if portrait.status != "RUNNING":
             files, documents = self._files(name), self.story.documents(name)
@@ -183,7 +185,7 @@ class Follower:
         return sorted((self._folder / "trials" / name).glob("*.png"))
 
     def _acquire(self) -> None:
-        """One follower per record and server: two could create the same run at the same moment."""
+        """Lock the record for this server: two followers could create the same run at the same time."""
         if self._lock is not None:
             return
         with ExitStack() as holding:
@@ -194,24 +196,23 @@ class Follower:
             self._lock = holding.pop_all()
 
     def _write_position(self) -> None:
-        with contextlib.suppress(OSError), whole(self._position) as draft:  # a full disk: the next start sends more
+        with contextlib.suppress(OSError), whole(self._position) as draft:  # on a full disk the next start sends more
             draft.write_text(json.dumps({"sweep": self.story.sweep, "events": self._told}))
 
 
 class Tracker:
-    """Follows the record of a running sweep from a thread of its own; the sweep never waits for it.
+    """Follows the record of a running sweep in a separate thread; the sweep never waits for it.
 
-    Tell it nothing: what is appended to the record is found there. While the server is away the tracker falls
-    behind and tries again, every 5 seconds at the latest.
+    The tracker reads new events from the record. While the server is unavailable, it retries at least every 5 seconds.
 
     Attributes:
-        trouble: why the tracker falls behind, in one line without credentials; empty while all is well.
+        trouble: why the tracker falls behind, in one line without credentials; empty if there is no error.
     """
 
     def __init__(self, folder: str | Path, uri: str, experiment: str = EXPERIMENT):
         self.trouble = ""
         self._catch_up = f"python -m sweep track {quote(str(folder))}"
-        if redact(uri) != uri:  # nowhere is the password kept
+        if redact(uri) != uri:  # the password is not stored
             self._catch_up += " --tracking-uri URI"
         self._follower = Follower(Path(folder), uri, experiment)
         self._closing = threading.Event()
@@ -221,14 +222,14 @@ class Tracker:
 
     @property
     def behind(self) -> int:
-        """How many events of the record MLflow has not got yet."""
+        """The number of events of the record that MLflow does not have yet."""
         return self._follower.behind
 
     def close(self, timeout: float = 30.0) -> str | None:
-        """Tells the rest, for at most `timeout` seconds, and ends the runs that are still open.
+        """Send the remaining events within `timeout` seconds and end the runs that are still open.
 
-        Call it after the last event and after the leaderboard and the report are written. Returns None if all
-        arrived, else one line for the user: what is missing, and the command that brings it in later.
+        Call it after the last event and after the leaderboard and the report are written. Returns None if everything
+        was sent, else one line for the user: what is missing, and the command that sends it later.
         """
         self._deadline = time.monotonic() + timeout
         self._closing.set()
@@ -238,7 +239,7 @@ class Tracker:
     def _missing(self) -> str | None:
         if self.behind or self.trouble or self._thread.is_alive():
             why = self.trouble or "it does not answer in time"
-            return f"{self.behind} events are not yet in MLflow ({why}); bring them in with: {self._catch_up}"
+            return f"{self.behind} events are not yet in MLflow ({why}); send them with: {self._catch_up}"
         if self._follower.refusals:
             return f"MLflow refused {len(self._follower.refusals)} writes, first: {self._follower.refusals[0]}"
         return None
@@ -261,7 +262,7 @@ class Tracker:
                     self._rest(min(max(worked / _WORKING_SHARE - worked, _SHORTEST_REST), _LONGEST_REST))
 
     def _advance(self) -> bool:
-        """One step; False when there will be nothing more to do."""
+        """Do one step; return False when no more work will follow."""
         closing = self._closing.is_set()  # before the step, so that the last events are in it
         if self._follower.advance() or not closing:
             return True
@@ -279,7 +280,7 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is in MLflow: trials, their epochs, and how many writes were refused."""
+    """Counts of what was sent to MLflow: trials, their epochs, and refused writes."""
 
     trials: int
     epochs: int
@@ -287,27 +288,26 @@ class Tracked:
 
 
 def track(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> Tracked:
-    """Tells a server the whole record of a sweep, whatever it was told before: also an export to another.
+    """Send the whole record of a sweep to a server, regardless of what was sent before.
 
-    If no driver works on the sweep, what has not ended is marked as interrupted. Raises ValueError, in one
-    line, if there is no such sweep or the server is away.
+    Also exports a sweep to another server. If no driver works on the sweep, running trials are marked as interrupted.
+    Raises ValueError, in one line, if the sweep does not exist or the server is unavailable.
     """
     return _bring_up(Path(folder), uri, experiment, from_start=True)[0]
 
 
 def is_told(folder: Path, uri: str) -> bool:
-    """Whether a server has the whole record of a sweep, by the position that is kept beside the record."""
+    """Return whether a server has the whole record of a sweep, according to the position stored next to the record."""
     record = folder / "record.jsonl"
     position = _read_position(_position_file(folder, uri))
     return position is not None and position["events"] == len(follow(record)[0])
 
 
 def reconcile(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> int:
-    """Leaves no run RUNNING that does not run; returns how many had the wrong status.
+    """Correct the status of all runs of a sweep; return how many were wrong.
 
-    Runs whose trial has ended get the status of its end. If no driver works on the sweep, the rest is KILLED
-    with the tag `outcome` "interrupted", or "orphan" if the record knows no such trial. Raises ValueError as
-    `track` does.
+    Runs whose trial has ended get its final status. If no driver works on the sweep, the others become KILLED with the
+    tag `outcome` "interrupted", or "orphan" if the record lacks the trial. Raises ValueError as `track` does.
     """
     return _bring_up(Path(folder), uri, experiment, from_start=False)[1]
 
@@ -315,7 +315,7 @@ def reconcile(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> int
 def _bring_up(folder: Path, uri: str, experiment: str, from_start: bool) -> tuple[Tracked, int]:
     check(uri)
     if not (folder / RECORD).exists():
-        raise ValueError(f"{folder} holds no {RECORD}; give the folder of a sweep")
+        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
     with Follower(folder, uri, experiment, from_start) as follower:
         try:
             _drain(follower)
@@ -342,8 +342,8 @@ def _read_position(file: Path) -> dict[str, Any] | None:
 
 
 def _flush(file: Path) -> None:
-    """Puts on the disk what is in `file`: were an epoch lost with the machine, but not on the server, its
-    repetition would be there twice."""
+    """Sync `file` to disk. If an epoch were lost with the machine but not on the server, its repetition would be a
+    duplicate there."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -357,12 +357,12 @@ def _drain(follower: Follower) -> None:
 
 
 def _held(folder: Path) -> bool:
-    """Whether a driver has the record open for writing, which it locks by the file beside it."""
+    """Return whether a driver holds the lock file of the record."""
     return is_held(folder / "record.lock")
 
 
 def one_line(error: BaseException) -> str:
-    """Where an error began, as the user may see it; what mlflow wraps around it is long."""
+    """Return the root cause of an error in one line without credentials; mlflow's wrapped messages are long."""
     while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = cause
     return redact(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -1,8 +1,8 @@
-"""Writing runs to MLflow so that doing it twice changes nothing. The only module that imports mlflow.
+"""Idempotent writes of runs to MLflow. The only module that imports mlflow.
 
-Runs are found again by their tags, parameters and tags are sent only where the server has others, and metric
-rows carry the time of the record, of which MLflow keeps one each. MLflow's habits that do not fit a writer in
-the background are turned off: retries that block for minutes, chatter, telemetry.
+Runs are identified by their tags. Parameters and tags are sent only if they differ from those on the server, and
+metric rows carry the times of the record, so MLflow drops duplicates. Features of MLflow that are unsuitable in a
+background thread are disabled: retries that block for minutes, log messages, telemetry.
 """
 
 import atexit
@@ -24,19 +24,19 @@ from sweep.tracking.address import absolute, sqlite_file
 from sweep.tracking.story import PARENT, Data, Measurement, Portrait
 from trainables.locks import locked
 
-# Errors that sending the same again cannot cure.
+# Permanent errors: sending the same again cannot succeed.
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}
 
-_NOTE = "mlflow.note.content"  # MLflow's description of a run; what a user writes there stays
+_NOTE = "mlflow.note.content"  # MLflow's description of a run; a user's text is not overwritten
 
 
 class Refused(Exception):
-    """The server answers, but will never take this."""
+    """The server answers, but rejects this write permanently."""
 
 
 @dataclass
 class Run:
-    """A run as the server has it."""
+    """A run as stored on the server."""
 
     id: str
     status: str
@@ -49,8 +49,8 @@ class Run:
 class Server:
     """The runs of one sweep in one experiment of one MLflow store.
 
-    Raises whatever mlflow raises when the store is away: throw the object away then and make another, which
-    looks up what the store really has.
+    Methods raise mlflow's exceptions if the store is unavailable. Discard the object then and create a new one, which
+    reads the actual state of the store.
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str):
@@ -65,9 +65,9 @@ class Server:
             self.runs = self._find_runs(sweep)
 
     def write(self, trial: str | None, portrait: Portrait, rows: Iterable[Measurement] = ()) -> None:
-        """Brings the run of `trial` to its portrait, but for the status, and adds the rows.
+        """Update the run of `trial` to its portrait, except for the status, and add the rows.
 
-        Creates the run if there is none, and leaves it alone if somebody deleted it. Raises Refused.
+        Creates the run if it does not exist; does nothing if it was deleted. Raises Refused.
         """
         run = self.runs.get(trial) or self._create(trial, portrait)
         if run.deleted:
@@ -91,7 +91,7 @@ class Server:
             run.data |= {(data.name, data.digest) for data in new}
 
     def settle(self, trial: str | None, portrait: Portrait) -> None:
-        """Gives the run of `trial` the status of its portrait. Raises Refused."""
+        """Set the status of the run of `trial` to that of its portrait. Raises Refused."""
         run = self.runs[trial]
         if run.deleted or run.status == portrait.status:
             return
@@ -102,7 +102,7 @@ class Server:
         run.status = portrait.status
 
     def attach(self, trial: str | None, files: Iterable[Path], documents: dict[str, Any]) -> None:
-        """Uploads files, and dictionaries as JSON under their names. Raises Refused."""
+        """Upload files, and dictionaries as JSON under their names. Raises Refused."""
         run = self.runs[trial]
         if run.deleted:
             return
@@ -112,8 +112,8 @@ class Server:
             for name, content in documents.items():
                 self._client.log_dict(run.id, content, name)
         except Exception as error:
-            # Artifact stores fail in many ways of their own. If the server lives, it is the file that it
-            # does not take, and rows must not wait for it.
+            # Artifact stores raise many kinds of errors. If the server answers, it rejects the file, and rows must
+            # not wait for it.
             self._client.get_run(run.id)
             raise Refused(f"artifacts: {error}") from error
 
@@ -136,7 +136,7 @@ class Server:
         if found is None:
             return self._client.create_experiment(name, _artifact_location(uri, name))
         if found.lifecycle_stage == "deleted":
-            raise ValueError(f"the experiment {name!r} was deleted on the server; restore it or name another")
+            raise ValueError(f"experiment {name!r} was deleted on the server; restore it or choose another name")
         return found.experiment_id
 
     def _find_runs(self, sweep: str) -> dict[str | None, Run]:
@@ -156,7 +156,7 @@ class Server:
         return {trial: self._only_one(runs) for trial, runs in found.items()}
 
     def _only_one(self, runs: list[Any]) -> Run:
-        """A creation whose answer got lost may have been repeated: only the run that has the rows stays."""
+        """Keep the run that has the rows and delete duplicates, which a lost response to a creation leaves behind."""
         runs.sort(key=lambda run: (run.info.lifecycle_stage == "active", len(run.data.metrics)))
         for twin in runs[:-1]:
             if twin.info.lifecycle_stage == "active":
@@ -176,15 +176,15 @@ class Server:
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
-    """Beside a sqlite file, wherever the program was started; a server knows its own place."""
+    """Return the artifact location next to a sqlite file, or None for a server, which has its own."""
     file = sqlite_file(uri)
     return file and (file.parent / "mlruns" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
 
 
 @contextlib.contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """One process at a time opens a sqlite store: where two make its tables at once, MLflow fails both and leaves a
-    file that it cannot open again."""
+    """Lock a sqlite store while it is opened: if two processes create its tables at once, MLflow fails in both and
+    leaves a file that it cannot open again."""
     file = sqlite_file(uri)
     if file is None:
         yield
@@ -196,8 +196,11 @@ def _alone(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """The first import of mlflow makes so many objects that Python searches all of the process for garbage
-    several times, 0.1 to 0.3 s each, in which no other thread runs. They are no garbage: never look again."""
+    """Disable garbage collection during the first import of mlflow, then freeze the objects.
+
+    The import creates so many objects that full collections run several times, for 0.1 to 0.3 s each, which blocks
+    all other threads.
+    """
     if "mlflow" in sys.modules or not gc.isenabled():
         yield
         return
@@ -206,16 +209,16 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # at the end they may go: some libraries report what stays as leaked
+        atexit.register(gc.unfreeze)  # some libraries report objects that remain at exit as leaks
         gc.enable()
 
 
 def _silence() -> None:
-    """Sets what mlflow reads from the environment; to be called before its first import.
+    """Set the environment variables that mlflow reads, before its first import.
 
-    The whole process is affected, and here no other part of it uses mlflow.
+    This affects the whole process, in which no other module uses mlflow.
     """
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # whoever writes here has a patience of his own
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the caller retries
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

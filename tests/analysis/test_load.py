@@ -256,7 +256,9 @@ def test_a_folder_without_a_record_is_an_error(tmp_path):
 
 def test_a_trial_of_an_unknown_study_is_an_error(tmp_path, write_record):
     folder = write_record(tmp_path / "s", told(start(1.0, study="nobody")))
-    with pytest.raises(ValueError, match=r"record\.jsonl: vae-mnist-0000: starts in 'nobody', which no sweep event"):
+    with pytest.raises(
+        ValueError, match=r"record\.jsonl: vae-mnist-0000 starts in study 'nobody', which no sweep event"
+    ):
         read_sweep(folder)
 
 

@@ -237,7 +237,7 @@ def test_what_failed_runs_again_and_a_sweep_grows(programs):
     assert before.trials[raises]["state"] == "failed"
 
     mended = programs.start("-m", "sweep", "retry", folder, **MISCHIEF).ends_well()  # without a diary all behave
-    assert f"again: {raises}\n" in mended
+    assert f"retrying: {raises}\n" in mended
     retried = Told.by(folder)
     assert retried.attempts() == {good: 1, once: 2, raises: 2}
     assert retried.trials[raises]["rows"] == retried.trials[good]["rows"]

@@ -95,7 +95,7 @@ def test_a_killed_node(programs):
     trials = Trials.from_events(events).trials
     (lost,) = (event for event in events if event.event == "lost")
     assert (lost.state, lost.reason) == ("preempted", "its node was lost")
-    assert f"{lost.trial}" in output and "runs again" in output
+    assert f"{lost.trial}" in output and "will run again" in output
     assert {name: trial.attempt for name, trial in trials.items() if trial.attempt > 1} == {lost.trial: 2}
     assert len(trials) >= TRIALS  # more where one is stopped: what it saves pays for another
     assert trials.keys() == {f"mischief-digits-{number:04d}" for number in range(len(trials))}
@@ -118,7 +118,7 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="may not make mount namespaces")
 def test_nodes_that_cannot_run_trials(programs):
     """The sweep's folder is not mounted on one, cannot be written on one that joins late, and fails midway on another:
-    all trials are complete, none counts as failed, each of the three is set aside and the cause is said."""
+    all trials are complete, none counts as failed, each of the three is excluded, with the cause."""
     sweeps = programs.folder / "sweeps"
     sweeps.mkdir()
     cluster = Cluster(programs)
@@ -139,7 +139,7 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster.let_go()
     output = sweep.ends_well()
 
-    said = [line for line in output.splitlines() if "is set aside" in line]
+    said = [line for line in output.splitlines() if "is excluded" in line]
     assert len(said) == 3, output
     assert "cannot use" in said[0] and "No such file" in said[0]
     assert "Read-only file system" in said[1] and "Read-only file system" in said[2]

@@ -24,7 +24,7 @@ def test_a_server_of_ray_is_killed(programs, server):
     (pid,) = programs.processes(f"/{server} ")
     os.kill(pid, signal.SIGKILL)
     assert sweep.wait() == 1
-    assert f"{server}, a server of Ray (process {pid}), has died (SIGKILL); the sweep ends here" in sweep.output
+    assert f"{server}, a server of Ray (process {pid}), has died (SIGKILL); stopping the sweep" in sweep.output
     ended_in_order(folder, sweep.output)
     programs.wait_for_processes()
 

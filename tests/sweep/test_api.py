@@ -54,7 +54,7 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, words, tmp_pa
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no sweep"):
+    with pytest.raises(ValueError, match="give the folder of a sweep"):
         Sweep(tmp_path)
 
 

@@ -165,7 +165,7 @@ WRONG = {
     "--spaces vae=misspelt.toml": "misspelt.toml: [space]: unknown key 'latentdim'; did you mean 'latent_dim'?",
     # resources
     "--gpus-per-trial 2": "gpus_per_trial = '2': less than or equal to 1",
-    "--cpus-per-trial 4096": "cpus_per_trial = 4096, but there are CPU cores on a node; ask for fewer",
+    "--cpus-per-trial 4096": "cpus_per_trial must be at most the CPU cores of a node, got 4096",
     "--gpus-per-trial -1": "gpus_per_trial = '-1': greater than or equal to 0",
     "--concurrent 0": "concurrent = '0': greater than or equal to 1",
     # where it is kept
@@ -176,7 +176,7 @@ WRONG = {
     f"--datasets folder:{'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
     f"--data-root {'y' * 300}": "yyyyyyyyyyyyyyyyyyyy...: a name in it has more than 255 bytes",
     f"--config {'y/' * 3000}": "...: has more than 4095 bytes; give another path",
-    "--name older": "sweeps/older holds a sweep; choose another --name, or go on with `python -m sweep resume",
+    "--name older": "sweeps/older already contains a sweep; choose another --name, or continue it with",
     "--name notes": "sweeps/notes exists and is not an empty folder; choose another --name",
     "--name a/b": "name = 'a/b': a sweep's name must be a folder name without a slash",
     "--name ..": "name = '..': a leading dot",
@@ -202,8 +202,8 @@ WRONG = {
     "--config misspelt.yaml --epochs 3": "unknown key 'trails'; did you mean 'trials'?",
     "--config negative.yaml": "negative.yaml: epochs = -1: greater than or equal to 1",
     # sweeps to go on with
-    "--resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
-    "--resume sweeps/notes": "sweeps/notes holds no sweep (no config.yaml); name the folder of one",
+    "--resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
+    "--resume sweeps/notes": "sweeps/notes has no config.yaml; give the folder of a sweep",
     "--resume sweeps/older --trials 9": "--resume goes on with a sweep as it was configured, got trials as well",
     "--resume sweeps/older --dry-run": "--resume goes on with a sweep as it was configured, got dry_run as well",
     "--resume sweeps/damaged": "sweeps/damaged/record.jsonl: line 1 is not an event; repair or remove it",
@@ -333,7 +333,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 COMMANDS = {
     "smaple": 'Unknown command "smaple". Did you mean "sample"?',
     "resume": "FOLDER requires an argument",
-    "resume sweeps/nowhere": "sweeps/nowhere holds no sweep (no config.yaml); name the folder of one",
+    "resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
     "resume sweeps/older --trials 4": "Unknown option: --trials",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
     "report sweeps/nowhere": "sweeps/nowhere",
@@ -349,9 +349,9 @@ COMMANDS = {
     "sample sweeps/older vae -n 3 -n 4": "-n specified multiple times",
     "report sweeps/notes": "sweeps/notes",
     "board sweeps/notes": "sweeps/notes",
-    "track sweeps/notes": "sweeps/notes holds no sweep (no config.yaml); name the folder of one",
+    "track sweeps/notes": "sweeps/notes has no config.yaml; give the folder of a sweep",
     "track sweeps/older --tracking-uri nonsense": "--tracking-uri nonsense is not an address",
-    "sample sweeps/nowhere vae": "sweeps/nowhere: there is no winner for 'vae'; winners: none yet",
+    "sample sweeps/nowhere vae": "sweeps/nowhere: no winner matches 'vae'; winners: none yet",
     "sample sweeps/older vae -n 0": "-n 0: draw at least 1 image",
     "sample sweeps/older vae -n many": '-n: unable to convert "many" into int',
     "sample sweeps/older vae --desnity gmm": "Unknown option: --desnity. Did you mean --density?",
@@ -444,14 +444,14 @@ def test_a_folder_too_long_for_the_sockets_of_ray(refused, place, monkeypatch, n
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv(name, str(place / ("long" * 30)))
     told = refused()
-    assert "longlong/ray, the folder for Ray's sockets, has" in told and "set RAY_TMPDIR=/tmp" in told
+    assert "longlong/ray, the folder for Ray's sockets, must have at most" in told and "set RAY_TMPDIR=/tmp" in told
 
 
 def test_a_folder_for_the_sockets_of_ray_that_is_a_file(refused, place, monkeypatch):
     (place / "ray").touch()
     monkeypatch.setattr(local_ray, "LONGEST_SOCKET", 1000)
     monkeypatch.setenv("RAY_TMPDIR", str(place))
-    assert f"{place}/ray, the folder for Ray's sockets, cannot be written" in refused()
+    assert f"{place}/ray, the folder for Ray's sockets, is not writable" in refused()
 
 
 def test_a_command_to_copy_is_quoted(refused, place):

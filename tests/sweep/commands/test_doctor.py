@@ -89,10 +89,10 @@ def test_faults_of_a_cluster_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("provider: {type: aws}\nhead: 1\n", "Ray would refuse it"),
-        ("- 1\n", "has no provider"),
-        ("provider: {type: local, head_ip: 10.0.0.1}\ncluster_name: a\n", "Ray would refuse it"),
-        ("a: [\n", "Ray would refuse it"),
+        ("provider: {type: aws}\nhead: 1\n", "Ray would reject it"),
+        ("- 1\n", "no provider"),
+        ("provider: {type: local, head_ip: 10.0.0.1}\ncluster_name: a\n", "Ray would reject it"),
+        ("a: [\n", "Ray would reject it"),
     ],
 )
 def test_a_file_that_ray_would_refuse_is_refused_in_one_line(tmp_path, text, told):
@@ -204,7 +204,7 @@ def test_prefetch_without_network_says_what_to_do(tmp_path, monkeypatch):
 
 def test_sockets_of_ray_that_do_not_fit(config, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
-    assert any("the folder for Ray's sockets, has" in line for line in words(doctor.this_machine(config)))
+    assert any("the folder for Ray's sockets, must have" in line for line in words(doctor.this_machine(config)))
 
 
 @pytest.fixture

@@ -97,9 +97,9 @@ def packed(file, *members: tuple[str, bytes]):
 @pytest.mark.parametrize(
     "members, words",
     [
-        ([("s/config.yaml", b"")], "holds no sweep .no record.jsonl"),
-        ([("s/record.jsonl", b"")], "holds no sweep .no config.yaml"),
-        ([("s/record.jsonl", b""), ("t/config.yaml", b"")], "holds 2 folders"),
+        ([("s/config.yaml", b"")], "does not contain a sweep .no record.jsonl"),
+        ([("s/record.jsonl", b"")], "does not contain a sweep .no config.yaml"),
+        ([("s/record.jsonl", b""), ("t/config.yaml", b"")], "must contain one folder, got 2"),
         ([("../s/record.jsonl", b"")], "cannot be unpacked"),
         (
             [

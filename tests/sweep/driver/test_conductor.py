@@ -323,7 +323,7 @@ def test_a_training_that_hung_is_said_to_have(begin, tmp_path):
     again(conductor, "b")
     hung.write_text("Timeout (0:10:00)!")
     conductor.lost("b", *LOST)
-    assert [event.reason for event in events(conductor, "lost")] == [LOST[1], "it hung (hung.txt says where)"]
+    assert [event.reason for event in events(conductor, "lost")] == [LOST[1], "it hung (hung.txt shows where)"]
 
 
 def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
@@ -429,7 +429,7 @@ def test_why_a_process_could_not_begin_is_said():
         "ModuleNotFoundError: No module named 'my_lab'"
     )
     assert executor.how_lost(error) == (
-        "failed", "its process could not begin (ModuleNotFoundError: No module named 'my_lab')"
+        "failed", "its process could not start (ModuleNotFoundError: No module named 'my_lab')"
     )  # fmt: skip
 
 
@@ -464,7 +464,7 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     for ray_id in ("b", "c"):
         asker.suggest(ray_id)
         assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
-    assert pool.said == ["host bad (bad) is set aside: no kernel image for this GPU"]
+    assert pool.said == ["host bad (bad) is excluded: no kernel image for this GPU"]
     assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
     assert asker.suggest("d")["nodes"] == {"ray.io/node-id": "!in(bad)"}
     assert pool.holding() == [(1, 0)]

@@ -148,7 +148,7 @@ def test_a_second_look_is_refused_unless_asked_for(looked):
     write(looked, event="report", **report)  # told twice by a trial that was resumed
     write(looked, event="finish", outcome="done")
     assert looks_at_test(looked) == [looked / "confirm"]
-    with pytest.raises(ValueError, match=r"already \(1 trained models, .*--again"):
+    with pytest.raises(ValueError, match=r"already scored on the test split \(1 trained models, .*--again"):
         confirm(looked)
     with pytest.raises(RuntimeError, match=r"confirm-2 begins with \(3, 4, 5\)"):  # and not with the seeds 1 and 2
         (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
@@ -159,9 +159,9 @@ def test_an_interrupted_one_goes_on_as_it_was_begun(looked):
     write(looked, event="finish", outcome="interrupted")
     with pytest.raises(RuntimeError, match=r"confirm goes on with \(1, 2\)"):
         confirm(looked)
-    with pytest.raises(ValueError, match="was begun with --seeds 2"):
+    with pytest.raises(ValueError, match="began with --seeds 2"):
         confirm(looked, seeds=5)
-    with pytest.raises(ValueError, match="is not at its end"):
+    with pytest.raises(ValueError, match="is not done; continue it"):
         confirm(looked, again=True)
     assert sweep_of(looked / "confirm") == looked and sweep_of(looked) is None
 
@@ -173,7 +173,7 @@ def test_no_search_is_confirmed_while_it_runs(looked):
 
 @pytest.mark.parametrize("flag", ["top", "seeds"])
 def test_nothing_is_no_number(looked, flag):
-    with pytest.raises(ValueError, match=f"--{flag} 0: give at least 1"):
+    with pytest.raises(ValueError, match=f"--{flag} must be at least 1, got 0"):
         confirm(looked, **{flag: 0})
 
 
@@ -344,4 +344,4 @@ def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
     tracked = programs.start("-m", "sweep", "track", home / "confirm")
     assert tracked.wait() == 0 and "4 trials" in tracked.output
     again = programs.start("-m", "sweep", "confirm", home)
-    assert again.wait() == 2 and "scored on the test split already" in again.output
+    assert again.wait() == 2 and "already scored on the test split" in again.output

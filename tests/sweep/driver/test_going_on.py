@@ -73,7 +73,7 @@ def edit(folder, **fields) -> None:
 def test_what_gives_the_numbers_another_meaning_is_refused(sweep, carried_out, field, value):
     folder = sweep()
     edit(folder, **{field: value})
-    with pytest.raises(ValueError, match=f"^{field} is .*, but the sweep began with .*; put it back in config.yaml"):
+    with pytest.raises(ValueError, match=f"^{field} is .*, but the sweep began with .*; restore it in config.yaml"):
         launch.resume(folder)
     assert not carried_out
 
@@ -90,7 +90,7 @@ def test_what_gives_the_numbers_another_meaning_is_refused(sweep, carried_out, f
 def test_other_studies_are_refused(sweep, carried_out, methods, words):
     folder = sweep()
     edit(folder, methods=methods)
-    with pytest.raises(ValueError, match=f"the sweep would go on {words}; put methods and datasets back"):
+    with pytest.raises(ValueError, match=f"the sweep would continue {words}; restore methods and datasets"):
         launch.resume(folder)
 
 
@@ -121,7 +121,7 @@ learning_rate = { low = 1e-4, high = HIGH, log = true }
     launch.resume(folder, heard.append)
     file.write_text(text.replace("HIGH", "5e-2"))
     launch.resume(folder, heard.append)
-    assert heard == ["the search space of vae-digits was edited; the sweep goes on in the one it began with"]
+    assert heard == ["the search space of vae-digits was edited; the sweep continues with the recorded one"]
     spaces = [planned.studies[0].spec.space.to_record()["learning_rate"]["high"] for planned, _ in carried_out]
     assert spaces == [5e-3, 5e-3]
 
@@ -144,7 +144,7 @@ def test_other_code_and_versions_are_named_in_a_line_each(sweep):
 
 def test_a_budget_in_seconds_is_not_extended_by_trials(sweep, carried_out):
     folder = sweep(seconds_per_study=60)
-    with pytest.raises(ValueError, match="its studies end after 60 seconds each; raise seconds_per_study"):
+    with pytest.raises(ValueError, match="each study ends after 60 seconds; raise seconds_per_study"):
         launch.extend(folder, 5)
     assert not carried_out
 
@@ -159,11 +159,11 @@ def test_retry_is_for_what_says_nothing_of_the_values(sweep, carried_out):
     launch.retry(folder, heard.append)
     ((_, again),) = carried_out
     assert again == ["vae-digits-0001", "vae-digits-0003", "vae-digits-0005"]
-    assert heard == ["again: vae-digits-0001, vae-digits-0003, vae-digits-0005"]
+    assert heard == ["retrying: vae-digits-0001, vae-digits-0003, vae-digits-0005"]
 
 
 def test_nothing_to_retry_is_said(sweep, carried_out):
-    with pytest.raises(ValueError, match="no trial has failed, run out of memory or been preempted"):
+    with pytest.raises(ValueError, match="none failed, ran out of memory or was preempted"):
         launch.retry(sweep(("vae-digits", 0, "diverged", None, 1e-3)))
 
 
@@ -194,11 +194,11 @@ def test_a_budget_is_extended_in_what_it_was_given_in(sweep, carried_out):
 
 
 def test_extending_by_nothing_is_refused(sweep, carried_out):
-    with pytest.raises(ValueError, match="--trials 0: add at least 1"):
+    with pytest.raises(ValueError, match="--trials must be at least 1, got 0"):
         launch.extend(sweep(), 0)
     pins = PINS | {"learning_rate": 1e-3, "batch_size": 20, "likelihood": "bce"}
     folder = sweep(("vae-digits", 0, "complete", 5.0, 1e-3), name="fixed", methods=["vae"], set=pins)
-    with pytest.raises(ValueError, match="nothing is searched in it"):
+    with pytest.raises(ValueError, match="searches nothing; more trials"):
         launch.extend(folder, 3)
     assert "trials: 4" in (folder / "config.yaml").read_text() and not carried_out
 
@@ -253,7 +253,7 @@ def test_warm_points_survive_the_record_and_the_sweep_they_came_from(new_plan, c
 def test_what_is_fixed_now_is_fixed_in_the_points_too(new_plan):
     (vae, _) = new_plan(set={"network": "mlp_16", "latent_dim": 4}).studies
     assert {(p.values["network"], p.values["latent_dim"]) for p in vae.spec.warm} == {("mlp_16", 4)}
-    with pytest.raises(ValueError, match="no complete trial that fits vae-digits, beta_vae-digits"):
+    with pytest.raises(ValueError, match="no complete trial that matches vae-digits, beta_vae-digits"):
         new_plan(set=PINS | {"learning_rate": vae.hand_tuned["learning_rate"]})  # all points have become the paper's
 
 
@@ -270,11 +270,13 @@ def test_points_outside_the_ranges_are_left_out(new_plan):
 
 
 def test_a_warm_start_from_nothing_is_refused(tmp_path, new_plan):
-    with pytest.raises(ValueError, match=r"warm_start: .*holds no sweep"):
+    with pytest.raises(ValueError, match=r"warm_start: .* has no record"):
         new_plan(warm_start=tmp_path)
-    with pytest.raises(ValueError, match="has no complete trial that fits gae-digits; it has studies vae-digits, beta"):
+    with pytest.raises(
+        ValueError, match="has no complete trial that matches gae-digits; its studies: vae-digits, beta"
+    ):
         new_plan(methods=["gae"])
-    with pytest.raises(ValueError, match="searcher none tries hand-tuned points alone"):
+    with pytest.raises(ValueError, match="warm_start requires a searcher, got none"):
         new_plan(searcher="none")
 
 

@@ -36,7 +36,7 @@ def test_what_a_machine_holds(cpus, gpus, fields, expected):
     ("fields", "problem"),
     [
         ({"gpus_per_trial": 2}, "gpus_per_trial\n.*less than or equal to 1"),
-        ({"cpus_per_trial": 17}, "cpus_per_trial = 17, but there are 16 CPU cores"),
+        ({"cpus_per_trial": 17}, "cpus_per_trial must be at most 16, the CPU cores of a node, got 17"),
     ],
 )
 def test_more_than_there_is(fields, problem):
@@ -45,7 +45,7 @@ def test_more_than_there_is(fields, problem):
 
 
 def test_gpus_that_are_not_there():
-    with pytest.raises(ValueError, match=r"gpus_per_trial = 0.5, but there are 0 GPUs"):
+    with pytest.raises(ValueError, match=r"gpus_per_trial must be at most 0, the number of GPUs, got 0\.5"):
         of(16, 0, gpus_per_trial=0.5)
 
 
@@ -67,7 +67,7 @@ def test_places_are_counted_by_node(nodes, fields, expected):
 
 
 def test_a_trial_that_fits_the_nodes_together_and_none_alone_is_refused():
-    with pytest.raises(ValueError, match="cpus_per_trial = 2, but there are 1 CPU cores on a node"):
+    with pytest.raises(ValueError, match="cpus_per_trial must be at most 1, the CPU cores of a node, got 2"):
         Resources.of(SweepConfig(cpus_per_trial=2), [(1, 0), (1, 0)])
     with pytest.raises(ValueError, match=r"no node has both 4 CPU cores and 0\.5 GPUs"):
         Resources.of(SweepConfig(cpus_per_trial=4, gpus_per_trial=0.5), [(16, 0), (2, 1)])
@@ -96,7 +96,7 @@ def test_a_cluster_that_grows_with_demand():
 def test_waiting_for_nodes_is_said():
     found = of(0, 0, address="head:6379", concurrent=6, gpus_per_trial=0.5)
     said = found.waiting([(8, 0), (0, 1)])
-    assert "a trial takes 1 CPUs and 0.5 GPUs of one node, and the nodes have 8 and 0, 0 and 1 so far" in said
+    assert "a trial needs 1 CPUs and 0.5 GPUs of one node, but the nodes have 8 and 0, 0 and 1 so far" in said
     assert found.waiting([(8, 0), (1, 1)]) is None
 
 

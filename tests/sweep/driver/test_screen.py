@@ -85,7 +85,7 @@ def test_a_trial_that_must_run_again_says_why_and_from_where(stage):
     stage.report(trial, 3)
     stage.tell("lost", trial=trial, state="preempted", epoch=3, reason="its node was lost", worker=None)
     assert [" ".join(line.split()) for line in stage.lines] == [
-        "vae-digits-0000 preempted at epoch 3 (its node was lost), runs again"
+        "vae-digits-0000 preempted at epoch 3 (its node was lost), will run again"
     ]
 
 

@@ -77,7 +77,7 @@ def test_a_study_without_a_complete_trial_has_no_winner(folder):
     (folder / "trials/vae-digits-0000" / WEIGHTS).unlink()  # only complete trials leave weights
     collect(folder, trials_of(trial(0, "diverged"), trial(1, "pruned", 3.0)))
     assert not (folder / "winners").exists() and not (folder / "hand_tuned").exists()
-    with pytest.raises(ValueError, match="there is no winner for 'vae'; winners: none yet"):
+    with pytest.raises(ValueError, match="no winner matches 'vae'; winners: none yet"):
         find(folder, "vae")
 
 
@@ -87,11 +87,11 @@ def test_a_winner_is_found_by_its_method(tmp_path):
         (tmp_path / "winners" / study / WEIGHTS).touch()
     assert find(tmp_path, "beta_vae").name == "beta_vae-mnist"
     assert find(tmp_path, "vae", "mnist").name == "vae-mnist"
-    with pytest.raises(ValueError, match="more than one winner fits for 'vae'; winners: beta_vae-mnist, vae-digits"):
+    with pytest.raises(ValueError, match="more than one winner matches 'vae'; winners: beta_vae-mnist, vae-digits"):
         find(tmp_path, "vae")
-    with pytest.raises(ValueError, match="there is no winner for 'gae'"):
+    with pytest.raises(ValueError, match="no winner matches 'gae'"):
         find(tmp_path, "gae")
-    with pytest.raises(ValueError, match="there is no winner for 'vae-svhn'"):
+    with pytest.raises(ValueError, match="no winner matches 'vae-svhn'"):
         find(tmp_path, "vae", "svhn")
 
 

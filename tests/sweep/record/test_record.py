@@ -42,7 +42,7 @@ def test_reopening_appends(path):
 def test_numbers_json_has_no_word_for_are_refused_and_nothing_is_written(path, bad):
     with Record(path) as record:
         record.append("finish", outcome="done")
-        with pytest.raises(ValueError, match=r"record\.jsonl: start event: .*leave such values out"):
+        with pytest.raises(ValueError, match=r"record\.jsonl: start event: .*omit such values"):
             record.append("start", trial="t", study="s", number=0, values={"beta": bad})
     assert len(read(path)) == 1
 
@@ -50,7 +50,7 @@ def test_numbers_json_has_no_word_for_are_refused_and_nothing_is_written(path, b
 def test_an_unknown_event_is_refused(path):
     with (
         Record(path) as record,
-        pytest.raises(ValueError, match="unknown event 'ends'; known are sweep, start"),
+        pytest.raises(ValueError, match="unknown event 'ends'; known: sweep, start"),
     ):
         record.append("ends", trial="t")
 
@@ -159,7 +159,7 @@ def test_what_marks_a_fate_is_forced_to_the_disk(path, monkeypatch):
 
 def test_a_second_writer_is_told_who_holds_the_record(path):
     with Record(path):
-        with pytest.raises(ValueError, match=rf"record\.jsonl: is being written by process {os.getpid()} on \S+;"):
+        with pytest.raises(ValueError, match=rf"record\.jsonl is being written by process {os.getpid()} on \S+;"):
             Record(path)
         read(path)
     Record(path).close()
@@ -228,9 +228,9 @@ def test_the_table_of_trials():
 def test_what_holds_no_sweep_event_is_refused_in_words():
     assert began([SWEEP, report(0)]) is SWEEP
     for events in ([], [report(0), SWEEP]):
-        with pytest.raises(ValueError, match="does not begin with a sweep event; repair its first line"):
+        with pytest.raises(ValueError, match="must begin with a sweep event; repair its first line"):
             began(events)
-    with pytest.raises(ValueError, match="holds no sweep event"):
+    with pytest.raises(ValueError, match="has no sweep event"):
         _ = Trials().sweep
 
 
@@ -301,7 +301,7 @@ def test_a_resumed_sweep_describes_itself_again():
 
 
 def test_events_that_do_not_follow_are_named():
-    with pytest.raises(ValueError, match="vae-mnist-0000: starts in 'vae-mnist', which no sweep event lists"):
+    with pytest.raises(ValueError, match="vae-mnist-0000 starts in study 'vae-mnist', which no sweep event lists"):
         Trials.from_events([start(0)])
     with pytest.raises(ValueError, match="vae-mnist-0003: end event before its start"):
         Trials.from_events([SWEEP, end(3)])

@@ -197,7 +197,7 @@ def test_a_curve_that_was_stopped_goes_on_as_the_others_did(simulated, tmp_path)
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"methods": ["gae"]}, "no study 'gae-digits'"), ({"epochs": 27}, "up to epoch 9"), ({"metric": "fid"}, "by ")],
+    [({"methods": ["gae"]}, "no study 'gae-digits'"), ({"epochs": 27}, "up to epoch 9"), ({"metric": "fid"}, "with ")],
 )
 def test_curves_that_say_nothing_of_a_study_are_refused(simulated, make_plan, tmp_path, changes, says):
     simulated()
@@ -214,7 +214,7 @@ def test_the_command_line_tells_what_a_budget_buys(tmp_path, capsys, monkeypatch
     front_door("about", ["--simulate", *flags, "--out", str(tmp_path)])
     shown = capsys.readouterr().out
     assert (
-        "epochs are trained of a budget of 81" in shown
+        "epochs trained of a budget of 81" in shown
         and "on 4 slots" in shown
         and "utilisation" in shown
         and "at epoch 3" in shown

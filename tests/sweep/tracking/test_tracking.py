@@ -643,7 +643,7 @@ def test_a_tilde_in_an_address_is_the_home(tmp_path, monkeypatch):
 
 
 def test_no_sweep_no_tracking(tmp_path, uri):
-    with pytest.raises(ValueError, match=r"holds no record\.jsonl"):
+    with pytest.raises(ValueError, match=r"has no record\.jsonl"):
         track(tmp_path, uri)
 
 
