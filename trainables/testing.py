@@ -1,12 +1,12 @@
-"""The contract every method keeps, ours or an outsider's; one line in a test suite checks all of it:
+"""The contract of all methods, built-in or external. One line in a test suite checks all of it:
 
     def test_ladder_vae():
         values = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
         check_method(LadderVAE, values)
 
-A method is trained on a few dozen made-up images by the same engine as everywhere, so small values and a few
-seconds are enough. What fails is an AssertionError that names the broken promise. Each check is a function of
-its own, too, over a `Subject`, for suites that want to see them apart; `CHECKS` lists them.
+The training engine trains the method on a few dozen synthetic images, so small values and a few seconds are enough. A
+failure raises an AssertionError that names the violated requirement. Each check is also a function of a `Subject`, for
+suites that run them separately; `CHECKS` lists them.
 
 B batch, C H W image, D latent, N images.
 """
@@ -30,9 +30,9 @@ from trainables.replaced import replaced
 from trainables.saved import load, save
 from trainables.training import Training, Turn, as_images, unowned
 
-EPOCHS = 6  # enough for stages that have a middle
+EPOCHS = 6  # enough for several stages
 BUDGETS = (1, 2, 3, 5, 6, 9, 27, 100)
-CLOCKS = ("time/", "speed/", "memory/")  # metrics that no seed repeats
+CLOCKS = ("time/", "speed/", "memory/")  # metrics that are not reproducible
 
 
 def check_method(
@@ -44,13 +44,13 @@ def check_method(
     where: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "cpu",
 ) -> None:
-    """Runs every check on a method, a class at the top level of a module or a name as on the command line.
+    """Runs every check on a method: a class at the top level of a module, or a name as on the command line.
 
-    values: its hyperparameters; choose them small. shape: of one image (C, H, W), or of one point (P,).
-    changes: for a hyperparameter of which no other legal value can be guessed, such a value.
-    where: for a hyperparameter that only acts beside others, their values: {"bandwidth": {"kernel": "rbf"}}.
+    values: its hyperparameters; choose small ones. shape: of one image (C, H, W), or of one point (P,).
+    changes: another legal value of a hyperparameter, if none can be guessed.
+    where: the values of other hyperparameters that one needs to take effect: {"bandwidth": {"kernel": "rbf"}}.
 
-    Raises AssertionError for the first broken promise, ValueError when the values do not fit the method.
+    Raises AssertionError for the first violated requirement, ValueError if the values do not fit the method.
     """
     name = method if isinstance(method, str) else f"{method.__module__}:{method.__name__}"
     subject = Subject(name, dict(values), tuple(shape), dict(changes or {}), dict(where or {}), device)
@@ -60,7 +60,7 @@ def check_method(
 
 @dataclass(frozen=True)
 class Subject:
-    """A method under test: its name, small values, and the shape of the made-up images it is trained on.
+    """A method under test: its name, small values, and the shape of the synthetic images it is trained on.
 
     The fields are the arguments of `check_method`.
     """
@@ -73,21 +73,21 @@ class Subject:
     device: str = "cpu"
 
     def config(self, epochs: int = EPOCHS, seed: int = 0, **changed: Any) -> Config:
-        """The subject's configuration, some values changed."""
+        """Returns the configuration of the subject with some values changed."""
         values = {**self.values, **changed}
         return Config(method=self.method, dataset="made-up", values=values, epochs=epochs, seed=seed)
 
     def images(self) -> Tensor:
-        """Two batches and three images more, uint8 (N, C, H, W): the last batch is incomplete."""
+        """Returns two batches plus three images, uint8 (N, C, H, W), so the last batch is incomplete."""
         return made_up(self.shape, 2 * self.config().hyper.batch_size + 3).to(self.device)
 
     def training(self, epochs: int = EPOCHS) -> Training:
-        """A training of the subject that has not begun."""
+        """Returns a new training of the subject."""
         return Training(self.config(epochs), self.images())
 
     @cached_property
     def trained(self) -> Method:
-        """The method after a short training, its ex-post densities fitted; in eval mode. No check changes it."""
+        """The method after a short training with fitted ex-post densities, in eval mode. Checks do not change it."""
         training = self.training()
         while not training.finished:
             training.run_epoch()
@@ -96,7 +96,7 @@ class Subject:
 
 
 def made_up(shape: tuple[int, ...], n: int) -> Tensor:
-    """n images (n, C, H, W) uint8 that vary about four patterns; or n points (n, P), floats."""
+    """Returns n images (n, C, H, W) uint8, variations of four patterns; or n points (n, P), floats."""
     chance = torch.Generator().manual_seed(0)
     patterns = torch.rand(4, *shape, generator=chance).round()  # (4, C, H, W) black and white
     images = 0.1 + 0.8 * patterns[torch.arange(n) % 4] + 0.05 * torch.rand(n, *shape, generator=chance)
@@ -104,7 +104,7 @@ def made_up(shape: tuple[int, ...], n: int) -> Tensor:
 
 
 def glance(method: Method, images: Tensor, final: bool = False) -> Evaluation:
-    """A quick evaluation: asks for all that an Evaluator asks for, and disturbs the random state as much."""
+    """A quick evaluation that calls the same functions as an Evaluator and also changes the random state."""
     method.eval()
     torch.manual_seed(17)
     with torch.no_grad():
@@ -118,13 +118,13 @@ def glance(method: Method, images: Tensor, final: bool = False) -> Evaluation:
 
 
 def told(report: Report) -> dict[str, Any]:
-    """What a report says, without what the clock says."""
+    """Returns the reproducible content of a report, without times."""
     metrics = {name: value for name, value in report.metrics.items() if not name.startswith(CLOCKS)}
     return {"epoch": report.epoch, "stage": report.stage, **metrics}
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The names under which two mappings of numbers or tensors do not hold the same, bit for bit."""
+    """Returns the names whose numbers or tensors differ between two mappings, bit for bit."""
     return sorted(
         name
         for name in {**one, **other}
@@ -135,15 +135,15 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def parameters(method: Method) -> dict[str, Tensor]:
-    """A copy of every parameter, by name."""
+    """Returns a copy of each parameter, by name."""
     return {name: parameter.detach().clone() for name, parameter in method.named_parameters()}
 
 
-# What a method says of itself
+# Declarations of a method
 
 
 def check_stages(subject: Subject) -> None:
-    """The stages of any budget use it up, have names and players, and end where samples can be judged."""
+    """For any budget, the stages use it up, have names and players, and the last one has judged=True."""
     method = subject.training().method
     for epochs in BUDGETS:
         stages = method.stages(epochs)
@@ -156,7 +156,7 @@ def check_stages(subject: Subject) -> None:
         _distinct(where, "stages", [stage.name for stage in stages])
         trained = [stage for stage in stages if stage.epochs]
         for stage in trained:
-            assert stage.players, f"{where}: nobody plays in stage {stage.name}"
+            assert stage.players, f"{where}: stage {stage.name} has no players"
             _distinct(f"{where}, stage {stage.name}", "players", [player.name for player in stage.players])
         assert trained[-1].judged, f"{where}: the last stage, {trained[-1].name}, must be judged"
     assert len(method.densities), f"{subject.method}: densities are empty; nothing to sample from"
@@ -172,8 +172,8 @@ def check_owners(subject: Subject) -> None:
     method = find(subject.method)(config.hyper, subject.shape)
     idle = unowned(method, method.stages(EPOCHS))
     assert not idle, (
-        f"{subject.method}: no player of any stage owns {', '.join(idle)}; they would never learn. "
-        "Give their module to a player, or make them buffers"
+        f"{subject.method}: no player of any stage owns {', '.join(idle)}; they are never trained. "
+        "Add their module to a player, or register them as buffers"
     )
 
 
@@ -182,8 +182,8 @@ def check_owners(subject: Subject) -> None:
 
 @dataclass(frozen=True)
 class Move:
-    """One turn as it happened, with names of parameters: the player's own, those that moved during its step,
-    those that had moved since the step before."""
+    """One observed turn, with names of parameters: those of the player, those that moved during its step, and those
+    that had moved since the previous step."""
 
     stage: Stage
     player: Player
@@ -197,7 +197,7 @@ class Move:
 
 
 def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[Move]:
-    """Every turn of a short training, as the engine plays it; each is shown to `look` once it is over."""
+    """Returns every turn of a short training; calls `look` after each."""
     training = subject.training()
     method = training.method
     seen: list[Move] = []
@@ -207,7 +207,7 @@ def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[
     def watched(turn: Turn, loss: Loss, gradients: tuple[Tensor, ...]) -> Tensor:
         nonlocal rest
         before = parameters(method)
-        entered = not seen or seen[-1].stage is not training.stage  # `prepare` may move what it likes
+        entered = not seen or seen[-1].stage is not training.stage  # `prepare` may move any parameter
         strayed = [] if entered else differing(rest, before)
         norm = step(turn, loss, gradients)
         rest = parameters(method)
@@ -230,7 +230,7 @@ def moves(subject: Subject, look: Callable[[Move], None] | None = None) -> list[
 
 
 def check_turns(subject: Subject) -> None:
-    """A turn moves parameters of its own player, no others, and nothing moves between turns."""
+    """A turn moves only parameters of its player, and nothing moves between turns."""
     stayed: dict[str, bool] = {}
     for move in moves(subject):
         where = f"{subject.method}, {move}"
@@ -243,7 +243,7 @@ def check_turns(subject: Subject) -> None:
 
 
 def check_losses(subject: Subject) -> None:
-    """Losses and their terms are finite scalars, whatever the stage and the player."""
+    """Losses and their terms are finite scalars in all stages and for all players."""
 
     def look(move: Move) -> None:
         for name, value in {"total": move.loss.total, **move.loss.terms}.items():
@@ -256,9 +256,9 @@ def check_losses(subject: Subject) -> None:
 
 
 def check_reduction(subject: Subject) -> None:
-    """Terms are means over the batch: a batch and the same batch twice give the same.
+    """Terms are means over the batch: a batch and the same batch repeated twice give equal terms.
 
-    Terms that chance decides are left out, after z is replaced by the posterior's mean.
+    z is replaced by the posterior mean; terms that are still random are skipped.
     """
     training = subject.training()
     checked = set()
@@ -276,7 +276,7 @@ def check_reduction(subject: Subject) -> None:
                     f"{subject.method}, stage {training.stage.name}: {name} is {a:g} on a batch and {b:g} on "
                     "the same batch twice; sum over pixels or latents, then average over the batch"
                 )
-    assert checked, f"{subject.method}: every term is left to chance, even with z at the posterior's mean"
+    assert checked, f"{subject.method}: every term is random, even with z at the posterior mean"
 
 
 def _terms(stage: Stage, x: Tensor, seed: int) -> dict[str, float]:
@@ -287,9 +287,9 @@ def _terms(stage: Stage, x: Tensor, seed: int) -> dict[str, float]:
 
 
 def check_overfit(subject: Subject) -> None:
-    """Eight images can be learnt by heart: the reconstruction error falls clearly.
+    """The method overfits eight images: the reconstruction error falls clearly.
 
-    Where it does not, the weights may simply be those of larger images: an MMD for 784 pixels crushes 64.
+    If it does not, the weights may be too large for small images: an MMD weight for 784 pixels dominates 64.
     """
     few = made_up(subject.shape, 8).to(subject.device)
     images = few.repeat(4 * subject.config().hyper.batch_size, *(1 for _ in subject.shape))
@@ -301,7 +301,7 @@ def check_overfit(subject: Subject) -> None:
         trained = _error(training.method, x)
     assert trained <= 0.5 * untrained, (
         f"{subject.method}: after {training.steps} steps on eight images their squared error per pixel is "
-        f"{trained:.4f}, from {untrained:.4f} untrained; it does not learn, or its weights crush small images"
+        f"{trained:.4f}, from {untrained:.4f} untrained; it does not learn, or its weights are too large"
     )
 
 
@@ -311,11 +311,11 @@ def _error(method: Method, x: Tensor) -> float:
     return (method.reconstruct(x) - x).square().mean().item()
 
 
-# What a trained method gives
+# Outputs of a trained method
 
 
 def check_samples(subject: Subject) -> None:
-    """Samples of every density, reconstructions and pictures are finite images in [0, 1], of their shape."""
+    """Samples of every density, reconstructions and pictures are finite images in [0, 1] of the right shape."""
     method = subject.trained
     for name in method.densities:
         for n in (1, 5):
@@ -339,7 +339,7 @@ def _image(images: Tensor, shape: tuple[int, ...], what: str) -> None:
 
 
 def check_posterior(subject: Subject) -> None:
-    """encode gives q(z|x) over (B, D), in eval mode image by image; decode takes its means."""
+    """encode returns q(z|x) over (B, D), in eval mode independently for each image; decode accepts its means."""
     method = subject.trained
     x = as_images(subject.images()[:7])  # (B, C, H, W)
     with torch.no_grad():
@@ -352,13 +352,13 @@ def check_posterior(subject: Subject) -> None:
             assert tuple(value.shape) == wanted, f"{what} has shape {tuple(value.shape)}, expected (B, D) = {wanted}"
             assert value.isfinite().all(), f"{what} is not finite"
             assert torch.allclose(value[:2], alone, rtol=1e-3, atol=1e-4), (
-                f"{what} of an image depends on the images beside it, in eval mode"
+                f"{what} of an image depends on the other images of the batch, in eval mode"
             )
         _image(method.decode(q.mean), tuple(x.shape), f"{subject.method}: decode(z)")
 
 
 def check_saved(subject: Subject) -> None:
-    """A trained method survives disk: saved without pickle and loaded, it encodes and samples the same."""
+    """A trained method that is saved without pickle and loaded encodes and samples the same."""
     method = subject.trained
     x = as_images(subject.images()[:7])
     with TemporaryDirectory() as folder:
@@ -368,7 +368,7 @@ def check_saved(subject: Subject) -> None:
             raise AssertionError(f"{subject.method}: its state_dict cannot be saved: {error}") from error
         loaded = load(folder, subject.device)
     lost = differing(method.state_dict(), loaded.state_dict())
-    assert not lost, f"{subject.method}: {', '.join(lost)} changed on the way to disk and back"
+    assert not lost, f"{subject.method}: {', '.join(lost)} changed by saving and loading"
     for name, look in {
         "encode(x)": lambda m: m.encode(x).mean,
         "reconstruct(x)": lambda m: m.reconstruct(x),
@@ -380,30 +380,30 @@ def check_saved(subject: Subject) -> None:
         torch.manual_seed(0)
         with torch.no_grad():
             assert torch.equal(look(loaded), kept), (
-                f"{subject.method}: {name} differs after load(); what it needs must be in the state_dict"
+                f"{subject.method}: {name} differs after load(); keep its state in the state_dict"
             )
 
 
-# Repeating, stopping, looking
+# Reproducibility, resuming, evaluation
 
 
 def check_repeats(subject: Subject) -> None:
-    """The same seed gives the same reports bit for bit, another seed others; the images stay as they were."""
+    """The same seed gives the same reports bit for bit, another seed different ones; the images do not change."""
     images = subject.images()
     before = images.clone()
     runs = []
     for seed in (0, 0, 1):
-        torch.manual_seed(1000 + len(runs))  # nothing may hang on what the process drew before
+        torch.manual_seed(1000 + len(runs))  # earlier draws of the process must not matter
         runs.append([told(r) for r in fit(subject.config(seed=seed), images, glance, evaluate_at=(2, 4))])
     for first, again in zip(*runs[:2], strict=True):
         off = differing(first, again)
         assert not off, f"{subject.method}: two runs of one seed differ in epoch {first['epoch']}: {', '.join(off)}"
-    assert runs[0] != runs[2], f"{subject.method}: seeds 0 and 1 give the same reports; the seed does nothing"
+    assert runs[0] != runs[2], f"{subject.method}: seeds 0 and 1 give the same reports; the seed has no effect"
     assert torch.equal(images, before), f"{subject.method}: training wrote into the images"
 
 
 def check_resume(subject: Subject) -> None:
-    """Stopped after any epoch and resumed from disk, the rest is what it would have been, bit for bit."""
+    """A training that is stopped after any epoch and resumed from disk continues bit for bit."""
     images, config, looks = subject.images(), subject.config(), (2, 3, 5)
     with TemporaryDirectory() as folder:
         whole = []
@@ -413,7 +413,7 @@ def check_resume(subject: Subject) -> None:
             report.save(Path(folder, f"{report.epoch}.pt"))
         end = report.method.state_dict()
         for stop in range(1, EPOCHS):
-            torch.manual_seed(2000 + stop)  # a new process stands somewhere else
+            torch.manual_seed(2000 + stop)  # a new process has another random state
             where = f"{subject.method}: stopped after epoch {stop} (stage {whole[stop - 1]['stage']}) and resumed"
             rest = []
             for report in fit(config, images, glance, looks, resume=Path(folder, f"{stop}.pt")):
@@ -427,7 +427,7 @@ def check_resume(subject: Subject) -> None:
 
 
 def check_looking(subject: Subject) -> None:
-    """How often a method is evaluated changes nothing in its training."""
+    """The number of evaluations does not change the training."""
     images, config = subject.images(), subject.config()
     runs = []
     for evaluate_at in ((), range(EPOCHS)):
@@ -438,14 +438,14 @@ def check_looking(subject: Subject) -> None:
     for epoch, (unseen, seen) in enumerate(zip(runs[:half], runs[half:], strict=True), 1):
         off = differing(unseen, seen)
         what = f"epoch {epoch} of the training" if epoch <= EPOCHS else "the trained method"
-        assert not off, f"{subject.method}: being evaluated changed {what}: {', '.join(off)}"
+        assert not off, f"{subject.method}: evaluation changed {what}: {', '.join(off)}"
 
 
 # Hyperparameters
 
 
 def check_hyper(subject: Subject) -> None:
-    """Every hyperparameter does something: another value of it gives other reports."""
+    """Every hyperparameter has an effect: another value changes the reports."""
     fields = subject.config().hyper.__class__.model_fields
     unknown = sorted({*subject.changes, *subject.where} - set(fields))
     assert not unknown, f"{subject.method}: changes or where name {', '.join(unknown)}, which Hyper does not have"
@@ -457,7 +457,7 @@ def check_hyper(subject: Subject) -> None:
         assert tried, f"{subject.method}: no other legal value of {name} was found; pass one in changes"
         assert any(_differ(base, _reports(subject, **{**beside, name: value})) for value in tried), (
             f"{subject.method}: {name} is dead: {', '.join(map(repr, tried))} all give the same reports. "
-            "Pass a value that matters in changes, or what it needs beside it in where"
+            "Pass an effective value in changes, or other values that it needs in where"
         )
 
 
@@ -466,12 +466,12 @@ def _reports(subject: Subject, **changed: Any) -> Iterator[dict[str, Any]]:
 
 
 def _differ(base: list[dict[str, Any]], reports: Iterator[dict[str, Any]]) -> bool:
-    """Trains no further than to the first epoch that differs."""
+    """Stops the training at the first epoch that differs."""
     return any(one != other for one, other in zip(base, reports, strict=True))
 
 
 def others(subject: Subject, name: str) -> Iterator[Any]:
-    """Other legal values of a hyperparameter: the caller's, or guesses from its type and present value."""
+    """Yields other legal values of a hyperparameter: the caller's, or guesses from its type and present value."""
     if name in subject.changes:
         yield subject.changes[name]
         return

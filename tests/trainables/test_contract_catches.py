@@ -224,7 +224,7 @@ class BrightPictures(VAE):
 BROKEN = [
     (OverBudget, "check_stages", r"stages\(1\): the stages take \[1, 3\], together 4 epochs"),
     (SameNames, "check_stages", "stages share a name: train, train"),
-    (NobodyPlays, "check_stages", "nobody plays in stage rest"),
+    (NobodyPlays, "check_stages", "stage rest has no players"),
     (NeverJudged, "check_stages", "the last stage, train, must be judged"),
     (NoSampler, "check_stages", "nothing to sample from"),
     (Orphan, "check_owners", "no player of any stage owns log_gamma"),
@@ -242,7 +242,7 @@ BROKEN = [
     (Unbounded, "check_samples", r"lies in -.* expected 0\.\.1"),
     (WordyDiagnostics, "check_samples", "diagnostic share is tensor"),
     (BrightPictures, "check_samples", r"picture means lies in 3\.\.3"),
-    (Sociable, "check_posterior", "mean of an image depends on the images beside it"),
+    (Sociable, "check_posterior", "mean of an image depends on the other images of the batch"),
     (OneSigma, "check_posterior", r"log_var has shape \(7, 1\), expected \(B, D\) = \(7, 4\)"),
     (Forgetful, "check_saved", r"reconstruct\(x\) differs after load\(\)"),
     (Tied, "check_saved", "cannot be saved"),
@@ -254,7 +254,7 @@ BROKEN = [
         r"stopped after epoch 1 \(stage train\) and resumed, epoch 2 differs in .*loss",
     ),
     (Forgetful, "check_resume", "stopped after epoch 1"),
-    (Watched, "check_looking", "being evaluated changed epoch 2 of the training"),
+    (Watched, "check_looking", "evaluation changed epoch 2 of the training"),
     (DeadKnob, "check_hyper", r"beta is dead: 2\.0, 0\.5, 100\.0, 0\.01 all give the same reports"),
     (DeadText, "check_hyper", "no other legal value of text was found; pass one in changes"),
 ]

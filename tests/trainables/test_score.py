@@ -76,7 +76,7 @@ def test_a_saved_model_is_drawn_from(tmp_path, capsys):
     assert told[0] == told[1]  # the same draws
     assert "60 images (prior) against 300 of test, classifier-digits" in told[0]
     assert "few_images" in told[0]
-    assert "drawn from by prior" in says(capsys, tmp_path / "winner", "--sampler", "gmm")
+    assert "choose from prior" in says(capsys, tmp_path / "winner", "--sampler", "gmm")
     (tmp_path / "winner" / "model.safetensors").write_bytes(b"no")
     assert "contains no saved method" in says(capsys, tmp_path / "winner")
 
@@ -197,11 +197,11 @@ WRONG = {
     one_picture: "one holds 1 pictures; at least 2",
     one_picture_beside: "one holds 1 pictures; at least 2",
     mixed_sizes: "zz.png is 9x8",
-    mixed_colours: "images of shape (3, 8, 8); classifier-digits takes (1, 8, 8)",
-    wrong_channels: "images of shape (3, 8, 8); classifier-digits takes (1, 8, 8)",
+    mixed_colours: "classifier-digits takes images of shape (1, 8, 8), got (3, 8, 8)",
+    wrong_channels: "classifier-digits takes images of shape (1, 8, 8), got (3, 8, 8)",
     torn_picture: "1 of 3 pictures cannot be read",
-    other_size: "takes (1, 8, 8)",
-    other_size_beside: "takes (1, 8, 8)",
+    other_size: "takes images of shape (1, 8, 8)",
+    other_size_beside: "takes images of shape (1, 8, 8)",
     unknown_score: "unknown scores ['kidd']",
     unknown_metric: "unknown metric 'fdi'",
     no_weights: "does not hold the weights",
@@ -252,7 +252,7 @@ def test_an_array_of_floats_is_scored_as_the_pictures_it_would_make(digits, tmp_
         (np.zeros((3, 1, 8, 8), np.int64), "got int64"),
         (np.zeros((1, 1, 8, 8), np.uint8), "holds 1 images; at least 2"),
         (np.array([{}, {}]), "cannot be read as an array"),
-        (np.arange(576, dtype=np.uint8).reshape(3, 3, 8, 8), "takes (1, 8, 8)"),
+        (np.arange(576, dtype=np.uint8).reshape(3, 3, 8, 8), "takes images of shape (1, 8, 8)"),
     ],
 )
 def test_what_is_wrong_with_an_array_is_said_in_one_line(images, message, tmp_path, capsys):
@@ -344,9 +344,9 @@ def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):
 
 def test_who_has_no_likelihood_is_told_why(digits, tmp_path, capsys):
     nll = ("--samples", "20", "--scores", "nll")
-    assert "none is known of this model's gmm" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)
-    assert "this model's codes are points" in says(capsys, saved("wae", tmp_path / "wae"), *nll)
-    assert "nll is of a saved model" in says(capsys, write(digits.test.images[:5], tmp_path / "pictures"), *nll)
+    assert "which this model's gmm lacks" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)
+    assert "this model is deterministic" in says(capsys, saved("wae", tmp_path / "wae"), *nll)
+    assert "nll needs a saved model" in says(capsys, write(digits.test.images[:5], tmp_path / "pictures"), *nll)
 
 
 def test_the_training_of_a_classifier_is_shown_before_it_begins(digits, tmp_path, monkeypatch, capsys):

@@ -1,9 +1,9 @@
-"""A trained method -> numbers and grids; decides nothing. The one code path for search, winners and reports.
+"""Evaluation of trained methods: metrics and image grids, computed by the same code for search, winners and reports.
 
     python -m trainables.evaluate sweeps/NAME/winners/gae-mnist --dataset mnist --split test
 
-scores a saved model, a folder of pictures or an array of images, against the data set, other images or a file of
-statistics, by the distances, NDB and the likelihood.
+scores a saved model, a folder of pictures or an array of images against the data set, other images or a file of
+statistics, by distances, NDB and likelihood.
 """
 
 from pathlib import Path
@@ -38,10 +38,10 @@ def evaluator_for(
     inception_splits: int = 10,
     **settings: Any,
 ) -> Evaluator | PointsEvaluator:
-    """What scores methods on a data set by `metric`: mse for points, a distance for images; None: the default one.
+    """Returns the evaluator of a data set: mse for points, a distance for images.
 
-    pairs, inception_splits: as in `Evaluator`. settings: split, samples, seed, device. Raises ValueError for a metric
-    that does not apply.
+    metric: None selects the default of the data set. pairs, inception_splits: as in `Evaluator`. settings: split,
+    samples, seed, device. Raises ValueError for a metric that does not apply.
     """
     metric = metric or default_metric(splits)
     points = len(splits.shape) == 1

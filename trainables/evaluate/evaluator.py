@@ -1,4 +1,4 @@
-"""The evaluator: cheap at the rungs, where many trials are compared; thorough where one has come to its end.
+"""The evaluator of image data sets: a cheap evaluation at each rung and a thorough one at the end of a trial.
 
 B batch, C H W image, D latent, N images.
 """
@@ -39,9 +39,9 @@ from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
-CODES = 5000  # of a split: more cost a trial's end seconds and hardly move what is read off them
+CODES = 5000  # per split, at most: more take seconds and hardly change the results
 GRID = 64
-GRADIENTS_OF = 200  # images: their mean norm hardly moves with more, and a rung stays cheap
+GRADIENTS_OF = 200  # images: more hardly change the mean norm, and a rung stays cheap
 IN_PAIRS = ("kid", *Neighbourhoods._fields)  # the names of PAIRWISE scores
 FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
 
@@ -50,8 +50,8 @@ FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
 class Evaluation:
     """Metrics are named split/name; `pictures` are float images (N, C, H, W) in [0, 1] on the CPU.
 
-    caveats: what a reader of the numbers should know, by flag. broken names what was not finite (empty when all
-    was well); then there are no metrics.
+    caveats: warnings about the metrics, by flag. broken: the name of the tensor that was not finite, in which case
+    there are no metrics; else "".
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -65,14 +65,15 @@ class Evaluation:
 
 
 class Evaluator:
-    """Scores methods on one split of one data set; holds the extractor and the reference between trials.
+    """Scores methods on one split of one data set. Keeps the extractor and the reference between trials.
 
-    metric: what `metrics.choose` knows; its score of all samplers and reconstructions is told at every rung, and
-    beside a metric of codes that of the data set's default one.
-    samples: how many images are drawn for a distance. seed: of the evaluation's own random numbers.
-    scores: of metrics.scores, for the own sampler of a final evaluation; all that so many images allow unless
-    given. pairs: how many codes, and images of each side, a final evaluation compares in pairs. inception_splits: parts
-    of the Inception Score's images, whose mean it is.
+    metric: a name that `metrics.choose` accepts; each rung reports its score for all samplers and reconstructions.
+        With a metric of codes, each rung also reports the default metric of the data set.
+    samples: number of images drawn for a distance. seed: seed of the evaluation.
+    scores: names from metrics.scores for the first sampler in a final evaluation; default: all that the number of
+        images allows.
+    pairs: number of codes, and of images on each side, that a final evaluation compares in pairs.
+    inception_splits: number of parts that the Inception Score averages over.
     """
 
     def __init__(
@@ -106,10 +107,10 @@ class Evaluator:
         self.scores = frozenset({"distance", score, *(self._affordable() if scores is None else scores)})
         keep = bool(Scores(self.extractor, self.scores).both_sides)
         self.reference = reference(self.extractor, held_out, keep=keep)
-        self._features: Tensor | None = None  # of the held-out images, once a final evaluation asks
+        self._features: Tensor | None = None  # of the held-out images, computed by the first final evaluation
 
     def resolution(self) -> Resolution | None:
-        """How a distance depends on the draw of these held-out images; None where they are many, or too few to say."""
+        """How a distance varies with the choice of held-out images; None if they are many, or too few to estimate."""
         n = len(self.images)
         if n >= ENOUGH or len(self.train) < n + 2 or self.extractor.distance is not None:
             return None
@@ -120,8 +121,8 @@ class Evaluator:
         if min(self.samples, len(self.images)) >= 20:
             scores |= PAIRWISE
         if self.samples // 10 > self.extractor.dims and self.extractor.distance is None:
-            scores.add("infinity")  # or its line does not hold
-        if self.extractor.metric in FID:  # its classes are everybody's; those of an fcd belong to one data set
+            scores.add("infinity")  # with fewer images the linear fit does not hold
+        if self.extractor.metric in FID:  # these classes are standard; those of an fcd belong to one data set
             scores.add("inception_score")
         return scores
 
@@ -129,11 +130,11 @@ class Evaluator:
     def __call__(
         self, method: Method, train_images: Tensor, final: bool = False, sampler: str | None = None
     ) -> Evaluation:
-        """Scores a method; `train_images` uint8 (N, C, H, W) are what ex-post densities are fitted to.
+        """Scores a method; ex-post densities are fitted to `train_images`, uint8 (N, C, H, W).
 
-        final: adds what is too costly for a rung; what rungs tell is the same with it and without.
-        sampler: the one density to score, while the others are not trained yet; None scores all.
-        Draws from its own seed and may leave the global generators anywhere: the caller restores them.
+        final: adds metrics that are too expensive for a rung, and does not change those of the rungs.
+        sampler: the only density to score, if the others are not trained yet; None scores all.
+        Uses its own seed and changes the state of the global generators: the caller restores it.
         """
         start = time.perf_counter()
         method.eval()
@@ -150,7 +151,7 @@ class Evaluator:
             if final:
                 self._common_samplers(method, train_images, found)
                 pictures |= self._walks(method) | self._memorised(method, pictures["samples"], found)
-        except FloatingPointError as error:  # also of a density that finds no fit
+        except FloatingPointError as error:  # also raised when the fit of a density fails
             return Evaluation(broken=str(error))
         seconds = time.perf_counter() - start - fit_seconds
         return Evaluation(
@@ -158,7 +159,7 @@ class Evaluator:
         )
 
     def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] | None = None) -> Scores:
-        """The scores of `samples` images that draw(n) makes, n at a time; the metric's alone unless given."""
+        """Scores `samples` images that draw(n) returns, n at a time; scores: default only that of the metric."""
         gathered = Scores(
             self.extractor, scores or self.judged_by, max(1, self.samples // self.inception_splits), self.pairs
         )
@@ -166,8 +167,8 @@ class Evaluator:
             gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
         return gathered
 
-    def _told(self, gathered: Scores, name: str, sampler: str, found: Findings) -> None:
-        """Scores under their names, with _<name> behind the metric's."""
+    def _add(self, gathered: Scores, name: str, sampler: str, found: Findings) -> None:
+        """Adds scores to `found`, with the suffix _<name> after the metric."""
         if gathered.both_sides and self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
         values = gathered.against_features(self.reference, self._features)
@@ -185,7 +186,7 @@ class Evaluator:
             found.add({f"{metric}{name and '_'}{name}": value}, recipe)
 
     def _samples(self, method: Method, found: Findings, final: bool, only: str | None) -> None:
-        """The distance of samples from each density of the method, or from one; its own sampler is the first."""
+        """Adds the distance of samples from each density of the method, or from one; the first is its own sampler."""
         for i, sampler in enumerate(method.densities):
             if only not in (None, sampler):
                 continue
@@ -194,22 +195,22 @@ class Evaluator:
                 lambda n, sampler=sampler: method.sample(n, sampler),
                 self.scores if own and final else None,
             )
-            self._told(gathered, "" if own else sampler, sampler, found)
+            self._add(gathered, "" if own else sampler, sampler, found)
             if own and final:
                 found.caveats |= caveats(gathered.moments, self.reference)
 
     def _common_samplers(self, method: Method, train_images: Tensor, found: Findings) -> None:
-        """The distance under a Gaussian and a mixture of ten, for every method the same way."""
+        """Adds the distance under a Gaussian and a mixture of ten, fitted in the same way for every method."""
         for name, density in common_densities(method, train_images, self.seed).items():
             if isinstance(density, str):
                 found.flag((f"no_{name}",), {f"no_{name}": density})
             elif name not in method.densities:
                 gathered = self._score(lambda n, density=density: method.decode(density.sample(n)))
-                self._told(gathered, name, name, found)
+                self._add(gathered, name, name, found)
                 found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
 
     def _reconstructions(self, method: Method, found: Findings, final: bool, in_full: bool) -> None:
-        """The distance of reconstructions, the floor no sampler can beat, and the figures of their codes."""
+        """Adds the distance of reconstructions, the floor for all samplers, and metrics of their codes."""
         gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
         rates, ratios, alike = [], [], {}
         for batch in self.images.split(BATCH):
@@ -221,12 +222,12 @@ class Evaluator:
             gathered.update(x_hat)
             ratios.append(similarity.psnr(x_hat, x))
             if final and not alike and min(x.shape[2:]) >= similarity.SMALLEST:
-                value = similarity.ssim(x_hat, x)  # of one batch: every window of it is a loop of NumPy's
+                value = similarity.ssim(x_hat, x)  # of one batch only: SSIM is slow
                 alike = {"ssim": value, "dssim": (1 - value) / 2}
                 found.add(alike, self._plain("pixels", "reconstruction", n=len(x)))
             squared += (x_hat - x).double().square().sum().item()
             posteriors.append(q)
-        self._told(gathered, "reconstruction", "reconstruction", found)
+        self._add(gathered, "reconstruction", "reconstruction", found)
         mse = squared / self.images.numel()
         found.add({"mse": mse, "psnr": torch.cat(ratios).mean().item()}, self._plain("pixels", "reconstruction"))
         mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
@@ -251,14 +252,14 @@ class Evaluator:
         found.add(metrics, self._plain("codes", "posterior"))
 
     def _mean_reconstructions(self, method: Method, mean: Tensor, found: Findings) -> None:
-        """REC-mean: the distance of what the posteriors' means (N, D) decode to, beside that of one draw."""
+        """Adds REC-mean: the distance of images decoded from the posterior means (N, D) instead of one draw."""
         gathered = Scores(self.extractor, self.judged_by, pairs=self.pairs)
         for part in mean.split(BATCH):
             gathered.update(finite(method.decode(part), "reconstructions"))
-        self._told(gathered, "reconstruction_mean", "reconstruction of the mean", found)
+        self._add(gathered, "reconstruction_mean", "reconstruction of the mean", found)
 
     def _own(self, method: Method, found: Findings) -> None:
-        """What only this method has to tell, how its densities' fits went, and the pull of its loss on the codes."""
+        """Adds the diagnostics of the method, the flags of its density fits, and the gradient at the codes."""
         sample = self.images[:BATCH]
         found.add(method.diagnostics(as_images(sample)), self._plain("diagnostics", "posterior", n=len(sample)))
         for name, density in method.densities.items():
@@ -267,7 +268,7 @@ class Evaluator:
         found.add(gradient_at_codes(method, few), self._plain("gradients", "posterior", n=len(few)))
 
     def _classes_in_codes(self, method: Method, found: Findings, final: bool) -> None:
-        """How well the classes can be read off frozen codes, and at the end whether clusters of codes are classes."""
+        """Adds the errors of classifiers on frozen codes and, if final, the agreement of clusters and classes."""
         if self.classes < 2:
             return
         from trainables.metrics import codes  # scikit-learn takes seconds to import
@@ -280,7 +281,7 @@ class Evaluator:
             found.add(agreement, self._plain("clusters of codes", "posterior mean", n=n))
 
     def _codes(self, method: Method, part: Split) -> Tensor:
-        """Posterior means of some images of a split, (n, D), always the same ones."""
+        """Returns the posterior means of a fixed subset of a split, (n, D)."""
         images = torch.tensor(some_of(part.images, CODES), device=self.images.device)
         return finite(method.codes(images), "codes").flatten(1)
 
@@ -290,7 +291,7 @@ class Evaluator:
         return {name: finite(walk, name).float().cpu() for name, walk in walks.items() if walk is not None}
 
     def _memorised(self, method: Method, shown: Tensor, found: Findings) -> dict[str, Tensor]:
-        """How near samples are to the training images, and those shown (N, C, H, W), each before its nearest one."""
+        """Adds the distances of samples to the training images; returns `shown` (N, C, H, W) next to their nearest."""
         train_images = some_of(self.train.images)
         train = reference_features(self.extractor, train_images)  # (T, F)
         if self._features is None:

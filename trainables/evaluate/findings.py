@@ -1,4 +1,4 @@
-"""What an evaluation has found so far: a value never stands without the way in which it was measured."""
+"""The results of an evaluation. Each value is stored with the recipe of its measurement."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class NotFinite(FloatingPointError):
 
 
 def finite(tensor: Tensor, name: str) -> Tensor:
-    """The tensor itself; raises NotFinite with its name when it holds NaN or infinity."""
+    """Returns the tensor. Raises NotFinite with its name if it contains NaN or infinity."""
     if not tensor.isfinite().all():
         raise NotFinite(name)
     return tensor
@@ -22,7 +22,7 @@ def finite(tensor: Tensor, name: str) -> Tensor:
 
 @dataclass
 class Findings:
-    """Metrics named split/name, each with its recipe, vectors, and what a reader should know, by flag."""
+    """Metrics named split/name, each with its recipe; vectors; and warnings by flag."""
 
     split: str
     metrics: dict[str, float] = field(default_factory=dict)
@@ -31,13 +31,13 @@ class Findings:
     caveats: dict[str, str] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, float], recipe: Recipe) -> None:
-        """Takes in values that were measured in one way; what is not finite is left out."""
+        """Adds values that share a recipe; drops non-finite ones."""
         for name, value in values.items():
             if math.isfinite(value):
                 self.metrics[f"{self.split}/{name}"] = float(value)
                 self.recipes[f"{self.split}/{name}"] = recipe
 
     def flag(self, names: tuple[str, ...], found: Mapping[str, str]) -> None:
-        """Each of the flags as flag/<name>, 1 where it was found and else 0, so that an absence is told too."""
+        """Adds each flag as flag/<name>, 1 if it was found and else 0, so that its absence is recorded."""
         self.metrics |= {f"flag/{name}": float(name in found) for name in names}
         self.caveats |= found

@@ -1,4 +1,4 @@
-"""How hard the loss pulls at the codes: |dL/dz| over training is the trace of REG's Figure 1 (methods.md 7.9).
+"""The gradient of the loss at the codes: |dL/dz| over training is plotted in REG's Figure 1 (methods.md 7.9).
 
 B batch, C H W image, D latent.
 """
@@ -13,11 +13,11 @@ from trainables.method import Loss, Method
 
 
 def gradient_at_codes(method: Method, x: Tensor) -> dict[str, float]:
-    """The mean of |dL_i/dz_i| over images x (B, C, H, W), and the norm of dL/dz as one tensor (B, D).
+    """Returns the mean of |dL_i/dz_i| over images x (B, C, H, W), and the norm of dL/dz as one tensor (B, D).
 
-    L_i is an image's own loss, summed as in training, and z_i what its decoder was given; the loss is that of the
-    first player of the last stage that trains on images. Paths around z, such as a KL in closed form, do
-    not count. Empty where that loss decodes no code that it could move.
+    L_i is the loss of one image, summed as in training, and z_i the input of its decoder. The loss is that of the
+    first player of the last stage that trains on images. Paths that bypass z, such as a KL in closed form, are
+    excluded. Returns {} if the loss decodes no code that requires gradients.
     """
     loss, decoder = _loss_of(method), getattr(method, "decoder", None)
     if loss is None or not isinstance(decoder, nn.Module):
@@ -40,7 +40,7 @@ def _loss_of(method: Method) -> Callable[[Tensor], Loss] | None:
 
 @contextmanager
 def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the first argument of every call of the module."""
+    """Collects the first argument of each call of the module."""
     seen: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     try:

@@ -1,6 +1,6 @@
-"""The latent space of a trained method in numbers (methods.md 7.4 to 7.6, 7.10).
+"""Metrics of the latent space of a trained method (methods.md 7.4 to 7.6, 7.10).
 
-N images, D latent; mean (N, D), log_var (N, D) or None where the encoder is deterministic.
+N images, D latent; mean (N, D); log_var (N, D), or None if the encoder is deterministic.
 """
 
 import math
@@ -22,16 +22,16 @@ from trainables.metrics.latent import (
 )
 from trainables.metrics.likelihood import gaussian_bound
 
-PAIRS_OF = 2000  # codes whose pairs are compared in a sweep: 10,000 take 25 times as long
+PAIRS_OF = 2000  # codes that a sweep compares in pairs: 10,000 take 25 times as long
 
 Found = tuple[dict[str, float], dict[str, list[float]]]  # metrics, vectors
 
 
 def at_a_glance(mean: Tensor, log_var: Tensor | None, rate: Tensor | None) -> Found:
-    """Active dimensions, the KL, summaries of codes and of sigma: what every rung reports.
+    """Returns the metrics of each rung: active dimensions, the KL, summaries of the codes and of sigma.
 
-    rate: `Method.rate` of the images, (N,), or None. kl is its mean, the KL to the method's own prior. The vector
-    kl_per_dim is to N(0, 1), whatever the prior.
+    rate: `Method.rate` of the images, (N,), or None. kl is its mean, the KL to the prior of the method. The vector
+    kl_per_dim is always relative to N(0, 1).
     """
     variance = mean.double().var(0, correction=0)  # (D,)
     metrics = {"active_dims": float(active_dims(mean))}
@@ -47,7 +47,7 @@ def at_a_glance(mean: Tensor, log_var: Tensor | None, rate: Tensor | None) -> Fo
 
 
 def in_full(mean: Tensor, log_var: Tensor | None) -> dict[str, float]:
-    """Variance law and inactive dimensions in both readings."""
+    """Returns the variance law and the inactive dimensions, in both readings."""
     if log_var is None:
         return {"var_law": mean.double().var(0, correction=0).mean().item()}  # sigma is 0
     law, inactive = variance_law(mean, log_var), inactive_dims(log_var)
@@ -55,15 +55,15 @@ def in_full(mean: Tensor, log_var: Tensor | None) -> dict[str, float]:
 
 
 def between_pairs(method: Method, mean: Tensor, log_var: Tensor | None, seed: int) -> dict[str, float]:
-    """How far q(z) is from the method's own prior, by MMD beside its noise floor, and its entropy: all cost N² D.
+    """Returns the MMD between q(z) and the prior of the method, its noise floor, and the entropy of q(z).
 
-    z is one draw from each posterior.
+    z is one draw from each posterior. The cost is N² D.
     """
     z = drawn(mean, log_var, seed)
     if isinstance(method.prior, StandardNormal):
-        metrics = prior_discrepancy(z, seed + 1)  # not the very draws that made z
+        metrics = prior_discrepancy(z, seed + 1)  # not the draws of z
     else:
-        with torch.random.fork_rng():  # what is drawn later is the same without this
+        with torch.random.fork_rng():  # does not change later draws
             torch.manual_seed(seed + 1)
             metrics = discrepancy(z, method.prior.sample)
     if log_var is not None:
@@ -72,7 +72,7 @@ def between_pairs(method: Method, mean: Tensor, log_var: Tensor | None, seed: in
 
 
 def drawn(mean: Tensor, log_var: Tensor | None, seed: int) -> Tensor:
-    """One z from each posterior, in float64, (N, D)."""
+    """Draws one z from each posterior, in float64, (N, D)."""
     z = mean.double()
     if log_var is None:
         return z
@@ -82,19 +82,19 @@ def drawn(mean: Tensor, log_var: Tensor | None, seed: int) -> Tensor:
 
 
 def equivalents(method: Method, mse: float) -> dict[str, float]:
-    """What makes weights and learned variances comparable (methods.md 1.2), as the method declares it.
+    """Returns the quantities that make weights and learned variances comparable (methods.md 1.2).
 
-    gamma: the decoder's variance, or else the one that a Gaussian decoder of this error would learn, which is the
-    mse.  beta_equiv: the weight of the KL beside SSE/2; left out where the method declares none.
+    gamma: the variance of the decoder, or else the mse, which is the variance that a Gaussian decoder of this error
+    would learn. beta_equiv: the weight of the KL relative to SSE/2; omitted if the method defines none.
     """
     own, beta = method.decoder_variance(), method.beta_equiv()
     return {"gamma": mse if own is None else own} | ({} if beta is None else {"beta_equiv": beta})
 
 
 def likelihood_bound(method: Method, kl: float | None, gamma: float, mse: float) -> dict[str, float]:
-    """nll_bound: the bound of a Gaussian decoder of variance gamma, nats per image (methods.md 7.8).
+    """Returns nll_bound, the bound of a Gaussian decoder of variance gamma, in nats per image (methods.md 7.8).
 
-    kl: to the method's own prior. Empty where it has none, or nothing is left of the error.
+    kl: to the prior of the method. Returns {} if kl is None or gamma is 0.
     """
     if kl is None or gamma <= 0:
         return {}
@@ -104,15 +104,13 @@ def likelihood_bound(method: Method, kl: float | None, gamma: float, mse: float)
 
 
 def collapses(metrics: dict[str, float], data_variance: float) -> dict[str, str]:
-    """What the numbers of a rung and `in_full` say has gone wrong, by the name of a flag (methods.md 7.10, 11)."""
+    """Returns messages about collapses, by flag, from the metrics of a rung and `in_full` (methods.md 7.10, 11)."""
     found = {}
     kl, mse = metrics.get("kl"), metrics["mse"]
-    if kl is not None and kl < 0.1 and mse > 0.9 * data_variance > 0:  # of images all alike there is nothing to say
+    if kl is not None and kl < 0.1 and mse > 0.9 * data_variance > 0:  # identical images have variance 0
         found["posterior_collapse"] = (
-            f"KL is {kl:.2g} nats and the mse {mse / data_variance:.0%} of the data's variance: codes say nothing"
+            f"KL is {kl:.2g} nats and the mse {mse / data_variance:.0%} of the data's variance: codes are uninformative"
         )
     if metrics.get("sigma_q50", 1.0) < 0.05 and metrics["code_std"] > 0.5:
-        found["sigma_collapse"] = (
-            f"the median sigma is {metrics['sigma_q50']:.2g}: the encoder is all but deterministic"
-        )
+        found["sigma_collapse"] = f"the median sigma is {metrics['sigma_q50']:.2g}: the encoder is almost deterministic"
     return found

@@ -1,4 +1,4 @@
-"""How likely a saved model holds images to be: the bounds that are too costly for a trial's end (methods.md 7.8).
+"""Likelihood bounds of a saved model, too expensive for the end of a trial (methods.md 7.8).
 
 N images, C H W image.
 """
@@ -17,21 +17,21 @@ BATCH = 10  # each image is decoded DRAWS times
 
 
 def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[str, float]:
-    """nll_bound and nll_500, nats per image of uint8 (N, C, H, W), and gamma, the variance they hold for.
+    """Returns nll_bound and nll_500, nats per image of uint8 (N, C, H, W), and gamma, the variance they assume.
 
-    gamma is the decoder's own, or else the mse of one reconstruction of each of these images; `watch` sees the
-    batches go by. ValueError: an encoder without a posterior, a prior without a density, or no finite bound.
+    gamma is that of the decoder, or else the mse of one reconstruction of each image. `watch` wraps the iterator of
+    batches. Raises ValueError for an encoder without a posterior, a prior without a density, or a non-finite bound.
     """
     own, prior = next(iter(method.densities.items()))
     if not hasattr(prior, "log_prob"):
-        raise ValueError(f"nll needs a density of the codes, and none is known of this model's {own}; leave nll out")
+        raise ValueError(f"nll needs a prior with a density, which this model's {own} lacks; omit nll")
     if tuple(images.shape[1:]) != tuple(method.shape):
         raise ValueError(f"images of shape {tuple(images.shape[1:])}; the model is of {tuple(method.shape)}")
     torch.manual_seed(seed)
     with torch.no_grad():
         posteriors = method.encode(as_images(images))
         if posteriors.log_var is None:
-            raise ValueError("nll needs an encoder with a posterior, and this model's codes are points; leave nll out")
+            raise ValueError("nll needs an encoder with a posterior, and this model is deterministic; omit nll")
         gamma = method.decoder_variance()
         if gamma is None:
             x = as_images(images)
@@ -44,5 +44,5 @@ def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[
     try:
         tight, loose = finite(torch.cat(found, 1), "likelihoods").mean(1).tolist()  # of (2, N)
     except FloatingPointError:
-        raise ValueError("the model's likelihoods are not finite; leave nll out") from None
+        raise ValueError("the model's likelihoods are not finite; omit nll") from None
     return {"nll_bound": loose, f"nll_{DRAWS}": tight, "gamma": gamma}

@@ -1,4 +1,4 @@
-"""Images that somebody else made, from a folder of pictures or an array in a file, as the metrics take them.
+"""Reads images for the metrics from a folder of pictures or an array in a file.
 
 N images, C H W image.
 """
@@ -13,9 +13,9 @@ from trainables.datasets import read_pictures, refuse_black
 
 
 def read_images(path: Path, channels: int) -> tuple[np.ndarray, str]:
-    """The images of a folder (`read_pictures`) or of an .npy file (`read_array`), and how they were read, in words.
+    """Reads a folder (`read_pictures`) or an .npy file (`read_array`); returns the images and a description.
 
-    Images of three equal channels become grey where `channels` is 1, and grey ones are replicated where it is 3.
+    Images of three equal channels become grey if `channels` is 1, and grey ones are replicated if it is 3.
     """
     images, how = (read_array(path), "") if path.suffix == ".npy" else _of_folder(path)
     if channels == 3 and images.shape[1] == 1:
@@ -35,10 +35,10 @@ def _of_folder(folder: Path) -> tuple[np.ndarray, str]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The images of an .npy file, uint8 or floats in [0, 1], (N, C, H, W), as uint8: a metric sees 8 bits.
+    """Reads images from an .npy file, uint8 or floats in [0, 1], (N, C, H, W), as uint8: metrics use 8 bits.
 
-    ValueError: not such a file, another shape or type, fewer than 2 images, NaN, values beyond [0, 1], bytes of 0 and 1
-    alone.
+    Raises ValueError for another file, shape or type, fewer than 2 images, NaN, values outside [0, 1], or bytes that
+    are all 0 or 1.
     """
     try:
         images = np.load(path, allow_pickle=False)

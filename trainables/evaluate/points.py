@@ -1,4 +1,4 @@
-"""The evaluator of data sets of points: no network knows features of them, so error and codes are what is measured.
+"""The evaluator of data sets of points: reconstruction error and metrics of the codes, because points have no features.
 
 N points, P coordinates, D latent.
 """
@@ -20,7 +20,7 @@ from trainables.metrics import Recipe
 class PointsEvaluator:
     """Scores methods on one split of a data set of points; called as an `Evaluator` is.
 
-    samples: how many points are drawn for the picture. seed: of the evaluation's own random numbers.
+    samples: number of points drawn for the picture. seed: seed of the evaluation.
     """
 
     metric = "mse"
@@ -32,13 +32,13 @@ class PointsEvaluator:
         self.points = torch.tensor(getattr(splits, split).images, device=device)  # (N, P)
 
     def resolution(self) -> None:
-        """None: an error of each point is no distance between sets."""
+        """None: the error is per point, not a distance between sets."""
 
     @torch.no_grad()
     def __call__(self, method: Method, train_points: Tensor, final: bool = False) -> Evaluation:
-        """The mean squared error of reconstructions, over all coordinates and of each; and the figures of the codes.
+        """Computes the mean squared error of reconstructions, in total and per coordinate, and metrics of the codes.
 
-        train_points (N, P) are what ex-post densities are fitted to. final: adds the vectors `point_<i>`,
+        train_points: (N, P), for the fit of ex-post densities. final: adds the vectors `point_<i>`,
         `reconstruction_<i>` and `sample_<i>` of each coordinate i, for a picture.
         """
         start = time.perf_counter()

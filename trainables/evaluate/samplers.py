@@ -1,4 +1,4 @@
-"""Densities as an axis of their own: any autoencoder can be sampled in several ways (methods.md 1.4, 7.2).
+"""Samplers independent of the method: any autoencoder can be sampled in several ways (methods.md 1.4, 7.2).
 
 N images, D latent.
 """
@@ -15,17 +15,17 @@ from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, drawn, posteriors
 from trainables.method import Method, as_images
 
-COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures that every method is sampled from
-COMMON_CODES = 5000  # they are fitted to: ten full covariances are well determined, and EM stays cheap
+COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures fitted to the codes of every method
+COMMON_CODES = 5000  # codes for the fit: they determine ten full covariances well, and EM stays cheap
 SECOND = "second_stage"
-SECOND_WIDTH = 512  # of its hidden layers: half of the two-stage code's, which has a GPU
+SECOND_WIDTH = 512  # of its hidden layers: half of the two-stage code's, which runs on a GPU
 FLOW = "flow"
 BEHIND_ANY = (*COMMON, SECOND, FLOW)
 
 
 @torch.no_grad()
 def fit_densities(method: Method, images: Tensor, seed: int) -> float:
-    """Fits the ex-post densities to the codes (posterior means) of images (N, C, H, W); returns the seconds."""
+    """Fits the ex-post densities to the codes (posterior means) of images (N, C, H, W). Returns the seconds taken."""
     start = time.perf_counter()
     wanting: list[Density] = [density for density in method.densities.values() if density.ex_post]
     if wanting:
@@ -37,10 +37,9 @@ def fit_densities(method: Method, images: Tensor, seed: int) -> float:
 
 @torch.no_grad()
 def common_densities(method: Method, images: Tensor, seed: int) -> dict[str, Density | str]:
-    """A Gaussian and a mixture of ten, fitted to the codes of up to 5000 of the images (N, C, H, W).
+    """Fits a Gaussian and a mixture of ten to the codes of at most 5000 of the images (N, C, H, W).
 
-    Beside what the method brings, so that methods can be compared under one sampler. Where EM finds no fit
-    its reason stands in the place of the density.
+    They allow a comparison of methods under one sampler. If EM fails, its message replaces the density.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:COMMON_CODES]
     codes = finite(method.codes(images[order.to(images.device)]), "codes")  # (n, D)
@@ -57,11 +56,11 @@ def common_densities(method: Method, images: Tensor, seed: int) -> dict[str, Den
 
 @torch.no_grad()
 def behind(method: Method, images: Tensor, name: str, seed: int) -> Density:
-    """One of BEHIND_ANY, fitted to the codes of images, uint8 (N, C, H, W), whatever the method brings itself.
+    """Fits one of BEHIND_ANY to the codes of images, uint8 (N, C, H, W), for any method.
 
-    The second stage is the two-stage VAE's, with a learned gamma, its decoder's noise and some fixed number of steps
-    on one draw from each posterior; the flow learns from the same codes. Raises FloatingPointError where codes are not
-    finite or EM finds no fit.
+    The second stage is that of the two-stage VAE, with a learned gamma, decoder noise and a fixed number of steps on
+    one draw from each posterior; the flow is trained on the same codes. Raises FloatingPointError if codes are not
+    finite or EM fails.
     """
     if name in COMMON:
         found = common_densities(method, images, seed)[name]

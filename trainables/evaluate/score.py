@@ -1,4 +1,4 @@
-"""Scores from the command line: of a saved model, or of images, whoever made them.
+"""Command line that scores a saved model or images from any source.
 
 N images, C H W image, K bins.
 """
@@ -49,7 +49,7 @@ PROG = "python -m trainables.evaluate"
 PRESET_FILES = files("trainables") / "evaluate" / "presets"
 BATCH = 250
 BINS = (100, 200, 300)  # REG's Table 4
-IMAGES_TO_A_BIN = 5  # of training: fewer make a bin's share a matter of chance
+IMAGES_TO_A_BIN = 5  # training images, at least: with fewer the share of a bin is noise
 
 
 class Settings(BaseModel):
@@ -59,42 +59,42 @@ class Settings(BaseModel):
 
     source: UserPath = Field(description="folder of a saved model (config.json, ...) or of pictures, or .npy of images")
     against: UserPath | None = Field(
-        None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set's"
+        None, description="pictures, .npy of images or .npz of statistics to compare with, instead of the data set"
     )
-    metric: str | None = Field(None, description=f"{CHOICES}; fcd for data sets with labels and fsd without by default")
-    dataset: str = Field("digits", description="what the model was trained on, and the network of fcd and fsd")
-    split: Literal["valid", "test"] = Field("test", description="which part of it is the reference")
-    scores: list[str] = Field([], description=f"of {', '.join(sorted(SCORES))}, ndb, nll; the metric unless given")
+    metric: str | None = Field(None, description=f"{CHOICES}; by default fcd for data sets with labels, fsd without")
+    dataset: str = Field("digits", description="data set of the model, and of the network of fcd and fsd")
+    split: Literal["valid", "test"] = Field("test", description="split of the data set to use as the reference")
+    scores: list[str] = Field([], description=f"any of {', '.join(sorted(SCORES))}, ndb, nll; by default the metric")
     samples: Annotated[int, Field(ge=2)] = Field(10_000, description="images drawn from a model")
     sampler: str | None = Field(
         None,
-        description=f"the model's density to draw from, by default its own, or {', '.join(BEHIND_ANY)}, fitted to the "
-        "codes of the training split",
+        description=f"density of the model to draw from, by default the first, or {', '.join(BEHIND_ANY)}, fitted to "
+        "the codes of the training split",
     )
-    whiten: bool = Field(False, description="ndb: divide out each pixel's mean and deviation, as for CelebA")
+    whiten: bool = Field(False, description="ndb: standardise each pixel, as for CelebA")
     bin_images: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="ndb: training images that its bins are fitted to, all unless given"
+        None, description="ndb: number of training images to fit the bins to, by default all"
     )
-    inception_splits: Annotated[int, Field(ge=1)] = Field(10, description="parts of the Inception Score's images")
-    nll_images: Annotated[int, Field(ge=1)] = Field(500, description="real images whose likelihood is bounded")
-    seed: Seed = Field(0, description="of the draws")
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: ImageSize | None = Field(None, description="square side to resize the data set to")
+    inception_splits: Annotated[int, Field(ge=1)] = Field(10, description="parts to average the Inception Score over")
+    nll_images: Annotated[int, Field(ge=1)] = Field(500, description="number of real images for nll")
+    seed: Seed = Field(0, description="seed of the samples")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+    image_size: ImageSize | None = Field(None, description="side in pixels to resize the data set to")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
-    fid_weights: UserPath | None = Field(None, description="the Inception weights of pytorch-fid")
+    fid_weights: UserPath | None = Field(None, description="file of pytorch-fid's Inception weights")
     device: Device = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    json_file: UserPath | None = Field(None, description="file for values, recipes and caveats")
-    save_statistics: UserPath | None = Field(None, description=".npz for the statistics of what is scored")
+    json_file: UserPath | None = Field(None, description="JSON file to write values, recipes and caveats to")
+    save_statistics: UserPath | None = Field(None, description=".npz file for the statistics of the scored images")
 
 
 class _Generated:
-    """What is scored: its number, where it is from, and batches of it, (B, C, H, W) in [0, 1]."""
+    """The images to score: their number, their source, and batches (B, C, H, W) in [0, 1]."""
 
     def __init__(self, settings: Settings, splits: Splits) -> None:
         self.settings, source = settings, settings.source
         self.method: Method | None = None
-        self.density: Density | None = None  # fitted here, where it is not the model's own
-        self.how = ""  # the pictures were read
+        self.density: Density | None = None  # fitted here unless it belongs to the model
+        self.how = ""  # a description of how the pictures were read
         if not source.exists():
             raise ValueError(f"{source}: there is no such file or folder")
         if not (source / "config.json").exists():
@@ -108,11 +108,11 @@ class _Generated:
             return
         if self.sampler not in BEHIND_ANY:
             known = ", ".join([*self.method.densities, *BEHIND_ANY])
-            raise ValueError(f"--sampler {self.sampler}: this model can be drawn from by {known}")
+            raise ValueError(f"--sampler {self.sampler} is not known for this model; choose from {known}")
         if tuple(self.method.shape) != splits.shape:
             raise ValueError(
-                f"--sampler {self.sampler} is fitted to {splits.name}, of {splits.shape}, and the model is of "
-                f"{tuple(self.method.shape)}; name its --dataset"
+                f"--sampler {self.sampler} is fitted to {splits.name}, whose images are {splits.shape}, and those of "
+                f"the model {tuple(self.method.shape)}; name its --dataset"
             )
         images = torch.tensor(splits.train.images, device=settings.device)
         try:
@@ -146,8 +146,11 @@ def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[
 
 
 def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Values, the recipe of each, and caveats, JSON-able; `watch` sees each batch go by, first the real ones, and
-    `announce` hears before them if a network has to be trained."""
+    """Returns values, their recipes and caveats as JSON types.
+
+    watch: wraps the iterators of batches, first of the real images. announce: called with a message before a network
+    is trained.
+    """
     splits = load(settings.dataset, settings.data_root, size=settings.image_size, channels=settings.channels)
     metric = settings.metric or default_metric(splits)
     wanted = set(settings.scores) or {choose(metric).score}
@@ -163,22 +166,22 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     if real is None and images_only:
         raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
     if "nll" in wanted and generated.method is None:
-        raise ValueError(f"nll is of a saved model, and {settings.source} is none; leave nll out")
+        raise ValueError(f"nll needs a saved model, got {settings.source}; omit nll")
     if real is not None:
         _fits(real.shape[1:], net.name, splits)
-    told: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
-    told["read"] = [words for words in (generated.how, how) if words]
+    result: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
+    result["read"] = [words for words in (generated.how, how) if words]
 
-    def tell(values: dict[str, float], recipe: Recipe) -> None:
-        told["values"] |= values
-        told["recipes"] |= dict.fromkeys(values, recipe.model_dump())
+    def record(values: dict[str, float], recipe: Recipe) -> None:
+        result["values"] |= values
+        result["recipes"] |= dict.fromkeys(values, recipe.model_dump())
 
     if statistics is None:
         moments, real_n = reference(net, real, keep=bool(gathered.both_sides), watch=watch), len(real)
     else:
         moments, real_n = load_statistics(statistics, net)
         if real_n is None:
-            told["caveats"]["unknown_recipe"] = f"{statistics} says neither how nor of how many images it was made"
+            result["caveats"]["unknown_recipe"] = f"{statistics} states neither its recipe nor its number of images"
     split = settings.split if settings.against is None else str(settings.against)
     fitted = {}
     if "ndb" in wanted:
@@ -194,21 +197,21 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
                 places[k].append(its_bins.of(batch.cpu()))
     features = reference_features(net, real, watch=watch) if gathered.both_sides else None
     recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
-    tell(gathered.against_features(moments, features), recipe)
-    told["caveats"] |= caveats(gathered.moments, moments)
+    record(gathered.against_features(moments, features), recipe)
+    result["caveats"] |= caveats(gathered.moments, moments)
     for k, its_bins in fitted.items():
-        tell(*_ndb(k, its_bins, torch.cat(places[k]), real if settings.against is None else None, recipe))
+        record(*_ndb(k, its_bins, torch.cat(places[k]), real if settings.against is None else None, recipe))
     if "nll" in wanted:
         some = torch.tensor(real[: settings.nll_images], device=settings.device)
         values = likelihood(generated.method, some, settings.seed, watch)
-        tell(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
+        record(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
     if settings.save_statistics is not None:
         save_statistics(settings.save_statistics, gathered.moments, net)
-    return told
+    return result
 
 
 def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None, str]:
-    """The images to compare with, uint8 (N, C, H, W), or the file of their statistics, and how pictures were read."""
+    """Returns the reference images, uint8 (N, C, H, W), or their file of statistics, and how pictures were read."""
     if settings.against is None:
         return some_of(getattr(splits, settings.split).images), None, splits.reading.words() if splits.reading else ""
     if settings.against.suffix == ".npz":
@@ -218,20 +221,20 @@ def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path |
 
 
 def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | None = None) -> None:
-    """Some networks, and bins, take one size of image only, (C, H, W)."""
+    """Raises ValueError for a shape (C, H, W) that the network or the bins do not take."""
     shape = tuple(shape)
     if name.startswith(("classifier-", "self-supervised-")) and shape != splits.shape:
-        raise ValueError(f"images of shape {shape}; {name} takes {splits.shape}")
+        raise ValueError(f"{name} takes images of shape {splits.shape}, got {shape}")
     if binned is not None and shape != binned.shape[1:]:
-        raise ValueError(f"images of shape {shape}; ndb compares them with images of {binned.shape[1:]}")
+        raise ValueError(f"ndb needs images of shape {binned.shape[1:]}, got {shape}")
 
 
 def _ndb(
     k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None, recipe: Recipe
 ) -> tuple[dict[str, float], Recipe]:
-    """The share of K bins that differ, beside that of as many held-out real images, which is what chance does.
+    """Returns the share of K bins that differ, and as a baseline that of held-out real images.
 
-    More images make the test stricter, so both sides count the same number.
+    The test becomes stricter with more images, so both use the same number.
     """
     n = len(found) if held_out is None else min(len(found), len(held_out))
     values = {f"ndb_{k}": difference_of(fitted, found[:n])}
@@ -256,19 +259,19 @@ def main(argv: Sequence[str]) -> None:
     def watch(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
         return iter(track(batches, "scoring", n, console=screen, transient=True, disable=quiet))
 
-    told = score(settings, watch, lambda line: print(line, file=sys.stderr, flush=True))
+    result = score(settings, watch, lambda line: print(line, file=sys.stderr, flush=True))
     shown: dict[str, list[str]] = {}
-    for name, value in told["values"].items():
-        shown.setdefault(_words(told["recipes"][name]), []).append(f"{name} {value:.6g}")
+    for name, value in result["values"].items():
+        shown.setdefault(_words(result["recipes"][name]), []).append(f"{name} {value:.6g}")
     for recipe, values in shown.items():
         print("\n".join([*values, recipe]))
-    for words in told["read"]:
+    for words in result["read"]:
         print(f"read: {words}")
-    for flag, words in told["caveats"].items():
+    for flag, words in result["caveats"].items():
         print(f"{flag}: {words}")
     if settings.json_file is not None:
         try:
-            settings.json_file.write_text(json.dumps(told, indent=2) + "\n")
+            settings.json_file.write_text(json.dumps(result, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"--json-file {settings.json_file}: cannot be written ({error.strerror})") from None
 

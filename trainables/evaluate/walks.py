@@ -1,4 +1,4 @@
-"""Walks through a latent space, as pictures: between images, and along one latent at a time.
+"""Pictures of walks through a latent space: between images, and along single latents.
 
 N images, C H W image, D latent.
 """
@@ -12,13 +12,13 @@ from trainables.method import Method, as_images
 
 STEPS = 8
 ROWS = 8
-REACH = (0.05, 0.95)  # quantiles of a latent over images, between which it is moved
+REACH = (0.05, 0.95)  # quantiles over images: the range of a traversal
 
 
 def interpolations(method: Method, images: Tensor) -> Tensor:
-    """From one image to the next in 8 steps of equal length between their codes, a row for each of 8 pairs.
+    """Interpolates between the codes of two images in 8 equal steps, one row for each of 8 pairs.
 
-    images: uint8 (N, C, H, W), 16 or more for all rows. -> (8 rows, C, H, W) in [0, 1].
+    images: uint8 (N, C, H, W), at least 16 for all rows. -> (8 rows, C, H, W) in [0, 1].
     """
     pairs = min(ROWS, len(images) // 2)
     codes = method.encode(as_images(images[: 2 * pairs])).mean
@@ -28,10 +28,10 @@ def interpolations(method: Method, images: Tensor) -> Tensor:
 
 
 def traversals(method: Method, images: Tensor) -> Tensor | None:
-    """One image's code with one latent moved from its 5 % to its 95 % quantile, a row for each latent.
+    """Decodes the code of one image with one latent moved from its 5 % to its 95 % quantile, one row per latent.
 
-    The rows are the up to 8 latents that vary most over images, uint8 (N, C, H, W). None where codes have more axes
-    than one. -> (8 rows, C, H, W) in [0, 1].
+    The rows are the latents, at most 8, that vary most over images, uint8 (N, C, H, W). -> (8 rows, C, H, W) in
+    [0, 1], or None if codes have more than one axis.
     """
     codes = method.codes(images)  # (N, D)
     if codes.ndim != 2:
