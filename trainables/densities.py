@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, ItemsView, ValuesView
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables.losses import gaussian_log_prob
 
 if TYPE_CHECKING:
-    from trainables.method import Posterior
+    from trainables.method import Gaussian
 
 COMPONENT_LOG_VAR = (-10.0, 6.0)  # a component that shrinks to a point has unbounded likelihood
 
@@ -40,6 +40,29 @@ class Density(nn.Module):
     def flags(self) -> dict[str, float]:
         """Returns diagnostics of the last fit for the log."""
         return {}
+
+
+class Densities(nn.ModuleDict):
+    """What can draw a method's latents, by name."""
+
+    def __init__(self, **densities: Density):
+        super().__init__(densities)
+
+    if TYPE_CHECKING:  # nn.ModuleDict is not generic
+
+        def __getitem__(self, name: str) -> Any: ...  # the method knows of which class the density of a name is
+
+        def values(self) -> ValuesView[Density]: ...
+
+        def items(self) -> ItemsView[str, Density]: ...
+
+
+@runtime_checkable
+class Evaluable(Protocol):
+    """A density whose values are known, beside its samples."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z): (B, D) -> (B,)."""
 
 
 class StandardNormal(Density):
@@ -226,7 +249,7 @@ class VampPrior(Mixture):
 
     def __init__(
         self,
-        encode: Callable[[Tensor], Posterior],
+        encode: Callable[[Tensor], Gaussian],
         shape: tuple[int, ...],
         components: int,
         mean: float = 0.05,
@@ -248,7 +271,6 @@ class VampPrior(Mixture):
     def log_joint(self, z: Tensor) -> Tensor:
         """log 1/K + log q(z|u_k): (B, D) -> (B, K)."""
         q = self.encode(self.pseudo_inputs)
-        assert q.log_var is not None  # the prior needs a Gaussian encoder
         return gaussian_log_prob(z[:, None], q.mean, q.log_var) - math.log(self.components)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -257,7 +279,6 @@ class VampPrior(Mixture):
 
     def draw(self, component: Tensor) -> Tensor:
         q = self.encode(self.pseudo_inputs)
-        assert q.log_var is not None
         mean, log_var = q.mean[component], q.log_var[component]  # (n, D) each
         return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
 

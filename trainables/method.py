@@ -10,14 +10,14 @@ B batch, C H W image, D latent, N images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from trainables.densities import Density, StandardNormal
+from trainables.densities import Densities, Density, Evaluable, StandardNormal
 from trainables.feed import in_order
 from trainables.losses import gaussian_log_prob, kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks, train_in_bfloat16
@@ -38,32 +38,42 @@ def as_images(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z|x): a diagonal Gaussian, or a point when `log_var` is None (deterministic encoders).
-
-    mean (B, D); log_var (B, D) = log sigma^2; clamped (), the share of log-variances that were clamped.
-    """
+    """q(z|x) of a deterministic encoder, a point; that of a stochastic encoder is a `Gaussian`. mean (B, D)."""
 
     mean: Tensor
-    log_var: Tensor | None = None
-    clamped: Tensor | None = None
+
+    def draw(self) -> Tensor:
+        """Returns one z per image, (B, D): the mean."""
+        return self.mean
+
+    def kl_per_dim(self) -> Tensor | None:
+        """Returns None: a point has no KL to N(0, 1)."""
+        return None
+
+
+@dataclass(frozen=True)
+class Gaussian(Posterior):
+    """q(z|x), a diagonal Gaussian: log_var (B, D) = log sigma^2.
+
+    clamped: the share of log-variances that were clamped, ().
+    """
+
+    log_var: Tensor
+    clamped: Tensor = field(default=torch.zeros(()))
 
     @classmethod
-    def from_head(cls, head: Tensor, low: float = LOG_VAR_MIN, high: float = LOG_VAR_MAX) -> Posterior:
+    def from_head(cls, head: Tensor, low: float = LOG_VAR_MIN, high: float = LOG_VAR_MAX) -> Gaussian:
         """Splits an encoder's output (B, 2D) into mean and log-variance and clamps the latter to [low, high]."""
         mean, raw = head.chunk(2, dim=1)  # (B, D) each
         log_var = raw.clamp(low, high)  # (B, D)
         return cls(mean, log_var, (log_var != raw).float().mean())
 
     def draw(self) -> Tensor:
-        """Draws one z = mean + sigma * eps per image, (B, D); returns the mean if the encoder is deterministic."""
-        if self.log_var is None:
-            return self.mean
+        """Draws one z = mean + sigma * eps per image, (B, D)."""
         return self.mean + (0.5 * self.log_var).exp() * torch.randn_like(self.mean)
 
-    def kl_per_dim(self) -> Tensor | None:
-        """Returns the KL of each latent to N(0, 1), averaged over the batch, (D,) in nats; None for a point."""
-        if self.log_var is None:
-            return None
+    def kl_per_dim(self) -> Tensor:
+        """Returns the KL of each latent to N(0, 1), averaged over the batch, (D,) in nats."""
         return kl_to_standard_normal_per_dim(self.mean, self.log_var).mean(0)
 
 
@@ -142,14 +152,16 @@ class Method(nn.Module):
 
     per_pixel: ClassVar[tuple[str, ...]] = ()  # weights that their paper scales with the number of values per image
     hyper: Hyper
-    densities: nn.ModuleDict  # the first one is the method's own sampler
+    encoder: nn.Module
+    decoder: nn.Module
+    densities: Densities  # the first one is the method's own sampler
     epoch: Tensor  # () fractional epochs since the stage started, for warm-ups; updated by fit
 
     def __init__(self, hyper: Hyper, shape: tuple[int, ...]):
         super().__init__()
         self.hyper = hyper
         self.shape = shape
-        self.densities = nn.ModuleDict({"prior": StandardNormal(hyper.latent_dim)})
+        self.densities = Densities(prior=StandardNormal(hyper.latent_dim))
         self.register_buffer("epoch", torch.zeros(()))
         self.build(Networks(shape, hyper.network))
         for network in self.children() if hyper.precision == "bfloat16" else ():
@@ -213,11 +225,11 @@ class Method(nn.Module):
         x (B, C, H, W), their posteriors q, and z (B, D) drawn from q. In closed form if the prior is N(0, I), else
         evaluated at z. None if the encoder is deterministic or the prior has no density.
         """
-        if q.log_var is None:
+        if not isinstance(q, Gaussian):
             return None
         if isinstance(self.prior, StandardNormal):
             return kl_to_standard_normal_per_dim(q.mean.double(), q.log_var.double()).sum(1)
-        if not hasattr(self.prior, "log_prob"):
+        if not isinstance(self.prior, Evaluable):
             return None
         return gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trainables.densities import Density
 from trainables.losses import bce, fake, kl_to_standard_normal, real, squared_error
 from trainables.method import (
+    Gaussian,
     Loss,
     Method,
     NonNegative,
@@ -107,8 +108,8 @@ class Pretrained(Method):
         self.encoder, self.decoder = nets.encoder(2 * d), nets.decoder(d)
         self.densities = nn.ModuleDict({"mixture": LearnedMixture(d, self.hyper.components)})
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def pretraining_loss(self, x: Tensor) -> Loss:
         reconstruction = bce(self.decoder(self.encode(x).mean), x)  # ()
@@ -158,7 +159,7 @@ class SecondVAE(Density):
         return self.decoder(torch.randn(n, self.dim, device=self.decoder[0].weight.device))
 
     def loss(self, z: Tensor, noise: float) -> Loss:
-        q = Posterior.from_head(self.encoder(z))
+        q = Gaussian.from_head(self.encoder(z))
         error = squared_error(self.decoder(q.draw()), z)  # ()
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         return Loss(error / (2 * noise) + kl, {"second_error": error, "second_kl": kl})
@@ -178,8 +179,8 @@ class TwoStage(Method):
         self.decoder = nets.decoder(d)
         self.densities["second"] = SecondVAE(d)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:
         q = self.encode(x)
@@ -192,7 +193,7 @@ class TwoStage(Method):
         return torch.stack([q.mean, q.log_var], 1)  # (N, 2, D)
 
     def second_loss(self, codes: Tensor) -> Loss:  # (B, 2, D)
-        return self.densities["second"].loss(Posterior(codes[:, 0], codes[:, 1]).draw(), self.hyper.noise)
+        return self.densities["second"].loss(Gaussian(codes[:, 0], codes[:, 1]).draw(), self.hyper.noise)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         own = Optimiser(self.hyper.learning_rate, schedule=lambda epoch: 0.5 ** (epoch // 2))
@@ -220,8 +221,8 @@ class Gated(Method):
         self.encoder, self.decoder = nets.encoder(2 * d), nets.decoder(d)
         self.features, self.verdict = nets.critic(16), nn.Linear(16, 1)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def losses(self, x: Tensor) -> Mapping[str, Loss]:  # (B, C, H, W)
         q = self.encode(x)

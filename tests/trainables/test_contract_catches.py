@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import testing
-from trainables.method import Loss, NonNegative, Optimiser, Player, Posterior, Stage
+from trainables.method import Gaussian, Loss, NonNegative, Optimiser, Player, Stage
 from trainables.methods.vae import VAE
 from trainables.testing import Subject, check_method
 
@@ -121,15 +121,15 @@ class Unbounded(VAE):
 class Sociable(VAE):
     """Encodes an image by the batch around it."""
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> Gaussian:
         q = super().encode(x)
-        return Posterior(q.mean - q.mean.mean(0), q.log_var, q.clamped)
+        return Gaussian(q.mean - q.mean.mean(0), q.log_var, q.clamped)
 
 
 class OneSigma(VAE):
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> Gaussian:
         q = super().encode(x)
-        return Posterior(q.mean, q.log_var[:, :1], q.clamped)
+        return Gaussian(q.mean, q.log_var[:, :1], q.clamped)
 
 
 class Forgetful(VAE):

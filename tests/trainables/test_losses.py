@@ -32,7 +32,7 @@ from trainables.losses import (
     squared_error,
     squared_norm,
 )
-from trainables.method import LOG_VAR_MAX, LOG_VAR_MIN, Loss, Method, Posterior
+from trainables.method import LOG_VAR_MAX, LOG_VAR_MIN, Gaussian, Loss, Method, Posterior
 from trainables.testing import made_up
 
 
@@ -113,7 +113,7 @@ def test_kl_of_categoricals():
 
 def test_a_posterior_guards_its_log_variance_and_says_how_often():
     head = torch.tensor([[1.0, 2.0, -100.0, 0.5], [3.0, 4.0, 100.0, LOG_VAR_MAX]])
-    q = Posterior.from_head(head)
+    q = Gaussian.from_head(head)
     assert q.mean.tolist() == [[1, 2], [3, 4]]
     assert q.log_var.tolist() == [[LOG_VAR_MIN, 0.5], [LOG_VAR_MAX, LOG_VAR_MAX]]
     assert q.clamped.item() == pytest.approx(0.5)
@@ -121,12 +121,12 @@ def test_a_posterior_guards_its_log_variance_and_says_how_often():
 
 def test_a_posterior_draws_from_itself():
     mean, log_var = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, -2.0]])
-    z = Posterior(mean.expand(100_000, 2), log_var.expand(100_000, 2)).draw()
+    z = Gaussian(mean.expand(100_000, 2), log_var.expand(100_000, 2)).draw()
     torch.testing.assert_close(z.mean(0, keepdim=True), mean, atol=0.02, rtol=0)
     torch.testing.assert_close(z.var(0, keepdim=True), log_var.exp(), atol=0, rtol=0.02)
     point = Posterior(mean)
     assert point.draw() is mean and point.kl_per_dim() is None
-    assert Posterior(mean, log_var).kl_per_dim().sum() == kl_to_standard_normal(mean, log_var)
+    assert Gaussian(mean, log_var).kl_per_dim().sum() == kl_to_standard_normal(mean, log_var)
 
 
 # Check 2: reconstruction terms

@@ -81,7 +81,7 @@ def test_no_part_is_installed_here_that_is_not_a_stranger():
 
 METHOD = '''"""A method of a first author."""
 
-from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
+from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Stage
 
 
 class Mine(Method):
@@ -95,7 +95,7 @@ class Mine(Method):
         return Loss(error, {"reconstruction": error})
 
     def encode(self, x):
-        return Posterior.from_head(self.encoder(x))
+        return Gaussian.from_head(self.encoder(x))
 '''
 STAGES = """
     def stages(self, epochs):
@@ -129,13 +129,13 @@ def at_home(tmp_path, monkeypatch):
     [
         ("def encode", "def encoed", 6, "Mine lacks encode(x); implement it, see Method"),
         ("def build", "def biuld", 6, "Mine lacks build(nets)"),
-        ("import Loss,", "import Losses,", 3, "ImportError: cannot import name 'Losses'"),
+        ("Loss, Method", "Losses, Method", 3, "ImportError: cannot import name 'Losses'"),
         ("def loss(self, x):", "def loss(self, x)", 11, "SyntaxError: expected ':'"),
         ("nets.decoder", "nets.decodr", 9, "AttributeError: 'Networks' object has no attribute 'decodr'"),
-        ("q.draw()", "q.drow()", 13, "AttributeError: 'Posterior' object has no attribute 'drow'"),
+        ("q.draw()", "q.drow()", 13, "AttributeError: 'Gaussian' object has no attribute 'drow'"),
         ('Loss(error, {"reconstruction": error})', "error", 11, "a loss must be a Loss(total, terms), got Tensor"),
         ('": error})', '": error.item()})', 11, "reconstruction of a Loss must be a tensor, got float"),
-        ("return Posterior", "Posterior", 16, "encode must return a Posterior, got NoneType"),
+        ("return Gaussian", "Gaussian", 16, "encode must return a Posterior, got NoneType"),
         ("(self.encoder, self.decoder)", "(self.encoder,)", 19, "no player of any stage owns decoder"),
         (
             "def encode",

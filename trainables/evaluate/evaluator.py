@@ -6,6 +6,7 @@ B batch, C H W image, D latent, N images.
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor
 
 from trainables.datasets import Split, Splits
+from trainables.densities import Density
 from trainables.evaluate import latent
 from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.gradient import gradient_at_codes
 from trainables.evaluate.samplers import common_densities, fit_densities
 from trainables.evaluate.walks import interpolations, traversals
-from trainables.method import Method, as_images
+from trainables.method import Gaussian, Method, as_images
 from trainables.metrics import (
     FID,
     Recipe,
@@ -117,7 +119,7 @@ class Evaluator:
         return resolution(self.extractor, self.train.images, n)
 
     def _affordable(self) -> set[str]:
-        scores = set()
+        scores: set[str] = set()
         if min(self.samples, len(self.images)) >= 20:
             scores |= PAIRWISE
         if self.samples // 10 > self.extractor.dims and self.extractor.distance is None:
@@ -192,7 +194,7 @@ class Evaluator:
                 continue
             own = i == 0
             gathered = self._score(
-                lambda n, sampler=sampler: method.sample(n, sampler),
+                partial(method.sample, density=sampler),
                 self.scores if own and final else None,
             )
             self._add(gathered, "" if own else sampler, sampler, found)
@@ -205,20 +207,26 @@ class Evaluator:
             if isinstance(density, str):
                 found.flag((f"no_{name}",), {f"no_{name}": density})
             elif name not in method.densities:
-                gathered = self._score(lambda n, density=density: method.decode(density.sample(n)))
+
+                def draw(n: int, density: Density = density) -> Tensor:
+                    return method.decode(density.sample(n))
+
+                gathered = self._score(draw)
                 self._add(gathered, name, name, found)
                 found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
 
     def _reconstructions(self, method: Method, found: Findings, final: bool, in_full: bool) -> None:
         """Adds the distance of reconstructions, the floor for all samplers, and metrics of their codes."""
         gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
-        rates, ratios, alike = [], [], {}
+        rates, ratios = [], []
+        alike: dict[str, float] = {}
         for batch in self.images.split(BATCH):
             x = as_images(batch)  # (B, C, H, W)
             q = method.encode(x)
             z = q.draw()  # (B, D)
             x_hat = finite(method.decode(z), "reconstructions")  # (B, C, H, W)
-            rates.append(method.rate(x, q, z))
+            if (rate := method.rate(x, q, z)) is not None:
+                rates.append(rate)
             gathered.update(x_hat)
             ratios.append(similarity.psnr(x_hat, x))
             if final and not alike and min(x.shape[2:]) >= similarity.SMALLEST:
@@ -231,23 +239,23 @@ class Evaluator:
         mse = squared / self.images.numel()
         found.add({"mse": mse, "psnr": torch.cat(ratios).mean().item()}, self._plain("pixels", "reconstruction"))
         mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
-        stochastic = posteriors[0].log_var is not None
-        log_var = torch.cat([q.log_var for q in posteriors]) if stochastic else None  # (N, D)
-        rate = None if rates[0] is None else torch.cat(rates)  # (N,)
-        metrics, found.vectors = latent.at_a_glance(mean, log_var, rate)
+        log_vars = [q.log_var for q in posteriors if isinstance(q, Gaussian)]
+        log_var = torch.cat(log_vars) if log_vars else None  # (N, D)
+        kl = torch.cat(rates) if rates else None  # (N,)
+        metrics, found.vectors = latent.at_a_glance(mean, log_var, kl)
         metrics |= latent.equivalents(method, mse)
         if in_full:
             metrics |= latent.in_full(mean, log_var)
         if final:
             metrics |= latent.likelihood_bound(method, metrics.get("kl"), metrics["gamma"], mse)
             some = slice(self.pairs)
-            pairs = latent.between_pairs(method, mean[some], log_var[some] if stochastic else None, self.seed)
+            pairs = latent.between_pairs(method, mean[some], None if log_var is None else log_var[some], self.seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
             pixels = as_images(self.images).flatten(1)  # (N, P)
             variance = pixels.var(0, correction=0).mean().item()
             caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance)
             found.flag(FLAGS, caveats)
-            if stochastic:
+            if log_var is not None:
                 self._mean_reconstructions(method, mean, found)
         found.add(metrics, self._plain("codes", "posterior"))
 
@@ -273,7 +281,10 @@ class Evaluator:
             return
         from trainables.metrics import codes  # scikit-learn takes seconds to import
 
-        sides = [(self._codes(method, part), some_of(part.labels, CODES)) for part in (self.train, self.held_out)]
+        sides = []
+        for part in (self.train, self.held_out):
+            assert part.labels is not None  # all parts have labels, or none
+            sides.append((self._codes(method, part), some_of(part.labels, CODES)))
         (train, held_out), n = sides, len(sides[1][1])
         found.add(codes.class_errors(*train, *held_out), self._plain("classes of codes", "posterior mean", n=n))
         if final:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.densities import Evaluable
 from trainables.evaluate.findings import finite
-from trainables.method import Method, as_images
+from trainables.method import Gaussian, Method, as_images
 from trainables.metrics.likelihood import DRAWS, importance_weighted
 from trainables.metrics.references import Watch
 
@@ -23,14 +24,14 @@ def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[
     batches. Raises ValueError for an encoder without a posterior, a prior without a density, or a non-finite bound.
     """
     own, prior = next(iter(method.densities.items()))
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Evaluable):
         raise ValueError(f"nll needs a prior with a density, which this model's {own} lacks; omit nll")
     if tuple(images.shape[1:]) != tuple(method.shape):
         raise ValueError(f"images of shape {tuple(images.shape[1:])}; the model is of {tuple(method.shape)}")
     torch.manual_seed(seed)
     with torch.no_grad():
         posteriors = method.encode(as_images(images))
-        if posteriors.log_var is None:
+        if not isinstance(posteriors, Gaussian):
             raise ValueError("nll needs an encoder with a posterior, and this model is deterministic; omit nll")
         gamma = method.decoder_variance()
         if gamma is None:

@@ -13,7 +13,7 @@ from trainables.evaluate import latent
 from trainables.evaluate.evaluator import Evaluation
 from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.samplers import fit_densities
-from trainables.method import Method
+from trainables.method import Gaussian, Method
 from trainables.metrics import Recipe
 
 
@@ -55,7 +55,8 @@ class PointsEvaluator:
             squared = (reconstruction - self.points).double().square().mean(0)  # (P,)
             errors = {f"mse_{i}": error for i, error in enumerate(squared.tolist())}
             found.add({"mse": squared.mean().item()} | errors, self._recipe("coordinates", "reconstruction"))
-            metrics, found.vectors = latent.at_a_glance(mean, q.log_var, method.rate(self.points, q, z))
+            log_var = q.log_var if isinstance(q, Gaussian) else None  # (N, D)
+            metrics, found.vectors = latent.at_a_glance(mean, log_var, method.rate(self.points, q, z))
             found.add(metrics, self._recipe("codes", "posterior"))
         except FloatingPointError as error:
             return Evaluation(broken=str(error))

@@ -13,7 +13,7 @@ from trainables.evaluate.findings import finite
 from trainables.families.flow import Flow
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, drawn, posteriors
-from trainables.method import Method, as_images
+from trainables.method import Gaussian, Method, as_images
 
 COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures fitted to the codes of every method
 COMMON_CODES = 5000  # codes for the fit: they determine ten full covariances well, and EM stays cheap
@@ -69,7 +69,7 @@ def behind(method: Method, images: Tensor, name: str, seed: int) -> Density:
         return found
     torch.manual_seed(seed)
     method.eval()
-    stochastic = method.encode(as_images(images[:1].to(method.epoch.device))).log_var is not None
+    stochastic = isinstance(method.encode(as_images(images[:1].to(method.epoch.device))), Gaussian)
     codes = finite(drawn(posteriors(method, images)) if stochastic else method.codes(images), "codes")  # (N, D)
     dim = codes.shape[1]
     density = Flow(dim) if name == FLOW else LatentVAE(dim, SECOND_WIDTH, DecoderVariance(dim, "learned"))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import absolute_error, fake, real
-from trainables.method import Loss, Method, Optimiser, Player, Positive, Posterior, Stage
+from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
 TINY = 1e-12  # beside sigma^2 where its logarithm is taken: a sigma of 0 is all but what the paper finds
@@ -36,7 +36,10 @@ class AdversarialAutoencoder(Method):
         pixels: Literal["signed", "unit"] = "signed"  # what the networks see: [-1, 1], or [0, 1]
 
     hyper: Hyper
-    critic_turns = 1
+
+    @property
+    def critic_turns(self) -> int:
+        return 1
 
     def build(self, nets: Networks) -> None:
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
@@ -55,9 +58,9 @@ class AdversarialAutoencoder(Method):
     def seen(self, x: Tensor) -> Tensor:
         return 2 * x - 1 if self.hyper.pixels == "signed" else x
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> Gaussian:
         mean, raw = self.encoder(self.seen(x)).chunk(2, dim=1)  # (B, D) each
-        return Posterior(mean, (self.variance(raw) + TINY).log())
+        return Gaussian(mean, (self.variance(raw) + TINY).log())
 
     def painted(self, z: Tensor) -> Tensor:
         """What the loss compares with x, (B, D) -> (B, C, H, W); in [-1, 1] where the networks see unit pixels."""

@@ -23,6 +23,7 @@ from trainables.families.gaussian import DecoderVariance
 from trainables.feed import in_order
 from trainables.losses import kl_to_standard_normal, squared_error
 from trainables.method import (
+    Gaussian,
     Loss,
     Method,
     NonNegative,
@@ -30,7 +31,6 @@ from trainables.method import (
     Player,
     Positive,
     PositiveInt,
-    Posterior,
     Stage,
     as_images,
 )
@@ -140,12 +140,12 @@ class CodeSpaceVAE(CodeSpaceMethod):
         measured = math.prod(self.shape) if h.error_in == "pixels" else h.code_dim
         self.variance = DecoderVariance(measured, "learned", h.gamma, h.gamma_rate)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(self.autoencoder.encode(x)))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(self.autoencoder.encode(x)))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         code = self.frozen_code(x) if self.hyper.frozen else self.autoencoder.encode(x)  # (B, E)
-        q = Posterior.from_head(self.encoder(code))
+        q = Gaussian.from_head(self.encoder(code))
         z = q.draw()  # (B, D)
         in_pixels = self.hyper.error_in == "pixels"
         sse = squared_error(self.decode(z), x) if in_pixels else squared_error(self.decoder(z), code)  # ()

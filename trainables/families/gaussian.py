@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.losses import gaussian_nll, kl_to_standard_normal, squared_error
-from trainables.method import Loss, Method, NonNegative, Optimiser, Player, Positive, Posterior, Stage
+from trainables.method import Gaussian, Loss, Method, NonNegative, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
 Rule = Literal["learned", "computed", "fixed"]
@@ -129,8 +129,8 @@ class GaussianDecoderVAE(Method):
         h = self.hyper
         return DecoderVariance(pixels, h.gamma_rule, h.gamma, h.gamma_rate, h.gamma_decay, h.gamma_ratchet)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def mean_of(self, z: Tensor) -> Tensor:
         """The mean of p(x|z); only a sigmoid keeps it in [0, 1]. (B, D) -> (B, C, H, W)."""

@@ -9,6 +9,7 @@ B batch, D latent, N codes.
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from trainables.densities import Density
 from trainables.families.gaussian import DecoderVariance
 from trainables.feed import in_order
 from trainables.losses import kl_to_standard_normal, squared_error
-from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage, as_images
+from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Stage, as_images
 from trainables.networks.resnet import glorot
 
 LAYERS = 3
@@ -52,7 +53,7 @@ class LatentVAE(Density):
         self.variance = variance
 
     def loss(self, z: Tensor) -> Loss:  # (B, D)
-        q = Posterior.from_head(self.encoder(z))
+        q = Gaussian.from_head(self.encoder(z))
         sse = squared_error(self.decoder(q.draw()), z)  # ()
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         terms = {"second_reconstruction": sse, "second_kl": kl, "second_gamma": self.variance.value}
@@ -78,7 +79,7 @@ class LatentVAE(Density):
         z = self.decoder(torch.randn(n, self.dim, device=self.encoder.head.weight.device))  # (n, D)
         return z + self.variance.value.sqrt() * torch.randn_like(z) if self.noise else z
 
-    def stage(self, epochs: int, loss: Callable[[Tensor], Loss], optimiser: Optimiser, **more) -> Stage:
+    def stage(self, epochs: int, loss: Callable[[Tensor], Loss], optimiser: Optimiser, **more: Any) -> Stage:
         """The stage that trains it; `loss` sees what the stage's inputs are."""
         network = Player((self.encoder, self.decoder), loss, optimiser, "network")
         return self.variance.stage("second", epochs, (network,), loss, "second_reconstruction", **more)
@@ -118,13 +119,17 @@ class Rescaled(Density):
 @torch.no_grad()
 def posteriors(method: Method, images: Tensor) -> Tensor:
     """Means and log-variances of q(z|x) of a whole data set, uint8 (N, C, H, W) -> (N, 2, D)."""
-    found = (method.encode(as_images(some)) for some in in_order(images, method.epoch.device))
-    return torch.cat([torch.stack([q.mean, q.log_var], 1) for q in found])
+    moments = []
+    for some in in_order(images, method.epoch.device):
+        q = method.encode(as_images(some))
+        assert isinstance(q, Gaussian)  # a deterministic encoder has `codes`
+        moments.append(torch.stack([q.mean, q.log_var], 1))
+    return torch.cat(moments)
 
 
 def drawn(moments: Tensor) -> Tensor:
     """A fresh z from each posterior: (B, 2, D) -> (B, D)."""
-    return Posterior(moments[:, 0], moments[:, 1]).draw()
+    return Gaussian(moments[:, 0], moments[:, 1]).draw()
 
 
 def law_of(moments: Tensor) -> Tensor:

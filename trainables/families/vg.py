@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import bce, fake, kl_to_standard_normal, real
-from trainables.method import Loss, Method, NonNegative, Optimiser, Player, Positive, Posterior, Stage
+from trainables.method import Gaussian, Loss, Method, NonNegative, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
 Noise = Literal["gaussian", "masking"]
@@ -50,8 +50,8 @@ class MLPVAEGAN(Method):
     def seen(self, x: Tensor) -> Tensor:
         return x
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def losses(self, x: Tensor) -> Mapping[str, Loss]:  # (B, C, H, W)
         h = self.hyper

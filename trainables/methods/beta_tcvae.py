@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from trainables.losses import gaussian_log_prob, kl_to_standard_normal, reconstruction
-from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative
 from trainables.networks import Networks
 
 
-def total_correlation(q: Posterior, z: Tensor) -> Tensor:
+def total_correlation(q: Gaussian, z: Tensor) -> Tensor:
     """E[log q(z) - sum_j log q(z_j)] under the average posterior of a batch; z (B, D) drawn from q -> () nats."""
     pairs = gaussian_log_prob(z[:, None, :, None], q.mean[None, :, :, None], q.log_var[None, :, :, None])  # (B, B, D)
     log_b = math.log(len(z))
@@ -40,8 +40,8 @@ class BetaTCVAE(Method):
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)

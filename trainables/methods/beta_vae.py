@@ -11,7 +11,7 @@ B batch, C H W image, P pixels, D latent.
 from torch import Tensor
 
 from trainables.losses import beta_beside, kl_to_standard_normal, reconstruction
-from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative
 from trainables.networks import Networks
 
 
@@ -28,15 +28,15 @@ class BetaVAE(Method):
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)
         logits = self.decoder(q.draw())  # (B, C, H, W)
         rec = reconstruction(logits, x, self.hyper.likelihood)  # ()
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
-        beta = self.hyper.beta
+        beta: Tensor | float = self.hyper.beta
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
         return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})

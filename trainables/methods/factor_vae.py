@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import fake, kl_to_standard_normal, real, reconstruction
-from trainables.method import Likelihood, Loss, Method, NonNegative, Optimiser, Player, Positive, Posterior, Stage
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
 CRITIC_WIDTHS = 6 * (1000,)
@@ -42,8 +42,8 @@ class FactorVAE(Method):
         self.decoder = nets.decoder(self.hyper.latent_dim)
         self.critic = nets.latent_critic(self.hyper.latent_dim, CRITIC_WIDTHS, dropout=0.0)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def losses(self, x: Tensor) -> Mapping[str, Loss]:  # (B, C, H, W)
         q = self.encode(x)

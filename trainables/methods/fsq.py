@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trainables.densities import Density, GaussianMixture
+from trainables.densities import Densities, Density, GaussianMixture
 from trainables.losses import reconstruction
 from trainables.method import Likelihood, Loss, Method, PositiveInt, Posterior
 from trainables.networks import Networks
@@ -71,11 +71,9 @@ class FSQ(Method):
         h = self.hyper
         self.encoder = nets.encoder(h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict(
-            {
-                "gmm": GaussianMixture(h.latent_dim, h.components),
-                "histogram": Levels(h.latent_dim, h.levels),
-            }
+        self.densities = Densities(
+            gmm=GaussianMixture(h.latent_dim, h.components),
+            histogram=Levels(h.latent_dim, h.levels),
         )
 
     def quantised(self, raw: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.densities import GaussianMixture
+from trainables.densities import Densities, GaussianMixture
 from trainables.losses import output, reconstruction, squared_error
 from trainables.method import Likelihood, Loss, Method, Positive, PositiveInt, Posterior
 from trainables.networks import Networks
@@ -37,7 +37,7 @@ class GAE(Method):
         h = self.hyper
         self.encoder = nets.encoder(h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict({"gmm": GaussianMixture(h.latent_dim, h.components, h.covariance)})
+        self.densities = Densities(gmm=GaussianMixture(h.latent_dim, h.components, h.covariance))
         self.register_buffer("epochs_above", torch.zeros(2))
 
     def encode(self, x: Tensor) -> Posterior:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.families.gaussian import Decay, halving
 from trainables.losses import kl_to_standard_normal, squared_error
-from trainables.method import Loss, Method, NonNegative, Optimiser, Player, Positive, Posterior, Stage
+from trainables.method import Gaussian, Loss, Method, NonNegative, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
 LEAST, MOST = 1e-4, 1e6
@@ -42,8 +42,8 @@ class GECO(Method):
         self.register_buffer("constraint", torch.zeros(()))
         self.register_buffer("begun", torch.zeros(()))
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)

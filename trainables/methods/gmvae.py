@@ -18,9 +18,9 @@ B batch, C H W image, D latent (h), W latent above it (w), K components.
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.densities import HierarchicalMixture, component_usage
+from trainables.densities import Densities, HierarchicalMixture, component_usage
 from trainables.losses import (
     beta_beside,
     gaussian_log_prob,
@@ -29,7 +29,7 @@ from trainables.losses import (
     kl_to_uniform,
     reconstruction,
 )
-from trainables.method import Likelihood, Loss, Method, NonNegative, NonNegativeInt, PositiveInt, Posterior
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative, NonNegativeInt, PositiveInt, Posterior
 from trainables.networks import Networks
 
 
@@ -48,20 +48,23 @@ class GMVAE(Method):
         h = self.hyper
         self.encoder = nets.encoder(2 * (h.latent_dim + h.w_dim))
         self.decoder = nets.decoder(h.latent_dim)
-        prior = HierarchicalMixture(h.latent_dim, h.w_dim, h.components)
-        self.densities = nn.ModuleDict({"prior": prior})
+        self.densities = Densities(prior=HierarchicalMixture(h.latent_dim, h.w_dim, h.components))
+
+    @property
+    def prior(self) -> HierarchicalMixture:
+        return self.densities["prior"]
 
     def split(self, both: Tensor) -> tuple[Tensor, ...]:
         """(B, D + W) -> its parts for h and for w, (B, D) and (B, W)."""
         return both.split([self.hyper.latent_dim, self.hyper.w_dim], dim=1)
 
-    def encode_both(self, x: Tensor) -> Posterior:
+    def encode_both(self, x: Tensor) -> Gaussian:
         """q(h|x) q(w|x) as one diagonal Gaussian over (B, D + W)."""
-        return Posterior.from_head(self.encoder(x))
+        return Gaussian.from_head(self.encoder(x))
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> Gaussian:
         q = self.encode_both(x)
-        return Posterior(self.split(q.mean)[0], self.split(q.log_var)[0], q.clamped)
+        return Gaussian(self.split(q.mean)[0], self.split(q.log_var)[0], q.clamped)
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode_both(x)
@@ -73,7 +76,7 @@ class GMVAE(Method):
         kl = {"kl": kl_h + kl_w + kl_c, "kl_h": kl_h, "kl_w": kl_w, "kl_c": kl_c}
         return Loss(total, {"reconstruction": rec, **kl, "clamped": q.clamped})
 
-    def kl_parts(self, q: Posterior, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def kl_parts(self, q: Gaussian, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The KL of h, of w and of c, (B,) each, of q over (B, D + W) at the drawn h (B, D) and w (B, W)."""
         mean_h, mean_w = self.split(q.mean)
         log_var_h, log_var_w = self.split(q.log_var)
@@ -86,7 +89,8 @@ class GMVAE(Method):
     def rate(self, x: Tensor, q: Posterior, z: Tensor) -> Tensor:
         """The KL of h, w and c together, (B,) in nats: the prior of h alone has no density in closed form."""
         both = self.encode_both(x)
-        return sum(self.kl_parts(both, z, self.split(both.draw())[1]))
+        kl_h, kl_w, kl_c = self.kl_parts(both, z, self.split(both.draw())[1])
+        return kl_h + kl_w + kl_c
 
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
         h, w = self.split(self.encode_both(x).mean)

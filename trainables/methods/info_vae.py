@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trainables.losses import beta_beside, kl_to_standard_normal, mmd, reconstruction
-from trainables.method import Likelihood, Loss, Method, NonNegative, Posterior
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative
 from trainables.networks import Networks
 
 
@@ -40,8 +40,8 @@ class InfoVAE(Method):
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         h = self.hyper

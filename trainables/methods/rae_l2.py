@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.densities import GaussianMixture
+from trainables.densities import Densities, GaussianMixture
 from trainables.losses import reconstruction, squared_norm
 from trainables.method import Likelihood, Loss, Method, NonNegative, PositiveInt, Posterior
 from trainables.networks import Networks
@@ -34,7 +34,7 @@ class RAEL2(Method):
         h = self.hyper
         self.encoder = nets.encoder(h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict({"gmm": GaussianMixture(h.latent_dim, h.components, h.covariance)})
+        self.densities = Densities(gmm=GaussianMixture(h.latent_dim, h.components, h.covariance))
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x))

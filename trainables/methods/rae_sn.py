@@ -15,9 +15,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
-from trainables.densities import GaussianMixture
+from trainables.densities import Densities, GaussianMixture
 from trainables.losses import reconstruction
 from trainables.method import Likelihood, Loss, Method, NonNegative, Optimiser, Player, PositiveInt, Posterior, Stage
 from trainables.networks import Networks
@@ -41,34 +41,32 @@ class RAESN(Method):
         for network in (self.encoder, self.decoder):
             for layer in [m for m in network.modules() if isinstance(m, NORMALISED)]:
                 spectral_norm(layer)
-        self.densities = nn.ModuleDict(
-            {
-                "gmm": GaussianMixture(h.latent_dim, h.components, h.covariance),
-                "gaussian": GaussianMixture(h.latent_dim, 1),
-            }
+        self.densities = Densities(
+            gmm=GaussianMixture(h.latent_dim, h.components, h.covariance),
+            gaussian=GaussianMixture(h.latent_dim, 1),
         )
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x))
 
     @property
-    def normalised(self) -> list[nn.Module]:
-        return [m for m in (*self.encoder.modules(), *self.decoder.modules()) if is_parametrized(m)]
+    def kernels(self) -> list[ParametrizationList]:
+        """The W / sigma_max(W); calling one computes it, with a power iteration in training mode."""
+        return [m for m in self.modules() if isinstance(m, ParametrizationList)]
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
-        for layer in self.normalised:
-            layer.parametrizations.eval()  # or each look at the loss would be a power iteration, and change it
+        for kernel in self.kernels:
+            kernel.eval()  # or each look at the loss would be a power iteration, and change it
         z = self.encoder(x)  # (B, D)
         rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
         code = z.square().sum() / len(z)  # ()
         return Loss(rec + self.hyper.code_weight * code, {"reconstruction": rec, "code_norm": code})
 
     def iterate(self, loss: Loss) -> None:
-        """One power iteration in each layer: PyTorch does it where a kernel is read in training mode."""
-        for layer in self.normalised:
-            layer.parametrizations.train()
-            layer.weight  # noqa: B018
-            layer.parametrizations.eval()
+        """One power iteration in each layer."""
+        for kernel in self.kernels:
+            kernel.train()()
+            kernel.eval()
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         rate = Optimiser(self.hyper.learning_rate)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from trainables.densities import Densities
 from trainables.families.gaussian import GaussianDecoderVAE, halving
 from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
 from trainables.losses import squared_norm
@@ -53,7 +54,7 @@ class TwoStageVAE(GaussianDecoderVAE):
         rescaled = Rescaled(second.sample, h.latent_scale)
         own = {"second_normalised": rescaled} if h.normalised else {}
         others = {"second": second, "prior": self.densities["prior"], "second_normalised": rescaled}
-        self.densities = nn.ModuleDict(own | others)
+        self.densities = Densities(**own | others)
 
     @property
     def penalised(self) -> dict[str, nn.Module]:
@@ -85,10 +86,9 @@ class TwoStageVAE(GaussianDecoderVAE):
         kinds = {
             name: decayed if h.l2 == "decoupled" and name in self.penalised else own for name in ("encoder", "decoder")
         }
+        networks = tuple(Player((getattr(self, name),), self.loss, kind, name) for name, kind in kinds.items())
         if kinds["encoder"] == kinds["decoder"]:
             networks = (Player((self.encoder, self.decoder), self.loss, kinds["encoder"], "network"),)
-        else:
-            networks = tuple(Player((getattr(self, name),), self.loss, kind, name) for name, kind in kinds.items())
         rate = Optimiser(h.learning_rate, schedule=halving(h.second_halve_every, second))
         return (
             self.variance.stage(

@@ -19,11 +19,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.densities import LearnedMixture, component_usage
+from trainables.densities import Densities, LearnedMixture, component_usage
 from trainables.losses import beta_beside, kl_between_categoricals, kl_between_gaussians, reconstruction
 from trainables.method import (
+    Gaussian,
     Likelihood,
     Loss,
     Method,
@@ -33,7 +34,6 @@ from trainables.method import (
     Player,
     Positive,
     PositiveInt,
-    Posterior,
     Stage,
 )
 from trainables.networks import Networks
@@ -54,14 +54,14 @@ class VaDE(Method):
         h = self.hyper
         self.encoder = nets.encoder(2 * h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict({"prior": LearnedMixture(h.latent_dim, h.components)})
+        self.densities = Densities(prior=LearnedMixture(h.latent_dim, h.components))
 
     @property
     def mixture(self) -> LearnedMixture:
         return self.densities["prior"]
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def autoencoding_loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         rec = reconstruction(self.decoder(self.encode(x).mean), x, self.hyper.likelihood)  # ()
@@ -76,7 +76,7 @@ class VaDE(Method):
         to_each = kl_between_gaussians(q.mean[:, None], q.log_var[:, None], means, log_vars)  # (B, K)
         kl_z = (log_r.exp() * to_each).sum(1).mean()  # ()
         kl_c = kl_between_categoricals(log_r, self.mixture.log_weights).mean()  # ()
-        beta = self.hyper.beta
+        beta: Tensor | float = self.hyper.beta
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
         kl = kl_z + kl_c  # ()

@@ -8,7 +8,7 @@ B batch, C H W image, D latent.
 from torch import Tensor
 
 from trainables.losses import beta_beside, kl_to_standard_normal, reconstruction
-from trainables.method import Likelihood, Loss, Method, Posterior
+from trainables.method import Gaussian, Likelihood, Loss, Method
 from trainables.networks import Networks
 
 
@@ -22,8 +22,8 @@ class VAE(Method):
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)

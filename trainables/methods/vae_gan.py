@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from trainables.losses import bce, fake, kl_to_standard_normal, real, squared_error
 from trainables.method import (
+    Gaussian,
     Loss,
     Method,
     NonNegative,
@@ -31,7 +32,6 @@ from trainables.method import (
     Player,
     Positive,
     PositiveInt,
-    Posterior,
     Stage,
 )
 from trainables.networks import Networks
@@ -49,18 +49,23 @@ class VAEGAN(Method):
         pixel_weight: NonNegative = 0.0  # 1 is the variant vaegan_bce
 
     hyper: Hyper
+    critic: nn.Sequential
 
     def build(self, nets: Networks) -> None:
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)
         self.decoder = nets.decoder(self.hyper.latent_dim)
-        self.critic = nets.critic()
+        critic = nets.critic()
+        if not isinstance(critic, nn.Sequential):
+            kind = type(critic).__name__
+            raise ValueError(f"the critic of {self.hyper.network} is a {kind}; VAE-GAN needs layers in nn.Sequential")
+        self.critic = critic
         cuts = [i + 1 for i, module in enumerate(self.critic) if isinstance(module, (nn.ReLU, Residual))]
         if self.hyper.layer > len(cuts):
             raise ValueError(f"layer = {self.hyper.layer} of the critic {self.hyper.network}; allowed: 1..{len(cuts)}")
         self.cut = cuts[self.hyper.layer - 1]
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x))
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x))
 
     def losses(self, x: Tensor) -> Mapping[str, Loss]:  # (B, C, H, W)
         h = self.hyper

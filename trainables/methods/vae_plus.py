@@ -10,8 +10,9 @@ B batch, D latent, N images.
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from trainables.densities import Densities
 from trainables.families.code_space import CodeSpaceVAE
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of, posteriors
@@ -37,8 +38,8 @@ class VAEPlus(CodeSpaceVAE):
         h = self.hyper
         variance = DecoderVariance(h.latent_dim, "learned", h.gamma, h.gamma_rate)
         second = LatentVAE(h.latent_dim, h.second_width, variance, h.noise)
-        self.densities = nn.ModuleDict(
-            {"second": second, "prior": self.densities["prior"], "second_normalised": Rescaled(second.sample)}
+        self.densities = Densities(
+            second=second, prior=self.densities["prior"], second_normalised=Rescaled(second.sample)
         )
 
     def second_loss(self, moments: Tensor) -> Loss:  # (B, 2, D)

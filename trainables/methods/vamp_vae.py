@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.densities import VampPrior, component_usage
-from trainables.losses import beta_beside, reconstruction
-from trainables.method import Likelihood, Loss, Method, NonNegative, PositiveInt, Posterior, Stage, as_images
+from trainables.densities import Densities, VampPrior, component_usage
+from trainables.losses import beta_beside, gaussian_log_prob, reconstruction
+from trainables.method import Gaussian, Likelihood, Loss, Method, NonNegative, PositiveInt, Stage, as_images
 from trainables.networks import Networks
 
 LOG_VAR_MIN, LOG_VAR_MAX = -6.0, 2.0
@@ -43,19 +43,21 @@ class VampVAE(Method):
         h = self.hyper
         self.encoder = nets.encoder(2 * h.latent_dim)
         self.decoder = nets.decoder(h.latent_dim)
-        self.densities = nn.ModuleDict(
-            {"prior": VampPrior(self.encode, self.shape, h.components, h.init_mean, h.init_std)}
-        )
+        self.densities = Densities(prior=VampPrior(self.encode, self.shape, h.components, h.init_mean, h.init_std))
 
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior.from_head(self.encoder(x), LOG_VAR_MIN, LOG_VAR_MAX)
+    @property
+    def prior(self) -> VampPrior:
+        return self.densities["prior"]
+
+    def encode(self, x: Tensor) -> Gaussian:
+        return Gaussian.from_head(self.encoder(x), LOG_VAR_MIN, LOG_VAR_MAX)
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         q = self.encode(x)
         z = q.draw()  # (B, D)
         rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
-        kl = self.rate(x, q, z).mean()  # ()
-        beta = self.hyper.beta
+        kl = (gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)).mean()  # ()
+        beta: Tensor | float = self.hyper.beta
         if self.hyper.warm_up > 0:
             beta = beta * (self.epoch / self.hyper.warm_up).clamp(max=1)  # ()
         return Loss(rec + beta * kl, {"reconstruction": rec, "kl": kl, "clamped": q.clamped})

@@ -17,8 +17,11 @@ B batch, C channels, H W image.
 """
 
 import re
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 KINDS = "resnet_SCALES_BLOCKS_CHANNELS[_bnDECAY], e.g. resnet_3_1_32"
 KIND = re.compile(r"resnet_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)(?:_bn(9\d*))?")
@@ -41,7 +44,7 @@ def accepts(kind: str) -> bool:
     return KIND.fullmatch(kind) is not None
 
 
-def glorot(network: nn.Module) -> nn.Module:
+def glorot(network: Network) -> Network:
     """The network with weights by Glorot's uniform rule and biases of 0, as TensorFlow and Keras start theirs."""
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):

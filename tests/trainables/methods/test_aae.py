@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from trainables.catalog import find
 from trainables.config import Config
-from trainables.method import Posterior
+from trainables.method import Gaussian
 from trainables.methods.iaae_kld import literal
 from trainables.metrics import inception
 from trainables.networks.mlp_aae import EqualLinear, encoder, equalised, latent_critic
@@ -98,7 +98,7 @@ def test_gradients_of_sigma_are_those_of_the_raw_head(x):
     (printed,) = torch.autograd.grad(method.decoder(mean + sigma * noise).square().sum(), sigma)
     torch.manual_seed(3)
     with patch("torch.randn_like", lambda _: noise * sigma.sign()):
-        z = Posterior(mean, (sigma.square() + 1e-12).log()).draw()
+        z = Gaussian(mean, (sigma.square() + 1e-12).log()).draw()
     (ours,) = torch.autograd.grad(method.decoder(z).square().sum(), sigma)
     torch.testing.assert_close(ours, printed, rtol=1e-6, atol=1e-9)
 

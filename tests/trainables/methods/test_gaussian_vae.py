@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from trainables.families.gaussian import FLOOR, DecoderVariance, halving
 from trainables.losses import gaussian_nll
-from trainables.method import Posterior
+from trainables.method import Gaussian
 from trainables.methods.gaussian_vae import GaussianVAE
 from trainables.metrics.latent import variance_law
 from trainables.testing import Subject, made_up
@@ -205,7 +205,7 @@ def test_theorem_2_a_latent_that_nobody_uses_stays_unused(monkeypatch):
     mirrored = noise.clone()
     mirrored[:, dead] *= -1
     both = torch.cat([noise, mirrored])
-    monkeypatch.setattr(Posterior, "draw", lambda q: q.mean + (0.5 * q.log_var).exp() * both)
+    monkeypatch.setattr(Gaussian, "draw", lambda q: q.mean + (0.5 * q.log_var).exp() * both)
     loss = method.loss(torch.cat([x, x])).total
     column, row, bias = torch.autograd.grad(loss, [first.weight, last.weight, last.bias])
     assert column[:, dead].abs().max() < 1e-15
@@ -223,4 +223,4 @@ def test_variance_law_of_an_exact_linear_gaussian_vae():
     mean = x @ loading @ covariance / gamma
     log_var = covariance.diagonal().log().expand_as(mean)
     assert variance_law(mean, log_var).text == pytest.approx(1, rel=0.01)
-    assert Posterior(mean, log_var).draw().var(0).mean().item() == pytest.approx(1, rel=0.01)
+    assert Gaussian(mean, log_var).draw().var(0).mean().item() == pytest.approx(1, rel=0.01)

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from trainables.catalog import find
-from trainables.method import Posterior
+from trainables.method import Gaussian
 from trainables.methods.beta_tcvae import total_correlation
 from trainables.methods.factor_vae import permuted
 from trainables.networks.mlp_aae import latent_critic
@@ -22,7 +22,7 @@ VALUES = {"latent_dim": 2, "learning_rate": 1e-3, "batch_size": 8, "network": "m
 
 def test_the_total_correlation_is_that_of_the_batch_s_mixture():
     torch.manual_seed(0)
-    q = Posterior(torch.randn(7, 3).double(), torch.randn(7, 3).double())
+    q = Gaussian(torch.randn(7, 3).double(), torch.randn(7, 3).double())
     z = q.draw()
     scale, even = (0.5 * q.log_var).exp(), Categorical(torch.ones(7).double())
     joint = MixtureSameFamily(even, Independent(Normal(q.mean, scale), 1)).log_prob(z)
@@ -36,7 +36,7 @@ def test_the_total_correlation_of_a_gaussian():
     r, noise = 0.8, 0.2
     factor = torch.linalg.cholesky(torch.tensor([[1.0, r], [r, 1.0]]).double())
     mean = torch.randn(3000, 2).double() @ factor.T
-    q = Posterior(mean, torch.full_like(mean, math.log(noise)))
+    q = Gaussian(mean, torch.full_like(mean, math.log(noise)))
     observed = r / (1 + noise)
     assert total_correlation(q, q.draw()).item() == pytest.approx(-0.5 * math.log(1 - observed**2), abs=0.05)
 

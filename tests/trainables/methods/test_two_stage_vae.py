@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, Rescaled, drawn, law_of
-from trainables.method import Posterior
+from trainables.method import Gaussian
 from trainables.testing import Subject, made_up, moves
 from trainables.training import Training
 
@@ -39,7 +39,7 @@ def test_the_second_loss_is_the_bound_by_torch_distributions():
     torch.manual_seed(1)
     loss = second.loss(z)
     torch.manual_seed(1)
-    q = Posterior.from_head(second.encoder(z))
+    q = Gaussian.from_head(second.encoder(z))
     p = Normal(second.decoder(q.draw()), math.sqrt(0.2))
     posterior = Independent(Normal(q.mean, (0.5 * q.log_var).exp()), 1)
     kl = kl_divergence(posterior, Independent(Normal(torch.zeros(6, 3).double(), 1.0), 1)).mean()
