@@ -137,6 +137,7 @@ def main(argv: Sequence[str]) -> None:
         return
     show_metrics(report.metrics)
     if settings.out:
+        assert report.evaluation is not None  # of the last epoch
         save(report.method, config, settings.out)
         for name, picture in report.evaluation.pictures.items():
             save_grid(picture, settings.out / f"{name}.png")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Config
-from trainables.evaluate import Evaluation, Evaluator
+from trainables.evaluate import Evaluation
 from trainables.method import Method
 from trainables.training import Diverged, Training
 
@@ -42,7 +42,7 @@ class Report:
 def fit(
     config: Config,
     images: Tensor,
-    evaluator: Evaluator | None = None,
+    evaluator: Callable[..., Evaluation] | None = None,
     evaluate_at: Collection[int] = (),
     looks: Collection[int] = (),
     resume: Path | None = None,
@@ -71,7 +71,7 @@ def fit(
         due = training.finished or (stage.judged and (looked or training.epoch in evaluate_at))
         early = looked and not due and stage.sampler is not None
         if evaluator is not None and (due or early):
-            alone = {"sampler": stage.sampler} if early else {}
+            alone: dict[str, Any] = {"sampler": stage.sampler} if early else {}
             evaluation = evaluator(training.method, images, final=training.finished, **alone)
             if evaluation.broken:
                 raise Diverged(training.stage.name, training.epoch, evaluation.broken, "not finite at evaluation")

@@ -49,7 +49,7 @@ def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def app(name: str, about: str, **settings: Any) -> App:
     """Returns a program or a command whose help begins with `about`."""
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
-    usual = {"help_format": "plaintext", "version_flags": (), "suppress_keyboard_interrupt": False}
+    usual: dict[str, Any] = {"help_format": "plaintext", "version_flags": (), "suppress_keyboard_interrupt": False}
     return App(name, about, **usual | settings)
 
 
@@ -85,11 +85,11 @@ def configured(
         layers = [given]
         if file:
             layers.insert(0, read_yaml(file))
-        if preset:
+        if preset and presets:
             layers.insert(0, read_preset(presets, preset))
         return command(checked(model, reduce(over, layers), str(file) if file and not given else ""))
 
-    configured_command.__signature__ = signature
+    configured_command.__signature__ = signature  # type: ignore[attr-defined]  # which `inspect.signature` reads
     configured_command.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
     return configured_command
 
@@ -208,6 +208,7 @@ def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: 
     """Returns the parameter of a command for a field. Values stay strings: the model converts and validates them."""
     kind = _plain(field.annotation)
     kinds = {bool: bool, dict: Pairs, Literal: field.annotation, Path: Word}
+    annotation: Any
     if kind is list:
         annotation = Annotated[list[str], SEVERAL, Parameter(metavar=f"{name.upper().rstrip('S')}...")]
     elif kind in kinds:

@@ -6,7 +6,7 @@ synchronisation per epoch.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from trainables.catalog import find
 from trainables.config import Config
@@ -47,7 +48,7 @@ def parameters_of(player: Player) -> list[nn.Parameter]:
 def optimiser_for(parameters: list[nn.Parameter], wanted: Optimiser) -> torch.optim.Optimizer:
     """Returns PyTorch's fused optimiser, which makes one pass over the weights and skips a step without a
     synchronisation."""
-    options = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, "fused": True}
+    options: dict[str, Any] = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, "fused": True}
     if wanted.name == "sgd":
         options["momentum"] = wanted.momentum
     else:
@@ -68,9 +69,7 @@ class Turn:
         self.optimiser = optimiser_for(self.parameters, player.optimiser)
         self.clip = method.hyper.clip
         own = {m for module in player.modules for m in module.modules()}
-        self.foreign_norms = [
-            m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m not in own
-        ]
+        self.foreign_norms = [m for m in method.modules() if isinstance(m, BatchNorm) and m not in own]
         self.skipped = torch.zeros((), device=self.parameters[0].device)
 
     def loss(self, x: Tensor) -> Loss:
@@ -90,8 +89,9 @@ class Turn:
         self.skipped += broken
         if self.player.gate is not None:
             broken = broken | (self.player.gate(loss) == 0)
-        self.optimiser.grad_scale = None
-        self.optimiser.found_inf = broken.float()  # 1: a fused step changes neither weights nor moments
+        # Torch declares neither attribute. found_inf is 1: a fused step changes neither weights nor moments.
+        self.optimiser.grad_scale = None  # type: ignore[attr-defined]
+        self.optimiser.found_inf = broken.float()  # type: ignore[attr-defined]
         self.optimiser.step()
         if self.player.after is not None:
             with torch.no_grad():
@@ -152,7 +152,7 @@ def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def statistics_frozen(norms: list[nn.Module]) -> Iterator[None]:
+def statistics_frozen(norms: Sequence[BatchNorm]) -> Iterator[None]:
     """Keeps BatchNorm layers from updating their running statistics; they still normalise by the batch."""
     before = [norm.track_running_stats for norm in norms]
     for norm in norms:
@@ -244,7 +244,7 @@ class Training:
             except FloatingPointError as error:
                 raise Diverged(self.stage.name, self.epoch, "prepare", str(error)) from error
         self.turns = [Turn(player, self.method) for player in self.stage.players]
-        self.inputs = None  # computed when the first epoch asks, after a resumed state is in place
+        self.inputs: Tensor | None = None  # computed when the first epoch asks, after a resumed state is in place
         self.seconds["train"] += time.perf_counter() - start
 
     def run_epoch(self, between: Callable[["Training"], None] | None = None) -> dict[str, float]:
@@ -374,7 +374,7 @@ class Training:
             self.within = Within(within["begun"], within["step"], meter, within["seconds"])
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: Any) -> float:
     """Converts a metric to float. Accepts tensors and NumPy arrays of one element."""
     try:
         return float(value)

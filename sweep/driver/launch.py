@@ -25,8 +25,8 @@ from trainables.config import checked
 from trainables.datasets import expanded
 from trainables.files import whole
 from trainables.flags import output_folder, read_yaml
+from trainables.method import as_images
 from trainables.saved import save_grid
-from trainables.training import as_images
 
 
 def folder_for(config: SweepConfig) -> Path:

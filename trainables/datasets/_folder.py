@@ -189,8 +189,11 @@ def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Plac
         within = {kind: splits for kind, splits in within.items() if splits or _below(found, base + kind)}
         if not all(within.values()) or any("/" not in path for path in here):
             kinds = {path: path.partition("/")[0] if "/" in path else None for path in here}
-            places = {base + path: Place("train", kind) for path, kind in kinds.items()}
-            return {"train": base.rstrip("/") or "."}, places, beside
+            return (
+                {"train": base.rstrip("/") or "."},
+                {base + path: Place("train", kind) for path, kind in kinds.items()},
+                beside,
+            )
     elif not within[""]:
         return {"train": base.rstrip("/") or "."}, {base + path: Place("train", None) for path in here}, beside
     origins: dict[str, list[str]] = {part: [] for part in OFFICIAL}

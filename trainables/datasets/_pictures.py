@@ -145,7 +145,7 @@ def _decoded(opened: Open, raw: str) -> np.ndarray:
 
 
 def _named(arguments: str | tuple[Any, ...] | None, raw: str) -> str | tuple[Any, ...]:
-    return raw if isinstance(arguments, str) else (raw, *arguments[1:])
+    return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
 
 
 def _scaled(opened: Open, white: float) -> Image.Image:

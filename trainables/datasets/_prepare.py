@@ -76,7 +76,7 @@ def decode(pictures: Pictures, channels: int | None = None) -> tuple[np.ndarray,
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         shape, pixels = _shape([pictures], None, channels, pool)
         decoded = list(_each([pictures], _reader(shape, None, pixels.white), pool))
-    return np.stack([one.array for one in decoded]), _counted(pixels, [pictures], decoded)
+    return np.stack([one.array for one in decoded]), _counted(pixels, [pictures], [one.seen for one in decoded])
 
 
 def _open(file: Path) -> tuple[np.ndarray, Pixels] | None:
@@ -116,24 +116,29 @@ def _write(file: Path, parts: Sequence[Pictures], size: int | None, channels: in
         shape, pixels = _shape(parts, size, channels, pool)
         header = {"descr": "|u1", "fortran_order": False, "shape": (sum(map(len, parts)), *shape)}
         try:
-            decoded = []
+            seen = []
             with open(partial, "xb") as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
                 for one in _each(parts, _reader(shape, size, pixels.white), pool):
                     stream.write(one.array.data)
-                    decoded.append(replace(one, array=None))
+                    seen.append(one.seen)
             os.replace(partial, file)  # whole or not at all
-            partial.write_text(json.dumps(asdict(_counted(pixels, parts, decoded))))
+            partial.write_text(json.dumps(asdict(_counted(pixels, parts, seen))))
             os.replace(partial, file.with_suffix(".json"))
         finally:
             partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    array: np.ndarray | None  # uint8 (C, H, W)
+class _Seen:
     digest: bytes
     transparent: bool
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    array: np.ndarray  # uint8 (C, H, W)
+    seen: _Seen
 
 
 def _reader(shape: tuple[int, int, int], size: int | None, white: float | None) -> Callable[[Open], _Decoded]:
@@ -148,17 +153,17 @@ def _reader(shape: tuple[int, int, int], size: int | None, white: float | None) 
             box = (left, upper, left + side, upper + side)
             image = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
         array = np.ascontiguousarray(np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1))
-        return _Decoded(array, digest(array), transparent)
+        return _Decoded(array, _Seen(digest(array), transparent))
 
     return decoded
 
 
-def _counted(pixels: Pixels, parts: Sequence[Pictures], decoded: Sequence[_Decoded]) -> Pixels:
+def _counted(pixels: Pixels, parts: Sequence[Pictures], seen: Sequence[_Seen]) -> Pixels:
     """`pixels` with what only the decoded pictures show."""
-    digests = [one.digest for one in decoded]
+    digests = [one.digest for one in seen]
     ends = np.cumsum([len(part) for part in parts]).tolist()
     repeated = _repeated(digests[first:end] for first, end in pairwise([0, *ends]))
-    return replace(pixels, transparent=sum(one.transparent for one in decoded), repeated=repeated)
+    return replace(pixels, transparent=sum(one.transparent for one in seen), repeated=repeated)
 
 
 def counted(arrays: Iterable[np.ndarray]) -> Pixels:

@@ -114,9 +114,9 @@ class _Generated:
                 f"--sampler {self.sampler} is fitted to {splits.name}, whose images are {splits.shape}, and those of "
                 f"the model {tuple(self.method.shape)}; name its --dataset"
             )
-        images = torch.tensor(splits.train.images, device=settings.device)
+        learned = torch.tensor(splits.train.images, device=settings.device)
         try:
-            self.density = behind(self.method, images, self.sampler, settings.seed)
+            self.density = behind(self.method, learned, self.sampler, settings.seed)
         except FloatingPointError as error:
             raise ValueError(f"--sampler {self.sampler}: {error}; choose another") from None
 
@@ -127,14 +127,14 @@ class _Generated:
         torch.manual_seed(self.settings.seed)
         for first in range(0, self.n, BATCH):
             try:
-                yield finite(self._draw(min(BATCH, self.n - first)), "samples")
+                yield finite(self._draw(self.method, min(BATCH, self.n - first)), "samples")
             except FloatingPointError:
                 raise ValueError(f"{self.settings.source}: the model draws images that are not finite") from None
 
-    def _draw(self, n: int) -> Tensor:
+    def _draw(self, method: Method, n: int) -> Tensor:
         if self.density is None:
-            return self.method.sample(n, self.sampler)
-        return self.method.decode(self.density.sample(n))
+            return method.sample(n, self.sampler)
+        return method.decode(self.density.sample(n))
 
 
 def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[int, Bins]:
@@ -163,11 +163,11 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     gathered = Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
     real, statistics, how = _real(settings, splits)
     images_only = wanted & {"ndb", "nll"} | gathered.both_sides
-    if real is None and images_only:
+    if not len(real) and images_only:
         raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
     if "nll" in wanted and generated.method is None:
         raise ValueError(f"nll needs a saved model, got {settings.source}; omit nll")
-    if real is not None:
+    if len(real):
         _fits(real.shape[1:], net.name, splits)
     result: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
     result["read"] = [words for words in (generated.how, how) if words]
@@ -176,8 +176,9 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
         result["values"] |= values
         result["recipes"] |= dict.fromkeys(values, recipe.model_dump())
 
+    real_n: int | None = len(real)
     if statistics is None:
-        moments, real_n = reference(net, real, keep=bool(gathered.both_sides), watch=watch), len(real)
+        moments = reference(net, real, keep=bool(gathered.both_sides), watch=watch)
     else:
         moments, real_n = load_statistics(statistics, net)
         if real_n is None:
@@ -201,7 +202,7 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     result["caveats"] |= caveats(gathered.moments, moments)
     for k, its_bins in fitted.items():
         record(*_ndb(k, its_bins, torch.cat(places[k]), real if settings.against is None else None, recipe))
-    if "nll" in wanted:
+    if "nll" in wanted and generated.method is not None:
         some = torch.tensor(real[: settings.nll_images], device=settings.device)
         values = likelihood(generated.method, some, settings.seed, watch)
         record(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
@@ -210,12 +211,12 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     return result
 
 
-def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray | None, Path | None, str]:
-    """Returns the reference images, uint8 (N, C, H, W), or their file of statistics, and how pictures were read."""
+def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray, Path | None, str]:
+    """Returns the reference images, uint8 (N, C, H, W), or none and their file of statistics; how they were read."""
     if settings.against is None:
         return some_of(getattr(splits, settings.split).images), None, splits.reading.words() if splits.reading else ""
     if settings.against.suffix == ".npz":
-        return None, settings.against, ""
+        return np.empty((0, *splits.shape), np.uint8), settings.against, ""
     images, how = read_images(settings.against, splits.shape[0])
     return images, None, how
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -28,7 +29,14 @@ from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
 FEATURES = 64
-RECIPE = {"version": 1, "seed": 0, "epochs": 6, "min_steps": 1500, "batch_size": 128, "learning_rate": 2e-3}
+RECIPE: dict[str, Any] = {
+    "version": 1,
+    "seed": 0,
+    "epochs": 6,
+    "min_steps": 1500,
+    "batch_size": 128,
+    "learning_rate": 2e-3,
+}
 SHIPPED = Path(__file__).with_name("weights")
 
 
@@ -38,7 +46,7 @@ class Classifier(nn.Module):
     `forward` gives the features, (B, C, H, W) in [0, 1] -> (B, 64); `logits` the classes' scores, (B, K).
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         channels, height, width = shape
         layers: list[nn.Module] = []
@@ -95,15 +103,14 @@ def must_be_trained(splits: Splits) -> bool:
 
 def _file(splits: Splits) -> str:
     """The name of a data set's trained classifier in the cache."""
-    _check(splits)
-    return f"classifier-{cache.digest(splits.train.images, splits.train.labels, RECIPE)}.safetensors"
+    return f"classifier-{cache.digest(splits.train.images, _labels(splits), RECIPE)}.safetensors"
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     """A classifier trained on the training split alone."""
-    _check(splits)
+    own = _labels(splits)
     images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
-    labels = torch.tensor(splits.train.labels, device=device)  # (N,)
+    labels = torch.tensor(own, device=device)  # (N,)
     order = torch.Generator().manual_seed(RECIPE["seed"])
     batch_size = min(RECIPE["batch_size"], len(images))
     steps = len(images) // batch_size
@@ -120,7 +127,7 @@ def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
 
 
 def learned(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     classes: int,
     examples: Iterable[tuple[Tensor, Tensor]],
     steps: int,
@@ -155,6 +162,7 @@ def learned(
 def accuracy(network: Classifier, split: Split) -> float:
     """The share of a split's images that the network names rightly."""
     device = next(network.parameters()).device
+    assert split.labels is not None
     right = 0
     for start in range(0, len(split.images), 500):
         images = torch.tensor(split.images[start : start + 500], device=device).float() / 255
@@ -173,11 +181,13 @@ def _shipped(splits: Splits) -> Classifier | None:
     return None
 
 
-def _check(splits: Splits) -> None:
+def _labels(splits: Splits) -> np.ndarray:
+    """Of the training images, int64 (N,). ValueError: there are none, or no images."""
     if len(splits.shape) != 3:
         raise ValueError(f"{splits.name} holds points, not images; no --metric applies to it")
     if splits.train.labels is None:
         raise ValueError(f"{splits.name} has no labels to train a classifier on; use --metric fsd")
+    return splits.train.labels
 
 
 def save_network(network: Classifier, path: Path, **metadata: str) -> None:

@@ -20,6 +20,10 @@ class InceptionScore:
     split_size: images to a split, 5000 in the standard protocol of 10 splits; None: one split of everything.
     """
 
+    _n: int
+    _sum: Tensor  # (K,)
+    _negentropy: Tensor  # ()
+
     def __init__(self, split_size: int | None = 5000) -> None:
         self.split_size = split_size or sys.maxsize
         self._scores: list[float] = []

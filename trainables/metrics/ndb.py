@@ -112,5 +112,5 @@ def difference_of(bins: Bins, found: Tensor) -> Difference:
     error = (pooled * (1 - pooled) * (1 / n + 1 / m)).sqrt()
     different = (p - q).abs() > DIFFERENT * error  # a bin that is empty on both sides does not differ
     middle = (p + q) / 2
-    js = sum((torch.xlogy(x, x) - torch.xlogy(x, middle)).sum() for x in (p, q)) / 2
-    return Difference(different.double().mean().item(), js.item())
+    of_p, of_q = ((torch.xlogy(x, x) - torch.xlogy(x, middle)).sum() for x in (p, q))
+    return Difference(different.double().mean().item(), ((of_p + of_q) / 2).item())

@@ -13,7 +13,9 @@ B batch, C H W image, F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +86,13 @@ def clip(path: Path, device: torch.device | str = "cpu") -> Extractor:
     return _extractor("cmmd", name, Clip(network, config.image_size, OPENAI), device, cmmd)
 
 
-def _extractor(metric: str, name: str, network: Pretrained, device: torch.device | str, distance=None) -> Extractor:
+def _extractor(
+    metric: str,
+    name: str,
+    network: Pretrained,
+    device: torch.device | str,
+    distance: Callable[[Tensor, Tensor], float] | None = None,
+) -> Extractor:
     network = frozen(network, device)
     with torch.no_grad():
         dims = network(torch.zeros(1, 3, 32, 32, device=device)).shape[1]
@@ -101,7 +109,8 @@ def _extractor(metric: str, name: str, network: Pretrained, device: torch.device
     )
 
 
-def _load(metric: str, path: Path, kind: str, family: str) -> nn.Module:
+def _load(metric: str, path: Path, kind: str, family: str) -> Any:
+    """The network as transformers has it, with its `config`."""
     try:
         import transformers
     except ModuleNotFoundError as error:

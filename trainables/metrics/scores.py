@@ -19,6 +19,7 @@ from trainables.metrics.sliced import sliced_wasserstein
 
 PAIRWISE = frozenset({"kid", "neighbourhoods"})
 BOTH_SIDES = PAIRWISE | {"sliced"}  # need the real images' features, not their moments alone
+NONE = torch.empty(0)  # features, where no score needs any
 SCORES = BOTH_SIDES | {"distance", "infinity", "inception_score"}
 
 
@@ -49,6 +50,7 @@ class Scores:
         self.both_sides = self.scores & (BOTH_SIDES if extractor.distance is None else BOTH_SIDES | {"distance"})
         self.moments = Moments(extractor.dims, extractor.device)
         self._features: list[Tensor] = []
+        self._head = extractor.head if "inception_score" in scores else None
         self._classes = InceptionScore(split_size)
 
     @torch.no_grad()
@@ -58,8 +60,8 @@ class Scores:
         self.moments.update(features)
         if self.both_sides or "infinity" in self.scores:
             self._features.append(features)
-        if "inception_score" in self.scores:
-            self._classes.update(self.extractor.head(features))
+        if self._head is not None:
+            self._classes.update(self._head(features))
 
     def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
         """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
@@ -70,11 +72,11 @@ class Scores:
     def against_features(self, real: Moments, features: Tensor | None = None) -> dict[str, float]:
         """The same against what was gathered of the real images before; features (N, F) for those `both_sides`."""
         values: dict[str, float] = {}
-        fake = torch.cat(self._features) if self._features else None
-        if "distance" in self.scores and self.extractor.distance is None:
-            values[""] = frechet_distance(self.moments, real)
-        elif "distance" in self.scores:
-            values[""] = self.extractor.distance(fake[: self.pairs], features[: self.pairs])
+        fake, features = torch.cat(self._features or [NONE]), NONE if features is None else features
+        if "distance" in self.scores:
+            own = self.extractor.distance
+            pairs = fake[: self.pairs], features[: self.pairs]
+            values[""] = frechet_distance(self.moments, real) if own is None else own(*pairs)
         if "infinity" in self.scores:
             values["_infinity"] = distance_at_infinity(fake, real)
         if "sliced" in self.scores:

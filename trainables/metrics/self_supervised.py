@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,14 @@ from trainables.metrics import cache
 from trainables.metrics.classifier import Classifier, as_extractor, learned, load_network, save_network
 from trainables.metrics.extractors import Extractor
 
-RECIPE = {"version": 1, "task": "turns", "seed": 0, "steps": 1500, "batch_size": 128, "learning_rate": 2e-3}
+RECIPE: dict[str, Any] = {
+    "version": 1,
+    "task": "turns",
+    "seed": 0,
+    "steps": 1500,
+    "batch_size": 128,
+    "learning_rate": 2e-3,
+}
 FEWEST = 8  # training images
 
 
@@ -62,7 +70,7 @@ def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     return learned(splits.shape, turns(splits.shape), examples(), RECIPE["steps"], RECIPE, device)
 
 
-def turns(shape: tuple[int, int, int]) -> int:
+def turns(shape: tuple[int, ...]) -> int:
     """How many ways there are to turn an image (C, H, W) that leave its shape."""
     return 4 if shape[1] == shape[2] else 2
 

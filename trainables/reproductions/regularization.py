@@ -30,9 +30,10 @@ from trainables.datasets import load
 from trainables.evaluate import latent
 from trainables.evaluate.findings import finite
 from trainables.evaluate.gradient import gradient_at_codes
+from trainables.families.gaussian import GaussianDecoderVAE
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
-from trainables.method import Method, as_images
+from trainables.method import as_images
 from trainables.paper import paper_point
 from trainables.reproductions.vg import COLUMNS
 
@@ -68,7 +69,9 @@ class Settings(BaseModel):
 
 
 @torch.no_grad()
-def measured(method: Method, images: Tensor, seed: int, last: bool) -> tuple[dict[str, float], dict[str, list[float]]]:
+def measured(
+    method: GaussianDecoderVAE, images: Tensor, seed: int, last: bool
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """What both tables tell of test images uint8 (N, C, H, W), by its printed name, and D numbers for each latent.
 
     Raises FloatingPointError where codes or reconstructions are not finite.
@@ -79,7 +82,9 @@ def measured(method: Method, images: Tensor, seed: int, last: bool) -> tuple[dic
         x = as_images(batch)  # (B, C, H, W)
         q = method.encode(x)
         z = q.draw()  # (B, D)
-        rates.append(method.rate(x, q, z))
+        rate = method.rate(x, q, z)
+        assert rate is not None  # q is a Gaussian
+        rates.append(rate)
         squared += (finite(method.decode(z), "reconstructions") - x).double().square().sum().item()
         posteriors.append(q)
     mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
@@ -119,6 +124,7 @@ def looks(
 ) -> Iterator[tuple[int, dict[str, float], dict[str, list[float]]]]:
     """One training, looked at every so many epochs and after the last: the epoch, its figures, its latents'."""
     for report in fit(config, images):
+        assert isinstance(report.method, GaussianDecoderVAE)
         last = report.epoch == config.epochs
         if last or report.epoch % every == 0:
             told, vectors = measured(report.method, test, config.seed, last)
@@ -147,8 +153,8 @@ def main(argv: Sequence[str]) -> None:
             if settings.latents is not None:
                 pairs = zip(vectors["posterior_variance"], vectors["code_variance"], strict=True)
                 which = (settings.table, splits.name, method, variant, epoch)
-                rows = [(*which, j, f"{noise:.4g}", f"{spread:.4g}") for j, (noise, spread) in enumerate(pairs)]
-                add(settings.latents, LATENTS, rows)
+                latents = [(*which, j, f"{noise:.4g}", f"{spread:.4g}") for j, (noise, spread) in enumerate(pairs)]
+                add(settings.latents, LATENTS, latents)
             line = f"SSE {told[ERROR]:.2f}  active {told[ACTIVE]:.0f}  KL {told['KL']:.2f}  gamma {told['gamma']:.4f}"
             print(f"{method}, {variant}  epoch {epoch:3d}  {line}", flush=True)
         learned = told["gamma"]

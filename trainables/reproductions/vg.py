@@ -20,20 +20,22 @@ from torch import Tensor
 
 from trainables.config import Config, Device, Seed, UserPath
 from trainables.datasets import Splits, load
+from trainables.families.vg import MLPVAEGAN
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
 
+System = Literal["vg", "vg_bn", "vg_denoise", "vg_denoise_bn"]
 COLUMNS = ("paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std")
-ROWS = {  # method: table of the test loss, table of the training loss, method and variant as printed
+# method: table of the test loss, table of the training loss, method and variant as printed
+ROWS: dict[System, tuple[int, int, str, str]] = {
     "vg": (1, 2, "MLP VAE-GAN", "without BatchNorm"),
     "vg_bn": (1, 2, "MLP VAE-GAN", "with BatchNorm"),
     "vg_denoise": (3, 4, "denoising MLP VAE-GAN", "without BatchNorm"),
     "vg_denoise_bn": (3, 4, "denoising MLP VAE-GAN", "with BatchNorm"),
 }
 TEST, TRAIN, TEST_CLEAN = "test set loss", "average training loss", "test set loss, clean input"
-System = Literal["vg", "vg_bn", "vg_denoise", "vg_denoise_bn"]
 
 
 class Settings(BaseModel):
@@ -52,7 +54,7 @@ class Settings(BaseModel):
 
 
 @torch.no_grad()
-def test_loss(method: torch.nn.Module, images: Tensor, noisy: bool) -> float:
+def test_loss(method: MLPVAEGAN, images: Tensor, noisy: bool) -> float:
     """Nats per image, BCE + KL at z = mean, of test images uint8 (N, C, H, W), with the method's noise or clean."""
     total = 0.0
     for batch in images.split(1000):
@@ -71,6 +73,7 @@ def rows(
     images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
     test = torch.tensor(splits.test.images, device=device)
     for report in fit(config, images):
+        assert isinstance(report.method, MLPVAEGAN)
         found = [
             (test_table, TEST, test_loss(report.method, test, noisy=True)),
             (train_table, TRAIN, report.metrics["train/loss_vae"] * batch),
