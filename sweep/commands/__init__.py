@@ -1,6 +1,6 @@
-"""The commands of `aesweep` (`python -m sweep`), a module each: its docstring is the help, `main` the command.
+"""The commands of `aesweep` (`python -m sweep`), one module each: its docstring is the help, `main` the command.
 
-A module whose name begins with an underscore is shared by commands. A command is added by adding its module.
+Modules whose names begin with an underscore are shared by commands. To add a command, add its module.
 """
 
 import ast
@@ -19,21 +19,21 @@ PROGRAM = "python -m sweep"
 
 
 def names() -> dict[str, str]:
-    """The commands and their modules; a word that Python reserves has an underscore behind it as a module."""
+    """Return the commands and their modules; a module named like a Python keyword has a trailing underscore."""
     modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
     return {name.rstrip("_").replace("_", "-"): f"{__name__}.{name}" for name in modules}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m sweep COMMAND ...`. User errors are one line and exit code 2."""
+    """Run `python -m sweep COMMAND ...`. User errors are one line with exit code 2."""
     with steady_output():
         command_line.run(PROGRAM, lambda argv: command_line.call(program(), argv), argv)
 
 
 def program() -> App:
-    """All commands; each is imported when it is called, or its help is asked for."""
-    about, told = "Run, watch, continue and compare sweeps.", f"autoencoder-sweep {version('autoencoder-sweep')}"
-    found = command_line.app(PROGRAM, about, version=told, version_flags=["--version"])
+    """Return the app with all commands; a command is imported when it is called or its help is shown."""
+    about, release = "Run, watch, continue and compare sweeps.", f"autoencoder-sweep {version('autoencoder-sweep')}"
+    found = command_line.app(PROGRAM, about, version=release, version_flags=["--version"])
     for name, module in names().items():
         found.command(f"{module}:main", name=name, help=_about(module))
     found.register_install_completion_command(name="--install-completion")
@@ -41,5 +41,5 @@ def program() -> App:
 
 
 def _about(module: str) -> str:
-    """A command's docstring, read without the seconds that its imports take."""
+    """Return a command's docstring without importing it, which takes seconds."""
     return ast.get_docstring(ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8")))

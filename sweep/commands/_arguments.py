@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from typing import Annotated
 
@@ -7,6 +7,6 @@ from cyclopts import Parameter
 from trainables.flags import Place
 
 SweepFolder = Annotated[Place, Parameter(help="folder of the sweep", metavar="SWEEP")]
-TrackingUri = Annotated[str | None, Parameter(help="MLflow; the sweep's own unless given", metavar="URI")]
-Address = Annotated[str | None, Parameter(help="a running Ray cluster, e.g. auto", metavar="ADDRESS")]
+TrackingUri = Annotated[str | None, Parameter(help="MLflow store; default: that of the sweep", metavar="URI")]
+Address = Annotated[str | None, Parameter(help="address of a running Ray cluster, e.g. auto", metavar="ADDRESS")]
 Switch = Parameter(negative="")  # --flag alone, without --no-flag

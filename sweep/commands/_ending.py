@@ -1,4 +1,4 @@
-"""How a sweep and its confirmation end on the screen."""
+"""Final output of a sweep and its confirmation."""
 
 import math
 import shutil
@@ -19,15 +19,15 @@ from sweep.record import SETBACKS, read_trials
 
 
 def say(text: str) -> None:
-    """One line on the screen, in pace with the rest."""
+    """Print one line and flush it."""
     print(text, flush=True)
 
 
 def conclude(folder: Path, **where: str | None) -> None:
-    """Shows the end of a sweep, and confirms it if it was configured so and has not been confirmed.
+    """Show the results of a sweep, and confirm it if it is configured so and not confirmed yet.
 
-    An interrupted one ends the program as Ctrl-C does, with exit code 130; one that could not go on, or has no complete
-    trial, with 1: job schedulers go by it. `where` are the tracking_uri and the address that its search was run with.
+    The exit code, which job schedulers use, is 130 if the sweep was interrupted, as after Ctrl-C, and 1 if it could not
+    continue or no trial is complete. `where` are the tracking_uri and the address of the search.
     """
     if show_end(folder) != "done":
         leave(folder)
@@ -38,21 +38,19 @@ def conclude(folder: Path, **where: str | None) -> None:
         return
     if confirmation.is_confirmed(folder):
         confirmation.tidy(folder, launch.config_of(folder))
-        say(
-            f"\nconfirmed before ({folder}/confirm); another look: python -m sweep confirm {quote(str(folder))} --again"
-        )
+        say(f"\nalready confirmed ({folder}/confirm); to repeat: python -m sweep confirm {quote(str(folder))} --again")
         return
-    say("\nThe search is done; its confirmation begins.")
+    say("\nThe search is done; starting its confirmation.")
     try:
         looked = confirmation.confirm(folder, say, **where)
-    except KeyboardInterrupt:  # before there was a record that could tell of it
-        say(f"Interrupted before the confirmation began. Go on with:  python -m sweep confirm {quote(str(folder))}")
+    except KeyboardInterrupt:  # before the confirmation had a record
+        say(f"Interrupted before the confirmation began. Continue with:  python -m sweep confirm {quote(str(folder))}")
         raise
     conclude_confirmation(looked)
 
 
 def show_end(folder: Path) -> str:
-    """The leaderboard, and where and how to look further. Returns the outcome: done, interrupted or running."""
+    """Show the leaderboard and the next commands. Return the outcome: done, interrupted or running."""
     done = read_sweep(folder)
     board = leaderboard(done)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
@@ -61,10 +59,8 @@ def show_end(folder: Path) -> str:
     config = launch.config_of(folder)
     outcome = done.meta["outcome"]
     if outcome != "done":
-        state = (
-            "Not at its end. If it does not run any more:" if outcome == "running" else "Interrupted; nothing is lost."
-        )
-        say(f"{state} Go on with:  python -m sweep resume {quote(str(folder))}\n")
+        state = "Not done. If it is no longer running:" if outcome == "running" else "Interrupted; no results are lost."
+        say(f"{state} Continue with:  python -m sweep resume {quote(str(folder))}\n")
     uri = tracking.redact(default_tracking(config))
     ways = {
         "report": folder / "report.html",
@@ -83,16 +79,16 @@ def show_end(folder: Path) -> str:
 
 
 def leave(folder: Path) -> NoReturn:
-    """Ends the program after a sweep that is not done."""
+    """Exit after a sweep that is not done."""
     finish = read_trials(folder).finish
     raise SystemExit(1 if finish and finish.reason else 130)
 
 
 def conclude_confirmation(folder: Path) -> None:
-    """Shows what a confirmation has found; one that is not done ends the program as `conclude` does."""
+    """Show the results of a confirmation; exit as `conclude` does if it is not done."""
     done, home = read_sweep(folder), folder.parent
     say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
     if done.meta["outcome"] != "done":
-        say(f"Interrupted; nothing is lost. Go on with:  python -m sweep confirm {quote(str(home))}")
+        say(f"Interrupted; no results are lost. Continue with:  python -m sweep confirm {quote(str(home))}")
         leave(folder)
     say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")

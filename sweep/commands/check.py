@@ -1,6 +1,6 @@
-"""Check that a method keeps the contract: a line for each promise, on made-up images.
+"""Check that a method fulfils the contract, with one line per requirement, on synthetic images.
 
-It is trained at its first hand-tuned point, made small where it can be. The exit code is 1 where a promise is broken.
+The method is trained at its first hand-tuned point, reduced in size. The exit code is 1 if a requirement is not met.
 """
 
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from trainables.testing import CHECKS, Subject
 
 SMALL = {"batch_size": 8, "latent_dim": 4, "network": "mlp_32_16"}
 Name = Annotated[str, Parameter(help="package.module:Class, or a method's name", metavar="METHOD")]
-Values = Annotated[Pairs, Parameter(help="values instead of the small ones")]
+Values = Annotated[Pairs, Parameter(help="values that replace the reduced ones")]
 Shape = Annotated[
     tuple[int, int, int], Parameter(help="channels, height and width of an image", negative="", metavar="C H W")
 ]
@@ -33,13 +33,13 @@ def main(method: Name, /, *, set: Values = MappingProxyType({}), shape: Shape = 
         promise = " ".join((check.__doc__ or check.__name__).split(".")[0].split())
         try:
             check(subject)
-        except Exception as error:  # an author's mistake may be of any kind
+        except Exception as error:  # a method may raise anything
             broken += 1
             text = " ".join(str(error).split())
             say(f"broken  {promise}\n        {text if isinstance(error, AssertionError) else outside.fault(error)}")
         else:
             say(f"kept    {promise}")
     if broken:
-        say(f"{method} breaks {broken} of {len(CHECKS)} promises")
+        say(f"{method} breaks {broken} of {len(CHECKS)} requirements")
         raise SystemExit(1)
-    say(f"{method} keeps the contract")
+    say(f"{method} fulfils the contract")

@@ -15,7 +15,7 @@ from sweep.driver import launch
 from sweep.driver.job import default_tracking
 from sweep.tracking.compare import View, compare
 
-NoOpen = Annotated[bool, Switch, Parameter(help="print the addresses, and open no browser")]
+NoOpen = Annotated[bool, Switch, Parameter(help="print the addresses without opening a browser")]
 
 
 def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None, no_open: NoOpen = False) -> None:
@@ -37,5 +37,5 @@ def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None, no_open: N
 
 
 def has_display() -> bool:
-    """Whether a browser could show itself; one of text would take over the terminal."""
+    """Return whether there is a display; without one, a text browser would take over the terminal."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""Train each study's hand-tuned and best points on fresh seeds and score them once on the test split."""
+"""Train each study's hand-tuned and best points with new seeds and score them once on the test split."""
 
 from typing import Annotated
 
@@ -13,10 +13,12 @@ def main(
     folder: SweepFolder,
     /,
     *,
-    top: Annotated[int | None, Parameter(help="how many of each study's best points; 1 unless configured")] = None,
-    seeds: Annotated[int | None, Parameter(help="trainings of each point; 5 unless configured")] = None,
-    concurrent: Annotated[int | None, Parameter(help="trials at a time; 1 times each alone")] = None,
-    again: Annotated[bool, Switch, Parameter(help="look at the test split another time")] = False,
+    top: Annotated[
+        int | None, Parameter(help="number of best points of each study; default: as configured, else 1")
+    ] = None,
+    seeds: Annotated[int | None, Parameter(help="trainings of each point; default: as configured, else 5")] = None,
+    concurrent: Annotated[int | None, Parameter(help="concurrent trials; 1 times each trial alone")] = None,
+    again: Annotated[bool, Switch, Parameter(help="score on the test split again")] = False,
     tracking_uri: TrackingUri = None,
     address: Address = None,
 ) -> None:

@@ -2,8 +2,9 @@
 
 `python -m sweep doctor [cluster.yaml] [flags of sweep/run.py]`.
 
-One line per check. With a cluster file: what `ray up` needs, seen from the machine that would call it. With
-`--address`: every node of a running cluster. Always: this machine, which would drive the sweep that the flags describe.
+Prints one line per check. With a cluster file, it checks the requirements of `ray up` on the machine that runs it. With
+`--address`, it checks every node of a running cluster and this machine as the driver. Otherwise it checks this machine,
+which would run the sweep that the flags describe.
 """
 
 import importlib.util
@@ -55,13 +56,13 @@ class Finding:
 
 
 class DoctorFlags(SweepConfig):
-    """What `doctor` understands besides the configuration itself."""
+    """The flags of `doctor` in addition to the configuration."""
 
-    cluster: UserPath | None = Field(None, description="a cluster file, to be looked at as well")
+    cluster: UserPath | None = Field(None, description="a cluster file to check, too")
 
 
 def act(flags: DoctorFlags) -> None:
-    """Prints what it finds; exit code 2 if anything would break the sweep. Raises ValueError for wrong flags."""
+    """Print all findings; exit code 2 if any would break the sweep. Raises ValueError for invalid flags."""
     config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
     console, bad = Console(highlight=False, soft_wrap=True), 0
     for found in examine(anywhere(config), flags.cluster):
@@ -78,17 +79,17 @@ main = from_flags(DoctorFlags, act, positional=["cluster"])
 
 
 def examine(config: SweepConfig, cluster: Path | None) -> Iterator[Finding]:
-    """All findings, each as soon as it is known."""
+    """Yield all findings, each as soon as it is known."""
     if cluster is not None:
         yield from cluster_file(cluster)
-    if cluster is None or config.address is not None:  # otherwise the head will drive, not this machine
+    if cluster is None or config.address is not None:  # otherwise the head, not this machine, runs the driver
         yield from this_machine(config)
     if config.address is not None:
         yield from every_node(config)
 
 
 def attempt(where: str, check: Callable[[], str]) -> Finding:
-    """ok with what `check` returns, bad with the ValueError that it raises."""
+    """Return an ok finding with the result of `check`, or a bad one with the ValueError that it raises."""
     try:
         return Finding("ok", where, check())
     except ValueError as error:
@@ -114,9 +115,9 @@ def cluster_file(path: Path) -> Iterator[Finding]:
     yield token_file(TOKEN.expanduser())
     sources = [Path(source) for source in cluster.get("file_mounts", {}).values() if Path(source) != TOKEN]
     if absent := [str(source) for source in sources if not source.expanduser().exists()]:
-        yield Finding("bad", where, f"what shall travel is not here: {', '.join(absent)}; call ray up in the clone")
+        yield Finding("bad", where, f"file_mounts are missing here: {', '.join(absent)}; run ray up in the clone")
     if "RAY_AUTH_MODE=token" not in str(cluster):
-        yield Finding("bad", where, "no RAY_AUTH_MODE=token: whoever reaches Ray's ports could run anything")
+        yield Finding("bad", where, "no RAY_AUTH_MODE=token: any client that reaches Ray's ports can execute code")
     if cluster["provider"]["type"] == "aws":
         yield from amazon(cluster, where)
     if cluster["provider"]["type"] == "local" and shutil.which("ssh"):
@@ -124,11 +125,11 @@ def cluster_file(path: Path) -> Iterator[Finding]:
 
 
 def token_file(path: Path) -> Finding:
-    """Ray's secret, which whoever joins the cluster must know."""
+    """Check the token file, Ray's secret, which every node and client of the cluster needs."""
     if not path.exists():
-        return Finding("bad", "this machine", f"no token in {path}; make it: ray get-auth-token --generate")
+        return Finding("bad", "this machine", f"no token in {path}; create it: ray get-auth-token --generate")
     if path.stat().st_mode & 0o077:
-        return Finding("bad", "this machine", f"others may read the token; chmod 600 {path}")
+        return Finding("bad", "this machine", f"other users can read the token; chmod 600 {path}")
     return Finding("ok", "this machine", f"token in {path}")
 
 
@@ -137,18 +138,18 @@ def amazon(cluster: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("bad", "this machine", "boto3 is missing, which ray up needs for AWS; pip install boto3")
     for example in ("ami-0123456789abcdef0", "fs-0123456789abcdef0", "sg-0123456789abcdef0"):
         if example in str(cluster):
-            yield Finding("bad", where, f"{example} is an example; fill in your own")
+            yield Finding("bad", where, f"{example} is a placeholder; replace it by your own")
     types = cluster["available_node_types"].items()
     if exposed := [name for name, node in types if "SecurityGroupIds" not in node["node_config"]]:
-        words = "names no SecurityGroupIds: Ray would make a group with ssh open to the whole world"
+        words = "has no SecurityGroupIds: Ray would create a group with ssh open to the whole internet"
         yield Finding("bad", where, f"{', '.join(exposed)} {words}")
 
 
 def own_machines(cluster: dict[str, Any]) -> Iterator[Finding]:
-    """Can we log in to the head, can the head's key log in to the workers, and is there what Ray calls there?"""
+    """Check logins to the head, logins from the head to the workers, and the programs that Ray calls there."""
     provider, auth = cluster["provider"], cluster.get("auth", {})
     ssh = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", "-oStrictHostKeyChecking=no"]
-    ssh += ["-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR"]  # as Ray calls it
+    ssh += ["-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR"]  # the options of Ray
     if key := auth.get("ssh_private_key"):
         if not Path(key).expanduser().exists():
             yield Finding("bad", "this machine", f"no ssh key {key}")
@@ -200,7 +201,7 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
 def writable(folder: Path) -> str:
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {folder} cannot be written; choose another")
+        raise ValueError(f"--out {folder} is not writable; choose another")
     with held(existing) as sign:
         fault = storage_fault(sign)
     if fault:
@@ -210,7 +211,7 @@ def writable(folder: Path) -> str:
 
 @contextmanager
 def held(folder: Path) -> Iterator[Path]:
-    """A file in the folder that is locked while in here. Raises ValueError."""
+    """Context manager that yields a locked file in the folder. Raises ValueError."""
     sign = folder / f".doctor-{uuid.uuid4().hex}"
     try:
         with locked(sign, wait=False):
@@ -222,17 +223,17 @@ def held(folder: Path) -> Iterator[Path]:
 
 
 def storage_fault(sign: Path) -> str:
-    """What a sweep needs of its storage and does not get beside `sign`, a file that another process or machine has
-    locked; empty where all works."""
+    """Return what does not work on the storage of `sign`, a file locked by another process or machine; empty if all
+    requirements of a sweep are met."""
     if not is_held(sign):
-        return "a lock that is held is not seen, and two drivers could write one record"
+        return "locks of other processes are not visible, so two drivers could write one record"
     file = sign.with_name(f"{sign.name}-{uuid.uuid4().hex}")
     try:
         for text in ("first", "second"):
             with whole(file, durable=True) as part:
                 part.write_text(text)
         if file.read_text() != "second":
-            return "a file that takes another one's place is not seen"
+            return "a renamed file does not replace another"
     except OSError as error:
         return f"a file cannot be written, synced and renamed ({error})"
     finally:
@@ -242,11 +243,11 @@ def storage_fault(sign: Path) -> str:
 
 def own_ray() -> str:
     local_ray.check()
-    return f"the sweep starts a Ray of its own, with its sockets in {local_ray.folder()}"
+    return f"the sweep starts a local Ray with sockets in {local_ray.folder()}"
 
 
 def other_ray(where: str) -> Iterator[Finding]:
-    """A cluster that Ray's own programs would join here."""
+    """Check the cluster that Ray's own programs would join here."""
     if (address := local_ray.last_head()) is None:
         return
     try:
@@ -270,8 +271,8 @@ def data_set(where: str, name: str, config: SweepConfig) -> Finding:
         splits = load(name, config.data_root, **options)
     except Absent as error:
         if config.present_only:
-            return Finding("warn", where, f"{name} is absent and will be left out")
-        return Finding("bad", where, f"{error}; or bring it with python -m sweep prefetch")
+            return Finding("warn", where, f"{name} is absent and will be skipped")
+        return Finding("bad", where, f"{error}; or download it with python -m sweep prefetch")
     except ValueError as error:
         return Finding("bad", where, str(error))
     sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
@@ -284,7 +285,7 @@ def tracked(uri: str) -> str:
 
 
 def weights_here(config: SweepConfig) -> Path | None:
-    """The file of the Inception network where this process would find it, None where it would not."""
+    """Return the file of the Inception weights that this process would use, None if there is none."""
     file = config.fid_weights or Path(torch.hub.get_dir(), "checkpoints", WEIGHTS)
     return file if file.is_file() else None
 
@@ -292,24 +293,24 @@ def weights_here(config: SweepConfig) -> Path | None:
 def weights(where: str, config: SweepConfig, file: Path | None) -> Iterator[Finding]:
     if needs_inception(config.metric):
         if file is None:
-            yield Finding("bad", where, "no Inception weights; python -m sweep prefetch --metric fid brings them")
+            yield Finding("bad", where, "no Inception weights; download them: python -m sweep prefetch --metric fid")
         else:
             yield Finding("ok", where, f"Inception weights in {file}")
 
 
 def graphics_cards() -> int:
-    """NVIDIA's devices, whether or not their driver suits our torch."""
+    """Return the number of NVIDIA devices, regardless of their driver."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def graphics(where: str, expected: int, seen: int, cards: int) -> Finding:
     if seen < expected or (cards and not seen):
         return Finding(
-            "bad", where, f"torch sees {seen} of {max(expected, cards)} GPUs; does its CUDA suit the driver?"
+            "bad", where, f"torch sees {seen} of {max(expected, cards)} GPUs; check that its CUDA matches the driver"
         )
     if seen > expected:
-        return Finding("warn", where, f"Ray was told of {expected} GPUs, torch sees {seen}")
-    return Finding("ok", where, f"{seen} GPUs" if seen else "no GPU, and none expected")
+        return Finding("warn", where, f"Ray has {expected} GPUs, but torch sees {seen}")
+    return Finding("ok", where, f"{seen} GPUs" if seen else "no GPU expected or found")
 
 
 # The nodes of a running cluster
@@ -336,7 +337,7 @@ def every_node(config: SweepConfig) -> Iterator[Finding]:
 
 
 def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
-    """What a machine says of itself; runs there."""
+    """Collect the facts about a machine; runs on that machine."""
     from sweep.driver.nodes import gpus_seen
 
     cards = graphics_cards()
@@ -356,7 +357,7 @@ def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
 
 
 def open_ports(tables: Iterable[Path] = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))) -> set[int]:
-    """The ports on which somebody listens on more than the loopback interface."""
+    """Return the ports with listeners on more than the loopback interface."""
     found = set()
     for table in tables:
         for line in table.read_text().splitlines()[1:] if table.exists() else []:
@@ -368,7 +369,7 @@ def open_ports(tables: Iterable[Path] = (Path("/proc/net/tcp"), Path("/proc/net/
 
 
 def _loopback(address: str) -> bool:
-    """An address as the kernel prints it: words of 32 bits, each in the machine's own order."""
+    """Return whether an address, printed by the kernel as 32-bit words in native byte order, is a loopback address."""
     words = [bytes.fromhex(address[i : i + 8]) for i in range(0, len(address), 8)]
     packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
     found = ipaddress.ip_address(packed)
@@ -378,24 +379,24 @@ def _loopback(address: str) -> bool:
 def one_node(
     name: str, address: str, gpus: int, there: dict[str, Any], here: dict[str, Any], config: SweepConfig
 ) -> Iterator[Finding]:
-    """What a node said of itself, beside what the driver says of its own machine."""
+    """Compare the facts about a node with those about the driver's machine."""
     if there["code"] == here["code"]:
         yield Finding("ok", name, f"code {there['code']}")
     else:
-        yield Finding("bad", name, f"code {there['code']}, but the driver's is {here['code']}; call ray up again")
+        yield Finding("bad", name, f"code {there['code']}, but the driver's is {here['code']}; run ray up again")
     versions = there["versions"]
     other = {package: version for package, version in here["versions"].items() if versions[package] != version}
     if other:
         words = ", ".join(f"{package} {versions[package]} (driver: {version})" for package, version in other.items())
         yield Finding("bad" if {"python", "ray", "torch"} & set(other) else "warn", name, words)
     else:
-        yield Finding("ok", name, "the driver's versions of Python and packages")
+        yield Finding("ok", name, "same versions of Python and packages as the driver")
     if there["storage"]:
         yield Finding("bad", name, f"{config.out}: {there['storage']}; mount another folder")
     elif there["shared"]:
         yield Finding("ok", name, f"shares {config.out}, where locks, renames and syncs work")
     else:
-        yield Finding("bad", name, f"does not see or may not write the driver's {config.out}; mount a shared folder")
+        yield Finding("bad", name, f"cannot read or write the driver's {config.out}; mount a shared folder")
     free = there["free"]
     yield Finding("ok" if free >= ENOUGH_BYTES else "warn", name, f"{free / 1e9:.1f} GB free in /tmp, for Ray")
     if gpus or there["cards"]:
@@ -405,9 +406,11 @@ def one_node(
 
 
 def ports(name: str, address: str, there: dict[str, Any], config: SweepConfig) -> Finding:
-    """Whom Ray, its dashboard and MLflow would let in. Firewalls are not seen from here."""
+    """Check the access to Ray, its dashboard and MLflow, without regard to firewalls."""
     if not there["token"]:
-        return Finding("bad", name, "RAY_AUTH_MODE=token is not set there: who reaches Ray's ports can run anything")
+        return Finding(
+            "bad", name, "RAY_AUTH_MODE=token is not set: any client that reaches Ray's ports can execute code"
+        )
     tracker = urlsplit(config.tracking_uri or "")
     bare = {DASHBOARD_PORT, tracker.port or 5000} & there["open"]
     public = ipaddress.ip_address(socket.gethostbyname(address)).is_global
@@ -415,5 +418,5 @@ def ports(name: str, address: str, there: dict[str, Any], config: SweepConfig) -
     if public:
         return Finding("bad" if bare else "warn", name, f"ports listen on the public address {address}; use a firewall")
     if bare:
-        return Finding("warn", name, f"dashboard or MLflow (port {listed}) ask for no password; bind them to 127.0.0.1")
-    return Finding("ok", name, "Ray asks for the token; dashboard and MLflow are closed")
+        return Finding("warn", name, f"dashboard or MLflow (port {listed}) need no password; bind them to 127.0.0.1")
+    return Finding("ok", name, "Ray requires the token; dashboard and MLflow are not exposed")

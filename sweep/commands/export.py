@@ -1,4 +1,4 @@
-"""Pack a sweep into one file, to carry it to another machine."""
+"""Pack a sweep into one file, to move it to another machine."""
 
 from shlex import quote
 from typing import Annotated
@@ -14,4 +14,4 @@ from trainables.flags import Place
 def main(folder: SweepFolder, file: Annotated[Place, Parameter(help="a .tar.gz")], /) -> None:
     size = archive.pack(folder, file)
     how = f"python -m sweep import {quote(file.name)}"
-    say(f"{size / 1e6:.1f} MB in {file}; bring it in elsewhere with:  {how}")
+    say(f"{size / 1e6:.1f} MB in {file}; import it elsewhere with:  {how}")

@@ -1,4 +1,4 @@
-"""Write a sweep as an Optuna storage, which optuna-dashboard and Optuna's plots read."""
+"""Export a sweep as an Optuna storage, for optuna-dashboard and Optuna's plots."""
 
 from shlex import quote
 from typing import Annotated
@@ -11,19 +11,21 @@ from sweep.record import RECORD, read_trials
 from sweep.search.storage import write_storage
 from trainables.flags import Place, output_file
 
-Out = Annotated[Place | None, Parameter(help="an SQLite file; optuna.db in the sweep's folder, written anew")]
+Out = Annotated[
+    Place | None, Parameter(help="a new SQLite file; default: optuna.db in the sweep's folder, overwritten")
+]
 
 
 def main(folder: SweepFolder, /, *, out: Out = None) -> None:
     if not (folder / RECORD).exists():
-        raise ValueError(f"{folder} holds no sweep (no {RECORD}); name the folder of one")
+        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
     if out is not None and out.exists():
         raise ValueError(f"--out {out} exists; choose another file")
     file = out or folder / "optuna.db"
     output_file(file, "--out")
     trials = read_trials(folder)
     if not trials.studies:
-        raise ValueError(f"{folder} has no study yet; export it when its search has begun")
+        raise ValueError(f"{folder} has no study yet; export it after its search has begun")
     write_storage(trials, file)
     where = quote(f"sqlite:///{file.absolute()}")
-    say(f"{len(trials.studies)} studies, {len(trials.trials)} trials; look with:  optuna-dashboard {where}")
+    say(f"{len(trials.studies)} studies, {len(trials.trials)} trials; view with:  optuna-dashboard {where}")

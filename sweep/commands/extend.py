@@ -8,7 +8,7 @@ from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, say
 from sweep.driver import launch
 
-Trials = Annotated[int, Parameter(help="full trainings' worth of epochs to add to each study")]
+Trials = Annotated[int, Parameter(help="number of full trainings whose epochs to add to each study")]
 
 
 def main(folder: SweepFolder, /, *, trials: Trials, tracking_uri: TrackingUri = None, address: Address = None) -> None:

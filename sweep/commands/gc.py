@@ -1,4 +1,4 @@
-"""Delete models and checkpoints that no resume and no report needs, also while the sweep runs."""
+"""Delete models and checkpoints that neither a resume nor the report needs; also works while the sweep runs."""
 
 from typing import Annotated
 
@@ -10,15 +10,15 @@ from sweep.driver import launch
 from sweep.driver.checkpoints import superfluous
 from sweep.record import read_trials
 
-Keep = Annotated[int | None, Parameter(help="models per study; as the sweep was configured unless given")]
-DryRun = Annotated[bool, Switch, Parameter(help="show what would go, and delete nothing")]
+Keep = Annotated[int | None, Parameter(help="models to keep per study; default: as configured")]
+DryRun = Annotated[bool, Switch, Parameter(help="show the files without deleting them")]
 
 
 def main(folder: SweepFolder, /, *, keep: Keep = None, dry_run: DryRun = False) -> None:
     config = launch.config_of(folder)
     keep = config.keep if keep is None else keep
     if keep < 1:
-        raise ValueError(f"--keep {keep}: a study keeps at least its best model; allowed are 1, 2, ...")
+        raise ValueError(f"--keep must be at least 1, got {keep}: a study keeps its best model")
     trials = read_trials(folder)
     files = list(superfluous(folder, trials, keep, config.keep_bytes))
     size = sum(path.stat().st_size for path in files)

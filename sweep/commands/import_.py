@@ -1,4 +1,4 @@
-"""Unpack what export has written, and bring it into MLflow on request."""
+"""Import an exported sweep, and track it in MLflow if --tracking-uri is given."""
 
 from pathlib import Path
 from shlex import quote
@@ -19,10 +19,10 @@ Out = Annotated[Place, Parameter(help="folder that holds the sweeps")]
 def main(file: File, /, *, out: Out = Path("sweeps"), tracking_uri: TrackingUri = None) -> None:
     folder = archive.unpack(file, out)
     named = quote(str(folder))
-    say(f"{folder}: look with `python -m sweep board {named}`, go on with `python -m sweep resume {named}`")
+    say(f"{folder}: view with `python -m sweep board {named}`, continue with `python -m sweep resume {named}`")
     config = launch.config_of(folder)
     if not config.data_root.exists():
-        say(f"there is no {config.data_root}; if its data sets lie elsewhere, change data_root in {folder}/config.yaml")
+        say(f"{config.data_root} does not exist; set data_root in {folder}/config.yaml to the folder of the data sets")
     if tracking_uri:
         done = tracking.track(folder, tracking_uri, config.experiment)
-        say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(tracking_uri)}")
+        say(f"{done.trials} trials, {done.epochs} epochs in {tracking.redact(tracking_uri)}")

@@ -1,4 +1,4 @@
-"""List the methods that come with this package, and the parts of others that are installed."""
+"""List the built-in methods, and the components of other installed packages."""
 
 import sys
 

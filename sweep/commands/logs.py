@@ -1,4 +1,4 @@
-"""Show what is known of one trial: its values, how far it got, why it ended, and the traceback of a failure."""
+"""Show the values, progress, end and traceback of one trial."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,9 @@ from sweep.record import HUNG, TRACEBACK, Trial, read_trials
 from trainables.words import did_you_mean
 
 
-def main(folder: SweepFolder, trial: Annotated[str, Parameter(help="its name, e.g. vae-digits-0003")], /) -> None:
+def main(
+    folder: SweepFolder, trial: Annotated[str, Parameter(help="name of the trial, e.g. vae-digits-0003")], /
+) -> None:
     launch.config_of(folder)  # raises for a folder without a sweep
     trials = read_trials(folder).trials
     if trial not in trials:
@@ -24,7 +26,7 @@ def main(folder: SweepFolder, trial: Annotated[str, Parameter(help="its name, e.
 
 
 def described(trial: Trial, folder: Path) -> Iterator[str]:
-    """The lines about a trial whose files are in `folder`."""
+    """Yield lines that describe a trial whose files are in `folder`."""
     yield f"{trial.name}: {trial.state} at epoch {trial.epoch}, attempt {trial.attempt}"
     facts = {
         "reason": trial.reason,

@@ -1,4 +1,4 @@
-"""Write tables and report.html of a sweep anew, or one page that compares several sweeps."""
+"""Rewrite the tables and report.html of a sweep, or write one page that compares several sweeps."""
 
 from typing import Annotated
 
@@ -10,7 +10,9 @@ from sweep.driver import confirm as confirmation
 from trainables.flags import Place, output_file
 
 First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
-Out = Annotated[Place | None, Parameter(help=f"the page; report.html there, ./{COMPARISON} for several sweeps")]
+Out = Annotated[
+    Place | None, Parameter(help=f"path of the page; default: report.html there, ./{COMPARISON} for several sweeps")
+]
 
 
 def main(first: First, /, *others: Place, out: Out = None) -> None:

@@ -1,4 +1,4 @@
-"""Go on with an interrupted sweep, or with its confirmation."""
+"""Continue an interrupted sweep or confirmation."""
 
 from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, conclude_confirmation, say

@@ -1,4 +1,4 @@
-"""Run again the trials that failed, ran out of memory or were preempted."""
+"""Retry the trials that failed, ran out of memory or were preempted."""
 
 from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, say

@@ -1,4 +1,4 @@
-"""Run a sweep: what `sweep/run.py` does, as a command."""
+"""Run a sweep; the same as `sweep/run.py`."""
 
 from collections.abc import Sequence
 
@@ -17,29 +17,29 @@ from trainables.config import UserPath
 
 
 class RunFlags(SweepConfig):
-    """What `sweep/run.py` understands besides the configuration itself."""
+    """The flags of `sweep/run.py` in addition to the configuration."""
 
-    dry_run: bool = Field(False, description="show studies, points and the estimated cost, and run nothing")
-    simulate: bool = Field(False, description="foresee wall time, use of slots and trials per rung, and run nothing")
+    dry_run: bool = Field(False, description="show studies, points and the estimated cost without running")
+    simulate: bool = Field(False, description="simulate wall time, utilisation and trials per rung without training")
     curves: UserPath | None = Field(None, description="folder of a sweep whose curves --simulate replays")
-    resume: UserPath | None = Field(None, description="folder of an interrupted sweep to go on with")
+    resume: UserPath | None = Field(None, description="folder of an interrupted sweep to continue")
 
 
 def front_door(about: str, argv: Sequence[str] | None = None) -> None:
-    """`sweep/run.py`: the program whose help begins with `about`."""
+    """Run the program `sweep/run.py`; its help begins with `about`."""
     with steady_output():
         command_line.run("sweep/run.py", lambda argv: act(read_config(RunFlags, argv, "sweep/run.py", about)), argv)
 
 
 def act(flags: RunFlags) -> None:
-    """Runs, resumes, simulates or plans the sweep that the flags describe. Raises ValueError."""
+    """Run, resume, simulate or plan the sweep that the flags describe. Raises ValueError."""
     config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
     if flags.resume is not None:
         resume(flags, config)
     elif flags.simulate:
         foresee(warmed(plan(config)), flags.curves, say)
     elif flags.curves is not None:
-        raise ValueError(f"--curves {flags.curves}: means something only with --simulate; add it")
+        raise ValueError(f"--curves {flags.curves} requires --simulate; add it")
     elif flags.dry_run:
         show_plan(config)
     else:
@@ -50,18 +50,18 @@ main = from_flags(RunFlags, act)
 
 
 def resume(flags: RunFlags, config: SweepConfig) -> None:
-    """Goes on with a sweep as it was configured. Raises ValueError for flags that would change it."""
+    """Continue a sweep as it was configured. Raises ValueError for flags that would change it."""
     if changing := flags.model_fields_set - {"resume", "tracking_uri", "address"}:
         raise ValueError(
-            f"--resume goes on with a sweep as it was configured, got {', '.join(sorted(changing))} as well; "
-            "only --tracking-uri and --address may be given with it"
+            f"--resume continues a sweep as configured and allows only --tracking-uri and --address, got "
+            f"{', '.join(sorted(changing))}"
         )
     where = {"tracking_uri": config.tracking_uri, "address": config.address}
     conclude(launch.resume(flags.resume, say, **where), **where)
 
 
 def show_plan(config: SweepConfig) -> None:
-    """Studies, points, ranges and an estimate of the cost, measured by a few steps of each hand-tuned point."""
+    """Show studies, points, ranges and the cost, estimated by a few steps of each hand-tuned point."""
     planned = warmed(plan(config))
     for line in planned.readings():
         say(line)
@@ -89,27 +89,27 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
     training = sum(seconds[spec.study] * spec.most_epochs for spec in specs)
     trials = sum(spec.count or round(spec.budget_epochs / expected_epochs(planned)) for spec in specs)
     say(
-        f"{len(specs)} studies, {epochs} epochs, about {trials} trials if halving stops as many as it aims to; "
-        f"training alone about {duration(training)} of trial time"
+        f"{len(specs)} studies, {epochs} epochs, about {trials} trials if halving stops the expected number; "
+        f"training takes about {duration(training)} of trial time"
     )
     if planned.config.seconds_per_study is not None:
         limit = duration(planned.config.seconds_per_study)
-        say(f"a study begins no more trials once its own have trained and been evaluated for {limit}")
+        say(f"a study starts no more trials after {limit} of training and evaluation")
     if slots:
-        say(f"on this machine, {slots} at a time: about {duration(training / slots)}, plus evaluations")
+        say(f"on this machine with {slots} concurrent trials: about {duration(training / slots)}, plus evaluations")
     if planned.config.confirm:
         trainings, cost = confirmation_cost(planned, seconds)
-        say(f"then, to confirm: at most {trainings} trainings to the end, about {duration(cost)} of trial time")
+        say(f"then the confirmation: at most {trainings} full trainings, about {duration(cost)} of trial time")
 
 
 def confirmation_cost(planned: Plan, seconds: dict[str, float]) -> tuple[int, float]:
-    """How many trainings the confirmation of a sweep takes at most, and their seconds in all, by those of an epoch of
-    each study's hand-tuned point."""
+    """Return the maximum number of trainings of a confirmation and their total seconds, estimated from the seconds per
+    epoch of each study's hand-tuned point."""
     config = planned.config
     each = (1 + config.confirm_top) * config.confirm_seeds
     cost = 0.0
     for study in planned.studies:
         data = planned.splits[study.dataset]
-        grown = (len(data.train) + len(data.valid)) / len(data.train)  # validation images are trained on as well
+        grown = (len(data.train) + len(data.valid)) / len(data.train)  # confirmation also trains on validation images
         cost += each * config.epochs * seconds[study.name] * grown
     return each * len(planned.studies), cost

@@ -1,4 +1,4 @@
-"""Draw images from a study's winner."""
+"""Sample images from a study's winner."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,22 +17,22 @@ MOST_IMAGES = 10_000
 
 def main(
     folder: SweepFolder,
-    method: Annotated[str, Parameter(help="whose winner")],
+    method: Annotated[str, Parameter(help="method of the winner")],
     /,
     *,
-    dataset: Annotated[str | None, Parameter(help="needed when the sweep had several")] = None,
+    dataset: Annotated[str | None, Parameter(help="required if the sweep has several")] = None,
     n: Annotated[int, Parameter("-n", help="number of images")] = 64,
-    density: Annotated[str | None, Parameter(help="the method's own sampler unless given")] = None,
-    seed: Annotated[int, Parameter(help="of the draw")] = 0,
-    out: Annotated[Place, Parameter(help="the picture, a PNG")] = Path("samples.png"),
+    density: Annotated[str | None, Parameter(help="distribution of the latents; default: the method's sampler")] = None,
+    seed: Annotated[int, Parameter(help="random seed")] = 0,
+    out: Annotated[Place, Parameter(help="path of the PNG file")] = Path("samples.png"),
 ) -> None:
     if n < 1:
-        raise ValueError(f"-n {n}: draw at least 1 image")
+        raise ValueError(f"-n must be at least 1, got {n}")
     if n > MOST_IMAGES:
-        raise ValueError(f"-n {n}: one picture takes at most {MOST_IMAGES} images; draw fewer")
+        raise ValueError(f"-n must be at most {MOST_IMAGES}, got {n}")
     output_file(out, "--out")
     if out.suffix.lower() != ".png":
-        raise ValueError(f"--out {out}: the picture is a PNG; choose a name that ends with .png")
+        raise ValueError(f"--out must end with .png, got {out}")
     winner = load_winner(folder, method, dataset)
     if density not in (None, *winner.densities):
         raise ValueError(f"--density {density} is not known; {method} has {', '.join(winner.densities)}")

@@ -1,4 +1,4 @@
-"""Bring MLflow up to date, or a sweep into another server."""
+"""Send a sweep to MLflow: events that are missing there, or all of them to another server."""
 
 from sweep import tracking
 from sweep.commands._arguments import SweepFolder, TrackingUri
@@ -12,4 +12,4 @@ def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None) -> None:
     config = launch.config_of(confirmation.sweep_of(folder) or folder)
     uri = tracking_uri or default_tracking(config)
     done = tracking.track(folder, uri, config.experiment)
-    say(f"{done.trials} trials, {done.epochs} epochs are in {tracking.redact(uri)}")
+    say(f"{done.trials} trials, {done.epochs} epochs in {tracking.redact(uri)}")

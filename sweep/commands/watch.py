@@ -1,6 +1,6 @@
-"""Follow sweeps in a browser while they run: what runs, and the report as it grows.
+"""Watch sweeps in a browser while they run: the running trials and the report.
 
-The page is made from the records alone, so it can be opened at any time, and it is shown to this machine alone.
+The page is generated from the records, so it can be opened at any time, and served on the loopback interface only.
 """
 
 import threading
@@ -16,8 +16,8 @@ from sweep.commands.compare import has_display
 from trainables.flags import Place
 
 First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
-Port = Annotated[int, Parameter(help="to listen on; a free one unless given")]
-NoOpen = Annotated[bool, Switch, Parameter(help="print the address, and open no browser")]
+Port = Annotated[int, Parameter(help="port to listen on; default: a free one")]
+NoOpen = Annotated[bool, Switch, Parameter(help="print the address without opening a browser")]
 
 
 def main(first: First, /, *others: Place, port: Port = 0, no_open: NoOpen = False) -> None:

@@ -1,4 +1,4 @@
-"""From a configuration to the studies of a sweep: everything that can be wrong is found here, before Ray starts."""
+"""Planning: build the studies of a sweep from its configuration and validate them before Ray starts."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ OBJECTIVES["train_seconds"] = "time/train_seconds"
 
 @dataclass(frozen=True)
 class Planned:
-    """One study to be, and how the configuration names its method and data set (tables show shorter names)."""
+    """A planned study, with the names of its method and data set in the configuration (tables show shorter names)."""
 
     spec: Spec
     method: str
@@ -51,16 +51,16 @@ class Planned:
 @dataclass(frozen=True)
 class Plan:
     config: SweepConfig
-    splits: dict[str, Splits]  # by the name in the configuration
+    splits: dict[str, Splits]  # by name in the configuration
     studies: tuple[Planned, ...]
 
     @property
     def split(self) -> str:
-        """The split that trials are scored on; a search never sees another than valid."""
+        """The split on which trials are scored; a search uses only valid."""
         return self.config.split
 
     def metric_of(self, dataset: str) -> str:
-        """What a data set's trials are judged by, as `evaluator_for` takes it."""
+        """Return the metric of a data set's trials, as an argument of `evaluator_for`."""
         return self.config.metric or default_metric(self.splits[dataset])
 
     @property
@@ -68,20 +68,20 @@ class Plan:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
 
     def readings(self) -> list[str]:
-        """How each folder of pictures was read, in a line."""
+        """Return one line for each folder of images that says how it was read."""
         sets = self.splits.values()
         return [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
 
     def trained_on(self, dataset: str) -> np.ndarray:
-        """The images that trials on a data set learn from, uint8 (N, C, H, W): where they are scored on the test split,
-        training and validation images together."""
+        """Return the training images of a data set, uint8 (N, C, H, W), with the validation images if trials are scored
+        on the test split."""
         splits = self.splits[dataset]
         return splits.train.images if self.split == "valid" else joined(splits.train.images, splits.valid.images)
 
     def seed_of(self, study: str, number: int) -> int:
-        """Of the training and the evaluation of one trial; in a search all share it and differ by their values only.
+        """Return the seed of the training and the evaluation of a trial; in a search all trials share it.
 
-        Without a searcher the hand-tuned points come again and again, each round of them under the next seed.
+        Without a searcher the hand-tuned points run repeatedly, each round with the next seed.
         """
         if self.config.searcher != "none":
             return self.config.seed
@@ -89,13 +89,13 @@ class Plan:
         return self.config.seed + number // len(points)
 
     def fit_config(self, study: Planned, values: Mapping[str, Any], seed: int) -> Config:
-        """What one trial trains."""
+        """Return the configuration of the training of one trial."""
         shared = {name: getattr(self.config, name) for name in ("epochs", "data_root", "image_size", "channels")}
         return Config(method=study.method, dataset=study.dataset, values=dict(values), seed=seed, **shared)
 
 
 def plan(config: SweepConfig) -> Plan:
-    """Loads data sets and search spaces and checks them against each other. Raises ValueError in one line."""
+    """Load data sets and search spaces and check that they are compatible. Raises ValueError in one line."""
     for method in config.methods:
         find(method)
     unused = [method for method in config.spaces if method not in config.methods]
@@ -112,13 +112,13 @@ def plan(config: SweepConfig) -> Plan:
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
-        raise ValueError(f"two data sets are both called {max(shown, key=shown.count)!r}; rename one folder")
+        raise ValueError(f"two data sets are named {max(shown, key=shown.count)!r}; rename one folder")
     studies = []
     spaces_of = {method: _opened(space_of(method, config), method, config) for method in config.methods}
     for dataset, data in splits.items():
         metric = choose(config.metric or default_metric(data)).recorded
         if metric in config.objectives:
-            raise ValueError(f"objectives = {metric} is the metric of {data.name} already; leave it out")
+            raise ValueError(f"objectives = {metric} is already the metric of {data.name}; omit it")
         kind = _network(config, dataset, data, spaces_of.values())
         for method, space in spaces_of.items():
             space = space.on(data.name, data.like)
@@ -139,12 +139,12 @@ def plan(config: SweepConfig) -> Plan:
             studies.append(Planned(spec, method, dataset))
             check(studies[-1], data, memory)
     if len({study.name for study in studies}) < len(studies):
-        raise ValueError("two methods have files of the same name; sweep them apart")
+        raise ValueError("two methods have files of the same name; run them in separate sweeps")
     return Plan(config, splits, tuple(studies))
 
 
 def _network(config: SweepConfig, dataset: str, data: Splits, spaces: Iterable[Space]) -> str | None:
-    """The kind of network that all methods take on a data set; None: each that of its hand-tuned point."""
+    """Return the kind of network that all methods use on a data set; None: that of each hand-tuned point."""
     if config.networks is not None:
         return None if config.networks == "paper" else config.networks
     of_its_own = all(any(data.name in point.datasets for point in space.paper) for space in spaces)
@@ -153,7 +153,7 @@ def _network(config: SweepConfig, dataset: str, data: Splits, spaces: Iterable[S
 
 
 def load_splits(config: SweepConfig) -> dict[str, Splits]:
-    """The data sets by their names in the configuration, which may allow some to be absent."""
+    """Load the data sets, by their names in the configuration; with `present_only`, absent ones are skipped."""
     splits, absent = {}, []
     for name in config.datasets:
         options = {"size": config.image_size, "channels": config.channels, "download": not config.present_only}
@@ -169,8 +169,8 @@ def load_splits(config: SweepConfig) -> dict[str, Splits]:
 
 
 def space_of(method: str, config: SweepConfig) -> Space:
-    """The search space of a method: named by the user, or the file of the method's name where methods of the
-    house keep theirs, or beside the module of a method from outside."""
+    """Load the search space of a method: the file given by the user, else the file of a built-in method, else the file
+    next to the module of an outside method."""
     fields = hyper_fields(method)
     if method in config.spaces:
         return spaces.load(config.spaces[method], fields)
@@ -179,7 +179,7 @@ def space_of(method: str, config: SweepConfig) -> Space:
 
 
 def _opened(space: Space, method: str, config: SweepConfig) -> Space:
-    """The space that also searches what the configuration asks for: of all methods, or `method.name` of one."""
+    """Apply `search` of the configuration to the space: names for all methods, or `method.name` for one."""
     own = f"{label(method)}."
     names = [name.removeprefix(own) for name in config.search if "." not in name or name.startswith(own)]
     try:
@@ -189,7 +189,7 @@ def _opened(space: Space, method: str, config: SweepConfig) -> Space:
 
 
 def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
-    """The space with the points the configuration takes and what it sets: for all methods, or `method.name` for one."""
+    """Apply `points` and `set` of the configuration to the space: names for all methods, or `method.name` for one."""
     own = f"{label(method)}."
     pins = {name: value for name, value in config.set.items() if "." not in name}
     pins |= {name.removeprefix(own): value for name, value in config.set.items() if name.startswith(own)}
@@ -208,8 +208,8 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
 
 
 def check(study: Planned, data: Splits, memory: int | None = None) -> None:
-    """Every corner of the space must be a method that can be built and trained on these images, within `memory` bytes
-    where they are given. Raises ValueError."""
+    """Check that the method can be built and trained on these images at the points and the bounds of the space, within
+    `memory` bytes if given. Raises ValueError."""
     cls, space = find(study.method), study.spec.space
     try:
         for point in space.paper:
@@ -231,13 +231,13 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
     largest = max(_extremes(space.dimensions["batch_size"]))
     if largest > len(data.train):
         raise ValueError(
-            f"{study.name}: batch_size up to {largest} is larger than the {len(data.train)} training images of "
-            f"{data.name}; use --set batch_size=N with N of 1..{len(data.train)}"
+            f"{study.name}: batch_size must be at most {len(data.train)}, the number of training images of "
+            f"{data.name}, got {largest}; use --set batch_size=N"
         )
 
 
 def _largest(dimension: Range | Choice | Fixed) -> Iterable[Any]:
-    """The values of a searched knob at which a method may have the most parameters; a real number changes none."""
+    """Return the values of a dimension at which a method may have the most parameters; none for real numbers."""
     match dimension:
         case Range(high=high, integer=True):
             return (int(high),)
@@ -250,7 +250,7 @@ def _largest(dimension: Range | Choice | Fixed) -> Iterable[Any]:
 def _require_memory_at(
     field: str, value: Any, cls: type[Method], hyper: Method.Hyper, data: Splits, memory: int
 ) -> None:
-    """As `require_memory`, at one end of a searched knob, which the error names."""
+    """Call `require_memory` at one end of a range, which the error names."""
     try:
         require_memory(cls, hyper, data.shape, memory)
     except ValueError as error:
@@ -268,14 +268,14 @@ def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:
 
 
 def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
-    """Measured seconds of one epoch of each study's hand-tuned point on this machine, from a few steps."""
+    """Measure the seconds per epoch of each study's hand-tuned point on this machine by a few steps."""
     seconds = {}
     for study in planned.studies:
         images = planned.splits[study.dataset].train.images
         few = torch.tensor(images[: 4 * study.hand_tuned["batch_size"]], device=device)
         config = planned.fit_config(study, study.hand_tuned, seed=0)
         training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), few)
-        training.run_epoch()  # the first one warms up
+        training.run_epoch()  # warm-up
         before = training.seconds["train"]
         training.run_epoch()
         seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
@@ -283,9 +283,9 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
 
 
 def expected_epochs(planned: Plan) -> float:
-    """Epochs per trial if successive halving stops as many as it aims to; the full budget is the upper bound."""
+    """Return the expected epochs per trial if successive halving keeps 1/`factor` at each rung."""
     if planned.config.searcher == "none":
-        return float(planned.config.epochs)  # no hand-tuned point is stopped
+        return float(planned.config.epochs)  # hand-tuned points are never stopped
     spent, previous, share = 0.0, 0, 1.0
     for level in [*planned.rungs, planned.config.epochs]:
         spent += share * (level - previous)

@@ -1,12 +1,11 @@
-"""Asynchronous successive halving in its stopping form: a state machine without clock, workers or sampler.
+"""Asynchronous successive halving in its stopping variant, as a state machine without clock, workers or sampler.
 
-A trial runs on while it is among the best of those that reached its rung before it (Li et al., 2020, "A
-System for Massively Parallel Hyperparameter Tuning"). It is ours, and not the scheduler's that comes with
-Ray, for three reasons: that one forgets its rungs when the driver dies, it stops the second trial at a rung
-for being a hair worse than the first, and it would stop a paper's hand-tuned point, which has to run to the
-end to be compared with.
+A trial continues while it is among the best of the trials that have reached its rung (Li et al., 2020, "A System for
+Massively Parallel Hyperparameter Tuning"). Ray's scheduler is not used for three reasons: it loses its rungs when the
+driver dies, it stops the second trial at a rung if it is slightly worse than the first, and it would stop a paper's
+hand-tuned point, which must run to the end as the baseline.
 
-The state is a function of the reports in their order and of nothing else: replay them and it is back.
+The state depends only on the sequence of reports; replaying them restores it.
 """
 
 import math
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Judged:
-    """What a trial showed at a rung, and what was decided then."""
+    """The value of a trial at a rung, and the decision."""
 
     value: float  # lower is better
     goes_on: bool
@@ -26,22 +25,21 @@ class Judged:
 class Rungs:
     """The rungs of one study.
 
-    `epochs` is the full budget of a trial, `first` the epoch of the lowest rung, `factor` how many times more
-    trials stand on a rung than may pass it. Trials in `exempt` count for the others, but are never stopped.
-    Values are better when lower; whoever maximises hands in the negative.
+    `epochs` is the full budget of a trial, `first` the epoch of the lowest rung, `factor` the reduction factor. Trials
+    in `exempt` count in the comparison, but are never stopped. Lower values are better.
     """
 
     epochs: int
     first: int
     factor: int
     exempt: Container[Hashable] = frozenset()
-    judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> what it showed there
+    judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> value and decision
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.first < 1 or self.factor < 2:
             raise ValueError(
-                f"rungs need epochs >= 1, first >= 1 and factor >= 2, got epochs = {self.epochs}, "
-                f"first = {self.first}, factor = {self.factor}; correct them"
+                f"rungs require epochs >= 1, first >= 1 and factor >= 2, got epochs = {self.epochs}, "
+                f"first = {self.first}, factor = {self.factor}"
             )
         self.judged = {level: {} for level in self.levels}
 
@@ -49,9 +47,9 @@ class Rungs:
     def levels(self) -> list[int]:
         """Epochs at which trials are judged: first, first * factor, ...
 
-        Passing a rung is worth at least `factor` times the epochs so far; a rung from which less is left
-        would save little and cost finished trials. So 30 epochs from 3 by 3 are judged at 3 and 9, and not at
-        27. More epochs only ever add rungs on top.
+        A level is a rung only if at least `level * factor` epochs fit the budget; a later rung would save little and
+        stop almost finished trials. With 30 epochs, first = 3 and factor = 3, trials are judged at 3 and 9, but not at
+        27. A larger budget only adds rungs above.
         """
         levels, level = [], self.first
         while level * self.factor <= self.epochs:
@@ -60,12 +58,12 @@ class Rungs:
         return levels
 
     def report(self, trial: Hashable, epoch: int, value: float) -> bool:
-        """Tells the value of `trial` after `epoch`, True if it goes on.
+        """Report the value of `trial` after `epoch`; return True if the trial continues.
 
-        A trial is judged once at a rung, by its first report at or past that level. It goes on if it is among
-        the best one in `factor` of those seen there so far, itself included; until there are `factor` of
-        them, all do. A value that is not finite is the worst. What was decided stays: a trial that comes back
-        from a checkpoint is not judged anew, and one that was stopped stands on no further rung.
+        A trial is judged once per rung, by its first report at or after that level. It continues if it is among the
+        best 1/`factor` of the trials at the rung so far, itself included; the first `factor - 1` trials all continue. A
+        non-finite value ranks last. Decisions are final: a trial that resumes from a checkpoint is not judged again,
+        and a stopped trial is not added to higher rungs.
         """
         if not self.goes_on(trial):
             return False
@@ -82,5 +80,5 @@ class Rungs:
         return rung[trial].goes_on
 
     def goes_on(self, trial: Hashable) -> bool:
-        """False once any rung has stopped `trial`."""
+        """Return False once any rung has stopped `trial`."""
         return all(rung[trial].goes_on for rung in self.judged.values() if trial in rung)

@@ -1,9 +1,9 @@
-"""A sampler that takes hand-tuned points for an expert's prior, and believes it as far as the trials bear it out.
+"""Sampler that uses hand-tuned points as an expert prior, weighted by the evidence of the trials.
 
-A suggestion comes from the neighbourhood of a hand-tuned point, from that of one of the best trials, or from TPE, which
-draws from the whole space until enough trials have ended. How often which neighbourhood is taken follows the evidence:
-how likely the best trials are under it. So a good hand-tuned point is refined and a bad one is left soon (after Mallik
-et al., NeurIPS 2023, "PriorBand", without its brackets: the rungs of a study are its own).
+A suggestion is sampled near a hand-tuned point, near one of the best trials, or by TPE, which samples the whole space
+until enough trials have ended. The probability of a neighbourhood is proportional to the likelihood of the best trials
+under it, so a good hand-tuned point is refined and a bad one is soon abandoned (after Mallik et al., NeurIPS 2023,
+"PriorBand", without its brackets, because a study has its own rungs).
 """
 
 import math
@@ -16,19 +16,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-MODEL = 0.25  # the share of suggestions by TPE
-STARTUP = 8  # ended trials that TPE waits for
-WIDTH = 0.2  # standard deviation of a neighbourhood, of the unit interval that a dimension is
+MODEL = 0.25  # probability of a suggestion by TPE
+STARTUP = 8  # ended trials before TPE uses its model
+WIDTH = 0.2  # standard deviation of a neighbourhood, with dimensions scaled to the unit interval
 NARROWEST = 0.05
-MOVED = 0.5  # the chance of a dimension to differ from the centre
+MOVED = 0.5  # probability that a dimension differs from the centre
 INCUMBENTS = 3
-ATTEMPTS = 10  # to find parameters that no trial has
+ATTEMPTS = 10  # at finding parameters that no trial has
 
 
 class PriorSampler(BaseSampler):
-    """Optuna's sampler for one objective to minimise.
+    """Optuna sampler for a single objective to minimise.
 
-    `space` holds what is searched, `points` the parameters of the hand-tuned points in it.
+    `space` holds the searched distributions, `points` the parameters of the hand-tuned points.
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution], points: Sequence[Mapping[str, Any]], seed: int) -> None:
@@ -38,13 +38,13 @@ class PriorSampler(BaseSampler):
         self._model = TPESampler(n_startup_trials=STARTUP, seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Every dimension with more than one value."""
+        """Return the dimensions with more than one value."""
         return self.space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point from a neighbourhood, or nothing, which leaves it to TPE. Without evidence all points count alike."""
+        """Sample a point from a neighbourhood, or return {} to use TPE. Points are equally likely without evidence."""
         if not search_space:
             return {}
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
@@ -68,11 +68,11 @@ class PriorSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """One dimension by TPE."""
+        """Sample one dimension by TPE."""
         return self._model.sample_independent(study, trial, param_name, param_distribution)
 
     def _near(self, space: Mapping[str, BaseDistribution], point: Mapping[str, Any], width: float) -> dict[str, Any]:
-        """Parameters near those of a point, at least one of them drawn anew."""
+        """Sample parameters near those of a point, with at least one resampled."""
         centre = _coordinates(space, point)
         moved = self._random.random(len(centre)) < MOVED
         moved[self._random.integers(len(centre))] = True
@@ -90,7 +90,7 @@ class PriorSampler(BaseSampler):
 
 
 def rank(trial: FrozenTrial) -> tuple[int, int, float]:
-    """The order of ended trials, as TPE has it: complete before stopped, the later stopped first, then by value."""
+    """Sort key of ended trials, as in TPE: complete before stopped, later stopped ones first, then by value."""
     if trial.state == TrialState.COMPLETE:
         return 0, 0, trial.values[0]
     if trial.last_step is None or trial.value is None:
@@ -101,7 +101,7 @@ def rank(trial: FrozenTrial) -> tuple[int, int, float]:
 def _likelihood(
     space: Mapping[str, BaseDistribution], best: Sequence[Mapping[str, Any]], point: Mapping[str, Any], width: float
 ) -> float:
-    """The mean density of the best trials, the first of which weigh the most, in a neighbourhood; 1 without any."""
+    """Return the mean density of the best trials in a neighbourhood, weighted by rank; 1 if there are none."""
     if not best:
         return 1.0
     from scipy.stats import truncnorm
@@ -115,7 +115,7 @@ def _likelihood(
 
 
 def _coordinates(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> np.ndarray:
-    """(K,) Parameters in the unit cube: numbers on their own scale, the middle of its cell for what is counted."""
+    """Map parameters to the unit cube, (K,): numbers by their scale, integers and choices to the middle of a cell."""
     return np.array([_coordinate(d, params[name]) for name, d in space.items()])
 
 
@@ -129,7 +129,7 @@ def _coordinate(d: BaseDistribution, value: Any) -> float:
 def _value(d: BaseDistribution, at: float) -> Any:
     if isinstance(d, CategoricalDistribution):
         return d.choices[min(int(at * len(d.choices)), len(d.choices) - 1)]
-    assert isinstance(d, (IntDistribution, FloatDistribution))  # Optuna has no other
+    assert isinstance(d, (IntDistribution, FloatDistribution))  # Optuna has no others
     low, high = _ends(d)
     value = low + at * (high - low)
     value = math.exp(value) if d.log else value

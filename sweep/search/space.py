@@ -1,8 +1,8 @@
-"""A method's search space: the papers' hand-tuned points and the ranges around them, read from TOML.
+"""The search space of a method: the papers' hand-tuned points and the ranges around them, read from TOML.
 
-The files under `search_spaces/` are where people change what a sweep tries, so this module is where their
-slips end: a misspelt key, a forgotten value or a paper's point outside its own range is one line here, before
-any machine starts. It knows nothing of the methods: the names of a method's hyperparameters are handed in.
+Users edit the files under `search_spaces/`, so this module reports every mistake, such as a misspelt key, a missing
+value or a point outside its range, in one line before any machine starts. It is independent of the methods: the caller
+passes the names of a method's hyperparameters.
 
     [[paper]]                                # runs first, as trial 0; further points of a data set follow it
     name     = "paper"                       # optional
@@ -15,14 +15,14 @@ any machine starts. It knows nothing of the methods: the names of a method's hyp
     latent_dim    = [8, 10, 16, 32]
     learning_rate = { low = 1e-4, high = 5e-3, log = true }
 
-    [optional]                               # may be left out; searched only with --search NAME, else the point's value
+    [optional]                               # optional; searched only with --search NAME, else the point's value
     batch_size    = [20, 50, 100, 200, 500]
 
     [balance]                                # the ranges that weigh one term of the loss against another, the main
-    beta = {}                                # one first, each with the values of others without which it weighs nothing
+    beta = {}                                # one first, each with the values of other fields that it requires
 
-    [rules]                                  # what sets the balance without a search: the values by which its trials
-    learned = { gamma_rule = "learned" }     # are known, or { method = "geco" } for another method's hand-tuned point
+    [rules]                                  # what sets the balance without a search: values that identify its trials,
+    learned = { gamma_rule = "learned" }     # or { method = "geco" } for another method's hand-tuned point
 """
 
 import math
@@ -36,12 +36,12 @@ from trainables.words import did_you_mean
 
 Value = bool | int | float | str
 Kind = TypeVar("Kind", bound=Value)
-Conditions = Mapping[str, Mapping[str, list[Value]]]  # by name: the fields that matter, and which of their values
+Conditions = Mapping[str, Mapping[str, list[Value]]]  # by name: required fields and their allowed values
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, both included: whole ones if `integer`, on a log scale if `log`."""
+    """The numbers from `low` to `high`, inclusive: integers if `integer`, on a log scale if `log`."""
 
     low: float
     high: float
@@ -49,11 +49,11 @@ class Range:
     integer: bool = False
 
     def cast(self, value: Any) -> int | float:
-        """`value` as this range's kind of number. Raises ValueError for anything but a finite such number."""
+        """Convert `value` to this range's type of number. Raises ValueError if it is not such a finite number."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{value!r} is not a finite number")
         if self.integer and value != int(value):
-            raise ValueError(f"{value!r} is not a whole number")
+            raise ValueError(f"{value!r} is not an integer")
         return int(value) if self.integer else float(value)
 
     def contains(self, value: Any) -> bool:
@@ -72,18 +72,18 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values."""
+    """A list of values."""
 
     choices: tuple[Value, ...]
 
     @property
     def ordered(self) -> bool:
-        """Whether the choices are numbers in ascending or descending order, so that neighbours resemble each other."""
+        """Whether the choices are numbers in ascending or descending order, so that neighbours are similar."""
         numbers = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in self.choices)
         return numbers and list(self.choices) in (sorted(self.choices), sorted(self.choices, reverse=True))
 
     def cast(self, value: Any) -> Value:
-        """The choice that equals `value` (10.0 finds 10), or `value` itself if none does."""
+        """Return the choice that equals `value` (10 for 10.0), or `value` if there is none."""
         return next((choice for choice in self.choices if _same(choice, value)), value)
 
     def contains(self, value: Any) -> bool:
@@ -98,7 +98,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fixed:
-    """One value, not searched."""
+    """A value that is not searched."""
 
     value: Value
 
@@ -120,14 +120,14 @@ Dimension = Range | Choice | Fixed
 
 @dataclass(frozen=True)
 class Point:
-    """Values that somebody tuned by hand, and where they are printed."""
+    """Hand-tuned values and their source."""
 
     source: str
     datasets: tuple[str, ...]
     values: Mapping[str, Value]
     name: str = "paper"
-    numbers: int | None = None  # of an image that the values are for, where a weight depends on them
-    carried: str = ""  # from which data sets or network the values were taken to others; empty: nothing was
+    numbers: int | None = None  # numbers per image that the values are for, if a weight depends on it
+    carried: str = ""  # the data sets or the network that the values were carried over from, if any
 
     def to_record(self) -> dict[str, Any]:
         return {
@@ -149,13 +149,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Space:
-    """What may be tried of one method: `paper` holds its hand-tuned points, `dimensions` what surrounds them.
+    """The search space of one method: `paper` holds its hand-tuned points, `dimensions` the ranges around them.
 
-    `fields` are the method's hyperparameters, True for those without a default. A field without a dimension
-    keeps the value of the hand-tuned point; which point that is depends on the data set, so ask `on` for it.
-    `optional` holds the dimensions that are searched only where `opened` is asked for them. `balance` names those that
-    weigh one term of the loss against another, None where the file does not say; `rules` says what sets them without a
-    search.
+    `fields` are the method's hyperparameters, True for those without a default. A field without a dimension keeps the
+    value of the hand-tuned point, which depends on the data set, see `on`. `optional` holds the dimensions that are
+    searched only if requested by `opened`. `balance` names the dimensions that weigh one term of the loss against
+    another, None if the file does not say; `rules` names what sets them without a search.
     """
 
     paper: tuple[Point, ...]
@@ -167,26 +166,26 @@ class Space:
 
     @property
     def searched(self) -> dict[str, Range | Choice]:
-        """The dimensions that a search may move."""
+        """The dimensions that are not fixed."""
         return {name: found for name, found in self.dimensions.items() if not isinstance(found, Fixed)}
 
     def points(self, dataset: str, like: str | None = None) -> list[Point]:
-        """The points for `dataset`; failing that, for what it is `like`; failing that, the first one."""
+        """Return the points for `dataset`, else those for the data set it is `like`, else the first point."""
         for name in (dataset, like):
             if found := [point for point in self.paper if name in point.datasets]:
                 return found
         return [self.paper[0]]
 
     def on(self, dataset: str, like: str | None = None) -> "Space":
-        """The space of one data set: its points, and a dimension for every field the first of them gives."""
+        """Return the space of one data set: its points, and a dimension for every field of the first point."""
         points = self.points(dataset, like)
         fixed = {name: Fixed(value) for name, value in points[0].values.items()}
         return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
 
     def carried_to(self, dataset: str, numbers: int, per_pixel: Sequence[str]) -> "Space":
-        """The space with its points of other data sets marked as carried over.
+        """Return the space with its points of other data sets marked as carried over.
 
-        Their weights named by `per_pixel` grow by how many more `numbers` an image has, and so do the ranges of these.
+        Their weights named in `per_pixel`, and the ranges of these, are scaled by the ratio of the numbers per image.
         """
         points, dimensions = [], dict(self.dimensions)
         for point in self.paper:
@@ -198,7 +197,7 @@ class Space:
             weights = {name: value for name in per_pixel if isinstance(value := point.values.get(name), (int, float))}
             scaled = {name: float(f"{ratio * weight:.4g}") for name, weight in weights.items()}
             words = [f"carried over from {origin}"]
-            words += [f"{name} times {ratio:.3g} for {numbers} numbers an image" for name in scaled if ratio != 1]
+            words += [f"{name} times {ratio:.3g} for {numbers} numbers per image" for name in scaled if ratio != 1]
             source = "; ".join([point.source, *words])
             points.append(replace(point, source=source, values={**point.values, **scaled}, carried=f"from {origin}"))
         first = self.paper[0]
@@ -212,7 +211,7 @@ class Space:
         return replace(self, paper=tuple(points), dimensions=dimensions)
 
     def opened(self, names: Sequence[str]) -> "Space":
-        """The space that also searches these of its `optional` dimensions; one that it searches anyway may be named.
+        """Return the space with these `optional` dimensions searched, too; names that are searched anyway are allowed.
 
         Raises ValueError for a name without a range.
         """
@@ -221,18 +220,17 @@ class Space:
                 known = ", ".join(self.optional) or "none"
                 hint = did_you_mean(name, [*self.optional, *self.dimensions])
                 raise ValueError(
-                    f"{name!r} has no range{hint}; optional ones: {known}; "
-                    "for another write it into [space] of a file for --spaces"
+                    f"{name!r} has no range{hint}; optional ranges: {known}; "
+                    "add another to [space] of a file for --spaces"
                 )
         found = {name: self.optional[name] for name in names if name in self.optional}
         return replace(self, dimensions={**self.dimensions, **found})
 
     def with_fixed(self, values: Mapping[str, Value], by: str = "set here") -> "Space":
-        """The space with some fields pinned, in the points as well: what the user says wins over any range.
+        """Return the space with some fields pinned, also in the points; pinned values override ranges.
 
-        Points that the pins make alike become one, those that get another network are carried over; `by` says in their
-        sources who pinned. Raises ValueError for an unknown name or a wrong kind of
-        value.
+        Points that become equal are merged, and those that get another network are marked as carried over. `by` names
+        the origin of the pins in their sources. Raises ValueError for an unknown name or a value of the wrong type.
         """
         pins = {}
         for name, value in values.items():
@@ -254,23 +252,23 @@ class Space:
         return replace(self, paper=tuple(points), dimensions={**self.dimensions, **fixed})
 
     def with_each(self, name: str, values: Sequence[Value]) -> "Space":
-        """The space with every point once with each of the values of one field, which are its choices from then on.
+        """Return the space with every point repeated for each of the values of one field, which become its choices.
 
         Raises ValueError as `with_fixed` does.
         """
         spaces = [self.with_fixed({name: value}) for value in values]
         if not spaces:
-            raise ValueError(f"{name}: the list is empty; name at least one value")
+            raise ValueError(f"{name}: the list is empty; give at least one value")
         choice = Choice(tuple(space.paper[0].values[name] for space in spaces))
         points = tuple(point for space in spaces for point in space.paper)
         return replace(self, paper=points, dimensions={**self.dimensions, name: choice})
 
     def with_points(self, names: Sequence[str]) -> "Space":
-        """The space with only those of its points that have one of these names; ValueError if none has."""
+        """Return the space with only the points of these names. Raises ValueError if there are none."""
         points = tuple(point for point in self.paper if point.name in names)
         if not points:
             known = ", ".join(dict.fromkeys(point.name for point in self.paper))
-            raise ValueError(f"points: none is called {' or '.join(names)} here; there is {known}")
+            raise ValueError(f"points: no point is named {' or '.join(names)}; known: {known}")
         fixed = {
             name: Fixed(points[0].values[name])
             for name, dimension in self.dimensions.items()
@@ -279,11 +277,11 @@ class Space:
         return replace(self, paper=points, dimensions={**self.dimensions, **fixed})
 
     def points_only(self) -> "Space":
-        """The space with nothing to search: its hand-tuned points."""
+        """Return the space with only its hand-tuned points and nothing to search."""
         return replace(self, dimensions={name: Fixed(value) for name, value in self.paper[0].values.items()})
 
     def to_record(self) -> dict[str, dict[str, Any]]:
-        """The dimensions as JSON has them, e.g. `{"beta": {"low": 1e-3, "high": 20, "log": true}}`."""
+        """Return the dimensions as JSON, e.g. `{"beta": {"low": 1e-3, "high": 20, "log": true}}`."""
         return {name: dimension.to_record() for name, dimension in self.dimensions.items()}
 
     @classmethod
@@ -291,7 +289,7 @@ class Space:
         cls, record: Mapping[str, Mapping[str, Any]], points: Iterable[Mapping[str, Any]],
         balance: Conditions | None = None, rules: Conditions | None = None,
     ) -> "Space":  # fmt: skip
-        """The space that the records of its dimensions and of its points came from; no field is required."""
+        """Restore a space from the records of its dimensions and points; no field is required."""
         dimensions: dict[str, Dimension] = {}
         for name, entry in record.items():
             if "choices" in entry:
@@ -306,17 +304,17 @@ class Space:
 
 
 def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
-    """Reads a search space and checks it against the method's hyperparameters.
+    """Read a search space and check it against the method's hyperparameters.
 
-    `hyper_fields` maps the name of each hyperparameter to True if the method cannot do without it. Raises
-    ValueError, in one line that names the file, the place and the way out.
+    `hyper_fields` maps the name of each hyperparameter to True if it is required. Raises ValueError, in one line with
+    the file, the place and a fix.
     """
     path = Path(path)
     try:
         return _space(tomllib.loads(path.read_text(encoding="utf-8")), hyper_fields)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # of ours, of the TOML parser, or of the decoding
+    except ValueError as error:  # raised by this module, the TOML parser or the decoder
         raise ValueError(f"{path.name}: {error}") from None
 
 
@@ -324,15 +322,15 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
     _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
-        raise ValueError("no [[paper]] table; every study starts from a hand-tuned point, so write at least one")
+        raise ValueError("no [[paper]] table; a study starts from a hand-tuned point, so add at least one")
     table = document.get("space")
     if not isinstance(table, dict):
-        raise ValueError("no [space] table; write one (an empty one tries the [[paper]] points only)")
+        raise ValueError("no [space] table; add one (an empty one runs only the [[paper]] points)")
     more = document.get("optional", {})
     if not isinstance(more, dict):
         raise ValueError("optional is not a table; write its ranges under [optional]")
     if twice := [name for name in more if name in table]:
-        raise ValueError(f"[optional] {twice[0]} stands in [space] too, which is always searched; keep one")
+        raise ValueError(f"[optional] {twice[0]} is a duplicate of [space], which is always searched; keep one")
     dimensions, optional = (
         _dimensions(where, entries, fields) for where, entries in (("[space]", table), ("[optional]", more))
     )
@@ -343,14 +341,14 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
         balance = _conditions("[balance]", balance, fields)
         if odd := [name for name in balance if not isinstance(every.get(name), Range)]:
             known = ", ".join(name for name, dimension in every.items() if isinstance(dimension, Range))
-            raise ValueError(f"[balance] {odd[0]} has no range; name one that has: {known}")
+            raise ValueError(f"[balance] {odd[0]} has no range; use one of: {known}")
     rules = _conditions("[rules]", rules, [*fields, "method"])
     return Space(paper, dimensions, dict(fields), optional, balance, rules)
 
 
 def _conditions(where: str, table: Any, fields: Iterable[str]) -> Conditions:
     if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-        raise ValueError(f"{where} is not a table of NAME = {{ FIELD = VALUE, ... }}; write it so")
+        raise ValueError(f"{where} must be a table of NAME = {{ FIELD = VALUE, ... }}")
     conditions = {}
     for name, entry in table.items():
         _refuse_unknown(f"{where} {name}", entry, fields)
@@ -368,10 +366,10 @@ def _dimension(where: str, entry: Any) -> Dimension:
     if isinstance(entry, list):
         choices = tuple(_scalar(where, choice) for choice in entry)
         if not choices:
-            raise ValueError(f"{where}: the list of choices is empty; name at least one value")
+            raise ValueError(f"{where}: the list of choices is empty; give at least one value")
         for i, choice in enumerate(choices):
             if any(_same(choice, other) for other in choices[:i]):
-                raise ValueError(f"{where}: {choice!r} stands twice among the choices; keep one")
+                raise ValueError(f"{where}: duplicate choice {choice!r}; keep one")
         return Choice(choices)
     if not isinstance(entry, dict):
         return Fixed(_scalar(where, entry))
@@ -379,7 +377,7 @@ def _dimension(where: str, entry: Any) -> Dimension:
     _refuse_unknown(where, entry, ("low", "high", "log", "int"))
     for bound in ("low", "high"):
         if bound not in entry:
-            raise ValueError(f"{where}: a range needs low and high, {bound} is missing")
+            raise ValueError(f"{where}: a range requires low and high, {bound} is missing")
     for flag in ("log", "int"):
         if not isinstance(entry.get(flag, False), bool):
             raise ValueError(f"{where}: {flag} = {entry[flag]!r} is not a boolean; write true or false")
@@ -387,9 +385,9 @@ def _dimension(where: str, entry: Any) -> Dimension:
     anything = Range(-math.inf, math.inf, log, integer)
     low, high = (_cast(f"{where}: {bound}", anything.cast, entry[bound]) for bound in ("low", "high"))
     if not low < high:
-        raise ValueError(f"{where}: low = {low} is not below high = {high}; swap them, or write a single value")
+        raise ValueError(f"{where}: low must be below high = {high}, got {low}; swap them, or write a single value")
     if log and low <= 0:
-        raise ValueError(f"{where}: a log range needs low > 0, got {low}; raise low or drop log")
+        raise ValueError(f"{where}: a log range requires low > 0, got {low}; raise low or remove log")
     return Range(low, high, log, integer)
 
 
@@ -400,15 +398,15 @@ def _point(
     datasets, values, numbers = entry.get("datasets"), entry.get("values"), entry.get("numbers")
     for key in ("name", "source"):
         if not isinstance(entry.get(key, "paper"), str) or not entry.get(key, "paper").strip():
-            raise ValueError(f"{where}: {key} = {entry[key]!r} is not a text; write it in quotes")
+            raise ValueError(f"{where}: {key} = {entry[key]!r} is not a string; write it in quotes")
     if numbers is not None and (not isinstance(numbers, int) or isinstance(numbers, bool) or numbers < 1):
-        raise ValueError(f"{where}: numbers = {numbers!r} of an image is not a whole number of 1 or more; correct it")
+        raise ValueError(f"{where}: numbers (per image) must be an integer of at least 1, got {numbers!r}")
     if "source" not in entry:
-        raise ValueError(f"{where}: no source; say where the values are printed, or that they are our choice")
+        raise ValueError(f"{where}: no source; name the publication of the values, or say that they are our choice")
     if not isinstance(datasets, list) or not datasets or not all(isinstance(name, str) for name in datasets):
         raise ValueError(f'{where}: datasets must be a list of names such as ["mnist"], got {datasets!r}')
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: no values; write values = {{ name = value, ... }}")
+        raise ValueError(f"{where}: no values; add values = {{ name = value, ... }}")
 
     _refuse_unknown(f"{where}: values", values, fields)
     for name, required in fields.items():
@@ -441,12 +439,12 @@ def _scalar(where: str, value: Any) -> Value:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} = {value!r} is not a finite number; correct it")
     if not isinstance(value, (bool, int, float, str)):
-        raise ValueError(f"{where} = {value!r} is not a number, text or boolean; write one of these")
+        raise ValueError(f"{where} = {value!r} must be a number, string or boolean")
     return value
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal, and not merely so because Python counts True as 1."""
+    """Return whether two values are equal, with True different from 1."""
     return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 

@@ -1,10 +1,9 @@
-"""One study: the trials of one method on one data set, and who decides what they try and when they stop.
+"""A study: the trials of one method on one data set, their suggestions and their early stopping.
 
-Everything here is synchronous and knows no clock, process or file, so that a simulator drives it as well as a
-cluster does. Its state is a plain table of trials. Optuna is asked, never trusted with it: for each
-suggestion a fresh in-memory study shows the table to a fresh sampler whose seed belongs to that
-trial. So a suggestion depends on the seed, the study's name, the trial's number and the table alone, and a
-study that is replayed from the record goes on exactly as the one that died would have.
+Everything here is synchronous and independent of clocks, processes and files, so a simulator can drive it as well as a
+cluster. Its state is a plain table of trials, which Optuna does not own: each suggestion creates a new in-memory Optuna
+study that shows the table to a new sampler, seeded for that trial. A suggestion therefore depends only on the seed, the
+study's name, the trial's number and the table, and a study replayed from the record continues exactly as the original.
 """
 
 import math
@@ -33,26 +32,25 @@ from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
 from sweep.search.space import Choice, Fixed, Point, Range, Space
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study is made for every suggestion; say nothing of it
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # do not log the study created for every suggestion
 
-RETRIABLE = (*SETBACKS, "cancelled")  # what says nothing final about the values
+RETRIABLE = (*SETBACKS, "cancelled")  # states that are no final result of the values
 
-GOOD = 25  # Optuna's TPE takes a tenth of what it is told for good, but never more
-SHOWN = 300  # enough for a tenth to be more
+GOOD = 25  # Optuna's TPE treats a tenth of the trials as good, at most this number
+SHOWN = 300  # large enough that a tenth exceeds GOOD
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a study is about, and its budget.
+    """Specification of a study and its budget.
 
-    The budget is `budget_epochs`, as many as `trials` full trainings of `epochs` take: what a stopped trial saves buys
-    further ones. Where it is None, the budget is the number of trials.
+    The budget is `budget_epochs`, the epochs of `trials` full trainings of `epochs`; epochs saved by stopped trials pay
+    for further trials. If it is None, the budget is the number of trials.
 
-    `space` is that of the data set (`Space.on`); its points run first. `metric` is the one to minimise, and trials are
-    judged by it alone; `objectives` are further ones, for which a search with "tpe" looks at the same time.
-    Trials are judged at `first_rung` epochs and at each `factor` times more. The sampler "none" suggests nothing:
-    the points run in turn, again and again. `warm` are points of an earlier sweep, that run after the hand-tuned ones
-    and are stopped like any other.
+    `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
+    which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
+    each further multiple by `factor`. The sampler "none" suggests nothing; the points run in turn repeatedly. `warm`
+    are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
     """
 
     study: str
@@ -71,16 +69,14 @@ class Spec:
 
     def __post_init__(self) -> None:
         if self.trials < 1:
-            raise ValueError(f"{self.study}: trials = {self.trials} is no budget; give at least 1")
+            raise ValueError(f"{self.study}: trials must be at least 1, got {self.trials}")
         if self.sampler not in ("tpe", "prior", "random", "none"):
-            raise ValueError(
-                f"{self.study}: sampler {self.sampler!r} is unknown; take 'tpe', 'prior', 'random' or 'none'"
-            )
+            raise ValueError(f"{self.study}: sampler must be 'tpe', 'prior', 'random' or 'none', got {self.sampler!r}")
 
     @cached_property
     def count(self) -> int | None:
-        """How many trials there are; None where the budget is in epochs. With nothing to search there are only the
-        points, for more trials would repeat them."""
+        """The number of trials; None if the budget is in epochs. If nothing is searched, at most the number of points,
+        because more trials would repeat them."""
         if self.sampler == "none":
             return self.trials
         if all(distribution(d).single() for d in self.space.dimensions.values() if not isinstance(d, Fixed)):
@@ -89,19 +85,19 @@ class Spec:
 
     @property
     def most_epochs(self) -> int:
-        """What the trials may train together."""
+        """The maximum total epochs of the trials."""
         return self.budget_epochs if self.count is None else self.count * self.epochs
 
     def share(self, epochs: int, trials: int) -> float:
-        """How much of the budget so many epochs of so many trials take; from 1 on it is used up.
+        """Return the share of the budget used by `epochs` epochs and `trials` trials; at 1 it is exhausted.
 
-        One in epochs is used up when half a training or less is left, so a study trains its budget to within half a
-        training. One in trials counts also those that fail: they cost time as well.
+        A budget in epochs is exhausted when at most half a training is left, so a study trains its budget to within
+        half a training. A budget in trials also counts failed trials, because they take time, too.
         """
         return trials / self.count if self.count is not None else epochs / (self.budget_epochs - self.epochs / 2)
 
     def to_record(self) -> StudyEntry:
-        """The study's entry in the record's sweep event."""
+        """Return the study's entry in the record's sweep event."""
         first = self.space.paper[0]
         return StudyEntry(
             study=self.study,
@@ -128,7 +124,7 @@ class Spec:
 
     @classmethod
     def from_record(cls, entry: StudyEntry) -> "Spec":
-        """The spec an entry came from, whatever has become of the search space's file since."""
+        """Restore the spec from an entry, independent of later changes to the search space's file."""
         names = (
             "study",
             "method",
@@ -149,7 +145,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial to run. `trial` is its name throughout the sweep, `values` are all hyperparameters it needs."""
+    """A trial to run. `trial` is its name in the sweep, `values` are all its hyperparameters."""
 
     trial: str
     number: int
@@ -162,9 +158,9 @@ class _Trial:
     asked: Asked
     state: str = "running"
     charged: int = 0  # epochs of the study's budget
-    values: dict[int, float] = field(default_factory=dict)  # epoch -> the metric, as first reported
-    others: list[float] = field(default_factory=list)  # the further objectives, as last reported
-    told: tuple[Any, FrozenTrial | None] | None = None  # what the sampler is told, and of which state and value
+    values: dict[int, float] = field(default_factory=dict)  # epoch -> metric, first report
+    others: list[float] = field(default_factory=list)  # further objectives, last report
+    frozen: tuple[Any, FrozenTrial | None] | None = None  # cache of the trial shown to the sampler, with its key
 
     @property
     def value(self) -> float | None:
@@ -172,31 +168,31 @@ class _Trial:
 
 
 class Study:
-    """Hands out trials, hears how they do, and says which go on."""
+    """Suggests trials, receives their reports, and decides which continue."""
 
     def __init__(self, spec: Spec, seed: int) -> None:
         self.spec = spec
         self.seed = seed
-        self.spent = 0  # epochs, of running trials all that they may train
+        self.spent = 0  # epochs; a running trial counts with its full budget
         self._trials: dict[int, _Trial] = {}
-        self._exempt: set[int] = set()  # the hand-tuned points have to run to the end to be compared with
+        self._exempt: set[int] = set()  # the hand-tuned points, which must run to the end as the baseline
         self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt)
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 
     @property
     def share(self) -> float:
-        """How much of its budget the study has had; from 1 on nothing is asked."""
+        """The share of its budget that the study has used; at 1 it requests no more trials."""
         return self.spec.share(self.spent, len(self._trials))
 
     @property
     def open_places(self) -> int:
-        """How many trials more could run at a time, were none of those that do stopped."""
+        """The number of additional trials that could run concurrently if no running trial is stopped."""
         if self.spec.count is not None:
             return max(0, self.spec.count - len(self._trials))
         return max(0, round((self.spec.budget_epochs - self.spent) / self.spec.epochs))
 
     def ask(self) -> Asked | None:
-        """The next trial, None while the budget is used up; a running trial that is stopped gives some of it back."""
+        """Return the next trial, or None while the budget is exhausted; a stopped trial returns part of its budget."""
         if self.share >= 1:
             return None
         number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
@@ -208,9 +204,10 @@ class Study:
         return self._open(number, self._suggest(number), "search")
 
     def report(self, number: int, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> bool:
-        """Tells the metric of a trial after `epoch`, and `metrics` with the further objectives; True if it goes on.
+        """Report the metric of a trial after `epoch`, and `metrics` with the further objectives; return True if the
+        trial continues.
 
-        Of an epoch told twice the first value stays. What arrives after the end of a trial is ignored.
+        The first report of an epoch wins. Reports after the end of a trial are ignored.
         """
         trial = self._trial(number)
         if trial.state != "running":
@@ -221,36 +218,35 @@ class Study:
         return self.rungs.report(number, epoch, trial.values[epoch])
 
     def goes_on(self, number: int) -> bool:
-        """False once a rung has stopped the trial; after a replay there may be such without an end."""
+        """Return False once a rung has stopped the trial; after a replay, its end may be missing."""
         return self.rungs.goes_on(number)
 
     def end(self, number: int, state: str, epoch: int) -> None:
-        """Closes a trial that came to `epoch`; `state` is one of the record's."""
+        """End a trial at `epoch`; `state` is a state of the record."""
         if state not in STATES:
-            raise ValueError(f"{self.spec.study}: unknown end {state!r}; known are {', '.join(STATES)}")
+            raise ValueError(f"{self.spec.study}: state must be one of {', '.join(STATES)}, got {state!r}")
         trial = self._trial(number)
         if trial.state != "running":
-            raise ValueError(f"{trial.asked.trial}: ends as {state}, but has already ended as {trial.state}")
+            raise ValueError(f"{trial.asked.trial} cannot end as {state}: it already ended as {trial.state}")
         self._move(trial, state, epoch)
 
     def reopen(self, number: int) -> Asked:
-        """Another attempt at a trial that failed, ran out of memory, was preempted or cancelled, or is still open."""
+        """Start another attempt of a trial that failed, ran out of memory, was preempted or cancelled, or runs."""
         trial = self._trial(number)
         if trial.state not in ("running", *RETRIABLE):
-            raise ValueError(f"{trial.asked.trial}: is {trial.state}, which another attempt would not change")
+            raise ValueError(f"{trial.asked.trial} cannot be retried: it is {trial.state}")
         self._move(trial, "running")
         return trial.asked
 
     @property
     def unfinished(self) -> list[Asked]:
-        """The trials that were started and have not ended, by number."""
+        """The trials that have started and not ended, by number."""
         return [trial.asked for _, trial in sorted(self._trials.items()) if trial.state == "running"]
 
     def replay(self, events: Iterable[Event]) -> "Study":
-        """Brings a fresh study to where the events of a record left it, and returns it.
+        """Restore the state of a new study from the events of a record, and return the study.
 
-        Events of other studies are skipped. Values are taken as they were run, also where the spec has
-        changed since.
+        Events of other studies are skipped. Values are restored as they were run, even if the spec has changed since.
         """
         numbers = {}
         for event in events:
@@ -271,37 +267,36 @@ class Study:
         return self
 
     def history(self) -> list[FrozenTrial]:
-        """What the sampler is told, by number. Trials that lie outside the present space are left out.
+        """Return the trials shown to the sampler, by number. Trials outside the present space are omitted.
 
-        A stopped trial is PRUNED with its last value, which TPE ranks behind all complete ones, the later
-        stopped first. A diverged one is PRUNED without any value, which TPE ranks behind everything. We
-        measured the alternatives (Optuna 5.0): with its last finite value, or with NaN, it ranks as a trial
-        that got far and beats all that were stopped before; COMPLETE with infinity beats every stopped one;
-        and FAIL is not seen at all, so that the sampler walks into the diverging region again and again (27
-        of 30 suggestions in a test where a good valley borders on it, against 10).
+        A stopped trial is PRUNED with its last value; TPE ranks it after all complete trials, and later stopped trials
+        first. A diverged trial is PRUNED without a value; TPE ranks it last. We measured the alternatives (Optuna 5.0):
+        with its last finite value or NaN, it ranks as a trial that ran long and beats all trials stopped earlier;
+        COMPLETE with infinity beats every stopped trial; and FAIL is ignored, so that the sampler repeatedly samples
+        the diverging region (27 of 30 suggestions in a test where a good valley borders on it, instead of 10).
 
-        With several objectives a complete trial is told with all of them, one that lacks any is not seen, and a
-        stopped one is PRUNED without its value: TPE ranks complete trials by domination, stopped ones behind them.
+        With several objectives, a complete trial is shown with all of them, or as FAIL, which is ignored, if it lacks
+        one. A stopped trial is PRUNED without a value: TPE ranks complete trials by domination, and stopped ones last.
 
-        TPE takes time for each trial it is told. Of more than `SHOWN` that have ended it is told the best
-        `GOOD`, which are all it ever takes for good, and the latest of the others, of which it heeds the older
-        ones less and less anyway. So a suggestion costs the same however long a study is.
+        The time of a suggestion grows with the number of trials. Of more than `SHOWN` ended trials, the sampler sees
+        the best `GOOD`, the maximum that TPE treats as good, and the latest others, because TPE gives older ones less
+        and less weight. The time of a suggestion is therefore bounded.
         """
-        every = (self._told(trial) for _, trial in sorted(self._trials.items()))
-        told = [trial for trial in every if trial is not None]
-        ended = [trial for trial in told if trial.state.is_finished()]
+        every = (self._shown(trial) for _, trial in sorted(self._trials.items()))
+        visible = [trial for trial in every if trial is not None]
+        ended = [trial for trial in visible if trial.state.is_finished()]
         if len(ended) <= SHOWN:
-            return told
+            return visible
         best = nsmallest(GOOD, self._oracle(ended).best_trials if self.spec.objectives else ended, key=rank)
         shown = {trial.number for trial in (*best, *ended[GOOD - SHOWN :])}
-        return [trial for trial in told if trial.number in shown or not trial.state.is_finished()]
+        return [trial for trial in visible if trial.number in shown or not trial.state.is_finished()]
 
-    def _told(self, trial: _Trial) -> FrozenTrial | None:
-        """Made once for each thing there is to tell, for it takes longer than to use it."""
+    def _shown(self, trial: _Trial) -> FrozenTrial | None:
+        """Return the cached frozen trial, recreated only when state or value change, because creation is slow."""
         current = (trial.state, trial.value)
-        if trial.told is None or trial.told[0] != current:
-            trial.told = (current, self._frozen(trial))
-        return trial.told[1]
+        if trial.frozen is None or trial.frozen[0] != current:
+            trial.frozen = (current, self._frozen(trial))
+        return trial.frozen[1]
 
     def _frozen(self, trial: _Trial) -> FrozenTrial | None:
         values = trial.asked.values
@@ -327,19 +322,19 @@ class Study:
             outcome = {"state": TrialState.PRUNED}
         params = {name: parameter(d, values[name]) for name, d in dimensions.items()}
         frozen = create_trial(params=params, distributions=self._distributions, **outcome)
-        frozen.number = trial.asked.number + 1  # the trial that is asked for is 0 in its fresh study
+        frozen.number = trial.asked.number + 1  # the requested trial is number 0 in its new study
         return frozen
 
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
-        told: list[FrozenTrial] = []
+        shown: list[FrozenTrial] = []
         sampler: BaseSampler
         if self.spec.sampler == "tpe":
-            told = self.history()
-            # Optuna's own 10 random trials first would be all of a small budget.
+            shown = self.history()
+            # Optuna's default of 10 random trials would use up a small budget.
             sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.spec.trials // 3), seed=seed)
         elif self.spec.sampler == "prior":
-            told = self.history()
+            shown = self.history()
             dimensions = self.spec.space.searched
             points = [point.values for point in self.spec.space.paper]
             inside = [p for p in points if all(name in p and d.contains(p[name]) for name, d in dimensions.items())]
@@ -347,15 +342,15 @@ class Study:
             sampler = PriorSampler(self._distributions, priors, seed)
         else:
             sampler = optuna.samplers.RandomSampler(seed=seed)
-        found = self._oracle(told, sampler).ask(self._distributions).params
+        found = self._oracle(shown, sampler).ask(self._distributions).params
         return {
             name: dimension.value if isinstance(dimension, Fixed) else value_of(dimension, found[name])
             for name, dimension in self.spec.space.dimensions.items()
         }
 
-    def _oracle(self, told: list[FrozenTrial], sampler: BaseSampler | None = None) -> optuna.Study:
+    def _oracle(self, shown: list[FrozenTrial], sampler: BaseSampler | None = None) -> optuna.Study:
         directions = [StudyDirection.MINIMIZE] * (1 + len(self.spec.objectives))
-        return optuna.create_study(storage=_Shown(told), sampler=sampler, directions=directions)
+        return optuna.create_study(storage=_Shown(shown), sampler=sampler, directions=directions)
 
     def _open(self, number: int, values: dict[str, Any], origin: Origin) -> Asked:
         if origin == "paper":
@@ -366,33 +361,33 @@ class Study:
         return asked
 
     def _move(self, trial: _Trial, state: str, epoch: int = 0) -> None:
-        """To another state, and the budget with it."""
+        """Change the state of a trial and update the budget."""
         takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
         self.spent += takes - trial.charged
         trial.state, trial.charged = state, takes
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:
-            raise ValueError(f"{self.spec.study}: there is no trial {number}; ask for it first")
+            raise ValueError(f"{self.spec.study} has no trial {number}; call ask() first")
         return self._trials[number]
 
 
 class _Shown(optuna.storages.InMemoryStorage):
-    """Shows `told` to a sampler as they are; to add them to a study would copy each of them every time."""
+    """Storage that shows `trials` to a sampler without copying each of them, as `add_trials` would."""
 
-    def __init__(self, told: list[FrozenTrial]) -> None:
+    def __init__(self, trials: list[FrozenTrial]) -> None:
         super().__init__()
-        self._told = told
+        self._shown = trials
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        shown = [trial for trial in self._told if states is None or trial.state in states]
+        shown = [trial for trial in self._shown if states is None or trial.state in states]
         return shown + super().get_all_trials(study_id, deepcopy, states)
 
 
 def distribution(dimension: Choice | Range) -> BaseDistribution:
-    """The dimension as Optuna has it: an ordered choice as the place among its choices, 0, 1, ..."""
+    """Convert a dimension to an Optuna distribution; an ordered choice becomes the index of the choice."""
     if isinstance(dimension, Choice) and dimension.ordered:
         return IntDistribution(0, len(dimension.choices) - 1)
     if isinstance(dimension, Choice):
@@ -403,11 +398,11 @@ def distribution(dimension: Choice | Range) -> BaseDistribution:
 
 
 def parameter(dimension: Choice | Range, value: Any) -> Any:
-    """A value inside the dimension as `distribution` has it."""
+    """Convert a value of the dimension to a parameter of its `distribution`."""
     value = dimension.cast(value)
     return dimension.choices.index(value) if isinstance(dimension, Choice) and dimension.ordered else value
 
 
 def value_of(dimension: Choice | Range, parameter: Any) -> Any:
-    """The value that `parameter` came from."""
+    """Convert a parameter of the `distribution` back to a value; the inverse of `parameter`."""
     return dimension.choices[parameter] if isinstance(dimension, Choice) and dimension.ordered else parameter

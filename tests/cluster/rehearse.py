@@ -92,7 +92,7 @@ def rehearse(work: Path, lose: str) -> None:
     workers[1].run("sed", "-i", "$ a # an older version", forgotten)
     code, words = doctor(head, *ABOUT)
     (bad,) = (line for line in words.splitlines() if line.startswith("bad"))
-    assert code == 2 and bad.split()[1] == "worker-2" and "call ray up again" in bad, words
+    assert code == 2 and bad.split()[1] == "worker-2" and "run ray up again" in bad, words
     workers[1].run("sed", "-i", "$ d", forgotten)
     step("ray submit")
     submit = ["ray", "submit", "--no-config-cache", "/shared/cluster.yaml", "sweep/run.py", "--", *map(str, FLAGS)]

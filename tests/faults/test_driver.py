@@ -150,7 +150,7 @@ def test_ctrl_c_says_how_to_go_on(programs, undisturbed):
     print(sweep.output)
     print((folder / "record.jsonl").read_text()[-600:])
     assert "Traceback" not in sweep.output
-    assert f"Go on with:  python -m sweep resume {folder}" in sweep.output
+    assert f"Continue with:  python -m sweep resume {folder}" in sweep.output
     programs.wait_for_processes()
     before = Told.by(folder)
     assert before.events[-1].event == "finish" and before.events[-1].outcome == "interrupted"
@@ -180,7 +180,7 @@ def test_ctrl_c_before_the_first_trial_has_ended(programs, moment):
     programs.wait_for_processes()
     if moment == "begin":
         assert Told.by(folder).events[-1].outcome == "interrupted"
-        assert "Go on with" in sweep.output
+        assert "Continue with" in sweep.output
     else:
         assert not folder.exists()
 

@@ -66,5 +66,5 @@ def ended_in_order(folder: Path, output: str) -> None:
     assert (events[-1].event, events[-1].outcome) == ("finish", "interrupted")
     assert not [event for event in events if event.event in ("lost", "end")]
     assert (folder / "leaderboard.csv").exists() and (folder / "report.html").exists()
-    assert f"Go on with:  python -m sweep resume {folder}" in output
+    assert f"Continue with:  python -m sweep resume {folder}" in output
     assert "Traceback" not in output

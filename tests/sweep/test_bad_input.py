@@ -105,7 +105,7 @@ WRONG = {
     # metric
     "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd",
     "--datasets cosine --metric fcd --set batch_size=9": "fcd does not apply to cosine, which holds points; use mse",
-    "--datasets cosine --objectives mse": "objectives = mse is the metric of cosine already; leave it out",
+    "--datasets cosine --objectives mse": "objectives = mse is already the metric of cosine; omit it",
     "--metric fd_dinov2": "--metric fd_dinov2: needs weights; write fd_dinov2:PATH",
     "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
     "--metric fdi": "metric = 'fdi': unknown metric 'fdi'; choose fcd, fsd, fid",
@@ -154,7 +154,7 @@ WRONG = {
     "--set learning_rate=0": "vae-digits learning_rate = 0.0: greater than 0",
     "--set learning_rate=-1e-3": "vae-digits learning_rate = -0.001: greater than 0",
     "--set batch_size=0": "vae-digits batch_size = 0: greater than or equal to 1",
-    "--set batch_size=5000": "vae-digits batch_size 5000 larger than the training images --set batch_size=N",
+    "--set batch_size=5000": "batch_size must be at most the number of training images 5000 --set batch_size=N",
     "--methods info_vae --set lambda_=0.5": "info_vae-digits alpha + lambda_ = 0.5 is below 1 raise lambda_",
     # search spaces
     "--spaces vae": "--spaces 'vae': write KEY=VALUE",
@@ -204,8 +204,8 @@ WRONG = {
     # sweeps to go on with
     "--resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
     "--resume sweeps/notes": "sweeps/notes has no config.yaml; give the folder of a sweep",
-    "--resume sweeps/older --trials 9": "--resume goes on with a sweep as it was configured, got trials as well",
-    "--resume sweeps/older --dry-run": "--resume goes on with a sweep as it was configured, got dry_run as well",
+    "--resume sweeps/older --trials 9": "--resume continues a sweep allows only --address, got trials",
+    "--resume sweeps/older --dry-run": "--resume continues a sweep allows only --address, got dry_run",
     "--resume sweeps/damaged": "sweeps/damaged/record.jsonl: line 1 is not an event; repair or remove it",
     "--resume sweeps/edited": "sweeps/edited/config.yaml: unknown key 'trails'; did you mean 'trials'?",
 }  # fmt: skip
@@ -300,7 +300,7 @@ def test_a_damaged_picture_is_named(refused, pictures):
 def test_two_data_sets_of_one_name(refused, pictures, place):
     shutil.copytree(pictures, place / "more" / "pictures")
     told = refused("--datasets", f"folder:{pictures}", "folder:more/pictures", "--image-size", 8)
-    assert "two data sets are both called 'pictures'; rename one folder" in told
+    assert "two data sets are named 'pictures'; rename one folder" in told
 
 
 def test_a_folder_without_classes_has_no_classifier(refused, pictures):
@@ -339,9 +339,9 @@ COMMANDS = {
     "report sweeps/nowhere": "sweeps/nowhere",
     "report sweeps/older --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
     "report sweeps/older --out no/page.html": "cannot be written (there is no folder",
-    "sample sweeps/older vae -n 4000000000": "-n 4000000000: one picture takes at most 10000 images",
-    "sample sweeps/older vae --out x.xyz": "--out x.xyz: the picture is a PNG; choose a name that ends with .png",
-    "sample sweeps/older vae --out picture": "--out picture: the picture is a PNG; choose a name that ends with .png",
+    "sample sweeps/older vae -n 4000000000": "-n must be at most 10000, got 4000000000",
+    "sample sweeps/older vae --out x.xyz": "--out must end with .png, got x.xyz",
+    "sample sweeps/older vae --out picture": "--out must end with .png, got picture",
     "sample sweeps/older vae --out /proc/x.png": "--out /proc/x.png: cannot be written (/proc:",
     "report sweeps/older --out /proc/page.html": "--out /proc/page.html: cannot be written (/proc:",
     f"report sweeps/older --out {'y' * 300}": "a name in it has more than 255 bytes",
@@ -352,7 +352,7 @@ COMMANDS = {
     "track sweeps/notes": "sweeps/notes has no config.yaml; give the folder of a sweep",
     "track sweeps/older --tracking-uri nonsense": "--tracking-uri nonsense is not an address",
     "sample sweeps/nowhere vae": "sweeps/nowhere: no winner matches 'vae'; winners: none yet",
-    "sample sweeps/older vae -n 0": "-n 0: draw at least 1 image",
+    "sample sweeps/older vae -n 0": "-n must be at least 1, got 0",
     "sample sweeps/older vae -n many": '-n: unable to convert "many" into int',
     "sample sweeps/older vae --desnity gmm": "Unknown option: --desnity. Did you mean --density?",
     "sample sweeps/older vae --dens gmm": "Unknown option: --dens. Did you mean --density?",

@@ -36,7 +36,7 @@ def lab(tmp_path, monkeypatch):
 def test_promises_are_listed(lab, capsys):
     check.main("lab_check:Good")
     told = capsys.readouterr().out
-    assert told.count("kept ") == 2 and "lab_check:Good keeps the contract" in told
+    assert told.count("kept ") == 2 and "lab_check:Good fulfils the contract" in told
 
 
 def test_a_broken_promise_names_file_and_line(lab, capsys):
@@ -44,7 +44,7 @@ def test_a_broken_promise_names_file_and_line(lab, capsys):
         check.main("lab_check:Broken")
     told = capsys.readouterr().out
     assert ended.value.code == 1 and "lab_check.py:7: AttributeError" in told
-    assert "lab_check:Broken breaks 1 of 2 promises" in told
+    assert "lab_check:Broken breaks 1 of 2 requirements" in told
 
 
 def test_values_can_be_given(lab, capsys):

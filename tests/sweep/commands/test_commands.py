@@ -25,10 +25,8 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
         and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
     )
     assert not any("network" in line for line in lines if line.startswith("  searched"))
-    assert lines[-2].startswith(
-        "2 studies, 162 epochs, about 24 trials if halving stops as many as it aims to; training"
-    )
-    assert "at a time: about" in lines[-1]
+    assert lines[-2].startswith("2 studies, 162 epochs, about 24 trials if halving stops the expected number; training")
+    assert "concurrent trials: about" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
 

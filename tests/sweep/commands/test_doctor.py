@@ -46,7 +46,7 @@ def test_what_breaks_a_sweep_is_named_and_ends_with_2(tmp_path, capsys):
     assert end.value.code == 2
     shown = capsys.readouterr().out
     bad = [line for line in shown.splitlines() if line.startswith("bad")]
-    for what in ("file/sweeps cannot be written", "mnist", "prefetch --metric fid", "127.0.0.1:9 does not answer"):
+    for what in ("file/sweeps is not writable", "mnist", "prefetch --metric fid", "127.0.0.1:9 does not answer"):
         assert sum(what in line for line in bad) == 1, shown
     assert f"{len(bad)} of these would break the sweep" in shown
 
@@ -70,7 +70,7 @@ def test_our_file_for_aws_has_examples_to_fill_in_and_no_other_fault(tmp_path, m
     (tmp_path / ".ray" / "auth_token").touch(mode=0o600)
     found = words(doctor.cluster_file(REPOSITORY / "cluster.yaml"))
     ours = [line for line in found if "is missing" not in line]  # boto3 and rsync, where a machine has none
-    assert len(ours) == 3 and all("is an example" in line for line in ours), found
+    assert len(ours) == 3 and all("is a placeholder" in line for line in ours), found
 
 
 def test_faults_of_a_cluster_file(tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_faults_of_a_cluster_file(tmp_path, monkeypatch):
     path = tmp_path / "cluster.yaml"
     path.write_text(yaml.safe_dump(cluster))
     found = words(doctor.cluster_file(path))
-    for what in ("gpu_worker names no SecurityGroupIds", "no RAY_AUTH_MODE", "no token in", "trainables"):
+    for what in ("gpu_worker has no SecurityGroupIds", "no RAY_AUTH_MODE", "no token in", "trainables"):
         assert sum(what in line for line in found) == 1, found
 
 
@@ -250,6 +250,6 @@ def test_storage_is_tried(tmp_path, monkeypatch):
                 patch.setattr(os, call, refuse)
                 assert "cannot be written, synced and renamed ([Errno 5]" in doctor.storage_fault(sign)
     sign.touch()
-    assert "a lock that is held is not seen" in doctor.storage_fault(sign)  # nobody holds it any more
+    assert "locks of other processes are not visible" in doctor.storage_fault(sign)  # nobody holds it any more
     sign.unlink()
     assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def load(folder, study):
 
 def test_optuna_reads_states_values_parameters_and_times_as_the_record_has_them(folder, capsys, recwarn):
     commands.main(["export-optuna", str(folder)])
-    assert capsys.readouterr().out.startswith("2 studies, 9 trials; look with:  optuna-dashboard sqlite:///")
+    assert capsys.readouterr().out.startswith("2 studies, 9 trials; view with:  optuna-dashboard sqlite:///")
     assert not [str(w.message) for w in recwarn if "optuna" in w.filename]
     assert optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db") == ["vae-digits", "two"]
     study = load(folder, "vae-digits")
@@ -100,7 +100,7 @@ def test_an_export_is_written_anew_but_never_over_a_file_of_the_user(folder, tmp
     other.write_text("mine")
     for argv, message in (
         ([str(folder), "--out", str(other)], "exists; choose another file"),
-        ([str(tmp_path / "none")], "holds no sweep"),
+        ([str(tmp_path / "none")], "give the folder of a sweep"),
     ):
         with pytest.raises(SystemExit) as ended:
             commands.main(["export-optuna", *argv])

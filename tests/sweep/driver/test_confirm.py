@@ -266,7 +266,7 @@ def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, m
     monkeypatch.setattr(confirmation, "confirm", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _ending.conclude(looked)
-    assert f"Go on with:  python -m sweep confirm {looked}" in capsys.readouterr().out
+    assert f"Continue with:  python -m sweep confirm {looked}" in capsys.readouterr().out
 
 
 def test_the_confirmation_takes_top_and_seeds_of_the_configuration(looked):

@@ -64,6 +64,6 @@ def test_a_local_sweep_listens_on_the_loopback_interface_alone_and_ends_in_order
     assert heard and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in heard), heard
     sweep.interrupt(signal.SIGTERM)
     assert sweep.wait() == 130
-    assert "Go on with" in sweep.output and "Traceback" not in sweep.output
+    assert "Continue with" in sweep.output and "Traceback" not in sweep.output
     assert read(folder / RECORD)[-1].outcome == "interrupted"
     assert (folder / "leaderboard.csv").exists()

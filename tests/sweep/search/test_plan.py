@@ -90,7 +90,7 @@ def test_points_of_other_data_sets_are_carried_over(make_plan, pictures):
     assert beta_vae.dimensions["beta"] == Range(1e-3 * 768 / 784, 20 * 768 / 784, log=True)
     assert wae.paper[0].values["weight"] == 200.0
     assert wae.paper[0].carried == "from mnist, fashion_mnist, from mlp_500_500_2000"
-    assert "beta times 0.98 for 768 numbers an image" in beta_vae.paper[0].source
+    assert "beta times 0.98 for 768 numbers per image" in beta_vae.paper[0].source
 
 
 def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
@@ -143,7 +143,7 @@ def test_a_knob_of_one_method_is_opened_for_that_one_alone(make_plan):
 @pytest.mark.parametrize(
     ("search", "problem"),
     [
-        (["warm_up"], "search: vae: 'warm_up' has no range; optional ones: batch_size"),
+        (["warm_up"], "search: vae: 'warm_up' has no range; optional ranges: batch_size"),
         (["gae.batch_size"], "search: gae.batch_size: 'gae' is not among the methods"),
         (["beta_vae.batch_sizes"], "search: beta_vae: 'batch_sizes' has no range; did you mean 'batch_size'"),
     ],
@@ -201,7 +201,7 @@ def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_pla
         ("latent_dim = { low = 4, high = 100_000_000_000, int = true }", "latent_dim = 100000000000, which is in its"),
         ("latent_dim = [4, 100_000_000_000]", r"latent_dim = 100000000000, .* parameters take .* GB to train"),
         ("network = ['mlp_8', 'mlp_100000000']", r"network = 'mlp_100000000', .* parameters take .* GB to train"),
-        ("batch_size = [20, 5000]", "batch_size up to 5000 is larger than the 1197 training images"),
+        ("batch_size = [20, 5000]", "batch_size must be at most 1197, the number of training images"),
     ],
 )
 def test_every_corner_of_a_space_must_be_trainable(make_plan, tmp_path, line, problem):

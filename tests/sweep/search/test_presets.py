@@ -106,7 +106,7 @@ def test_points_are_taken_by_name_and_lists_make_each_of_them_several(make_plan)
     searched = make_plan(methods=["beta_vae"], set={"latent_dim": [3, 4]}).studies[0].spec.space
     assert searched.dimensions["latent_dim"].choices == (3, 4) and len(searched.paper) == 4
     for changes, told in (
-        ({"points": ["beta_01"]}, r"^beta_vae: points: none is called beta_01 here; there is paper, beta_0\.1$"),
+        ({"points": ["beta_01"]}, r"^beta_vae: points: no point is named beta_01; known: paper, beta_0\.1$"),
         ({"set": {"latent_dim": []}}, r"^set: beta_vae: latent_dim: the list is empty"),
         ({"set": {"latent_dims": [3]}}, r"^set: beta_vae: unknown key 'latent_dims'; did you mean 'latent_dim'"),
     ):

@@ -34,7 +34,7 @@ def test_more_epochs_only_add_rungs_on_top():
 
 @pytest.mark.parametrize("epochs, first, factor", [(0, 1, 3), (9, 0, 3), (9, 1, 1)])
 def test_senseless_rungs_are_refused(epochs, first, factor):
-    with pytest.raises(ValueError, match=r"rungs need .* got epochs = \d+, first = \d+, factor = \d+; correct"):
+    with pytest.raises(ValueError, match=r"rungs require .* got epochs = \d+, first = \d+, factor = \d+"):
         Rungs(epochs, first, factor)
 
 

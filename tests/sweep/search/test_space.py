@@ -159,15 +159,15 @@ def replaced(old: str, new: str) -> str:
             "[space] learning_rate: unknown key 'logs'; did you mean 'log'?",
         ),
         (replaced("log = true", "log = 1"), "[space] learning_rate: log = 1 is not a boolean"),
-        (replaced("low = 1e-4, ", ""), "[space] learning_rate: a range needs low and high, low is missing"),
-        (replaced("low = 1e-4", "low = 1e-2"), "[space] learning_rate: low = 0.01 is not below high = 0.005"),
-        (replaced("low = 1e-4", "low = 0"), "[space] learning_rate: a log range needs low > 0, got 0.0"),
+        (replaced("low = 1e-4, ", ""), "[space] learning_rate: a range requires low and high, low is missing"),
+        (replaced("low = 1e-4", "low = 1e-2"), "[space] learning_rate: low must be below high = 0.005, got 0.01"),
+        (replaced("low = 1e-4", "low = 0"), "[space] learning_rate: a log range requires low > 0, got 0.0"),
         (replaced("low = 1e-4", "low = true"), "[space] learning_rate: low = True is not a finite number"),
         (replaced("high = 5e-3", "high = inf"), "[space] learning_rate: high = inf is not a finite number"),
-        (replaced("high = 10,", "high = 10, int = true,"), "[space] beta: low = 0.01 is not a whole number"),
+        (replaced("high = 10,", "high = 10, int = true,"), "[space] beta: low = 0.01 is not an integer"),
         (replaced("[8, 10, 32]", "[]"), "[space] latent_dim: the list of choices is empty"),
-        (replaced("[8, 10, 32]", "[8, 10, 10]"), "[space] latent_dim: 10 stands twice"),
-        (replaced("[8, 10, 32]", "[10, [32]]"), "[space] latent_dim = [32] is not a number, text or boolean"),
+        (replaced("[8, 10, 32]", "[8, 10, 10]"), "[space] latent_dim: duplicate choice 10"),
+        (replaced("[8, 10, 32]", "[10, [32]]"), "[space] latent_dim = [32] must be a number, string or boolean"),
         (replaced("[8, 10, 32]", "16"), "[[paper]] 1: latent_dim = 10 is outside its range 16"),
         (replaced("beta = 4 }", "beta = true }"), "[[paper]] 1: beta = True is not a finite number"),
         (replaced("beta = 4 }", 'beta = "4" }'), "[[paper]] 1: beta = '4' is not a finite number"),
@@ -178,7 +178,7 @@ def replaced(old: str, new: str) -> str:
         ),
         (GOOD + "warm_up = [0, 5]\n", "[[paper]] 1: warm_up is missing but has a range below"),
         (replaced('source   = "some table"', ""), "[[paper]] 1: no source"),
-        (replaced('source   = "some table"', 'source = ""'), "[[paper]] 1: source = '' is not a text"),
+        (replaced('source   = "some table"', 'source = ""'), "[[paper]] 1: source = '' is not a string"),
         (replaced('["mnist", "fashion_mnist"]', '"mnist"'), "[[paper]] 1: datasets must be a list of names"),
         (replaced("[space]", "[spaces]"), "top level: unknown key 'spaces'; did you mean 'space'?"),
         (GOOD.partition("[space]")[0], "no [space] table"),
@@ -266,7 +266,7 @@ def test_an_optional_range_is_searched_only_when_it_is_asked_for(read):
 
 @pytest.mark.parametrize("name", ["warm_upp", "network"])
 def test_what_has_no_range_cannot_be_opened(read, name):
-    with pytest.raises(ValueError, match=f"'{name}' has no range.*optional ones: warm_up"):
+    with pytest.raises(ValueError, match=f"'{name}' has no range.*optional ranges: warm_up"):
         read(OPTIONAL).opened([name])
 
 
@@ -279,7 +279,7 @@ def test_a_searched_knob_misspelt_is_guessed(read):
     ("text", "problem"),
     [
         (GOOD + "[optional]\nwarm_up = [0, 5]\n", "1: warm_up is missing but has a range below"),
-        (GOOD + "[optional]\nbeta = [0.1, 4.0]\n", r"\[optional\] beta stands in \[space\] too"),
+        (GOOD + "[optional]\nbeta = [0.1, 4.0]\n", r"\[optional\] beta is a duplicate of \[space\]"),
         (GOOD + "[optional]\nbatch = [1]\n", r"\[optional\]: unknown key 'batch'"),
         (OPTIONAL.replace("[0.0, 5.0]", "[1.0, 5.0]"), r"warm_up = 0.0 is outside its range \[1.0, 5.0\]"),
     ],
@@ -321,7 +321,7 @@ def test_a_file_says_which_ranges_balance_and_what_sets_them_without_a_search(re
     [
         ("[balance]\nlatent_dim = {}\n", r"\[balance\] latent_dim has no range; .*learning_rate, beta"),
         ("[balance]\nbeat = {}\n", r"\[balance\] beat has no range"),
-        ("[balance]\nbeta = 4\n", r"\[balance\] is not a table of NAME"),
+        ("[balance]\nbeta = 4\n", r"\[balance\] must be a table of NAME"),
         ('[balance]\nbeta = { netwrok = "mlp" }\n', r"\[balance\] beta: unknown key 'netwrok'.*network"),
         ("[rules]\nlearned = { beta = nan }\n", r"\[rules\] learned: beta = nan is not a finite number"),
     ],

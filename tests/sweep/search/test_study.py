@@ -338,7 +338,7 @@ def test_a_failed_trial_can_be_reopened_and_a_judged_one_cannot():
     assert study.unfinished == [first, second]
     study.end(0, "complete", 9)
     assert study.history()[0].value == 5.0
-    with pytest.raises(ValueError, match="vae-mnist-0000: is complete, which another attempt would not change"):
+    with pytest.raises(ValueError, match="vae-mnist-0000 cannot be retried: it is complete"):
         study.reopen(0)
 
 
@@ -359,17 +359,17 @@ def test_a_replay_reopens_what_was_started_again_and_keeps_the_first_of_two_ends
 
 def test_misuse_is_named():
     study = Study(make(), seed=0)
-    with pytest.raises(ValueError, match="vae-mnist: there is no trial 3; ask for it first"):
+    with pytest.raises(ValueError, match="vae-mnist has no trial 3; call ask"):
         study.report(3, 1, 1.0)
     study.ask()
-    with pytest.raises(ValueError, match="unknown end 'done'; known are complete, pruned"):
+    with pytest.raises(ValueError, match="state must be one of complete, pruned"):
         study.end(0, "done", 9)
     study.end(0, "failed", 9)
-    with pytest.raises(ValueError, match="vae-mnist-0000: ends as complete, but has already ended as failed"):
+    with pytest.raises(ValueError, match="vae-mnist-0000 cannot end as complete: it already ended as failed"):
         study.end(0, "complete", 9)
-    with pytest.raises(ValueError, match="trials = 0 is no budget"):
+    with pytest.raises(ValueError, match="trials must be at least 1, got 0"):
         make(trials=0)
-    with pytest.raises(ValueError, match="sampler 'grid' is unknown; take 'tpe', 'prior', 'random' or 'none'"):
+    with pytest.raises(ValueError, match="sampler must be 'tpe', 'prior', 'random' or 'none', got 'grid'"):
         make(sampler="grid")
 
 
