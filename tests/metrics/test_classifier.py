@@ -124,7 +124,7 @@ def test_a_data_set_without_labels_or_images_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"^tiny has no labels .* use --metric fsd$"):
         extractor("fcd", tiny(labels=False))
     points = Split(np.zeros((5, 2), np.float32))
-    with pytest.raises(ValueError, match=r"^cosine holds points, not images.*$"):
+    with pytest.raises(ValueError, match=r"^cosine contains points, not images.*$"):
         extractor("fcd", Splits("cosine", "mnist", points, points, points))
 
 
@@ -153,9 +153,9 @@ def test_the_program_prints_the_accuracy_and_saves(few_steps, monkeypatch, tmp_p
 
 def test_a_reference_on_a_wrong_dtype_is_refused():
     fcd = extractor("fcd", data("digits"))
-    with pytest.raises(ValueError, match=r"2 or more uint8 images .* got float32"):
+    with pytest.raises(ValueError, match=r"at least 2 uint8 images .* got float32"):
         reference(fcd, np.zeros((5, 1, 8, 8), np.float32))
-    with pytest.raises(ValueError, match=r"2 or more uint8 images .* got uint8 \(1, 1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"at least 2 uint8 images .* got uint8 \(1, 1, 8, 8\)"):
         reference(fcd, np.zeros((1, 1, 8, 8), np.uint8))
 
 

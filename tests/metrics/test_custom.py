@@ -34,8 +34,8 @@ def test_a_class_and_an_instance_are_found_by_their_path(digits):
         ("no_such.place:Halves", "no module 'no_such.place'"),
         (":Halves", "no module ''"),
         ("my_extractors:Quarters", "my_extractors has no 'Quarters'"),
-        ("my_extractors:number", "'number' is no torch module"),
-        ("my_extractors:colour", r"images of shape \(1, 8, 8\) are not taken"),
+        ("my_extractors:number", "'number' must be a torch module"),
+        ("my_extractors:colour", r"fails on images of shape \(1, 8, 8\)"),
         ("my_extractors:maps", r"expected features of shape \(B, F\), got \(2, 2, 8, 8\)"),
     ],
 )

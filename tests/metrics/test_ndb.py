@@ -92,12 +92,12 @@ def test_of_many_pixels_a_sixth_is_used_and_whitened(generator):
 def test_bins_of_some_of_the_images(digits):
     fitted = bins(digits.images, 5, at_most=200)
     assert fitted.counts.sum() == 200 and not torch.equal(fitted.counts, bins(digits.images[:200], 5).counts)
-    with pytest.raises(ValueError, match="5 bins need as many images, got at_most = 4; give at least 5"):
+    with pytest.raises(ValueError, match="5 bins need at least 5 images, got at_most = 4; increase it"):
         bins(digits.images, 5, at_most=4)
 
 
 def test_nonsense_is_refused(digits):
-    with pytest.raises(ValueError, match=r"100 bins need as many uint8 images .* got uint8 \(9, 1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"100 bins need at least 100 uint8 images .* got uint8 \(9, 1, 8, 8\)"):
         bins(digits.images[:9])
     with pytest.raises(ValueError, match="needs images, got none"):
         difference(bins(digits.images[:9], 2), torch.empty(0, 1, 8, 8))

@@ -145,7 +145,7 @@ def test_cmmd_is_that_of_the_papers_steps(clip_folder, shape):
 
 def test_what_holds_no_such_weights_is_refused_in_one_line(clip_folder, dinov2_folder, tmp_path):
     wrong = {
-        f"cmmd:{tmp_path}": "there is no config.json",
+        f"cmmd:{tmp_path}": "config.json is missing",
         f"cmmd:{dinov2_folder}": "expected a folder of a clip",
         f"fd_dinov2:{clip_folder}": "expected a folder of a dinov2",
         "cmmd": "needs weights; write cmmd:PATH",

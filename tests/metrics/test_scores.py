@@ -58,7 +58,7 @@ def test_unknown_scores_and_missing_classes_are_refused(digits, monkeypatch, req
     with pytest.raises(ValueError, match=r"unknown scores \['kidd'\]; choose from \['distance', 'inception_score'"):
         Scores(extractor("fcd", digits), {"kidd"})
     monkeypatch.syspath_prepend(request.path.parent)
-    with pytest.raises(ValueError, match="my_extractors:pixels knows no classes"):
+    with pytest.raises(ValueError, match="class logits, which my_extractors:pixels lacks"):
         Scores(extractor("my_extractors:pixels", digits), {"inception_score"})
 
 

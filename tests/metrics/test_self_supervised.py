@@ -86,8 +86,8 @@ def test_it_is_the_default_where_there_are_no_labels():
 
 def test_what_it_cannot_learn_from_is_refused_in_one_line():
     points = Split(np.zeros((20, 2), np.float32))
-    with pytest.raises(ValueError, match=r"^cosine holds points, not images; use --metric mse$"):
+    with pytest.raises(ValueError, match=r"^cosine contains points, not images; use --metric mse$"):
         extractor("fsd", Splits("cosine", "mnist", points, points, points))
     few = Split(np.zeros((7, 1, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match=r"^few has 7 training images; fsd needs 8 or more$"):
+    with pytest.raises(ValueError, match=r"^few has 7 training images; fsd needs at least 8$"):
         extractor("fsd", Splits("few", "mnist", few, few, few))

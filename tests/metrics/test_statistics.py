@@ -43,7 +43,7 @@ def test_we_read_pytorch_fids_for_the_fid_alone(moments, tmp_path):
     assert n is None and again.n > again.dims  # nobody knows of how many images
     torch.testing.assert_close(again.mean, moments.mean, rtol=0, atol=0)
     torch.testing.assert_close(again.covariance, moments.covariance, rtol=1e-12, atol=0)
-    with pytest.raises(ValueError, match="only --metric fid takes such a file"):
+    with pytest.raises(ValueError, match="only --metric fid accepts such a file"):
         load_statistics(path, extractor(metric="fcd"))
 
 

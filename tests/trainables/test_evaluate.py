@@ -264,7 +264,7 @@ def test_what_a_collapsed_model_is_flagged_for(evaluator, train_images):
                 part.weight.zero_()
                 part.bias.zero_()
     told = evaluator(method, train_images, final=True)
-    assert told.metrics["flag/posterior_collapse"] == 1 and "codes are uninform" in told.caveats["posterior_collapse"]
+    assert told.metrics["flag/posterior_collapse"] == 1 and "uninformative" in told.caveats["posterior_collapse"]
     assert told.metrics["valid/var_law"] == pytest.approx(1) and told.metrics["valid/inactive"] == 4
     assert told.metrics["flag/sigma_collapse"] == 0
 

@@ -1,4 +1,4 @@
-"""Numbers that say how good a generative autoencoder is, each with the recipe by which it was measured.
+"""Metrics of generative autoencoders, each with the recipe of its measurement.
 
 splits = load("mnist", "data")
 net = extractor("fcd", splits)                                     # or "fid"
@@ -51,19 +51,19 @@ def extractor(
     fid_weights: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The feature extractor of a metric, whatever score of its features is asked for (`choose`):
+    """Returns the feature extractor of a metric (`choose`):
 
-    fid              Inception of 2015; fid_tensorflow1 and fid_clean resize otherwise
+    fid              Inception of 2015; fid_tensorflow1 and fid_clean differ in the resize
     fcd              a classifier of the data set
-    fsd              a network that learned the data set's images without labels
+    fsd              a network trained on the data set's images without labels
     fd_dinov2:PATH, cmmd:PATH    DINOv2 and CLIP, from a folder of weights
-    package.module:Name          a torch module of one's own, whose metric is called fd_<name>
+    package.module:Name          a user-defined torch module, whose metric is called fd_<name>
 
-    ValueError: another metric, no weights to be had, or a data set without what the metric needs.
+    Raises ValueError for another metric, unavailable weights, or a data set that the metric does not apply to.
     """
     name = choose(metric).extractor
     bare, _, place = name.partition(":")
-    # Each is imported when asked for: torchvision's Inception takes seconds, and the classifier is a program.
+    # Imported on demand: torchvision's Inception takes seconds, and the classifier is a program.
     if name in FID:
         from trainables.metrics.inception import inception
 
@@ -84,12 +84,12 @@ def extractor(
         from trainables.metrics.custom import custom
 
         return custom(name, choose(metric).recorded, splits, device)
-    raise ValueError(f"--metric {metric} is not of features; choose fcd, fsd, fid, ...")
+    raise ValueError(f"--metric {metric} uses no features; choose fcd, fsd, fid, ...")
 
 
 def to_be_trained(metric: str, splits: Splits) -> str | None:
-    """The line to show before an evaluator of this metric is made, where a network has to be trained for it on the
-    data set, which can take minutes; None where there is none, or it is shipped or cached."""
+    """Returns a message if this metric needs a network that must first be trained on the data set, which can take
+    minutes; None if it needs none, or the network is shipped or cached."""
     name = choose(metric).extractor or choose(default_metric(splits)).extractor
     if name == "fcd":
         from trainables.metrics.classifier import must_be_trained

@@ -1,4 +1,4 @@
-"""What is made once and used by many processes: files that are whole or absent, and made by one process."""
+"""A file cache that processes share: one process writes a file, atomically, and the others read it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Thing = TypeVar("Thing")
 
 
 def folder() -> Path:
-    """Where the cache lies: SWEEP_CACHE, or ~/.cache/autoencoder-sweep."""
+    """Returns the folder of the cache: SWEEP_CACHE, or ~/.cache/autoencoder-sweep."""
     return expanded(os.environ.get("SWEEP_CACHE") or "~/.cache/autoencoder-sweep")
 
 
 def holds(name: str) -> bool:
-    """Whether the cache has a file of that name."""
+    """Whether the cache contains a file of that name."""
     return (folder() / name).is_file()
 
 
 def digest(*parts: np.ndarray | str | Mapping[str, Any]) -> str:
-    """A short sha256 of arrays (their type and shape included), strings and JSON-able dicts."""
+    """Returns a short sha256 of arrays (including type and shape), strings and JSON-able dicts."""
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -45,10 +45,10 @@ def digest(*parts: np.ndarray | str | Mapping[str, Any]) -> str:
 def cached(
     name: str, make: Callable[[], Thing], load: Callable[[Path], Thing], save: Callable[[Thing, Path], None]
 ) -> Thing:
-    """The thing in the cache file `name`, made and saved first where the file is missing or unreadable.
+    """Returns the content of the cache file `name`; computes and saves it if the file is missing or unreadable.
 
-    Of many processes one makes it and the others wait for it; a process that dies leaves nothing behind.
-    ValueError: the cache folder cannot be written.
+    One process computes it while the others wait; a process that dies leaves no partial file.
+    Raises ValueError if the cache folder cannot be written.
     """
     path = folder() / name
     if (thing := _read(path, load)) is not None:
@@ -70,5 +70,5 @@ def cached(
 def _read(path: Path, load: Callable[[Path], Thing]) -> Thing | None:
     try:
         return load(path)
-    except (OSError, SafetensorError):  # not there yet, or not what we wrote: it is made anew
+    except (OSError, SafetensorError):  # missing or damaged: computed again
         return None

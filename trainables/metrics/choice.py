@@ -1,4 +1,4 @@
-"""What may be minimised, by name: which extractor it needs, which score of it, and what the record calls its values."""
+"""The metrics that a search can minimise, by name: extractor, score, and name of the values in the record."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from trainables import outside
 from trainables.datasets import Splits
 from trainables.words import did_you_mean
 
-FID = ("fid", "fid_tensorflow1", "fid_clean")  # by the way to the network's size, inception.WAYS
-OWN = ("fcd", "fsd")  # trained on the data set itself, with its labels and without
-BY_PATH = ("fd_dinov2", "cmmd")  # networks whose weights are named behind a colon
+FID = ("fid", "fid_tensorflow1", "fid_clean")  # by resize, see inception.WAYS
+OWN = ("fcd", "fsd")  # networks trained on the data set, with and without its labels
+BY_PATH = ("fd_dinov2", "cmmd")  # networks whose weights follow a colon
 SCORES = ("kid", "sliced")  # of an extractor's features, instead of its own distance: fcd_kid, fid_sliced
-OF_CODES = ("probe_error", "knn_error")  # how often classes are misread from codes
+OF_CODES = ("probe_error", "knn_error")  # error rates of classifiers on codes
 OF_POINTS = ("mse",)
 CHOICES = (
     f"{', '.join(OWN)}, {', '.join(FID)}, {', '.join(f'{name}:PATH' for name in BY_PATH)} (weights of Hugging Face), "
-    f"package.module:Name (a torch module), each of the first ones also with {' or '.join(f'_{s}' for s in SCORES)}, "
-    f"{' or '.join(OF_CODES)} (classes read off the codes), {', '.join(OF_POINTS)} for points"
+    f"package.module:Name (a torch module), those before it also with {' or '.join(f'_{s}' for s in SCORES)}, "
+    f"{' or '.join(OF_CODES)} (classification from codes), {', '.join(OF_POINTS)} for points"
 )
 
 
 class Choice(NamedTuple):
-    """extractor: as `extractor()` takes it, "" where none is needed; score: of `metrics.scores`, or the metric."""
+    """extractor: argument of `extractor()`, "" if none is needed; score: a name of `metrics.scores`, or the metric."""
 
     extractor: str
     score: str
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choose(metric: str) -> Choice:
-    """What `--metric METRIC` means; looks at the name alone. ValueError: a name that means nothing."""
+    """Parses the name of `--metric METRIC`. Raises ValueError for an unknown name."""
     if metric in (found := outside.installed("metrics")):
         return choose(found[metric])._replace(recorded=f"fd_{metric}")
     bare, colon, place = metric.partition(":")
@@ -54,12 +54,12 @@ def choose(metric: str) -> Choice:
 
 
 def needs_inception(metric: str | None) -> bool:
-    """Whether a metric is one of the network whose weights are downloaded."""
+    """Whether a metric uses Inception, whose weights are downloaded."""
     return metric is not None and choose(metric).extractor in FID
 
 
 def default_metric(splits: Splits) -> str:
-    """The metric of a data set for which none was named: one that needs no download."""
+    """Returns the default metric of a data set, which needs no download."""
     if len(splits.shape) == 1:
         return "mse"
     return "fsd" if splits.train.labels is None else "fcd"

@@ -1,9 +1,9 @@
-"""The extractor of the FCD: a small classifier of the data set itself, where the FID's weights are missing.
+"""The extractor of the FCD: a small classifier trained on the data set, usable without the FID's weights.
 
     python -m trainables.metrics.classifier DATASET --data-root DIR [--save FILE]
 
-trains one and prints its accuracy on the test split.  The weights of digits, MNIST and Fashion-MNIST are
-shipped (weights/README.md); for any other labelled data set one is trained when first needed, and cached.
+trains a classifier and prints its accuracy on the test split. The weights for digits, MNIST and Fashion-MNIST are
+shipped (weights/README.md); for other labelled data sets the classifier is trained at first use and cached.
 
 B batch, C H W image, F = 64 features, K classes.
 """
@@ -41,9 +41,9 @@ SHIPPED = Path(__file__).with_name("weights")
 
 
 class Classifier(nn.Module):
-    """Three convolutions, a layer of 64 features, and a linear head; for images of 8 x 8 and more.
+    """Three convolutions, a layer of 64 features, and a linear head; for images of at least 8 x 8 pixels.
 
-    `forward` gives the features, (B, C, H, W) in [0, 1] -> (B, 64); `logits` the classes' scores, (B, K).
+    `forward` returns the features, (B, C, H, W) in [0, 1] -> (B, 64); `logits` returns class scores, (B, K).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
@@ -70,9 +70,9 @@ class Classifier(nn.Module):
 
 
 def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
-    """The classifier of a data set as an extractor: shipped, or trained on its training split and cached.
+    """Returns the classifier of a data set as an extractor: shipped, or trained on its training split and cached.
 
-    ValueError: the data set has no labels, or no images.
+    Raises ValueError if the data set has no labels or no images.
     """
     network = _shipped(splits)
     if network is None:
@@ -81,7 +81,7 @@ def classifier(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
 
 
 def as_extractor(name: str, metric: str, network: Classifier, device: torch.device | str) -> Extractor:
-    """A trained network as the extractor of a metric."""
+    """Wraps a trained network as the extractor of a metric."""
     network = frozen(network, device)
     return Extractor(
         name=name,
@@ -96,18 +96,18 @@ def as_extractor(name: str, metric: str, network: Classifier, device: torch.devi
 
 
 def must_be_trained(splits: Splits) -> bool:
-    """Whether `classifier` will train one, which can take minutes."""
+    """Whether `classifier` must first train one, which can take minutes."""
     labelled = len(splits.shape) == 3 and splits.train.labels is not None
     return labelled and _shipped(splits) is None and not cache.holds(_file(splits))
 
 
 def _file(splits: Splits) -> str:
-    """The name of a data set's trained classifier in the cache."""
+    """Returns the cache file name of a data set's trained classifier."""
     return f"classifier-{cache.digest(splits.train.images, _labels(splits), RECIPE)}.safetensors"
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
-    """A classifier trained on the training split alone."""
+    """Trains a classifier on the training split."""
     own = _labels(splits)
     images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
     labels = torch.tensor(own, device=device)  # (N,)
@@ -134,10 +134,10 @@ def learned(
     recipe: Mapping[str, Any],
     device: torch.device | str,
 ) -> Classifier:
-    """A new network after a step of Adam on each of `steps` batches: images (B, C, H, W) in [0, 1] and classes (B,).
+    """Trains a new network by Adam for `steps` batches: images (B, C, H, W) in [0, 1] and classes (B,).
 
-    `recipe` holds the seed of its weights and the highest learning rate. The own random state of the process is kept.
-    A terminal shows the progress.
+    `recipe` contains the seed of the weights and the peak learning rate. The random state of the process does not
+    change. A terminal shows the progress.
     """
     from rich.console import Console
     from rich.progress import track
@@ -160,7 +160,7 @@ def learned(
 
 @torch.no_grad()
 def accuracy(network: Classifier, split: Split) -> float:
-    """The share of a split's images that the network names rightly."""
+    """Returns the share of a split's images that the network classifies correctly."""
     device = next(network.parameters()).device
     assert split.labels is not None
     right = 0
@@ -172,7 +172,7 @@ def accuracy(network: Classifier, split: Split) -> float:
 
 
 def _shipped(splits: Splits) -> Classifier | None:
-    """The shipped classifier whose test images these are: a name alone may be that of a folder."""
+    """Returns the shipped classifier for these test images; the name alone could be that of a user's folder."""
     path = SHIPPED / f"{splits.name}.safetensors"
     if path.is_file():
         with safe_open(path, framework="pt") as file:
@@ -184,7 +184,7 @@ def _shipped(splits: Splits) -> Classifier | None:
 def _labels(splits: Splits) -> np.ndarray:
     """Of the training images, int64 (N,). ValueError: there are none, or no images."""
     if len(splits.shape) != 3:
-        raise ValueError(f"{splits.name} holds points, not images; no --metric applies to it")
+        raise ValueError(f"{splits.name} contains points, not images; use --metric mse")
     if splits.train.labels is None:
         raise ValueError(f"{splits.name} has no labels to train a classifier on; use --metric fsd")
     return splits.train.labels
@@ -211,8 +211,8 @@ def main() -> None:
         description="Train a classifier on the training split; print its accuracy on the test split.",
     )
     parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
-    parser.add_argument("--data-root", type=expanded, required=True, metavar="DIR", help="where the data lies")
-    parser.add_argument("--save", type=expanded, metavar="FILE", help="write the weights, as safetensors")
+    parser.add_argument("--data-root", type=expanded, required=True, metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--save", type=expanded, metavar="FILE", help="file to write the weights to, as safetensors")
     arguments = parser.parse_args()
     try:
         splits = load(arguments.dataset, arguments.data_root)

@@ -1,4 +1,4 @@
-"""What codes are good for: classes that can be read off them, and clusters in them that are classes.
+"""Classification from codes, and the agreement of clusters of codes with classes.
 
 N, M codes of the training and of the held-out images, D latent.
 """
@@ -22,11 +22,10 @@ PROBE_STEPS = 300
 
 
 def class_errors(codes: Tensor, labels: np.ndarray, held_out: Tensor, held_out_labels: np.ndarray) -> dict[str, float]:
-    """How often classes are misread from frozen codes: fitted to codes (N, D), scored on held_out (M, D).
+    """Returns error rates of classifiers on frozen codes, fitted to codes (N, D) and scored on held_out (M, D).
 
-    probe_error: the share of held-out images that a logistic regression on standardised codes names wrongly;
-    knn_error: that of a vote of 5 nearest neighbours, by the codes' own distances.
-    Labels are int64 (N,) and (M,). ValueError: one class alone.
+    probe_error: of a logistic regression on standardised codes; knn_error: of a vote of the 5 nearest neighbours
+    among unscaled codes. Labels are int64 (N,) and (M,). Raises ValueError if there is only one class.
     """
     x, y = codes.double().cpu().numpy(), held_out.double().cpu().numpy()
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS))
@@ -37,11 +36,12 @@ def class_errors(codes: Tensor, labels: np.ndarray, held_out: Tensor, held_out_l
 
 
 def cluster_agreement(codes: Tensor, labels: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """How far k-means clusters of codes (M, D), as many as classes, are the classes, int64 (M,).
+    """Compares k-means clusters of codes (M, D), as many as classes, with the labels, int64 (M,).
 
-    nmi: normalised mutual information, 0 to 1; ari: Rand index adjusted for chance, about 0 to 1. The best of 4 starts.
+    nmi: normalised mutual information, 0 to 1; ari: adjusted Rand index, about 0 to 1. k-means uses the best of 4
+    starts.
     """
-    with catch_warnings(action="ignore", category=ConvergenceWarning):  # collapsed codes are fewer points than clusters
+    with catch_warnings(action="ignore", category=ConvergenceWarning):  # collapsed: fewer points than clusters
         clusters = KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(codes.double().cpu().numpy())
     return {
         "nmi": float(normalized_mutual_info_score(labels, clusters)),

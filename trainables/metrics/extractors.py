@@ -1,4 +1,4 @@
-"""The shape all feature extractors share: images in [0, 1] go in, features come out, and the recipe is known.
+"""The interface of feature extractors: images in [0, 1] to features, with a known recipe.
 
 B batch, C H W image, F features.
 """
@@ -18,12 +18,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Extractor:
-    """A frozen network, and what must be told of it beside any value that it gave.
+    """A frozen network and the details that identify it in a recipe.
 
-    name: "inception-2015", "classifier-digits", ...; metric: what the distance of its features is called.
-    dims: F; channels: what the network takes, where grey images are replicated to 3.
-    resize: how images get the network's size; fingerprint: a short sha256 of the weights.
-    distance: of features (n, F) and (m, F), where `metric` is not the Fréchet distance of their moments.
+    name: "inception-2015", "classifier-digits", ...; metric: the name of the distance of its features.
+    dims: F; channels: input channels of the network; if 3, grey images are replicated.
+    resize: how images are resized to the network's size; fingerprint: a short sha256 of the weights.
+    distance: a function of features (n, F) and (m, F), if `metric` is not the Fréchet distance of their moments.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Extractor:
     channels: int
     resize: str
     fingerprint: str
-    network: nn.Module  # (B, C, H, W) in [0, 1] -> (B, F); knows its own resize and scaling
+    network: nn.Module  # (B, C, H, W) in [0, 1] -> (B, F), including resize and scaling
     device: torch.device
-    head: nn.Module | None = None  # (B, F) -> (B, K), logits of classes, where the network knows any
+    head: nn.Module | None = None  # (B, F) -> (B, K), logits of classes, if the network has any
     distance: Callable[[Tensor, Tensor], float] | None = None
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Features (B, F), float32 on the extractor's device, of images (B, C, H, W), floats in [0, 1].
+        """Computes features (B, F), float32 on the extractor's device, of images (B, C, H, W), floats in [0, 1].
 
-        Images are quantised to 8 bit first, as the real ones are.
-        ValueError: other shapes or channels, values beyond [0, 1], NaN.
+        Images are quantised to 8 bits first, like the real images.
+        Raises ValueError for other shapes or channels, values outside [0, 1], or NaN.
         """
         if images.ndim != 4 or not images.is_floating_point():
             raise ValueError(
@@ -62,7 +62,7 @@ class Extractor:
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """A short sha256 of named tensors, whatever their order."""
+    """Returns a short sha256 of named tensors, independent of their order."""
     sha = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -71,5 +71,5 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 def frozen(network: Network, device: torch.device | str) -> Network:
-    """The network in eval mode on the device, its weights no longer trained."""
+    """Moves the network to the device, in eval mode and without gradients of its weights."""
     return network.eval().requires_grad_(False).to(device)

@@ -1,6 +1,6 @@
-"""The Fréchet distance between two sets of features, from moments that are gathered batch by batch.
+"""The Fréchet distance between two sets of features, from moments that are updated batch by batch.
 
-An evaluation never holds all its features: a mean and a scatter matrix are enough, and can be merged.
+The features need not be kept: a mean and a scatter matrix are sufficient, and can be merged.
 
 N features, F dimensions of a feature.
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 class Moments:
     """Mean and covariance of a stream of features, in float64 on the features' device.
 
-    The update is the pairwise one of Chan, Golub and LeVeque (1983), so the result does not depend on how the
-    stream is cut into batches, up to rounding.
+    The update is the pairwise one of Chan, Golub and LeVeque (1983), so up to rounding the result does not depend on
+    the batches.
     """
 
     def __init__(self, dims: int, device: torch.device | str = "cpu") -> None:
@@ -29,16 +29,16 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
-        """The moments of `features`, (N, F)."""
+        """Returns the moments of `features`, (N, F)."""
         moments = cls(features.shape[1], features.device)
         moments.update(features)
         return moments
 
     @classmethod
     def stated(cls, mean: Tensor, covariance: Tensor, n: int | None = None) -> Moments:
-        """Moments that somebody else gathered: mean (F,), unbiased covariance (F, F).
+        """Builds moments from a given mean (F,) and unbiased covariance (F, F).
 
-        n: of how many features; where that is unknown, as few as a covariance of full rank takes.
+        n: the number of features; default: the smallest number that allows a covariance of full rank.
         """
         moments = cls(0)
         moments.n = len(mean) + 1 if n is None else n
@@ -51,13 +51,13 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """The unbiased covariance, (F, F); ValueError for fewer than 2 features."""
+        """Returns the unbiased covariance, (F, F). Raises ValueError for fewer than 2 features."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 features, got {self.n}; draw more samples")
         return self.scatter / (self.n - 1)
 
     def update(self, features: Tensor) -> None:
-        """Take in a batch of features, (N, F)."""
+        """Adds a batch of features, (N, F)."""
         if features.ndim != 2 or features.shape[1] != self.dims:
             raise ValueError(f"expected features of shape (N, {self.dims}), got {tuple(features.shape)}")
         if len(features) == 0:
@@ -68,7 +68,7 @@ class Moments:
         self._combine(len(features), mean, centred.T @ centred)
 
     def merge(self, other: Moments) -> None:
-        """Take in what `other` has seen, as if its stream had followed this one."""
+        """Adds the features that `other` has seen."""
         _same_dims(self, other)
         if other.n:
             self._combine(other.n, other.mean.to(self.mean), other.scatter.to(self.mean))
@@ -81,19 +81,19 @@ class Moments:
         self.n = total
 
     def to(self, device: torch.device | str) -> Moments:
-        """A copy on `device`."""
+        """Returns a copy on `device`."""
         moved = Moments(0)
         moved.n, moved.mean, moved.scatter = self.n, self.mean.to(device), self.scatter.to(device)
         return moved
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file."""
+        """Writes a safetensors file."""
         tensors = {"mean": self.mean.cpu().contiguous(), "scatter": self.scatter.cpu().contiguous()}
         save_file(tensors, path, metadata={"n": str(self.n)})
 
     @classmethod
     def load(cls, path: str | Path) -> Moments:
-        """Read what `save` wrote, onto the CPU."""
+        """Reads a file written by `save`, onto the CPU."""
         moments = cls(0)
         with safe_open(path, framework="pt") as file:
             moments.n = int(file.metadata()["n"])
@@ -104,37 +104,37 @@ class Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½), squared as in the FID (Dowson and Landau, 1982).
 
-    With any R such that S_a = R R^T the eigenvalues of S_a S_b are those of R^T S_b R, which is symmetric: no
-    complex square root is needed and the value is finite for any 2 features or more, dependent ones included.
+    For any R with S_a = R R^T the eigenvalues of S_a S_b are those of R^T S_b R, which is symmetric. So no complex
+    square root is needed, and the value is finite for 2 or more features, even linearly dependent ones.
 
-    Computed on the device of `a`.  ValueError: fewer than 2 features on a side, different dimensions, NaN.
+    Computed on the device of `a`. Raises ValueError for fewer than 2 features on a side, different dimensions, or NaN.
     """
     _same_dims(a, b)
-    a, b = sorted((a, b.to(a.mean.device)), key=lambda moments: moments.n)  # the root of the lower rank is exacter
+    a, b = sorted((a, b.to(a.mean.device)), key=lambda moments: moments.n)  # the root of lower rank is more accurate
     covariance_a, covariance_b = a.covariance, b.covariance
     for moments in (a, b):
         if not (moments.mean.isfinite().all() and moments.scatter.isfinite().all()):
-            raise ValueError("the features hold NaN or infinite values; look at the images and the extractor")
+            raise ValueError("the features contain NaN or infinite values; check the images and the extractor")
     root = _root(covariance_a)
     eigenvalues = torch.linalg.eigvalsh(root.T @ covariance_b @ root)
     distance = (
         (a.mean - b.mean).square().sum()
         + covariance_a.trace()
         + covariance_b.trace()
-        - 2 * eigenvalues.clamp_min(0).sqrt().sum()  # rounding leaves some zeros slightly negative
+        - 2 * eigenvalues.clamp_min(0).sqrt().sum()  # rounding makes some zeros slightly negative
     )
     return max(0.0, distance.item())
 
 
 def caveats(fake: Moments, real: Moments) -> dict[str, str]:
-    """What a reader of the distance should know, by the name of a flag; empty where all is well.
+    """Returns warnings about a distance, by flag.
 
-    few_images: fewer images than dimensions on a side, so its covariance has no full rank.
+    few_images: fewer images than dimensions on a side, so its covariance does not have full rank.
     collapsed: the generated images hardly differ from each other.
     """
     found = {}
     if (n := min(fake.n, real.n)) <= fake.dims:
-        found["few_images"] = f"{n} images for {fake.dims} dimensions: the distance is too large, the more so the fewer"
+        found["few_images"] = f"{n} images for {fake.dims} dimensions: the distance is biased upwards"
     spread, expected = (side.covariance.trace().item() for side in (fake, real))
     directions, usual = _directions(fake), _directions(real)
     if spread < 0.01 * expected or directions < 0.25 * usual:
@@ -146,13 +146,13 @@ def caveats(fake: Moments, real: Moments) -> dict[str, str]:
 
 
 def _directions(moments: Moments) -> float:
-    """The participation ratio (tr S)² / tr S²: along how many directions the variance lies."""
+    """Returns the participation ratio (tr S)² / tr S², an effective number of directions of the variance."""
     covariance = moments.covariance
     return (covariance.trace().square() / covariance.square().sum().clamp_min(1e-300)).item()
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """R (F, r) with R R^T = covariance: Cholesky's, or by eigenvectors where the rank r is below F."""
+    """Returns R (F, r) with R R^T = covariance: the Cholesky factor, or from eigenvectors if the rank r is below F."""
     root, failed = torch.linalg.cholesky_ex(covariance)
     if not failed:
         return root

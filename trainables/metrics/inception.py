@@ -1,11 +1,11 @@
-"""The network of the FID: pytorch_fid's port of TensorFlow's Inception of 2015-12-05, and no other.
+"""The network of the FID: pytorch_fid's port of TensorFlow's Inception of 2015-12-05.
 
-Images of 8 bits, grey replicated to 3 channels, reach its 299 x 299 pixels in one of three ways, and a distance is
-called by its way: the same images differ by several per cent between them.
+Images of 8 bits, grey replicated to 3 channels, are resized to 299 x 299 pixels in one of three ways. The name of a
+distance includes the way, because values for the same images differ by several per cent.
 
-    fid              bilinear without antialias, v -> 2 v / 255 - 1, by pytorch_fid's own network: the house's
-    fid_tensorflow1  bilinear as TensorFlow 1 resized, v -> (v - 128) / 128: the graph of 2015, torch-fidelity
-    fid_clean        bicubic with antialias, cut to [0, 255], v -> (v - 128) / 128: clean-fid (Parmar et al., 2022)
+    fid              bilinear without antialias, v -> 2 v / 255 - 1, by pytorch_fid's own network: the default
+    fid_tensorflow1  bilinear as in TensorFlow 1, v -> (v - 128) / 128: the graph of 2015, torch-fidelity
+    fid_clean        bicubic with antialias, clipped to [0, 255], v -> (v - 128) / 128: clean-fid (Parmar et al., 2022)
 
 B batch, C H W image, F = 2048 features.
 """
@@ -29,16 +29,16 @@ SIDE = 299  # pixels
 
 
 def like_tensorflow1(images: Tensor) -> Tensor:
-    """Bilinear to SIDE x SIDE as TensorFlow 1 did it: output i takes its value at i * size / SIDE, (B, C, H, W).
+    """Resizes to SIDE x SIDE as TensorFlow 1 does, bilinear: output i is the value at i * size / SIDE, (B, C, H, W).
 
-    Corners of pixels meet instead of their centres, so pictures move by up to half a pixel of theirs.
+    It aligns corners of pixels instead of centres, so pictures shift by up to half an input pixel.
     """
     down, right = (_between_corners(size).to(images) for size in images.shape[2:])  # (SIDE, H), (SIDE, W)
     return down @ images @ right.T
 
 
 def _between_corners(size: int) -> Tensor:
-    """What each of SIDE outputs takes of `size` inputs, (SIDE, size)."""
+    """Returns the weights of `size` inputs in each of SIDE outputs, (SIDE, size)."""
     place = torch.arange(SIDE, dtype=torch.float64) * size / SIDE
     low = place.long()
     share = place - low
@@ -49,11 +49,11 @@ def _between_corners(size: int) -> Tensor:
 
 
 def bicubic(images: Tensor) -> Tensor:
-    """Bicubic with antialias to SIDE x SIDE, as Pillow resizes floats, cut to [0, 1]: (B, C, H, W)."""
+    """Resizes to SIDE x SIDE, bicubic with antialias as Pillow does for floats, clipped to [0, 1]: (B, C, H, W)."""
     return interpolate(images, size=(SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
-WAYS: dict[str, tuple[str, Callable[[Tensor], Tensor] | None]] = {  # by metric: in words, None as pytorch_fid does
+WAYS: dict[str, tuple[str, Callable[[Tensor], Tensor] | None]] = {  # by metric: description; None: as pytorch_fid
     "fid": ("bilinear 299, no antialias", None),
     "fid_tensorflow1": ("bilinear 299 of TensorFlow 1, (v - 128) / 128", like_tensorflow1),
     "fid_clean": ("bicubic 299, antialias, (v - 128) / 128", bicubic),
@@ -63,30 +63,30 @@ WAYS: dict[str, tuple[str, Callable[[Tensor], Tensor] | None]] = {  # by metric:
 class Inception(nn.Module):
     """pytorch_fid's InceptionV3 up to its last pooling, (B, 3, H, W) in [0, 1] -> (B, 2048).
 
-    resize: what leads to 299 x 299 pixels in [0, 1], which are then scaled by (v - 128) / 128; None: as pytorch_fid.
+    resize: a function to 299 x 299 pixels in [0, 1], which are then scaled by (v - 128) / 128; None: as pytorch_fid.
     """
 
     def __init__(self, state: dict[str, Tensor], resize: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.resize = resize
-        # The library fetches its weights inside the constructor; this is the one place to hand it ours.
+        # The library downloads its weights inside the constructor; this replaces them.
         with replaced(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: state):
             self.network = pytorch_fid.InceptionV3(resize_input=resize is None)
-        # The library drops the classes' layer.  The Inception Score is defined on its logits without bias.
+        # The library drops the classification layer. The Inception Score is defined on its logits without bias.
         classes, dims = state["fc.weight"].shape  # (1008, 2048)
         self.head = nn.Linear(dims, classes, bias=False)
         self.head.weight.data.copy_(state["fc.weight"])
 
     def forward(self, images: Tensor) -> Tensor:
         if self.resize is not None:
-            images = self.resize(images) * (255 / 256)  # the network doubles and takes 1 away
+            images = self.resize(images) * (255 / 256)  # the network computes 2 v - 1
         return self.network(images)[0].flatten(1)
 
 
 class EarlyFeatures(nn.Module):
-    """The network up to its third convolution, averaged over the picture: (B, C, H, W) in [0, 1] -> (B, 64).
+    """The network up to its third convolution, averaged over pixels: (B, C, H, W) in [0, 1] -> (B, 64).
 
-    Gradients pass, so a method can descend them (methods.md 4.5); grey images are replicated.
+    It is differentiable, so a method can use it in a loss (methods.md 4.5); grey images are replicated.
     """
 
     def __init__(self, state: dict[str, Tensor]) -> None:
@@ -100,17 +100,17 @@ class EarlyFeatures(nn.Module):
 
 @cache
 def early_features(device: torch.device | str) -> nn.Module:
-    """One `EarlyFeatures` for all who ask, with the weights that torch hub holds or downloads.
+    """Returns a shared `EarlyFeatures`, with the weights from torch hub's cache or a download.
 
-    ValueError: no weights to be had.
+    Raises ValueError if the weights are unavailable.
     """
     return frozen(EarlyFeatures(_from_hub()), device)
 
 
 def inception(weights: str | Path | None = None, device: torch.device | str = "cpu", metric: str = "fid") -> Extractor:
-    """The extractor of the FID, with the weights of a file or else those that torch hub holds or downloads.
+    """Returns the extractor of the FID, with weights from a file, or from torch hub's cache or a download.
 
-    metric: one of WAYS. ValueError: no such file, not the network's weights, or no weights to be had.
+    metric: one of WAYS. Raises ValueError if the file does not exist or has other weights, or the download fails.
     """
     state = _read(Path(weights)) if weights is not None else _from_hub()
     source = weights if weights is not None else WEIGHTS
@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"--fid-weights {path}: no such file; expected {WEIGHTS}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no error of its own: it lets those of zip and pickle through
+    except Exception as error:  # torch.load passes on errors of zip and pickle
         raise ValueError(_not_the_weights(path)) from error
 
 
@@ -153,7 +153,7 @@ def _from_hub() -> dict[str, Tensor]:
             path.parent.mkdir(parents=True, exist_ok=True)
             checksum = WEIGHTS.removesuffix(".pth").rsplit("-", 1)[1]
             torch.hub.download_url_to_file(pytorch_fid.FID_WEIGHTS_URL, str(path), checksum, progress=False)
-        except (OSError, RuntimeError) as error:  # no network, no disk; the checksum of the download is wrong
+        except (OSError, RuntimeError) as error:  # network, disk, or checksum of the download
             raise ValueError(
                 f"the FID's weights could not be downloaded ({error}); give them with --fid-weights PATH, "
                 f"or put {WEIGHTS} in {path.parent}, or use --metric fcd"

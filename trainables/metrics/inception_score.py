@@ -1,4 +1,4 @@
-"""The Inception Score: each image should be one thing, and together many (Salimans et al., 2016).
+"""The Inception Score: each image should have a clear class, and all images many classes (Salimans et al., 2016).
 
 B batch, K classes.
 """
@@ -15,9 +15,9 @@ from trainables.metrics.kernels import Spread
 
 
 class InceptionScore:
-    """exp(E_x KL(p(y|x) || p(y))) over consecutive splits of a stream of logits, none of which is kept.
+    """exp(E_x KL(p(y|x) || p(y))) over consecutive splits of a stream of logits, which are not stored.
 
-    split_size: images to a split, 5000 in the standard protocol of 10 splits; None: one split of everything.
+    split_size: images per split, 5000 in the standard protocol of 10 splits; None: a single split.
     """
 
     _n: int
@@ -30,7 +30,7 @@ class InceptionScore:
         self._restart()
 
     def update(self, logits: Tensor) -> None:
-        """Take in a batch of logits, (B, K)."""
+        """Adds a batch of logits, (B, K)."""
         probabilities = logits.double().softmax(1)
         while len(probabilities):
             part = probabilities[: self.split_size - self._n]
@@ -43,9 +43,9 @@ class InceptionScore:
                 self._restart()
 
     def value(self) -> Spread:
-        """Mean and standard deviation over the full splits, or the score of an only, unfinished one.
+        """Returns mean and standard deviation over the full splits, or the score of the only, incomplete one.
 
-        ValueError: nothing was seen.
+        Raises ValueError if there were no images.
         """
         if not self._scores and not self._n:
             raise ValueError("the Inception Score needs images, got none")

@@ -1,4 +1,4 @@
-"""The Fréchet distance at infinitely many images, free of the bias that falls with their number.
+"""The Fréchet distance extrapolated to infinitely many images, without the bias of a finite number.
 
 F dimensions of a feature.
 """
@@ -12,14 +12,14 @@ from trainables.metrics.frechet import Moments, frechet_distance
 
 
 def distance_at_infinity(fake: Tensor, real: Moments, points: int = 15, seed: int = 0) -> float:
-    """Where the line through (1/n, distance of n images) meets 1/n = 0 (Chong and Forsyth, 2020).
+    """Extrapolates a line through (1/n, distance of n images) to 1/n = 0 (Chong and Forsyth, 2020).
 
-    `points` random subsets of the features (N, F), of N/10 to N; the real side stays as it is.  The line
-    holds where even the smallest subset has more images than F.  The value can be slightly negative.
-    ValueError: fewer than 20 features.
+    Uses `points` random subsets of N/10 to N of the features (N, F); the real side does not change. The fit is valid
+    if the smallest subset has more images than F. The value can be slightly negative.
+    Raises ValueError for fewer than 20 features.
     """
     if len(fake) < 20:
-        raise ValueError(f"the line needs at least 20 features, got {len(fake)}; draw more samples")
+        raise ValueError(f"the extrapolation needs at least 20 features, got {len(fake)}; draw more samples")
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.linspace(len(fake) / 10, len(fake), points).round().long().tolist()
     distances = []

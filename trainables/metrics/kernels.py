@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy between two samples: KID and CMMD of features, and how far codes lie from the prior.
+"""Maximum mean discrepancy between two samples: KID and CMMD of features, and the discrepancy of codes and prior.
 
 n, m samples, D dimensions of a sample (F of a feature).
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables.losses import imq_kernel
 from trainables.metrics.cache import cached, digest
 
-FLOOR_PAIRS = 5  # of samples of the prior: one pair could be near 0 by chance
+FLOOR_PAIRS = 5  # of samples of the prior: a single pair could be near 0 by chance
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, D), (m, D) -> (n, m)
 
 
@@ -27,7 +27,7 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
 
 
 def imq(x: Tensor, y: Tensor) -> Tensor:
-    """The sum of seven inverse multiquadratics of the Wasserstein autoencoder's code; at most 7."""
+    """The sum of the seven inverse multiquadratics in the code of the Wasserstein autoencoder; at most 7."""
     return imq_kernel(_squared_distance(x, y), x.shape[1])
 
 
@@ -42,12 +42,12 @@ def wide_rbf(x: Tensor, y: Tensor) -> Tensor:
 
 
 def mmd(x: Tensor, y: Tensor, kernel: Kernel, block_size: int = 500, *, biased: bool = False) -> float:
-    """The unbiased square of the maximum mean discrepancy (Gretton et al., 2012, eq. 3); it may be below 0.
+    """Returns the unbiased squared maximum mean discrepancy (Gretton et al., 2012, eq. 3); it can be negative.
 
-    biased: their eq. 5 instead, whose means include each point with itself; it is never below 0.
-    In float64 and by blocks of pairs, so that memory does not grow with the samples; blocks of 500 fit a
-    processor's cache, which is five times as fast as 2000 and gives the same value.
-    x (n, D), y (m, D), on one device.  ValueError: fewer than 2 samples, or different dimensions.
+    biased: use their eq. 5 instead, whose means include each point with itself; it is not negative.
+    Computed in float64 and in blocks of pairs, so memory does not grow with the samples. Blocks of 500 fit the cache
+    of a processor and are five times as fast as blocks of 2000, with the same result.
+    x (n, D), y (m, D), on one device. Raises ValueError for fewer than 2 samples, or different dimensions.
     """
     if len(x) < 2 or len(y) < 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -60,7 +60,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, block_size: int = 500, *, biased: 
 
 
 def _within(blocks: tuple[Tensor, ...], kernel: Kernel, biased: bool) -> Tensor:
-    """The mean over all pairs of different points, or of all points; mirrored blocks are computed once."""
+    """Returns the mean over all pairs of different points, or of all points; computes mirrored blocks once."""
     total = torch.zeros((), dtype=torch.float64, device=blocks[0].device)
     for i, a in enumerate(blocks):
         own = kernel(a, a)
@@ -78,12 +78,12 @@ class Spread(NamedTuple):
 
 
 def kid(fake: Tensor, real: Tensor) -> float:
-    """The kernel distance of all features, (n, F) and (m, F): what the means over subsets estimate."""
+    """Returns the kernel distance of all features, (n, F) and (m, F), which means over subsets estimate."""
     return mmd(fake, real, polynomial)
 
 
 def cmmd(fake: Tensor, real: Tensor) -> float:
-    """The CMMD of L2-normalised CLIP embeddings, (n, F) and (m, F), times 1000 as it is printed.
+    """Returns the CMMD of L2-normalised CLIP embeddings, (n, F) and (m, F), times 1000 as in the paper.
 
     Jayasumana et al., 2024, "Rethinking FID"; biased, as in the authors' code.
     """
@@ -91,12 +91,12 @@ def cmmd(fake: Tensor, real: Tensor) -> float:
 
 
 def kid_of_subsets(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
-    """The KID as it is mostly printed: over random subsets of `size` features of each side.
+    """Returns the KID as most papers print it: over random subsets of `size` features of each side.
 
-    ValueError: fewer than `size` features on a side.
+    Raises ValueError for fewer than `size` features on a side.
     """
     if min(len(fake), len(real)) < size:
-        raise ValueError(f"subsets of {size} need as many features, got {len(fake)} and {len(real)}")
+        raise ValueError(f"subsets of {size} need at least {size} features, got {len(fake)} and {len(real)}")
     generator = torch.Generator().manual_seed(seed)
 
     def some(x: Tensor) -> Tensor:
@@ -107,10 +107,10 @@ def kid_of_subsets(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1
 
 
 def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
-    """How far codes z ~ q(z), (n, D), are from as many draws of N(0, I), by two kernels.
+    """Returns the discrepancy between codes z ~ q(z), (n, D), and as many draws of N(0, I), for two kernels.
 
-    `mmd_imq`, `mmd_rbf`, and the noise floor of each, `..._floor`: the size of the same between two samples of
-    the prior, which lies around 0.
+    `mmd_imq`, `mmd_rbf`, and the noise floor of each, `..._floor`: the root mean square of the discrepancy between two
+    samples of the prior, whose mean is 0.
     """
     prior = _prior(z, seed)
     values = {}
@@ -121,7 +121,7 @@ def prior_discrepancy(z: Tensor, seed: int = 0) -> dict[str, float]:
 
 
 def discrepancy(z: Tensor, prior: Callable[[int], Tensor]) -> dict[str, float]:
-    """`prior_discrepancy` for any prior: prior(n) draws n codes, (n, D), and the floor is between samples of it."""
+    """`prior_discrepancy` for any prior: prior(n) draws n codes, (n, D), also for the noise floor."""
     first, *others = (prior(len(z)).to(z) for _ in range(1 + 2 * FLOOR_PAIRS))
     values = {}
     for name, kernel in (("mmd_imq", imq), ("mmd_rbf", rbf)):
@@ -131,17 +131,16 @@ def discrepancy(z: Tensor, prior: Callable[[int], Tensor]) -> dict[str, float]:
 
 
 def _floor(draws: Sequence[Tensor], kernel: Kernel) -> float:
-    """The root mean square of the discrepancy between each two of the draws, (n, D) each."""
+    """Returns the root mean square of the discrepancy over pairs of draws, (n, D) each."""
     values = [mmd(a, b, kernel) for a, b in zip(draws[::2], draws[1::2], strict=True)]
     return math.sqrt(sum(value**2 for value in values) / len(values))
 
 
 @cache
 def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: int = FLOOR_PAIRS) -> float:
-    """The root mean square of the discrepancy between two samples (n, D) of N(0, I): its error, for its mean is 0.
+    """Returns the root mean square of the discrepancy between two samples (n, D) of N(0, I), whose mean is 0.
 
-    It depends on no model and costs more than a rung, so it is computed
-    once for all processes and kept on disk.
+    It does not depend on the model and takes longer than a rung, so it is computed once and cached on disk.
     """
 
     def make() -> Tensor:
@@ -150,7 +149,7 @@ def noise_floor(kernel: Kernel, n: int, dims: int, device: str = "cpu", pairs: i
         return torch.tensor(_floor(draws, kernel), dtype=torch.float64)
 
     origin, corner = torch.zeros(1, dims), torch.ones(1, dims)
-    is_now = f"{kernel(origin, corner).item():.6g}"  # a kernel that was changed is another one
+    is_now = f"{kernel(origin, corner).item():.6g}"  # changes with the definition of the kernel
     key = digest({"kernel": kernel.__name__, "is now": is_now, "n": n, "dims": dims, "pairs": pairs})
     floor = cached(
         f"floor-{key}.safetensors",

@@ -1,4 +1,4 @@
-"""What a latent space tells of itself: which dimensions carry something, and whether they keep to the prior.
+"""Metrics of a latent space: active dimensions, and agreement with the prior.
 
 N images, D latent dimensions; mean and log_var are those of the posterior q(z|x), (N, D) each.
 """
@@ -15,9 +15,9 @@ from trainables.losses import kl_to_standard_normal_per_dim
 
 
 class BothReadings(NamedTuple):
-    """A figure of Asperti and Trentin (2020): as the text defines it, and as the released code computes it.
+    """A metric of Asperti and Trentin (2020): as the text defines it, and as the released code computes it.
 
-    The code averages the standard deviation where the text says variance; the print comes from the code.
+    The code averages the standard deviation instead of the variance; the printed values come from the code.
     """
 
     text: float
@@ -25,7 +25,7 @@ class BothReadings(NamedTuple):
 
 
 def active_dims(mean: Tensor, threshold: float = 0.01) -> int:
-    """How many latents answer to the image: Var_x E_q[z_j] above `threshold` (Burda et al., 2016)."""
+    """Counts the latents that depend on the image: Var_x E_q[z_j] above `threshold` (Burda et al., 2016)."""
     return int((mean.double().var(0, correction=0) > threshold).sum())
 
 
@@ -35,29 +35,29 @@ def kl_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def variance_law(mean: Tensor, log_var: Tensor) -> BothReadings:
-    """Var_x mean_j + E_x var_j, averaged over the latents; 1 where the posteriors together fill the prior."""
+    """Var_x mean_j + E_x var_j, averaged over the latents; 1 if the aggregate posterior has the prior's variance."""
     spread = mean.double().var(0, correction=0)  # (D,)
     return BothReadings(*((spread + width).mean().item() for width in _widths(log_var)))
 
 
 def inactive_dims(log_var: Tensor, threshold: float = 0.8) -> BothReadings:
-    """How many latents have given up: E_x var_j of at least `threshold`."""
+    """Counts the collapsed latents: E_x var_j of at least `threshold`."""
     return BothReadings(*(float((width >= threshold).sum()) for width in _widths(log_var)))
 
 
 def summary(values: Tensor) -> dict[str, float]:
-    """Mean, standard deviation and 5, 50 and 95 % quantiles of all entries: mean, std, q05, q50, q95."""
+    """Returns mean, standard deviation and 5, 50 and 95 % quantiles of all entries: mean, std, q05, q50, q95."""
     values = values.double().flatten()
-    ordered = values.sort().values  # torch.quantile takes no more than 16 million
+    ordered = values.sort().values  # torch.quantile takes at most 16 million
     figures = {"mean": values.mean().item(), "std": values.std(correction=0).item()}
     return figures | {f"q{share:02}": ordered[round(share / 100 * (len(values) - 1))].item() for share in (5, 50, 95)}
 
 
 def aggregate_posterior_entropy(mean: Tensor, log_var: Tensor, seed: int = 0, block_size: int = 1000) -> float:
-    """The entropy -E log q(z) in nats of q(z) = 1/N Σ_i q(z|x_i), by one z from each posterior.
+    """Estimates the entropy -E log q(z) in nats of q(z) = 1/N Σ_i q(z|x_i), from one z per posterior.
 
-    D/2 log(2πe) = 1.419 D where q(z) is the standard normal.  It cannot exceed the posteriors' own entropy by
-    more than log N, so many narrow posteriors need many images.
+    It is D/2 log(2πe) = 1.419 D if q(z) is the standard normal. It exceeds the mean entropy of the posteriors by at
+    most log N, so narrow posteriors need many images.
     """
     mean, log_var = mean.double(), log_var.double()
     generator = torch.Generator().manual_seed(seed)

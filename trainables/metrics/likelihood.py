@@ -1,7 +1,7 @@
-"""What a Gaussian decoder promises: bounds of its negative log-likelihood, in nats.
+"""Bounds of the negative log-likelihood of a Gaussian decoder, in nats.
 
-Densities of pixels in [0, 1] that were not dequantised: they can be very negative, and cannot be compared with
-bits per dimension of discrete models.
+Pixels in [0, 1] are not dequantised, so the values can be very negative and are not comparable with the bits per
+dimension of discrete models.
 
 N images, C H W image, P = C H W pixels, D latent, S draws from each posterior.
 """
@@ -20,11 +20,11 @@ DRAWS = 500  # of the importance-weighted bound (Burda et al., 2016, use 5000; m
 
 
 def gaussian_bound(squared_error: Tensor, kl: Tensor, variance: float, pixels: int) -> float:
-    """E_q[SSE] / (2 γ) + P/2 log(2πγ) + KL, averaged over the images: the bound of -log p(x).
+    """Returns E_q[SSE] / (2 γ) + P/2 log(2πγ) + KL, averaged over the images, an upper bound of -log p(x).
 
     squared_error: of one reconstruction per image, decoded from one z ~ q(z|x), (N,); kl: (N,); variance: the
     decoder's γ; pixels: P.
-    ValueError: a variance that is not positive.
+    Raises ValueError if the variance is not positive.
     """
     _positive(variance)
     return (gaussian_nll(squared_error.double(), variance, pixels) + kl.double()).mean().item()
@@ -39,12 +39,12 @@ def importance_weighted(
     variance: float,
     draws: int = DRAWS,
 ) -> tuple[Tensor, Tensor]:
-    """-log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q(z|x), and -E_s log of the same weights: (N,) each.
+    """Returns -log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q(z|x), and -E_s log of the same weights: (N,) each.
 
-    The first lies between -log p(x), which it meets as S grows (Burda et al., 2016, eq. 8), and the second, the
-    usual bound. x (N, C, H, W); mean, log_var (N, D) of its posteriors; decode (S, D) -> (S, C, H, W); log_prior
-    (S, D) -> (S,). An image at a time: what is held is one image's S reconstructions.
-    ValueError: a variance that is not positive.
+    The first lies in expectation between -log p(x), its limit for large S (Burda et al., 2016, eq. 8), and the second,
+    the usual bound. x (N, C, H, W); mean, log_var (N, D) of the posteriors; decode (S, D) -> (S, C, H, W); log_prior
+    (S, D) -> (S,). Processes one image at a time, so memory holds its S reconstructions.
+    Raises ValueError if the variance is not positive.
     """
     _positive(variance)
     tight, loose = [], []

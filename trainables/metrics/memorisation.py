@@ -1,4 +1,4 @@
-"""How near samples are to the training images.
+"""The distance of samples to the training images.
 
 n, m features of two sets of images, F their width.
 """
@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def nearest(features: Tensor, others: Tensor, block_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """The distance of each of features (n, F) to the nearest of others (m, F), and which that is: (n,), (n,)."""
+    """Returns the distance of each of features (n, F) to its nearest of others (m, F), and the index: (n,), (n,)."""
     found = [torch.cdist(block.double(), others.double()).min(1) for block in features.split(block_size)]
     return torch.cat([block.values for block in found]), torch.cat([block.indices for block in found])
 
 
 def memorisation(samples: Tensor, held_out: Tensor) -> float:
-    """How often a sample is nearer to the training images than a held-out image is: 0.5 where they are alike.
+    """Returns how often a sample is nearer to the training images than a held-out image is.
 
-    Of all pairs of a sample and a held-out image, by their distances to the nearest training image, (n,) and (m,);
-    ties count half. It is the statistic of Mann and Whitney, as in Meehan et al. (2020). Towards 1 samples are copies;
-    below 0.5 they are farther from the training images than real ones.
+    The share is over all pairs of a sample and a held-out image, by their distances to the nearest training image,
+    (n,) and (m,); ties count half. It is the Mann-Whitney statistic of Meehan et al. (2020): 0.5 if both are equally
+    near, towards 1 if samples are copies, below 0.5 if they are farther from the training images than real images.
     """
     ordered = held_out.double().sort().values
     values = samples.double()

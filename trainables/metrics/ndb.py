@@ -1,4 +1,4 @@
-"""NDB, the number of different bins: which kinds of training image are made too often or too rarely.
+"""NDB, the number of different bins: the clusters of training images that a model generates too often or too rarely.
 
 N images, P pixels times channels, p ≤ P of them used, K bins.
 """
@@ -21,7 +21,7 @@ DIFFERENT = 1.959964  # |z| of a two-sided p-value of .05
 
 @dataclass(frozen=True)
 class Bins:
-    """The Voronoi cells of K-means centres, and the training images' share of each."""
+    """The Voronoi cells of K-means centres, and the number of training images in each."""
 
     centres: Tensor  # (K, p)
     used: Tensor  # (p,), which pixels
@@ -30,7 +30,7 @@ class Bins:
     counts: Tensor  # (K,), training images in each bin
 
     def of(self, images: Tensor) -> Tensor:
-        """The bin of each image, floats (N, C, H, W) in [0, 1] -> (N,)."""
+        """Returns the bin of each image, floats (N, C, H, W) in [0, 1] -> (N,)."""
         parts = [torch.cdist(self._pixels(part), self.centres).argmin(1) for part in images.split(1000)]
         return torch.cat(parts)
 
@@ -46,17 +46,17 @@ class Difference(NamedTuple):
 
 
 def bins(images: np.ndarray, k: int = 100, *, whiten: bool = False, at_most: int | None = None, seed: int = 0) -> Bins:
-    """K-means bins of training images, uint8 (N, C, H, W); computed once and cached on disk.
+    """Fits K-means bins to training images, uint8 (N, C, H, W). The result is cached on disk.
 
     Richardson and Weiss (2018): up to 100 iterations; of more than 1000 pixels a random sixth is used.
-    whiten: divide out each pixel's mean and standard deviation (their choice for CelebA, not for MNIST).
-    at_most: how many of the images are used, chosen at random; all unless given (theirs: 80,000 of CelebA).
-    ValueError: not uint8 images, or fewer than k of them.
+    whiten: standardise each pixel (their choice for CelebA, not for MNIST).
+    at_most: maximum number of images, chosen at random; default: all (theirs: 80,000 of CelebA).
+    Raises ValueError for images that are not uint8, or fewer than k.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < k:
-        raise ValueError(f"{k} bins need as many uint8 images (N, C, H, W), got {images.dtype} {images.shape}")
+        raise ValueError(f"{k} bins need at least {k} uint8 images (N, C, H, W), got {images.dtype} {images.shape}")
     if at_most is not None and at_most < k:
-        raise ValueError(f"{k} bins need as many images, got at_most = {at_most}; give at least {k}")
+        raise ValueError(f"{k} bins need at least {k} images, got at_most = {at_most}; increase it")
     key = cache.digest(images, {"k": k, "whiten": whiten, "at_most": at_most, "seed": seed})
 
     def save(made: Bins, path: Path) -> None:
@@ -91,11 +91,11 @@ def _fit(images: np.ndarray, k: int, whiten: bool, at_most: int | None, seed: in
 
 
 def difference(bins: Bins, images: Tensor) -> Difference:
-    """How images, floats (N, C, H, W) in [0, 1], fill the bins of the training images.
+    """Compares the distribution of images, floats (N, C, H, W) in [0, 1], over the bins with the training images'.
 
-    A bin differs where the pooled two-proportion z-test says so at .05.  More images make the test stricter:
-    compare values of equal numbers only, and print that of real test images beside them.
-    ValueError: no images.
+    A bin differs if the pooled two-proportion z-test rejects equality at .05. The test becomes stricter with more
+    images: compare only values of equal numbers of images, and report that of real test images as a baseline.
+    Raises ValueError if there are no images.
     """
     if len(images) == 0:
         raise ValueError("NDB needs images, got none")
@@ -103,7 +103,7 @@ def difference(bins: Bins, images: Tensor) -> Difference:
 
 
 def difference_of(bins: Bins, found: Tensor) -> Difference:
-    """The same of images whose bins, (N,), were found batch by batch."""
+    """As `difference`, for images whose bins, (N,), are known."""
     theirs = torch.bincount(found, minlength=len(bins.counts)).double()  # (K,)
     ours = bins.counts.double()
     n, m = ours.sum(), theirs.sum()

@@ -1,11 +1,11 @@
-"""Large pretrained networks as judges, from weights that lie on disk: DINOv2 and CLIP, by Hugging Face's transformers.
+"""Large pretrained networks as extractors, from weights on disk: DINOv2 and CLIP, by Hugging Face's transformers.
 
     fd_dinov2:PATH  Fréchet distance on the class token of DINOv2 (Stein et al., 2023; their ViT-L/14 is the folder
                     of facebook/dinov2-large)
     cmmd:PATH       1000 times the squared MMD of CLIP's image embeddings by a Gaussian of sigma 10 (Jayasumana et al.,
                     2024; their ViT-L/14 at 336 pixels is the folder of openai/clip-vit-large-patch14-336)
 
-PATH is a folder as `save_pretrained` writes it and the hub holds it: config.json and model.safetensors. Nothing is
+PATH is a folder in the format of `save_pretrained` and of the hub: config.json and model.safetensors. Nothing is
 downloaded.
 
 B batch, C H W image, F features.
@@ -26,11 +26,11 @@ from trainables.metrics.kernels import cmmd
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of a channel
 OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-DINOV2_SIDE = 224  # pixels, whatever the weights were trained at (dgm-eval)
+DINOV2_SIDE = 224  # pixels, independent of the training of the weights (dgm-eval)
 
 
 class Pretrained(nn.Module):
-    """A vision transformer behind its paper's own way to its size: (B, 3, H, W) in [0, 1] -> (B, F)."""
+    """A vision transformer with the resize of its paper: (B, 3, H, W) in [0, 1] -> (B, F)."""
 
     mean: Tensor  # (3, 1, 1)
     std: Tensor  # (3, 1, 1)
@@ -45,7 +45,7 @@ class Pretrained(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         size = (self.side, self.side)
         x = interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        x = x.mul(255).round().div(255)  # both papers resize files with Pillow, which gives 8 bits
+        x = x.mul(255).round().div(255)  # both papers resize files with Pillow, to 8 bits
         return self.features((x - self.mean) / self.std)
 
     def features(self, x: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class Pretrained(nn.Module):
 
 class Dinov2(Pretrained):
     def features(self, x: Tensor) -> Tensor:
-        return self.network(pixel_values=x).pooler_output  # the class token behind the last norm
+        return self.network(pixel_values=x).pooler_output  # the class token after the last norm
 
 
 class Clip(Pretrained):
-    """Of a picture that is not square its middle square is seen, as by the authors' code."""
+    """Crops images that are not square to the central square, as the authors' code does."""
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -71,7 +71,7 @@ class Clip(Pretrained):
 
 
 def dinov2(path: Path, device: torch.device | str = "cpu") -> Extractor:
-    """The extractor of fd_dinov2. ValueError: no transformers, or no weights of a DINOv2 in the folder."""
+    """Returns the extractor of fd_dinov2. Raises ValueError without transformers, or DINOv2 weights in the folder."""
     network = _load("fd_dinov2", path, "Dinov2Model", "dinov2")
     return _extractor(
         "fd_dinov2", f"dinov2-{network.config.hidden_size}", Dinov2(network, DINOV2_SIDE, IMAGENET), device
@@ -79,7 +79,7 @@ def dinov2(path: Path, device: torch.device | str = "cpu") -> Extractor:
 
 
 def clip(path: Path, device: torch.device | str = "cpu") -> Extractor:
-    """The extractor of cmmd. ValueError: no transformers, or no weights of a CLIP in the folder."""
+    """Returns the extractor of cmmd. Raises ValueError without transformers, or CLIP weights in the folder."""
     network = _load("cmmd", path, "CLIPVisionModelWithProjection", "clip")
     config = network.config
     name = f"clip-{config.projection_dim}-{config.image_size}"
@@ -117,16 +117,16 @@ def _load(metric: str, path: Path, kind: str, family: str) -> Any:
         raise ValueError(
             f"--metric {metric}:{path} needs transformers; pip install 'autoencoder-sweep[judges]'"
         ) from error
-    expected = f"expected a folder of a {family} as Hugging Face's hub holds it: config.json and model.safetensors"
+    expected = f"expected a folder of a {family} in Hugging Face's format: config.json and model.safetensors"
     if not (path / "config.json").is_file():
-        raise ValueError(f"--metric {metric}:{path}: there is no config.json; {expected}")
+        raise ValueError(f"--metric {metric}:{path}: config.json is missing; {expected}")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
         network, told = getattr(transformers, kind).from_pretrained(
             path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    except Exception as error:  # of whatever kind the library, JSON and the weights' format have
+    except Exception as error:  # from the library, JSON or safetensors
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"--metric {metric}:{path} cannot be loaded ({reason}); {expected}") from error
     if missing := told["missing_keys"] | set(told["mismatched_keys"]):

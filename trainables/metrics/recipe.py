@@ -1,4 +1,4 @@
-"""How a value was measured, for a machine to read: values may be compared where their recipes are equal."""
+"""Machine-readable description of how a value was measured. Values are comparable if their recipes are equal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict
 
 from trainables.metrics.extractors import Extractor
 
-# The house's protocols for the FID (methods.md 7.1): generated images, split, real images where that is fixed.
+# Protocols for the FID (methods.md 7.1): number of generated images, split, and number of real images if fixed.
 PROTOCOLS = {"std": (10_000, "test", 10_000), "std-5k-val": (5000, "valid", None)}
 
 
 class Recipe(BaseModel):
-    """One value's recipe; `model_dump()` is JSON-able.
+    """The recipe of one value; `model_dump()` is JSON-able.
 
-    n: generated images; reference_n: real images, all of `split`, None where a file of statistics does not say;
-    sampler: which density drew the latents.
+    n: number of generated images; reference_n: number of real images, all of `split`; None if a file of statistics
+    does not contain it; sampler: the density of the latents.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class Recipe(BaseModel):
 
     @property
     def protocol(self) -> str:
-        """The name of the house's protocol that was kept, "" where it was none: printed FIDs follow `std`."""
+        """The name of the protocol that the recipe matches, else "". Printed FIDs follow `std`."""
         for name, (n, split, reference_n) in PROTOCOLS.items():
             if (self.metric, self.n, self.split) == ("fid", n, split) and reference_n in (None, self.reference_n):
                 return name
@@ -44,7 +44,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int | None, sampler: str) -> Recipe:
-        """The recipe of a value that `extractor` gives in this process."""
+        """Returns the recipe of a value computed with `extractor` in this process."""
         return cls(
             metric=extractor.metric,
             extractor=extractor.name,
@@ -61,9 +61,9 @@ class Recipe(BaseModel):
 
     @classmethod
     def without_extractor(cls, metric: str, *, n: int, split: str, sampler: str) -> Recipe:
-        """The recipe of values that need no features: errors of pixels and figures of codes of n real images.
+        """Returns the recipe of values that need no features: errors of pixels and metrics of codes of n real images.
 
-        metric: what the values have in common, "pixels", "codes", ...
+        metric: the group of the values, "pixels", "codes", ...
         """
         return cls(
             metric=metric,
@@ -82,5 +82,5 @@ class Recipe(BaseModel):
 
 @cache
 def _versions() -> dict[str, str]:
-    """Of what a feature depends on; looked up once, for that reads files."""
+    """Returns the versions of the libraries that features depend on. Cached, because the look-up reads files."""
     return {name: version(name) for name in ("torch", "torchvision", "pytorch-fid")}

@@ -1,4 +1,4 @@
-"""The real side of every comparison, computed once for all processes and kept on disk."""
+"""Features and moments of the real images, computed once for all processes and cached on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments
 
-Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]  # sees batches go by, of which it is told the number
+Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]  # wraps batches, given their number, e.g. to show progress
 
 
 def unwatched(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
@@ -23,11 +23,12 @@ def unwatched(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
 def reference(
     extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, keep: bool = False, watch: Watch = unwatched
 ) -> Moments:
-    """Moments of the features of real images, uint8 (N, C, H, W), on the extractor's device.
+    """Returns moments of the features of real images, uint8 (N, C, H, W), on the extractor's device.
 
-    Cached under a hash of the images, the extractor's weights and its resize. keep: where they must be made, by the
-    `reference_features`, which will be asked for too, so that the network sees each image once.
-    ValueError: not uint8, fewer than 2 images, or channels that the extractor does not take.
+    The cache key is a hash of the images, the extractor's weights and its resize.
+    keep: compute missing moments from `reference_features`, which are then cached too, so that the network processes
+        each image once.
+    Raises ValueError for images that are not uint8, fewer than 2 images, or unsupported channels.
     """
 
     def make() -> Moments:
@@ -47,7 +48,7 @@ def reference(
 def reference_features(
     extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, watch: Watch = unwatched
 ) -> Tensor:
-    """The features themselves, (N, F), for the scores that compare pairs; cached as `reference` is."""
+    """Returns the features, (N, F), for scores that compare pairs; cached like `reference`."""
     features = cache.cached(
         f"features-{_key(extractor, images)}.safetensors",
         lambda: torch.cat(list(_features(extractor, images, batch_size, watch))),
@@ -58,7 +59,7 @@ def reference_features(
 
 
 def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
-    """The real images that a split is judged by: all, or as many of a larger split, always the same random ones."""
+    """Returns the reference images of a split: all, or a fixed random subset of `most` images."""
     if len(images) <= most:
         return images
     return images[np.sort(np.random.default_rng(0).choice(len(images), most, replace=False))]
@@ -67,7 +68,7 @@ def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
 def _key(extractor: Extractor, images: np.ndarray) -> str:
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < 2:
         got = f"{images.dtype} {images.shape}"
-        raise ValueError(f"a reference needs 2 or more uint8 images (N, C, H, W), got {got}")
+        raise ValueError(f"a reference needs at least 2 uint8 images (N, C, H, W), got {got}")
     return cache.digest(images, extractor.name, extractor.fingerprint, extractor.resize)
 
 

@@ -1,4 +1,4 @@
-"""All scores of generated images from one pass; features are kept only for those that need them."""
+"""All scores of generated images from one pass. Features are kept only for scores that need them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from trainables.metrics.references import reference, reference_features
 from trainables.metrics.sliced import sliced_wasserstein
 
 PAIRWISE = frozenset({"kid", "neighbourhoods"})
-BOTH_SIDES = PAIRWISE | {"sliced"}  # need the real images' features, not their moments alone
+BOTH_SIDES = PAIRWISE | {"sliced"}  # need the features of the real images, not only their moments
 NONE = torch.empty(0)  # features, where no score needs any
 SCORES = BOTH_SIDES | {"distance", "infinity", "inception_score"}
 
 
 class Scores:
-    """What a stream of generated images is worth.
+    """Computes scores of a stream of generated images.
 
-    scores: which of SCORES to compute.  All carry the extractor's metric in their name: fid, fid_infinity,
-    fid_kid, fid_sliced, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
-    pairs: how many images of each side, the first ones, enter the PAIRWISE scores, which cost their product; so does
-    the distance of an extractor that brings its own.
-    ValueError: a score of another name, or the Inception Score of a network without classes.
+    scores: the subset of SCORES to compute. Their names begin with the extractor's metric: fid, fid_infinity,
+        fid_kid, fid_sliced, fid_precision, fid_recall, fid_density, fid_coverage, fid_inception_score(_std).
+    pairs: number of images on each side, the first ones, for the PAIRWISE scores and for the distance of an extractor
+        that defines its own; their cost is quadratic.
+    Raises ValueError for an unknown score, or the Inception Score of a network without classes.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Scores:
         if unknown := set(scores) - SCORES:
             raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES)}")
         if "inception_score" in scores and extractor.head is None:
-            raise ValueError(f"{extractor.name} knows no classes, so it gives no Inception Score")
+            raise ValueError(f"inception_score needs class logits, which {extractor.name} lacks; omit it")
         if "infinity" in scores and extractor.distance is not None:
-            raise ValueError(f"infinity is of Fréchet distances, which {extractor.metric} is not")
+            raise ValueError(f"infinity needs a Fréchet distance, got {extractor.metric}; omit infinity")
         self.extractor, self.scores, self.pairs = extractor, frozenset(scores), pairs
         self.both_sides = self.scores & (BOTH_SIDES if extractor.distance is None else BOTH_SIDES | {"distance"})
         self.moments = Moments(extractor.dims, extractor.device)
@@ -55,7 +55,7 @@ class Scores:
 
     @torch.no_grad()
     def update(self, images: Tensor) -> None:
-        """Take in a batch of generated images, floats (B, C, H, W) in [0, 1]."""
+        """Adds a batch of generated images, floats (B, C, H, W) in [0, 1]."""
         features = self.extractor(images)  # (B, F)
         self.moments.update(features)
         if self.both_sides or "infinity" in self.scores:
@@ -64,13 +64,13 @@ class Scores:
             self._classes.update(self._head(features))
 
     def against(self, images: np.ndarray, batch_size: int = 256) -> dict[str, float]:
-        """The scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
+        """Returns the scores against real images, uint8 (N, C, H, W), whose features are cached on disk."""
         real = reference(self.extractor, images, batch_size, keep=bool(self.both_sides))
         features = reference_features(self.extractor, images, batch_size) if self.both_sides else None
         return self.against_features(real, features)
 
     def against_features(self, real: Moments, features: Tensor | None = None) -> dict[str, float]:
-        """The same against what was gathered of the real images before; features (N, F) for those `both_sides`."""
+        """Returns the scores against moments of real images; features (N, F) are needed for `both_sides`."""
         values: dict[str, float] = {}
         fake, features = torch.cat(self._features or [NONE]), NONE if features is None else features
         if "distance" in self.scores:

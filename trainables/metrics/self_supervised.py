@@ -1,10 +1,10 @@
-"""The extractor of the fsd: a small network that learned a data set's own training images, without labels.
+"""The extractor of the fsd: a small network trained on the training images of a data set, without labels.
 
     python -m trainables.metrics.self_supervised folder:PATH --data-root DIR
 
-trains one and prints how well it does its task on the test split.  The task is to say by which of four quarter turns
-an image was turned (Gidaris et al., 2018), of images that are not square by which of two half turns.  How its distance
-ranks models beside the labelled fcd is measured in README.md.
+trains a network and prints its accuracy on the test split. The task is to predict which of four quarter turns was
+applied to an image (Gidaris et al., 2018), or which of two half turns if images are not square. README.md compares its
+ranking of models with that of the labelled fcd.
 
 B batch, C H W image, T turns.
 """
@@ -37,27 +37,27 @@ FEWEST = 8  # training images
 
 
 def self_supervised(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
-    """The network of a data set as an extractor, trained on its training split once and cached by its images.
+    """Returns the network of a data set as an extractor, trained once on its training split and cached by its images.
 
-    ValueError: the data set holds no images, or fewer than 8 to train on.
+    Raises ValueError if the data set has no images, or fewer than 8 training images.
     """
     network = cache.cached(_file(splits), lambda: train(splits, device), load_network, save_network)
     return as_extractor(f"self-supervised-{splits.name}", "fsd", network, device)
 
 
 def must_be_trained(splits: Splits) -> bool:
-    """Whether `self_supervised` will train one, which can take minutes."""
+    """Whether `self_supervised` must first train one, which can take minutes."""
     return len(splits.shape) == 3 and len(splits.train) >= FEWEST and not cache.holds(_file(splits))
 
 
 def _file(splits: Splits) -> str:
-    """The name of a data set's trained network in the cache."""
+    """Returns the cache file name of a data set's trained network."""
     _check(splits)
     return f"self-supervised-{cache.digest(splits.train.images, RECIPE)}.safetensors"
 
 
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
-    """A network trained on the training images alone."""
+    """Trains a network on the training images."""
     _check(splits)
     images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
     order = torch.Generator().manual_seed(RECIPE["seed"])
@@ -71,12 +71,12 @@ def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
 
 
 def turns(shape: tuple[int, ...]) -> int:
-    """How many ways there are to turn an image (C, H, W) that leave its shape."""
+    """Returns the number of rotations that preserve the shape (C, H, W) of an image."""
     return 4 if shape[1] == shape[2] else 2
 
 
 def turned_images(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W), each turned in one way, as many in each as possible, and in which: (B, C, H, W), (B,)."""
+    """Rotates images (B, C, H, W), with balanced turns; returns them and the turns: (B, C, H, W), (B,)."""
     ways = turns(images.shape[1:])
     parts = [torch.rot90(images[way::ways], way * 4 // ways, (2, 3)) for way in range(ways)]
     by = torch.cat([torch.full((len(part),), way) for way, part in enumerate(parts)])
@@ -85,7 +85,7 @@ def turned_images(images: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracy(network: Classifier, split: Split) -> float:
-    """The share of a split's images whose turn the network names rightly."""
+    """Returns the share of a split's images whose turn the network predicts correctly."""
     device, right = next(network.parameters()).device, 0
     for start in range(0, len(split.images), 500):
         images = torch.tensor(split.images[start : start + 500], device=device).float() / 255
@@ -96,9 +96,9 @@ def accuracy(network: Classifier, split: Split) -> float:
 
 def _check(splits: Splits) -> None:
     if len(splits.shape) != 3:
-        raise ValueError(f"{splits.name} holds points, not images; use --metric mse")
+        raise ValueError(f"{splits.name} contains points, not images; use --metric mse")
     if len(splits.train) < FEWEST:
-        raise ValueError(f"{splits.name} has {len(splits.train)} training images; fsd needs {FEWEST} or more")
+        raise ValueError(f"{splits.name} has {len(splits.train)} training images; fsd needs at least {FEWEST}")
 
 
 def main() -> None:
@@ -107,15 +107,15 @@ def main() -> None:
         description="Train the network of the fsd on the training split; print its accuracy on the test split.",
     )
     parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
-    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the data lies")
+    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the data sets")
     arguments = parser.parse_args()
     try:
         splits = load(arguments.dataset, arguments.data_root)
         network = train(splits)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
-    told = f"names the turn of {accuracy(network, splits.test):.4f} of {len(splits.test.images)} test images"
-    print(f"{splits.name}: {told}, by chance {1 / turns(splits.shape):.2f}")
+    result = f"accuracy {accuracy(network, splits.test):.4f} on {len(splits.test.images)} test images"
+    print(f"{splits.name}: {result}, by chance {1 / turns(splits.shape):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How like two images are, pixel by pixel and window by window: PSNR and SSIM.
+"""The similarity of two images, by pixel and by window: PSNR and SSIM.
 
 B batch, C H W image.
 """
@@ -11,24 +11,24 @@ SMALLEST = 11  # pixels of a side: the window of the SSIM
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
-    """The peak signal-to-noise ratio of each pair of images (B, C, H, W) in [0, 1], in dB: (B,).
+    """Returns the peak signal-to-noise ratio of each pair of images (B, C, H, W) in [0, 1], in dB: (B,).
 
-    Two equal images count as if they differed by a thousandth of one of 255 levels, for a mean over images.
+    The error is at least a thousandth of one of 255 levels, so that equal images have a finite value in a mean.
     """
     mse = (x - y).double().square().flatten(1).mean(1)
     return -10 * mse.clamp_min((1e-3 / 255) ** 2).log10()
 
 
 def ssim(x: Tensor, y: Tensor) -> float:
-    """The structural similarity (Wang et al., 2004) of images (B, C, H, W) in [0, 1], averaged over all of them.
+    """Returns the structural similarity (Wang et al., 2004) of images (B, C, H, W) in [0, 1], averaged over images.
 
-    With their Gaussian window of 11 pixels, sigma 1.5, over the places where it lies inside; of colour images the mean
-    over channels. ValueError: images of fewer than 11 pixels.
+    Uses their Gaussian window of 11 pixels, sigma 1.5, at all positions inside the image, and the mean over channels.
+    Raises ValueError for images smaller than 11 pixels.
     """
     from skimage.metrics import structural_similarity
 
     if min(x.shape[2:]) < SMALLEST:
-        raise ValueError(f"SSIM needs images of {SMALLEST} pixels or more, got {tuple(x.shape[2:])}")
+        raise ValueError(f"SSIM needs images of at least {SMALLEST} x {SMALLEST} pixels, got {tuple(x.shape[2:])}")
     flat = [images.detach().cpu().double().flatten(0, 1).numpy() for images in (x, y)]  # (B C, H, W)
     return float(
         structural_similarity(

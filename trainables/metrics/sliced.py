@@ -12,14 +12,14 @@ LINES = 1024
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, lines: int = LINES, seed: int = 0, block_size: int = 128) -> float:
-    """F times the mean over lines of the squared 2-Wasserstein distance of the projections (Bonneel et al., 2015).
+    """Returns F times the mean squared 2-Wasserstein distance of projections onto lines (Bonneel et al., 2015).
 
-    As MIND has it of Inception's features (Berthet et al., 2026, arXiv 2605.06797): no covariance is estimated, so
-    fewer images than features do not spoil it. By F the scale is that of |m_x - m_y|², whatever F is: two equal
-    clouds a vector v apart are at |v|². In float64; x (n, F), y (m, F), on one device.
+    MIND uses it on Inception features (Berthet et al., 2026, arXiv 2605.06797): it estimates no covariance, so it
+    works with fewer images than features. The factor F gives it the scale of |m_x - m_y|²: two equal clouds shifted by
+    a vector v have distance |v|². In float64; x (n, F), y (m, F), on one device.
 
-    Of unequal numbers the quantile functions are compared, in all their steps.
-    ValueError: no sample on a side, or different dimensions.
+    For unequal numbers of samples it compares the exact quantile functions.
+    Raises ValueError if a side has no samples, or for different dimensions.
     """
     if not len(x) or not len(y) or x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -38,9 +38,9 @@ def sliced_wasserstein(x: Tensor, y: Tensor, lines: int = LINES, seed: int = 0, 
 
 
 def _steps(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Which sample of each side holds between two neighbouring multiples of 1/n and 1/m, and how long that is.
+    """Returns the steps of both quantile functions between multiples of 1/n and 1/m: sample of each side, and length.
 
-    In whole multiples of 1/(n m), which nothing rounds.
+    Lengths are in whole multiples of 1/(n m), without rounding.
     """
     edges = torch.unique(torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]))  # sorted, 0 to n m
     low = edges[:-1]
