@@ -16,7 +16,7 @@ from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, began, read
+from sweep.record import RECORD, Event, Record, Trials, began
 from sweep.search.plan import Plan
 from sweep.search.study import Study
 
@@ -139,7 +139,7 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
     if copies.rename(folder / RECORD, config, new_id):
         announce(f"{folder} is a copy; it continues as a separate sweep, {new_id}")
     with Record(folder / RECORD) as record:
-        history = read(record.path)  # under the lock, so no other process appends to it
+        history = record.history
         if history and not job.resumed:
             raise ValueError(f"{folder} contains another sweep by now; choose another --name")
         (folder / "trials").mkdir(

@@ -17,7 +17,7 @@ from sweep.driver import changes
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
-from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, read
+from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
 from sweep.search.warm import warmed
@@ -108,8 +108,8 @@ def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **o
 def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, object]) -> tuple[Plan, Trials]:
     """Return the plan of a sweep that has begun, and its trials so far."""
     config = config_of(folder).model_copy(update={k: v for k, v in other.items() if v is not None})
-    Record(folder / RECORD).close()  # raises if it is not writable, or another sweep is writing it
-    events = read(folder / RECORD)
+    with Record(folder / RECORD) as record:  # raises if it is not writable, or another sweep is writing it
+        events = record.history
     if not events:  # the driver died before the first line
         return warmed(plan(config)), Trials()
     changes.refuse(config, began(events))

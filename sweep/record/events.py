@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-FORMAT = 1  # format of the records that this version writes; it reads all formats up to this one
+FORMAT = 2  # format of the records that this version writes; it reads all formats up to this one
 
 State = Literal["complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -26,7 +26,8 @@ class Row(BaseModel):
     """The report of a trial after one epoch.
 
     metrics: `split/name` -> finite value. vectors: vector-valued results of an evaluation, e.g. the variance of each
-    latent. recipes: metric -> how it was measured (`trainables.metrics.recipe.Recipe`).
+    latent. recipes: metric -> how it was measured (`trainables.metrics.recipe.Recipe`); since format 2 the hash under
+    which the record has them.
     """
 
     epoch: int
@@ -34,7 +35,7 @@ class Row(BaseModel):
     time: float | None = None  # on the worker's clock, seconds since 1970
     metrics: dict[str, float]
     vectors: dict[str, Any] = {}
-    recipes: dict[str, dict[str, Any]] = {}
+    recipes: dict[str, dict[str, Any]] | str = {}
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -119,11 +120,12 @@ class StartEvent(_Event):
 
 
 class ReportEvent(_Event):
-    """A trial reports finished epochs."""
+    """A trial reports finished epochs. `recipes`, by hash, are those that no earlier line has."""
 
     event: Literal["report"] = "report"
     trial: str
     rows: list[Row]
+    recipes: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 class LostEvent(_Event):

@@ -5,26 +5,27 @@ is rebuilt from this file. Its rules are therefore strict: one writer at a time,
 and every decision about a trial is on disk before it is applied.
 """
 
+import hashlib
 import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, SweepEvent
+from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, ReportEvent, SweepEvent
 
 
 class Record:
     """A record opened for writing; use it in a `with` statement.
 
     Opening acquires the lock of the sweep, which the system releases when the process ends, and truncates a line that a
-    crash left incomplete. `clock` returns the time of an event in seconds. `durable` syncs events to disk, which takes
-    milliseconds per event; a simulation does not need it.
+    crash left incomplete. `history` holds the events before that. `clock` returns the time of an event in seconds.
+    `durable` syncs events to disk, which takes milliseconds per event; a simulation does not need it.
 
     Raises ValueError if another process has the record open, or if a line other than the last is corrupt.
     """
@@ -36,7 +37,10 @@ class Record:
         with ExitStack() as opening:
             opening.enter_context(_lock(self.path))
             self._file = opening.enter_context(open(self.path, "ab", buffering=0))
-            self._file.truncate(follow(self.path)[1])
+            self.history, end = follow(self.path)
+            self._file.truncate(end)
+            reports = (event for event in self.history if isinstance(event, ReportEvent))
+            self._recipes = {name for report in reports for name in report.recipes}
             folder = os.open(self.path.parent, os.O_RDONLY)
             os.fsync(folder)  # the name of a new file is on disk only after its folder is synced
             os.close(folder)
@@ -57,7 +61,10 @@ class Record:
         if kind is SweepEvent:
             fields = {"format": FORMAT, **fields}
         try:
-            values = kind(time=self._clock(), **fields).model_dump(exclude_defaults=True)
+            made = kind(time=self._clock(), **fields)
+            if isinstance(made, ReportEvent):
+                made = _referring(made, self._recipes)
+            values = made.model_dump(exclude_defaults=True)
             line = json.dumps({"time": values.pop("time"), "event": event, **values}, allow_nan=False)
         except ValueError as error:  # raised by pydantic or json
             raise ValueError(f"{self.path.name}: {event} event: {error}; omit such values") from None
@@ -69,7 +76,9 @@ class Record:
         except BaseException:
             self._file.truncate(end)  # a partial line would corrupt the next one
             raise
-        if self._durable and event != "report":
+        if isinstance(made, ReportEvent):
+            self._recipes |= made.recipes.keys()
+        elif self._durable:
             os.fsync(self._file.fileno())
         return parse(line)  # exactly as a resumed sweep will read it
 
@@ -82,6 +91,20 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _referring(event: ReportEvent, known: Set[str]) -> ReportEvent:
+    """Replace the recipes of a report's rows by their hash; they are most of its bytes and repeat in every row."""
+    rows, recipes = [], {}
+    for row in event.rows:
+        if isinstance(row.recipes, dict) and row.recipes:
+            text = json.dumps(row.recipes, sort_keys=True)
+            name = hashlib.sha256(text.encode()).hexdigest()[:16]
+            if name not in known:
+                recipes[name] = row.recipes
+            row = row.model_copy(update={"recipes": name})
+        rows.append(row)
+    return event.model_copy(update={"rows": rows, "recipes": recipes})
 
 
 def read(path: str | Path) -> list[Event]:

@@ -162,6 +162,7 @@ class Trials:
     heard: float | None = None  # time of the latest event
     earlier: float = 0.0  # seconds that previous drivers worked on the sweep
     ended: int = 0  # number of trials that do not run
+    _recipes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # hash -> recipes of a row's metrics
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
     _numbered: dict[str, dict[int, Trial]] = field(default_factory=dict)  # study -> number -> trial
@@ -182,6 +183,8 @@ class Trials:
 
     def tell(self, event: Event) -> None:
         before, self.heard = self.heard, event.time
+        if isinstance(event, ReportEvent):
+            self._recipes |= event.recipes  # also if the start of its trial cannot be read
         if isinstance(event, SweepEvent):
             if self._sweep is not None and before is not None:
                 self.earlier += max(0.0, before - self._sweep.time)
@@ -260,12 +263,19 @@ class Trials:
 
     def _note_recipes(self, trial: Trial, event: ReportEvent) -> None:
         for row in event.rows:
-            recipe = row.recipes.get(trial.metric)
+            recipe = self._recipes_of(trial, row).get(trial.metric)
             if recipe is not None and row.epoch not in trial.rows:
                 known = self.recipes.setdefault(trial.study, [])
                 if recipe not in known:
                     known.append(recipe)
                 trial.recipe = known.index(recipe)
+
+    def _recipes_of(self, trial: Trial, row: Row) -> dict[str, dict[str, Any]]:
+        if isinstance(row.recipes, dict):
+            return row.recipes
+        if self.strict and row.recipes not in self._recipes:
+            raise ValueError(f"{trial.name}: the recipes {row.recipes} of a report are missing; repair the record")
+        return self._recipes.get(row.recipes, {})
 
     def _trial(self, event: ReportEvent | LostEvent | EndEvent) -> Trial | None:
         if self.strict and event.trial not in self.trials:

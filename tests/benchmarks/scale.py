@@ -18,6 +18,14 @@ from pathlib import Path
 sys.path.pop(0)  # the file beside this one that is called sweep.py must not hide the package
 
 
+RECIPE = {
+    "metric": "fcd", "extractor": "classifier-digits", "fingerprint": "c55509d9582a3a68", "n": 5000, "split": "valid",
+    "reference_n": 300, "resize": "none", "dtype": "float32 features of 8-bit images, float64 moments",
+    "grey": "as it is", "versions": {"torch": "2.15.0", "torchvision": "0.29.2", "pytorch-fid": "0.3.0"},
+}  # fmt: skip
+SAMPLERS = [f"sampler_{i}" for i in range(19)]
+
+
 @dataclass
 class Cost:
     """Processor seconds of one sweep of `trials`; steps are a worker's tellings, each of which waits for the driver."""
@@ -28,25 +36,31 @@ class Cost:
     hearing: float  # and judging, writing, showing
     steps: int
     replay: float  # reading the record again and bringing the studies to where it ends
+    board: float  # what `python -m sweep board` does, without its imports
+    size: int  # of the record, in bytes
 
 
-def no_ops(trials: int, methods: list[str], epochs: int) -> Cost:
+def no_ops(trials: int, methods: list[str], epochs: int, searcher: str) -> Cost:
     from rich.console import Console
 
+    from analysis.load import read_sweep
+    from analysis.tables import leaderboard, leaderboard_text
     from sweep.config import SweepConfig
     from sweep.driver.conductor import Conductor
     from sweep.driver.resources import Resources
     from sweep.driver.screen import Screen
-    from sweep.record import Record, Trials, read
+    from sweep.record import Progress, Record, Trials, read
     from sweep.search.plan import plan
     from sweep.search.study import Study
     from sweep.simulation.curves import Synthetic
     from sweep.simulation.simulate import Clock, run
+    from trainables.metrics import Recipe
 
-    planned = plan(SweepConfig(methods=methods, trials=trials // len(methods), epochs=epochs))
+    planned = plan(SweepConfig(methods=methods, trials=trials // len(methods), epochs=epochs, searcher=searcher))
     curves = Synthetic([s.spec for s in planned.studies], {s.name: 1.0 for s in planned.studies}, seed=0)
     resources = Resources(cpus=1, gpus=0.0, slots=8, ahead=8, total_gpus=0)
     clock, spent = Clock(), {"next": 0.0, "hear": 0.0}
+    ways = {f"valid/fcd_{sampler}": Recipe(**RECIPE, sampler=sampler).model_dump() for sampler in SAMPLERS}
     steps = 0
 
     class Watched(Conductor):
@@ -54,9 +68,12 @@ def no_ops(trials: int, methods: list[str], epochs: int) -> Cost:
             with timed("next"):
                 return super().next(ray_id)
 
-        def hear(self, ray_id: str, told: dict) -> bool:
+        def hear(self, ray_id: str, told: Progress) -> bool:
             nonlocal steps
             steps += 1
+            for row in told.rows:
+                row.metrics |= dict.fromkeys(ways, 12.345678901234567)
+                row.recipes, row.vectors = ways, {"kl_per_dim": [0.123456789] * 10}
             with timed("hear"):
                 return super().hear(ray_id, told)
 
@@ -74,7 +91,9 @@ def no_ops(trials: int, methods: list[str], epochs: int) -> Cost:
         screen = Screen(planned, resources, Path(folder), Console(file=io.StringIO(), width=200))
         with Record(Path(folder) / "record.jsonl", clock, durable=False) as record:
             entries = [study.spec.to_record() for study in planned.studies]
-            opening = record.append("sweep", sweep="scale", config={}, studies=entries)
+            opening = record.append(
+                "sweep", sweep="scale", config=planned.config.model_dump(mode="json"), studies=entries
+            )
             studies = {study.name: Study(study.spec, 0) for study in planned.studies}
             conductor = Watched(planned, studies, record, [opening], Path(folder), resources, screen.hear)
             began = time.process_time()
@@ -86,26 +105,32 @@ def no_ops(trials: int, methods: list[str], epochs: int) -> Cost:
             Study(study.spec, 0).replay(events)
         Trials.from_events(events)
         replay = time.process_time() - began
-    return Cost(len(conductor.trials.trials), total, spent["next"], spent["hear"], steps, replay)
+        began = time.process_time()
+        leaderboard_text(leaderboard(read_sweep(folder)))
+        board, size = time.process_time() - began, record.path.stat().st_size
+    return Cost(len(conductor.trials.trials), total, spent["next"], spent["hear"], steps, replay, board, size)
 
 
 def told(cost: Cost) -> str:
     return (
         f"{cost.trials} trials: {1000 * cost.total / cost.trials:.2f} ms per trial, of which asking "
         f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps; "
-        f"replay {1000 * cost.replay / cost.trials:.2f} ms per trial"
+        f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, nargs="+", default=[200, 2000], help="of all studies together")
+    parser.add_argument(
+        "--trials", type=int, nargs="+", default=[200, 2000], help="budget of all studies together, in full trainings"
+    )
     parser.add_argument("--methods", nargs="+", default=["vae", "beta_vae", "wae", "rae_l2", "gae"])
     parser.add_argument("--epochs", type=int, default=27)
+    parser.add_argument("--searcher", default="tpe")
     flags = parser.parse_args()
     per_trial = []
     for trials in flags.trials:
-        cost = no_ops(trials, flags.methods, flags.epochs)
+        cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher)
         print(told(cost), flush=True)
         per_trial.append(cost.total / cost.trials)
     print(f"growth {per_trial[-1] / per_trial[0]:.2f} x")
