@@ -1,8 +1,7 @@
-"""What a method was given, and what each further trial or second of it bought.
+"""Budgets of methods, and the gain of each further trial or second.
 
-Equal budgets are no equal search: a method with more knobs has more room to be bad in, one that diverges spends its
-budget on nothing, and one that trains slowly is given more seconds.
-All of that stands beside the result.
+Equal budgets do not make searches equal: a method with more hyperparameters has a larger space, one that diverges
+wastes its budget, and one that trains slowly gets more seconds. The report shows all of this next to the result.
 """
 
 import math
@@ -14,13 +13,13 @@ import pandas as pd
 from analysis.load import Sweep
 
 BUDGET = "budget.csv"
-SAID_NOTHING = ("running", "cancelled", "preempted")  # states of trials that count for no budget yet
+SAID_NOTHING = ("running", "cancelled", "preempted")  # states of trials without a result
 
 
 def budgets(sweep: Sweep) -> pd.DataFrame:
-    """A row per study: trials and their ends, epochs trained and allowed (`budget_epochs`, NaN where the budget is in
-    trials), seconds on a device, share that diverged, and the size of the space: `knobs` searched, `choices` (the
-    product over all knobs of few values) and `decades` (the sum over all logarithmic ranges)."""
+    """Return one row per study: trials and their outcomes, epochs trained and allowed (`budget_epochs`, NaN if the
+    budget is in trials), device seconds, share of diverged trials, and the size of the space: `knobs` searched,
+    `choices` (product over all lists of values) and `decades` (sum over all logarithmic ranges)."""
     rows = []
     for study in sweep.studies.values():
         trials = sweep.trials_of(study.name)
@@ -42,23 +41,23 @@ def _size(space: Mapping[str, Mapping]) -> dict:
 
 
 def space_words(row) -> str:
-    """The size of a space: `3 knobs: 8 choices × 6.0 decades`."""
+    """Format the size of a space: `3 knobs: 8 choices × 6.0 decades`."""
     parts = [f"{row.choices} choices"] * (row.choices > 1) + [f"{row.decades:.1f} decades"] * (row.decades > 0)
     return f"{row.knobs} knob{'s' * (row.knobs != 1)}" + (f": {' × '.join(parts)}" if parts else "")
 
 
 def expected_best(values: np.ndarray) -> np.ndarray:
-    """The expected lowest value of k trials, for k = 1..N, of N independent draws: (N,) -> (N,).
+    """Return the expected lowest value of k trials, for k = 1..N, from N independent draws: (N,) -> (N,).
 
-    The mean of the minimum over all subsets of k, without replacement,
+    The estimate is the mean of the minimum over all subsets of size k without replacement,
         sum_i v_(i) C(N - i, k - 1) / C(N, k),   v_(1) <= ... <= v_(N),
-    which is unbiased for every k, other than the plug-in of Dodge et al., 2019 (Tang et al., 2020).
+    which is unbiased for every k, unlike the plug-in estimate of Dodge et al., 2019 (Tang et al., 2020).
     """
     ordered = np.sort(np.asarray(values, float))  # (N,)
     n = len(ordered)
     best = np.empty(n)
     for k in range(1, n + 1):
-        # Binomials of a few thousand trials are beyond floats, the ratio of one weight to that before it is not.
+        # Binomials of a few thousand trials overflow floats, but ratios of consecutive weights do not.
         left = n - np.arange(1, n)  # (N - 1,)
         weights = np.cumprod(np.concatenate([[k / n], np.clip((left - k + 1) / left, 0, None)]))  # (N,)
         best[k - 1] = weights @ ordered
@@ -66,15 +65,15 @@ def expected_best(values: np.ndarray) -> np.ndarray:
 
 
 def drawn_at_random(sweep: Sweep) -> bool:
-    """Whether the trials of a sweep are independent draws, which an adaptive search's are not."""
+    """Return whether the trials of a sweep are independent draws, unlike those of an adaptive search."""
     return sweep.config.get("searcher") == "random"
 
 
 def random_draws(sweep: Sweep, study: str) -> np.ndarray:
-    """The values of a study's random trials, the papers' points left out: (N,).
+    """Return the values of a study's random trials without the papers' points, (N,).
 
-    One that successive halving stopped counts with its last value, one that came to nothing with the worst of all:
-    so the curve is exact where nothing was stopped, and else stays above what the whole budget would have given.
+    A trial stopped by successive halving counts with its last value, a trial without a value with the worst of all. The
+    curve is therefore exact if nothing was stopped, and otherwise an upper bound of the values at the full budget.
     """
     trials = sweep.trials_of(study)
     trials = trials[(trials["origin"] == "search") & ~trials["state"].isin(SAID_NOTHING)]
@@ -83,9 +82,9 @@ def random_draws(sweep: Sweep, study: str) -> np.ndarray:
 
 
 def best_by_seconds(sweep: Sweep, study: str) -> pd.DataFrame:
-    """The lowest value so far after so many device seconds: columns seconds, best; from the first complete trial.
+    """Return the lowest value so far by device seconds, from the first complete trial: columns seconds, best.
 
-    Trials count in the order in which they ended, with all their device seconds, whatever their end.
+    Trials count in the order of their ends, with all their device seconds, regardless of their outcome.
     """
     trials = sweep.trials_of(study)
     trials = trials[~trials["state"].isin(SAID_NOTHING)]

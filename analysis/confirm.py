@@ -1,9 +1,9 @@
-"""What a confirmation found: means over fresh seeds on the test split, their intervals, and what the search had said.
+"""Results of a confirmation: means over new seeds on the test split, their intervals, and the values of the search.
 
-A search reports the lowest of many noisy values, so the value of its winner is too good.  A confirmation trains the
-same points again on the training and validation images, scores each training on the test split once, and keeps every
-one of these points.  The search's value minus the confirmed mean is the gap: below 0, the search was flattered.  The
-hand-tuned point was not chosen by its value, so its own gap shows what other images and more training data do alone.
+A search reports the minimum of many noisy values, so the value of its winner is biased. A confirmation trains the same
+points again on the training and validation images, scores each training on the test split once, and reports all points.
+The gap is the search's value minus the confirmed mean; a negative gap means that the search was too optimistic. The
+hand-tuned point was not selected by its value, so its gap shows the effect of other images and more training data.
 """
 
 import math
@@ -19,20 +19,20 @@ from analysis.tables import aligned, replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"
 HAND_TUNED = "hand-tuned"
-FEWEST = 3  # of two values an interval would be the two themselves
+FEWEST = 3  # minimum number of values for an interval
 COVERAGE = 0.95
 BETTER, WORSE, UNCLEAR = "tuned is better", "hand-tuned is better", "cannot be told apart"
 SHOWN = {
     "mse": "test/mse",
     "active_dims": "test/active_dims",
     "fcd_reconstruction": "test/fcd_reconstruction",
-    "train_seconds": "time/train_seconds",  # beside other trials
-    "alone_seconds_per_epoch": "time/alone_seconds_per_epoch",  # of the first seed, with no other trial beside it
+    "train_seconds": "time/train_seconds",  # with concurrent trials
+    "alone_seconds_per_epoch": "time/alone_seconds_per_epoch",  # first seed, without concurrent trials
 }
 
 
 def confirmation_of(folder: str | Path) -> Sweep | None:
-    """The latest confirmation of the sweep in a folder that has begun; None if there is none."""
+    """Return the latest confirmation of the sweep in a folder; None if there is none."""
     found = []
     for record in sorted(Path(folder).glob(f"confirm*/{RECORD}")):
         if record.stat().st_size:
@@ -45,8 +45,8 @@ def _look(confirmation: Sweep) -> int:
 
 
 def points(confirmation: Sweep) -> pd.DataFrame:
-    """Every training of a confirmation, a row each: study, method, dataset, point, seed, state, value on the test
-    split, the other figures of SHOWN, and `searched`, what the search had said of its point (NaN: nothing)."""
+    """Return one row per training of a confirmation: study, method, dataset, point, seed, state, value on the test
+    split, the other values in SHOWN, and `searched`, the search's value of its point (NaN if none)."""
     rows = []
     for study, claims in confirmation.meta["confirms"]["points"].items():
         trials = confirmation.trials_of(study).sort_values("number")
@@ -66,13 +66,13 @@ def points(confirmation: Sweep) -> pd.DataFrame:
 
 
 def confirmed(confirmation: Sweep) -> pd.DataFrame:
-    """A row per study and point: how many seeds came to their end, mean and 95 % interval of the distance on the test
-    split, the search's own value and the gap (search minus mean), then the means of the figures of SHOWN.
+    """Return one row per study and point: number of completed seeds, mean and 95 % interval of the distance on the test
+    split, the search's value, the gap (search minus mean), and the means of the values in SHOWN.
 
-    `role` is hand-tuned, tuned, or both for a hand-tuned point that no other beat in the search.  `better` is the
-    mean over the seeds of hand-tuned minus this point, pair by pair, with its interval: above 0, the point is better.
-    `p` is the two-sided p-value of these pairs by the t-test, and `p_holm` the same after Holm's correction over all
-    tuned points of the confirmation; `verdict` goes by it.  The best tuned point of a data set comes first.
+    `role` is hand-tuned, tuned, or both for a hand-tuned point that no other point beat in the search. `better` is the
+    mean paired difference over the seeds, hand-tuned minus this point, with its interval; positive means that the point
+    is better. `p` is the two-sided p-value of the paired t-test, and `p_holm` the p-value after Holm's correction over
+    all tuned points of the confirmation, which `verdict` uses. The best tuned point of a data set comes first.
     """
     every = points(confirmation)
     rows = []
@@ -109,19 +109,19 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
 
 
 def role(point: str, rank) -> str:
-    """hand-tuned, tuned, or both."""
+    """Return the role of a point: hand-tuned, tuned, or both."""
     if point != HAND_TUNED:
         return "tuned"
     return HAND_TUNED if pd.isna(rank) or rank != 1 else "both"
 
 
 def interval(values, coverage: float = COVERAGE) -> tuple[float, float]:
-    """Student's t interval of the mean; NaN for fewer than FEWEST values.
+    """Return Student's t interval of the mean; NaN for fewer than FEWEST values.
 
-    It holds at few values, where percentiles of a bootstrap are too narrow: for a normal law of known mean we counted
-    95 hits in 100 with three, five and ten values, where the bootstrap had 76, 84 and 90.  For a log-normal law of
-    sigma 0.5 the t interval has 92 in 100 at each.  A sign-flip test of five pairs cannot reach 5 % (2 / 32 at
-    best).
+    It has the nominal coverage with few values, unlike bootstrap percentiles: for a normal distribution with three,
+    five and ten values we measured a coverage of 95 %, where the bootstrap has 76, 84 and 90 %. For a log-normal
+    distribution with sigma 0.5 the t interval has 92 % at each size. A sign-flip test of five pairs cannot reach 5 %
+    (at best 2 / 32).
     """
     values = np.asarray(values, float)
     if len(values) < FEWEST:
@@ -132,7 +132,7 @@ def interval(values, coverage: float = COVERAGE) -> tuple[float, float]:
 
 
 def p_value(values) -> float:
-    """Two-sided p-value of the t-test that the mean is 0; NaN for fewer than FEWEST values."""
+    """Return the two-sided p-value of the t-test that the mean is 0; NaN for fewer than FEWEST values."""
     values = np.asarray(values, float)
     if len(values) < FEWEST:
         return math.nan
@@ -142,14 +142,14 @@ def p_value(values) -> float:
 
 
 def holm(p: pd.Series) -> pd.Series:
-    """P-values that hold for all of them together (Holm, 1979); NaN is no test and stays NaN."""
+    """Return p-values adjusted for multiple tests (Holm, 1979); NaN stays NaN and does not count as a test."""
     ranked = p.dropna().sort_values()
     adjusted = (ranked * np.arange(len(ranked), 0, -1)).cummax().clip(upper=1.0)
     return adjusted.reindex(p.index)
 
 
 def write_confirmed(folder: str | Path) -> pd.DataFrame:
-    """Writes confirmed.csv and points.csv into a confirmation's folder and returns the first of them."""
+    """Write confirmed.csv and points.csv into a confirmation's folder and return the table of the first."""
     confirmation = read_sweep(folder)
     table = confirmed(confirmation)
     replace(confirmation.folder / POINTS, lambda path: points(confirmation).to_csv(path, index=False))
@@ -158,7 +158,7 @@ def write_confirmed(folder: str | Path) -> pd.DataFrame:
 
 
 def mean_words(row) -> str:
-    """`12.3 [11.8, 12.9]`, a dash where nothing came to its end."""
+    """Format mean and interval, `12.3 [11.8, 12.9]`; a dash if no training completed."""
     if math.isnan(row.mean):
         return "–"
     if math.isnan(row.low):
@@ -167,7 +167,7 @@ def mean_words(row) -> str:
 
 
 def gap_words(row) -> str:
-    """The gap with its sign and as a share of the confirmed mean: `−1.2 (−9 %)`."""
+    """Format the gap with its sign and as a share of the confirmed mean: `−1.2 (−9 %)`."""
     if math.isnan(row.gap):
         return "–"
     sign = "+" if row.gap > 0 else "−"
@@ -175,13 +175,13 @@ def gap_words(row) -> str:
 
 
 def alone_words(row) -> str:
-    """What an epoch took with no other trial beside it: `alone 0.460/epoch`; "" where nobody timed it."""
+    """Format the seconds per epoch without concurrent trials, `alone 0.460/epoch`; "" if not timed."""
     seconds = row.alone_seconds_per_epoch
     return "" if math.isnan(seconds) else f"alone {measured(seconds)}/epoch"
 
 
 def verdict(row) -> str:
-    """What the seeds say of a tuned point beside the hand-tuned one."""
+    """Return the verdict on a tuned point against the hand-tuned one."""
     if row.role == "both":
         return "hand-tuned point kept"
     if row.role == HAND_TUNED:
@@ -194,15 +194,15 @@ def verdict(row) -> str:
 
 
 def gains_words(table: pd.DataFrame) -> str:
-    """In how many studies a tuned point beats the hand-tuned one, in a sentence; "" while no study has enough seeds."""
+    """Say in how many studies a tuned point beats the hand-tuned one; "" while no study has enough seeds."""
     tuned = table[(table["role"] == "both") | table["p_holm"].notna()]
     if tuned.empty:
         return ""
     won = tuned[[verdict(row) == BETTER for row in tuned.itertuples()]]
     count = tuned["study"].nunique()
     if won.empty:
-        return f"Over fresh seeds no tuned point beats the hand-tuned one beyond chance, in {count} studies."
-    # The largest gain as a share: distances on two data sets have no common scale.
+        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {count} studies."
+    # The largest relative gain, because distances on two data sets have no common scale.
     hand = won["mean"] + won["better"]
     top = won.assign(hand=hand).loc[(won["better"] / hand).idxmax()]
     where = f" on {dataset_name(top['dataset'])}" if table["dataset"].nunique() > 1 else ""
@@ -214,10 +214,10 @@ def gains_words(table: pd.DataFrame) -> str:
 
 
 def confirmed_text(table: pd.DataFrame) -> str:
-    """The table as plain lines for a terminal, a block per data set."""
+    """Format the table as plain lines for a terminal, with a block per data set."""
     blocks = []
     for (dataset, metric), rows in table.groupby(["dataset", "metric"], sort=False):
-        lines = [("method", "point", "mean [95 %]", "seeds", "search said", "gap", "")]
+        lines = [("method", "point", "mean [95 %]", "seeds", "search", "gap", "")]
         for row in rows.itertuples():
             seeds = f"{row.seeds}" + (f", {row.failed} failed" if row.failed else "")
             said = "–" if math.isnan(row.searched) else measured(row.searched)
@@ -229,7 +229,7 @@ def confirmed_text(table: pd.DataFrame) -> str:
 
 
 def looks_words(folder: str | Path) -> str:
-    """How often a sweep was held against the test split: what a reader of its numbers has to know."""
+    """Say how many models of a sweep were scored on the test split, and in how many confirmations."""
     looks = [read_sweep(record.parent) for record in Path(folder).glob(f"confirm*/{RECORD}") if record.stat().st_size]
     looks = [look for look in looks if look.meta["confirms"]]
     scored = sum(int((points(look)["value"].notna()).sum()) for look in looks)

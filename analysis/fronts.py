@@ -1,4 +1,4 @@
-"""Several objectives at once: which points no other beats in everything."""
+"""Pareto fronts over several objectives."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,15 @@ import pandas as pd
 from analysis.confirm import HAND_TUNED, confirmed
 from analysis.load import Sweep
 
-OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # all the lower the better
+OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # lower is better for all
 WORDS = {"distance": "distance", "mse": "mse", "train_seconds": "training s", "active_dims": "active dims"}
 
 
 def undominated(values: np.ndarray) -> np.ndarray:
-    """Which rows of (N, M) no other row beats: at least as low in every column and lower in one.  -> bool (N,)
+    """Return which rows of (N, M) are not dominated, as bool (N,).
 
-    A row with a missing value is compared with nobody, and is not on the front.
+    A row dominates another if it is at least as low in every column and lower in one. A row with a missing value is not
+    compared and not on the front.
     """
     values = np.asarray(values, float)
     whole = ~np.isnan(values).any(1)
@@ -27,11 +28,11 @@ def undominated(values: np.ndarray) -> np.ndarray:
 
 
 def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFrame:
-    """The hand-tuned and the tuned points of a data set in OBJECTIVES, and whether each is on the Pareto front.
+    """Return the hand-tuned and the tuned points of a data set in OBJECTIVES, and whether each is on the Pareto front.
 
-    From the confirmation where there is one: means over its seeds on the test split, `low` and `high` the interval
-    of the distance.  Else from the search's own trials on the validation split, without intervals; all that are
-    complete, where the search had several objectives.
+    With a confirmation, the values are means over its seeds on the test split, and `low` and `high` the interval of the
+    distance. Without one, they are values of the search on the validation split, without intervals; all complete
+    trials are included if the search had several objectives.
     """
     rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
     table = pd.DataFrame(rows, columns=["study", "method", "point", *OBJECTIVES, "low", "high"])

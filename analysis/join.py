@@ -1,9 +1,9 @@
-"""Several sweeps as one, so that what was run apart can be compared: `sweep = read_sweeps(["sweeps/a", "sweeps/b"])`.
+"""Join several sweeps for comparison: `sweep = read_sweeps(["sweeps/a", "sweeps/b"])`.
 
-The joined sweep has every study of its parts, and every table and picture of the analysis takes it.  A method that
-two of them ran on the same data set is told apart by the name of its sweep, `vae@a` and `vae@b`.  Joining does not
-make things comparable: `differences` says in what the parts were not given the same, and values measured by different
-recipes stay apart as they do within one sweep (analysis/recipes.py).
+The joined sweep has every study of its parts, and every table and plot of the analysis accepts it. A method that two
+parts ran on the same data set is labelled with the name of its sweep, `vae@a` and `vae@b`. Joining does not make
+results comparable: `differences` lists unequal conditions, and values measured by different recipes stay separate, as
+within one sweep (analysis/recipes.py).
 """
 
 import math
@@ -21,27 +21,27 @@ from analysis.confirm import confirmation_of
 from analysis.load import Sweep, column, read_sweep
 from analysis.page.names import dataset_name, listed, method_name
 
-PIXELS = ("image_size", "channels")  # settings under which a data set is another one
+PIXELS = ("image_size", "channels")  # settings that change a data set
 
 
 def read_sweeps(folders: Iterable[str | Path]) -> Sweep:
-    """The sweeps in several folders as one; a single one as `read_sweep` reads it.
+    """Read and join the sweeps in several folders; a single folder is read as by `read_sweep`.
 
     Raises ValueError if a folder holds no sweep, or is given twice.
     """
     folders = [Path(folder).resolve() for folder in folders]
     for folder, times in Counter(folders).items():
         if times > 1:
-            raise ValueError(f"{folder} is given {times} times; name each sweep once")
+            raise ValueError(f"{folder} is given {times} times; give each sweep once")
     sweeps = [read_sweep(folder) for folder in folders]
     return sweeps[0] if len(sweeps) == 1 else join(dict(zip(_labels(folders), sweeps, strict=True)))
 
 
 def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
-    """Sweeps as one, by the names that tell them apart.
+    """Join sweeps, given by distinct labels.
 
-    Studies and trials are called `part/study` and `part/trial`, and trials have the column `sweep`.  Of configuration
-    and meta stays what all parts share.  doubled: the methods that get their sweep's name; None finds them.
+    Studies and trials are named `part/study` and `part/trial`, and trials have the column `sweep`. Configuration and
+    meta keep the entries that all parts share. doubled: methods that are labelled with their sweep; None detects them.
     """
     if doubled is None:
         doubled = _doubled(parts.values())
@@ -52,9 +52,9 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
         for study in part.studies.values():
             name = f"{label}/{study.name}"
             studies[name] = replace(study, name=name, method=named[study.method])
-        # The same images in another size are another data set, which no recipe says.
-        told = {key: part.config.get(key) for key in pixels}
-        recipes |= {f"{label}/{study}": tuple(way | told for way in ways) for study, ways in part.recipes.items()}
+        # The same images in another size are another data set, which recipes do not record.
+        size = {key: part.config.get(key) for key in pixels}
+        recipes |= {f"{label}/{study}": tuple(way | size for way in ways) for study, ways in part.recipes.items()}
         table = part.trials.assign(sweep=label, method=part.trials["method"].map(named).astype("str"))
         trials.append(table.assign(**{name: label + "/" + table[name] for name in ("trial", "study")}))
         curves.append(
@@ -73,7 +73,7 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
 
 
 def confirmation(sweep: Sweep) -> Sweep | None:
-    """The latest confirmation of a sweep, of a joined one those of its parts as one; None if there is none."""
+    """Return the latest confirmation of a sweep, joined for a joined sweep; None if there is none."""
     if not sweep.parts:
         return confirmation_of(sweep.folder)
     found = {label: confirmation_of(part.folder) for label, part in sweep.parts.items()}
@@ -82,7 +82,7 @@ def confirmation(sweep: Sweep) -> Sweep | None:
 
 
 def differences(sweep: Sweep) -> list[str]:
-    """In what the studies of a data set were not given the same, a sentence each; none if all were."""
+    """Return a sentence for each condition that was not equal for the studies of a data set."""
     said: dict[str, list[str]] = {}
     for dataset in sweep.datasets:
         given: dict[str, list[str]] = {}
@@ -91,12 +91,12 @@ def differences(sweep: Sweep) -> list[str]:
         if len(given) > 1:
             words = "; ".join(f"{budget}: {', '.join(dict.fromkeys(who))}" for budget, who in given.items())
             said.setdefault(words, []).append(dataset_name(dataset))
-    told = [
+    budgets = [
         f"Budgets on {listed(datasets)} are not equal ({words}): more trials find lower values and more epochs train "
         "longer, so a method with less of either may look worse than it is."
         for words, datasets in said.items()
     ]
-    return told + [
+    return budgets + [
         f"{what} ({'; '.join(f'{label}: {value}' for label, value in values.items())})."
         for what, values in (
             ("Trials were proposed in different ways", _each(sweep, lambda part: part.config.get("searcher"))),
@@ -108,7 +108,7 @@ def differences(sweep: Sweep) -> list[str]:
 
 
 def _of(sweep: Sweep, study: str, method: str) -> str:
-    """What had a budget: the sweep, of a joined one, else the method."""
+    """Return the owner of a budget: the sweep if joined, else the method."""
     return study.rpartition("/")[0] if sweep.parts else method_name(method)
 
 
@@ -122,7 +122,7 @@ def _machine(part: Sweep) -> str:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell folders apart, mostly their names."""
+    """Return the shortest distinct suffixes of the paths, mostly the folder names."""
     for depth in count(1):
         names = ["/".join(folder.parts[-depth:]).lstrip("/") for folder in folders]
         if len(set(names)) == len(names):
@@ -130,13 +130,13 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 
 def _doubled(parts: Iterable[Sweep]) -> Set[str]:
-    """The methods that several sweeps ran on the same data set."""
+    """Return the methods that several sweeps ran on the same data set."""
     ran = Counter((study.method, study.dataset) for part in parts for study in part.studies.values())
     return {method for (method, _), times in ran.items() if times > 1}
 
 
 def _one_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The trials of all parts; hyperparameters get the type that holds the values of all of them."""
+    """Concatenate the trials of all parts; each hyperparameter gets a type that holds all values."""
     knobs = list(dict.fromkeys(name for table in tables for name in table if name.startswith("hyper/")))
     joined = pd.concat([table.drop(columns=knobs, errors="ignore") for table in tables], ignore_index=True)
     values = {knob: [value for table in tables for value in _values(table, knob)] for knob in knobs}
@@ -144,7 +144,7 @@ def _one_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _values(table: pd.DataFrame, knob: str) -> list:
-    """A column as plain values, None for missing ones."""
+    """Return a column as plain values, None for missing ones."""
     if knob not in table:
         return [None] * len(table)
     return [None if pd.isna(value) else value for value in table[knob].tolist()]
@@ -157,7 +157,7 @@ def _one_course(curves: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _shared(mappings: list[Mapping]) -> dict:
-    """The entries that all mappings have alike."""
+    """Return the entries that are equal in all mappings."""
     first, *others = mappings
     return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 

@@ -1,7 +1,7 @@
-"""The reading half of the analysis: a sweep's record, and the numbers that the papers printed, as tables.
+"""Read a sweep's record, and the numbers printed in the papers, as tables.
 
-`record.jsonl` is the one source of truth of a sweep; `sweep.record` folds it. A damaged line is counted here and never
-fatal, for tables are only looked at.
+`record.jsonl` is the single source of truth of a sweep; `sweep.record` folds it. Damaged lines are counted and skipped
+here, because the analysis only reads.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,12 +15,12 @@ from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, salvage
 
 PUBLISHED = Path(__file__).parent / "published"
 MEASURED = PUBLISHED.with_name("measured")
-COMMON = {"learning_rate", "batch_size", "latent_dim", "weight_decay"}  # knobs that every training has
+COMMON = {"learning_rate", "batch_size", "latent_dim", "weight_decay"}  # hyperparameters of every training
 
 
 @dataclass(frozen=True)
 class Study:
-    """One method on one data set: what was searched, and where its paper's hand-tuned point lies."""
+    """One method on one data set, with its search space and its paper's hand-tuned point."""
 
     name: str
     method: str
@@ -28,26 +28,26 @@ class Study:
     metric: str  # the objective, lower is better
     trials: int
     epochs: int
-    budget_epochs: int | None = None  # that all trials may train together; None: the budget is the number of trials
+    budget_epochs: int | None = None  # maximum total epochs of all trials; None: the budget is the number of trials
     rungs: tuple[int, ...] = ()
     hand_tuned: Mapping[str, object] = field(default_factory=dict)
     hand_tuned_source: str = ""
-    carried: str = ""  # from which data sets or network its point was taken to others
+    carried: str = ""  # the data sets or the network that its point was carried over from
     space: Mapping[str, Mapping] = field(default_factory=dict)
-    weighs: Mapping[str, Mapping[str, list]] | None = None  # [balance] of the search space; None: it does not say
+    weighs: Mapping[str, Mapping[str, list]] | None = None  # [balance] of the search space; None if it has none
     rules: Mapping[str, Mapping[str, list]] = field(default_factory=dict)
 
     @property
     def balance(self) -> Mapping[str, Mapping[str, list]]:
         """The searched ranges that weigh one term of the loss against another, the main one first, each with the values
-        of other knobs without which it weighs nothing; by exclusion where the search space does not say."""
+        of other hyperparameters that it requires; guessed by exclusion if the search space does not say."""
         by_exclusion = {knob: {} for knob in self.searched if knob not in COMMON}
         named = by_exclusion if self.weighs is None else self.weighs
         return {knob: where for knob, where in named.items() if "low" in self.space.get(knob, {})}
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The hyperparameters that the search may move, in the order of the space."""
+        """The searched hyperparameters, in the order of the space."""
         return tuple(name for name, spec in self.space.items() if "value" not in spec)
 
     @property
@@ -57,29 +57,28 @@ class Study:
         return f"{given} of up to {self.epochs} epochs"
 
     def is_log(self, knob: str) -> bool:
-        """Whether a hyperparameter is searched on a logarithmic scale."""
+        """Return whether a hyperparameter is searched on a logarithmic scale."""
         return bool(self.space.get(knob, {}).get("log", False))
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its record tells it.
+    """A sweep, read from its record.
 
-    trials: one row per trial; `value` is the objective at its last evaluated epoch, `hyper/<name>` its
-        hyperparameters, every other column with a slash the last value of that metric; `worker_seconds` is the
-        wall time for which it held a worker, over all attempts, `device_seconds` that of its training, density fits and
-        evaluations alone. `times_preempted`, `times_out_of_memory` and `times_failed` count the
-        attempts that came to that, the last one included. A trial without an end has the state `running`.
-        `recipe` says which of its study's `recipes` measured the value, from 0.
-    curves: trial, epoch, stage, metric, value, one row per number reported.
-    recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if
-        that changed while it ran, none if the record does not say.
-    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code,
-        unreadable_lines, `data`, `readings` and `resolutions` (by data set, what it is, how a
-        folder of pictures was read, and how its distance depends on few held-out images) and, of a confirmation, what
-        it `confirms`.
-    parts: the sweeps that `analysis.join` made this one of, by the names that tell them apart; else empty.
-    cast: the methods of the whole that this is a share of, which keep their colours; else empty.
+    trials: one row per trial. `value` is the objective at its last evaluated epoch, `hyper/<name>` are its
+        hyperparameters, every other column with a slash is the last value of that metric. `worker_seconds` is the wall
+        time for which it held a worker over all attempts, `device_seconds` the time of training, density fits and
+        evaluations. `times_preempted`, `times_out_of_memory` and `times_failed` count attempts with that outcome,
+        including the last. A trial without an end has the state `running`. `recipe` is the index, from 0, of the recipe
+        in its study's `recipes` that measured the value.
+    curves: trial, epoch, stage, metric, value, one row per reported value.
+    recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if that changed
+        while it ran, none if the record does not say.
+    meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code, unreadable_lines;
+        `data`, `readings` and `resolutions` (by data set: its description, how a folder of images was read, and the
+        resolution of its distance with few held-out images); in a confirmation, what it `confirms`.
+    parts: the sweeps joined by `analysis.join`, by label; empty for a single sweep.
+    cast: the methods of the whole sweep if this is a share of it, so that they keep their colours; else empty.
     """
 
     folder: Path
@@ -98,12 +97,12 @@ class Sweep:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Data sets in the order in which the sweep named them."""
+        """Data sets in the order of the configuration."""
         return tuple(dict.fromkeys(study.dataset for study in self.studies.values()))
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods in the order in which the sweep named them."""
+        """Methods in the order of the configuration."""
         return self.cast or tuple(dict.fromkeys(study.method for study in self.studies.values()))
 
     def studies_of(self, dataset: str) -> tuple[Study, ...]:
@@ -113,47 +112,47 @@ class Sweep:
         return self.trials[self.trials["study"] == study]
 
     def home(self, study: str) -> tuple[Path, str]:
-        """The folder of the sweep that ran a study, and the study's name in there."""
+        """Return the folder of the sweep that ran a study, and the study's name there."""
         label, _, name = study.rpartition("/")
         return (self.parts[label].folder, name) if self.parts else (self.folder, study)
 
     def share(self, trials: pd.DataFrame, studies: Mapping[str, Study], recipes: Mapping) -> "Sweep":
-        """The same sweep with fewer trials and studies."""
+        """Return the sweep restricted to some trials and studies."""
         return replace(self, trials=trials, studies=studies, recipes=recipes, cast=self.methods)
 
     def hand_tuned(self, study: str) -> pd.Series | None:
-        """The trial of the paper's own values, the first if there are several; None before it has started."""
+        """Return the trial of the paper's values, the first if there are several; None before it has started."""
         rows = self.trials_of(study)
         rows = rows[rows["origin"] == "paper"]
         return None if rows.empty else rows.loc[rows["number"].idxmin()]
 
     def complete(self, study: str) -> pd.DataFrame:
-        """The trials of a study that used their whole budget and have a value, the lowest first."""
+        """Return the complete trials of a study that have a value, the lowest first."""
         rows = self.trials_of(study)
         return rows[(rows["state"] == "complete") & rows["value"].notna()].sort_values(["value", "number"])
 
     def best(self, study: str) -> pd.Series | None:
-        """The trial with the lowest value among those that used their whole budget; None if there is none."""
+        """Return the complete trial with the lowest value; None if there is none."""
         rows = self.complete(study)
         return None if rows.empty else rows.iloc[0]
 
 
 def read_sweep(folder: str | Path) -> Sweep:
-    """Fold the record in a sweep's folder into tables; `analysis.join.read_sweeps` makes one of several.
+    """Fold the record in a sweep's folder into tables; `analysis.join.read_sweeps` joins several.
 
-    Raises ValueError if the folder holds no record, or a record that never says which sweep it belongs to.
+    Raises ValueError if the folder has no record, or a record without a sweep event.
     """
     folder = Path(folder).resolve()
     path = folder / RECORD
     if not path.is_file():
-        raise ValueError(f"{folder}: no {RECORD} here; name the folder of a sweep, such as sweeps/NAME")
+        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep, such as sweeps/NAME")
     events, damaged = salvage(path)
     try:
         found = Trials.from_events(events, strict=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not found.studies:
-        raise ValueError(f"{path}: no line describes a sweep and its studies; the file is empty or something else")
+        raise ValueError(f"{path} has no sweep event with studies; it is empty or not a record")
     studies = {name: _study(entry) for name, entry in found.studies.items()}
     recipes = {study: tuple(ways) for study, ways in found.recipes.items()}
     curves = _curves(found.trials.values())
@@ -161,7 +160,7 @@ def read_sweep(folder: str | Path) -> Sweep:
 
 
 def newest_sweep() -> Path:
-    """The folder under `sweeps/`, here or one level up, whose record was written to last.
+    """Return the folder under `sweeps/`, here or one level up, with the most recently written record.
 
     Raises ValueError if there is none.
     """
@@ -170,15 +169,15 @@ def newest_sweep() -> Path:
         records = sorted(root.glob(f"sweeps/*/{RECORD}"), key=lambda record: record.stat().st_mtime)
         if records:
             return records[-1].parent
-    raise ValueError(f"no sweep under {here}/sweeps or {here.parent}/sweeps; run one first, or name its folder")
+    raise ValueError(f"no sweep under {here}/sweeps or {here.parent}/sweeps; run one first, or give its folder")
 
 
 def read_published(paper: str, table: int | str) -> pd.DataFrame:
-    """One table as printed: paper, table, dataset, method, variant, metric, epoch (text), value, std.
+    """Read one table as printed: paper, table, dataset, method, variant, metric, epoch (text), value, std.
 
-    paper: gae, balancing, aae, vaegan or regularization. table: its number there, or fig11_log.
-    Values of different papers are not on one scale; `published/README.md` says why, and what was decoded.
-    Raises ValueError, naming what there is, if there is no such table.
+    paper: gae, balancing, aae, vaegan or regularization. table: its number there, or fig11_log. Values of different
+    papers are not on a common scale; `published/README.md` explains why, and what was decoded. Raises ValueError, which
+    lists the tables, if there is no such table.
     """
     stem = f"{paper.lower().replace('-', '')}_{table if isinstance(table, str) else f'table{table}'}"
     known = sorted(path.stem for path in PUBLISHED.glob("*.csv"))
@@ -191,7 +190,7 @@ def read_published(paper: str, table: int | str) -> pd.DataFrame:
 
 
 def read_vectors(folder: str | Path) -> dict[str, dict[str, list[float]]]:
-    """The vectors (variances of the codes, ...) that each trial of a sweep reported last, by trial and name."""
+    """Read the latest vectors (variances of the codes, ...) of each trial of a sweep, by trial and name."""
     trials = Trials.from_events(salvage(Path(folder) / RECORD)[0], strict=False)
     return {name: trial.vectors for name, trial in trials.trials.items() if trial.vectors}
 
@@ -235,7 +234,7 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
 
 
 def _curves(trials: Iterable[Trial]) -> pd.DataFrame:
-    """One row per number reported. Repeated names are categories: a long table stays small."""
+    """Return one row per reported value. Repeated names are categories, so that a long table stays small."""
     rows = [(trial.name, row) for trial in trials for row in trial.rows.values()]
     counts = [len(row.metrics) for _, row in rows]
     names = pd.Categorical([name for name, _ in rows])
@@ -285,7 +284,7 @@ def _table(found: Trials, studies: Mapping[str, Study]) -> pd.DataFrame:
 
 
 def _last_metrics(trial: Trial) -> dict[str, float]:
-    """Each metric as the trial reported it last."""
+    """Return the last value of each metric of a trial."""
     last: dict[str, float] = {}
     for row in trial.rows.values():
         last |= row.metrics
@@ -293,10 +292,9 @@ def _last_metrics(trial: Trial) -> dict[str, float]:
 
 
 def column(values: list) -> pd.Series:
-    """Values of one hyperparameter over all trials, None where a method has no such knob.
+    """Return a column of one hyperparameter over all trials, None if a method does not have it.
 
-    Two methods may give one name different types; a column of a parquet file cannot, so text is the last
-    resort.
+    Two methods may give one name different types, but a column of a parquet file has one type, so the fallback is text.
     """
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:

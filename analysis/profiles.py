@@ -1,18 +1,19 @@
-"""By how much a hand-tuned balance was off: the distance against the balance knob, the other knobs at their best.
+"""Profiles of balance hyperparameters: the distance against a knob, minimised over the other knobs.
 
-The logarithm of the distance of a study's complete trials is a Gaussian process over its searched knobs, each on the
-scale on which it is searched: Matérn 5/2 with a length for each knob, and noise. The profile at a value of the knob is
-the minimum over the other knobs. Laws of the process are drawn from their posterior by Metropolis, functions of each
-law from theirs; every function has its own profile, and the intervals are percentiles over the functions.
+They estimate how far a hand-tuned balance is from the optimum. The logarithm of the distance of a study's complete
+trials is modelled as a Gaussian process over its searched knobs, each on its search scale: Matérn 5/2 with a length
+scale per knob, and noise. The profile at a value of the knob is the minimum over the other knobs. Kernels are sampled
+from their posterior by Metropolis, and functions from the posterior given each kernel; every function has a profile,
+and the intervals are percentiles over the functions.
 
-Stopped trials are left out: they have no value at the full budget. Another seed of a training is noise of the fit, so
-an interval speaks of the mean over seeds.
+Stopped trials are omitted, because they have no value at the full budget. Variation between seeds is noise of the fit,
+so an interval refers to the mean over seeds.
 
-Counted on studies of three knobs whose profile is known in closed form (a bowl, a wave and no effect at all, 20 each,
-5 % noise): at 20 trials the 95 % intervals hold the profile in 96 of 100 places, the optimum in 98 of 100 studies and
-the cost in 97; at 8 trials in 90, 100 and 93; at 60 trials, without the last kind, in 96, 100 and 100. Where the
-distance has a kink in another knob the profile is too high (by 7 % at 20 and 60 trials), and its intervals hold in 77
-to 93 of 100 places; those of optimum and cost hold there too.
+Measured coverage on studies of three knobs with profiles known in closed form (a bowl, a wave and no effect, 20 each,
+5 % noise): with 20 trials the 95 % intervals contain the profile at 96 % of the grid, the optimum in 98 % of the
+studies and the cost in 97 %; with 8 trials 90, 100 and 93 %; with 60 trials, without the third kind, 96, 100 and 100 %.
+If the distance has a kink in another knob, the profile is too high (by 7 % with 20 and 60 trials) and its intervals
+contain it at 77 to 93 % of the grid; the intervals of optimum and cost keep their coverage.
 """
 
 import math
@@ -27,14 +28,14 @@ import pandas as pd
 from analysis.load import Study, Sweep
 from analysis.recipes import comparisons
 
-FEWEST = 8  # trials; fewer have nothing to say of several knobs
-MOST = 150  # trials, the lowest: the time grows with their cube
-TOLERATED = 0.05  # of the lowest distance, within which the profile is called flat
-UNDETERMINED = 0.5  # of the searched range: an optimum whose interval is wider is not determined
+FEWEST = 8  # minimum number of trials for a fit over several knobs
+MOST = 150  # maximum number of trials, the lowest values; the time grows with their cube
+TOLERATED = 0.05  # relative to the lowest distance, within which the profile is called flat
+UNDETERMINED = 0.5  # of the searched range; an optimum with a wider interval is not determined
 COVERAGE = 0.95
 GRID = 25  # values of the knob
-OTHERS = 24  # settings of the other knobs, over which the minimum is taken
-STEPS, LAWS, DRAWS = 300, 12, 60  # of Metropolis, its draws that are kept, and functions of each
+OTHERS = 24  # settings of the other knobs over which the minimum is taken
+STEPS, LAWS, DRAWS = 300, 12, 60  # Metropolis steps, kernels kept, and functions per kernel
 DETERMINED, NOT_DETERMINED, TOO_FEW = "determined", "not determined", "too few trials"
 AT_END = "at an end of its range"
 BY_NUMBER = "a number"
@@ -61,13 +62,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Profile:
-    """The distance of a study against one of its balance knobs, the other knobs at their best.
+    """The distance of a study against one of its balance knobs, minimised over the other knobs.
 
     at: values of the knob, ascending, (GRID,). middle, low, high: median of the distance there and its 95 % interval.
     optimum: value of the knob with the lowest median; optimum_interval: where the functions have their minimum.
     flat: the values around the optimum whose median is within 5 % of the lowest. hand_tuned: the value of the paper's
-    point, None where it sets no such weight; cost, cost_interval: how much larger the distance is there than at the
-    optimum, as a share. determined: whether the interval of the optimum is at most half of the searched range.
+    point, None if it does not set the knob; cost, cost_interval: relative increase of the distance there over the
+    optimum. determined: whether the interval of the optimum is at most half of the searched range.
     """
 
     knob: str
@@ -87,21 +88,21 @@ class Profile:
 
     @property
     def judgement(self) -> str:
-        """DETERMINED; AT_END where the distance falls to an end of the range, and may fall on beyond it; or not."""
+        """DETERMINED, NOT_DETERMINED, or AT_END if the optimum is an end of the range and may lie beyond it."""
         if not self.determined:
             return NOT_DETERMINED
         return AT_END if self.optimum in (self.at[0], self.at[-1]) else DETERMINED
 
 
 def weighing(sweep: Sweep, study: Study, knob: str) -> pd.DataFrame:
-    """The complete trials of a study in which a balance knob weighs anything, the lowest first."""
+    """Return the complete trials of a study in which a balance knob has an effect, the lowest first."""
     return _where(sweep.complete(study.name), study.balance[knob])
 
 
 def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
-    """The profile of a balance knob; None with fewer than FEWEST trials, or where a value of 0 or less has no share.
+    """Return the profile of a balance knob; None for fewer than FEWEST trials or a distance that is not positive.
 
-    Raises KeyError for a knob that is no balance knob of the study.
+    Raises KeyError if it is not a balance knob of the study.
     """
     about = sweep.studies[study]
     trials = weighing(sweep, about, knob)
@@ -122,13 +123,13 @@ def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
 
 
 def balances(sweep: Sweep) -> pd.DataFrame:
-    """A row per study and balance knob, the main knob of a study first: what its profile says, the columns of COLUMNS.
+    """Return one row per study and balance knob, the main knob of a study first, with the columns of COLUMNS.
 
-    `trials` counts the trials with a value in which the knob weighs anything. `flat_low` and `flat_high` bound the
-    values within 5 % of the lowest distance. `cost_percent` is what the hand-tuned value costs against the optimum,
-    with the 95 % interval of `cost_low` and `cost_high`. `optimum_is` says whether the trials determine the optimum,
-    and whether it is an end of the searched range, beyond which it may lie; with too few trials nothing is estimated.
-    Values of another recipe have rows of their own.
+    `trials` counts the trials with a value in which the knob has an effect. `flat_low` and `flat_high` bound the values
+    within 5 % of the lowest distance. `cost_percent` is the relative cost of the hand-tuned value over the optimum,
+    with the 95 % interval from `cost_low` to `cost_high`. `optimum_is` says whether the trials determine the optimum,
+    and whether it is an end of the searched range, beyond which it may lie; nothing is estimated from too few trials.
+    Values of another recipe have separate rows.
     """
     rows = [
         {"recipe": comparison.recipe} | balance(comparison.sweep, study, knob)
@@ -140,7 +141,7 @@ def balances(sweep: Sweep) -> pd.DataFrame:
 
 
 def balance(sweep: Sweep, study: Study, knob: str) -> dict:
-    """A row of `balances`, from trials that were all measured alike."""
+    """Return a row of `balances` from trials measured by one recipe."""
     found = profile(sweep, study.name, knob)
     row = {name: getattr(study, name) for name in ("method", "dataset", "metric")} | {"study": study.name, "knob": knob}
     row |= {"trials": len(weighing(sweep, study, knob)), "knob_hand_tuned": hand_tuned(study, knob)}
@@ -160,11 +161,11 @@ def balance(sweep: Sweep, study: Study, knob: str) -> dict:
 
 
 def rules(sweep: Sweep) -> pd.DataFrame:
-    """The distance with the balance as a number beside that with each rule that sets it without a search, a row each.
+    """Compare the balance as a number with each rule that sets it without a search, in one row each.
 
     Columns: study, method, dataset, metric, recipe, `set_by` (a number, or the rule), `hand_tuned` (the lowest value of
-    the paper's points that set it so), `tuned` (the lowest of all trials that do), and `trials`, how many are complete.
-    Only of studies whose search space has rules.
+    the paper's points set this way), `tuned` (the lowest value of all such trials), and `trials` (number of complete
+    ones). Includes only studies whose search space has rules.
     """
     rows = [
         {"recipe": comparison.recipe, "study": study.name, "method": study.method, "dataset": study.dataset}
@@ -179,7 +180,7 @@ def rules(sweep: Sweep) -> pd.DataFrame:
 
 
 def _ways(sweep: Sweep, study: Study) -> dict[str, pd.DataFrame]:
-    """The complete trials of a study by what sets its balance; none if no rule does."""
+    """Return the complete trials of a study by what sets its balance; empty if it has no rules."""
     if not study.rules:
         return {}
     by_number, ways = sweep.complete(study.name), {}
@@ -194,7 +195,7 @@ def _ways(sweep: Sweep, study: Study) -> dict[str, pd.DataFrame]:
 
 
 def hand_tuned(study: Study, knob: str) -> float | None:
-    """The balance of the paper's point; None where that sets it otherwise than by the knob."""
+    """Return the value of the knob in the paper's point; None if the point does not set the balance by it."""
     point = study.hand_tuned
     weighs = all(point.get(field) in values for field, values in study.balance[knob].items())
     return float(point[knob]) if weighs and knob in point else None
@@ -203,7 +204,7 @@ def hand_tuned(study: Study, knob: str) -> float | None:
 def _summary(
     study: Study, knob: str, trials: int, grid: np.ndarray, drawn: np.ndarray, hand: float | None, place: list[float]
 ) -> Profile:
-    """grid: places in 0..1, (G,); drawn: logarithms of the distance, (draws, G); place: of the hand-tuned value."""
+    """grid: positions in 0..1, (G,); drawn: logarithms of the distance, (draws, G); place: of the hand-tuned value."""
     spec = study.space[knob]
     ends = [100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2]
     low, middle, high = np.percentile(drawn, [ends[0], 50, ends[1]], axis=0)
@@ -225,15 +226,15 @@ def _summary(
     )  # fmt: skip
 
 
-@lru_cache(maxsize=256)  # of one sweep its end, its tables and its page want the same
+@lru_cache(maxsize=256)  # the tables and the page of a sweep use the same profiles
 def _drawn(
     points: tuple[tuple[float, ...], ...], values: tuple[float, ...], kinds: tuple[tuple[int, int], ...],
     grid: tuple[float, ...], seed: int,
 ) -> np.ndarray:  # fmt: skip
-    """Profiles of functions drawn given the points, (draws, G).
+    """Return profiles of functions sampled given the points, (draws, G).
 
-    points: places in 0..1, the knob's first, then the columns of the others, (N, D); values: (N,); kinds: how many
-    columns and choices each other knob has.
+    points: positions in 0..1, the knob's first, then the columns of the others, (N, D); values: (N,); kinds: number of
+    columns and choices of each other knob.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor  # takes half a second to import
 
@@ -246,10 +247,10 @@ def _drawn(
         where = np.repeat(pool[None], len(grid), 0)  # (G, pool, D)
         where[:, :, 0] = np.array(grid)[:, None]
         expected = process.predict(where.reshape(-1, x.shape[1])).reshape(len(grid), -1)
-        promising = dict.fromkeys(np.argsort(expected, axis=1)[:, :3].T.ravel())  # the best anywhere first
+        promising = dict.fromkeys(np.argsort(expected, axis=1)[:, :3].T.ravel())  # the best at any grid value first
         where = where[:, list(promising)[:OTHERS]].reshape(-1, x.shape[1])
         middle, covariance = process.predict(where, return_cov=True)
-        # The mean over seeds is wanted, so the noise of one training is taken out again.
+        # The profile refers to the mean over seeds, so the noise of a single training is subtracted.
         spread = covariance + (1e-6 * law.k1.k1.constant_value - law.k2.noise_level) * np.eye(len(where))
         functions = middle[:, None] + np.linalg.cholesky(spread) @ chance.standard_normal((len(where), DRAWS))
         found.append(functions.reshape(len(grid), -1, DRAWS).min(1).T)
@@ -257,10 +258,10 @@ def _drawn(
 
 
 def _laws(x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> list:
-    """Kernels drawn from their posterior given points (N, D) and values (N,) of mean 0 and deviation 1.
+    """Sample kernels from their posterior given points (N, D) and values (N,) with mean 0 and deviation 1.
 
-    The logarithms of variance, lengths and noise are normal beforehand: about 1, the root of the number of knobs, and
-    0.03, each within a factor of e, e and e^1.5.
+    The priors of variance, length scales and noise are log-normal with medians 1, the root of the number of columns,
+    and 0.03, and deviations of 1, 1 and 1.5 in the logarithm.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -293,7 +294,7 @@ def _laws(x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> list:
 
 
 def _places(spec: Mapping, values: Sequence) -> np.ndarray:
-    """Values of a knob in 0..1 on its scale, (N, 1); a column for each choice without an order, (N, choices)."""
+    """Map values of a knob to 0..1 on its scale, (N, 1); unordered choices to one-hot columns, (N, choices)."""
     if "low" in spec:
         numbers, ends = np.array(values, float), np.array([spec["low"], spec["high"]], float)
         if spec.get("log"):
@@ -305,14 +306,14 @@ def _places(spec: Mapping, values: Sequence) -> np.ndarray:
 
 
 def _ordered(spec: Mapping) -> bool:
-    """Whether a knob's choices are numbers in order, as `sweep.search.space.Choice` has it."""
+    """Return whether a knob's choices are ordered numbers, as in `sweep.search.space.Choice`."""
     choices = spec["choices"]
     numbers = all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
     return numbers and len(choices) > 1 and choices in (sorted(choices), sorted(choices, reverse=True))
 
 
 def _random(kind: tuple[int, int], count: int, chance: np.random.Generator) -> np.ndarray:
-    """Places of a knob drawn at random: of a range, of an ordered choice, or of a choice without an order."""
+    """Sample positions of a knob at random, for a range, an ordered or an unordered choice."""
     columns, choices = kind
     if not choices:
         return chance.random((count, 1))
@@ -321,13 +322,13 @@ def _random(kind: tuple[int, int], count: int, chance: np.random.Generator) -> n
 
 
 def _value(spec: Mapping, place: np.ndarray) -> np.ndarray:
-    """The values of a range at places in 0..1."""
+    """Return the values of a range at positions in 0..1."""
     low, high = float(spec["low"]), float(spec["high"])
     return low * (high / low) ** place if spec.get("log") else low + (high - low) * place
 
 
 def _known(study: Study, trial: Mapping) -> bool:
-    """Whether all searched knobs of a trial lie in the present space."""
+    """Return whether all searched knobs of a trial lie in the present space."""
     for knob in study.searched:
         spec, value = study.space[knob], trial.get(f"hyper/{knob}")
         inside = (
@@ -341,7 +342,7 @@ def _known(study: Study, trial: Mapping) -> bool:
 
 
 def _where(trials: pd.DataFrame, condition: Mapping[str, list]) -> pd.DataFrame:
-    """The trials whose knobs have one of the values given for each."""
+    """Return the trials whose knobs have one of the given values each."""
     for knob, values in condition.items():
         trials = trials[trials[f"hyper/{knob}"].astype(str).isin([str(value) for value in values])]
     return trials

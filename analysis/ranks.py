@@ -1,5 +1,5 @@
-"""Which method is ahead, and of which it cannot be told: within a data set from the seeds of a confirmation, across
-data sets from average ranks and how far these must lie apart to mean anything."""
+"""Comparisons of methods: within a data set by the seeds of a confirmation, across data sets by average ranks with a
+critical difference."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Ranks:
-    """Average ranks of methods over data sets, the best first (1 is first on every one); ties share a rank.
+    """Average ranks of methods over data sets, the best first (1: first on every data set); ties share a rank.
 
-    critical_difference: how far two average ranks must lie apart at the 5 % level (Nemenyi's test after Demšar, 2006,
-        section 3.2.2).
+    critical_difference: minimum difference of two average ranks that is significant at the 5 % level (Nemenyi's test
+        after Demšar, 2006, section 3.2.2).
     """
 
     average: pd.Series
@@ -27,7 +27,7 @@ class Ranks:
 
     @property
     def sentence(self) -> str:
-        """What can, and what cannot, be told apart."""
+        """Which differences are significant, in a sentence."""
         best, place = self.average.index[0], self.average.iloc[0]
         near = [m for m, rank in self.average.items() if m != best and rank - place < self.critical_difference]
         far = [m for m in self.average.index if m != best and m not in near]
@@ -41,11 +41,11 @@ class Ranks:
 
 
 def among(points: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Which confirmed method is the best on a data set and ahead of which others, in a sentence; "" for fewer than two.
+    """Say which confirmed method is the best on a data set and ahead of which others; "" for fewer than two methods.
 
-    Of every study its tuned point counts. Two methods are told apart if the 95 % t interval of
-    their difference, seed by seed, does not hold 0; that of several comparisons one may err is not corrected for.
-    points, table: what `confirm.points` and `confirm.confirmed` give for one data set.
+    Each study is represented by its tuned point. Two methods differ if the 95 % t interval of their paired difference
+    over the seeds does not contain 0, without correction for multiple comparisons. points, table: results of
+    `confirm.points` and `confirm.confirmed` for one data set.
     """
     best = best_points(table).dropna(subset="mean")
     if len(best) < 2:
@@ -65,24 +65,24 @@ def among(points: pd.DataFrame, table: pd.DataFrame) -> str:
 
 
 def best_points(table: pd.DataFrame) -> pd.DataFrame:
-    """A row of a confirmation's table for each study: its tuned point, the kept hand-tuned one where no other beat it.
+    """Return the row of the tuned point of each study, or of the hand-tuned one if no other point beat it.
 
-    Of several tuned points the lowest: choosing it on the test split flatters it a little.
+    Of several tuned points it is the lowest, which is slightly biased, because it is selected on the test split.
     """
     tuned = table[table["role"] != HAND_TUNED].sort_values("mean", kind="stable")  # without a value last
     return tuned[~tuned["study"].duplicated()]
 
 
 def ranks(values: pd.DataFrame) -> Ranks | None:
-    """Ranks of a table of distances, methods by data sets; None for fewer than two of either.
+    """Rank a table of distances, methods by data sets; return None for fewer than two of either.
 
-    A method without a value on a data set comes last there.  Methods that were not run on a data set at all should be
-    left out by the caller: the test wants every method on every data set.
+    A method without a value on a data set ranks last there. The caller should omit methods that were not run on all
+    data sets, because the test requires every method on every data set.
     """
     methods, datasets = values.shape
     if methods < 2 or datasets < 2:
         return None
     average = values.fillna(math.inf).rank(axis=0, method="average").mean(axis=1)
-    q = studentized_range.ppf(1 - LEVEL, methods, 1e6) / math.sqrt(2)  # 1e6 degrees of freedom stand for all
+    q = studentized_range.ppf(1 - LEVEL, methods, 1e6) / math.sqrt(2)  # 1e6 approximates infinite degrees of freedom
     difference = q * math.sqrt(methods * (methods + 1) / (6 * datasets))
     return Ranks(average.sort_values(kind="stable"), datasets, float(difference))

@@ -1,21 +1,21 @@
-"""Two recipes never share a column: which values were measured alike, and what differs between the others."""
+"""Grouping of values by the recipe that measured them; only values of one recipe are compared."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from analysis.load import Study, Sweep
 
-# Each method has its own sampler; packages are told for the whole sweep.
+# Samplers differ between methods by design, and package versions are reported for the whole sweep.
 OWN = ("metric", "sampler", "versions")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The values of a data set that were measured alike, so may be ranked, subtracted and drawn on one axis.
+    """The values of a data set that were measured by one recipe and can be ranked, subtracted and plotted together.
 
-    recipe: how, in words; "" if the record does not say. apart: what tells it from the data set's other comparisons,
-    in words; "" if it is the only one. sweep: with the studies and trials of this comparison; of a data set of one
-    recipe the whole sweep.
+    recipe: the recipe in words; "" if the record does not say. apart: how it differs from the data set's other
+    comparisons, in words; "" if it is the only one. sweep: the studies and trials of this comparison, or the whole
+    sweep if the data set has one recipe.
     """
 
     dataset: str
@@ -30,10 +30,10 @@ class Comparison:
 
 
 def comparisons(sweep: Sweep) -> list[Comparison]:
-    """What may be compared with what: mostly one for each data set, and more where recipes or metrics differ.
+    """Return the comparisons of a sweep: usually one per data set, more if recipes or metrics differ.
 
-    A study that was measured in two ways, as a resumed sweep may be, has its trials in two of them. What has no value,
-    so no recipe, stays with the first of its study, or of its data set.
+    The trials of a study that was measured in two ways, e.g. in a resumed sweep, are split between two comparisons.
+    Trials without a value, and so without a recipe, belong to the first comparison of their study or data set.
     """
     found = []
     for dataset in sweep.datasets:
@@ -47,14 +47,14 @@ def comparisons(sweep: Sweep) -> list[Comparison]:
             continue
         whole = [{"metric": metric} | way for metric, way in kinds]
         differing = [key for key in dict.fromkeys(key for way in whole for key in way) if _differ(whole, key)]
-        for (metric, way), told in zip(kinds, whole, strict=True):
-            apart = _words({key: told.get(key, "unknown") for key in differing})
+        for (metric, way), full in zip(kinds, whole, strict=True):
+            apart = _words({key: full.get(key, "unknown") for key in differing})
             found.append(Comparison(dataset, metric, _words(way), apart, _measured(sweep, dataset, metric, way)))
     return found
 
 
 def yardsticks(sweep: Sweep, dataset: str, metric: str) -> list[Mapping]:
-    """The different ways in which the trials' values on a data set were measured; one, if they may be compared."""
+    """Return the distinct recipes that measured the values on a data set; values are comparable if there is one."""
     return _different(
         recipe
         for study in _studies(sweep, dataset, metric)
@@ -64,37 +64,37 @@ def yardsticks(sweep: Sweep, dataset: str, metric: str) -> list[Mapping]:
 
 
 def require_one_recipe(sweep: Sweep, dataset: str, metric: str) -> Mapping:
-    """The one way in which a metric was measured on a data set, empty where the record does not say.
+    """Return the recipe of a metric on a data set, empty if the record does not say.
 
-    ValueError: there are several, so its values do not belong in one column; names what differs.
+    Raises ValueError, with the differences, if there are several recipes, whose values are not comparable.
     """
     ways = yardsticks(sweep, dataset, metric)
     if len(ways) > 1:
         keys = sorted({key for way in ways for key in way if _differ(ways, key)})
         differ = "; ".join(f"{key}: {', '.join(str(way.get(key)) for way in ways)}" for key in keys)
         raise ValueError(
-            f"{metric} on {dataset} was measured in {len(ways)} ways, which do not belong in one column ({differ}); "
+            f"{metric} on {dataset} was measured in {len(ways)} ways, which are not comparable ({differ}); "
             "compare only trials of one recipe"
         )
     return ways[0] if ways else {}
 
 
 def _measured(sweep: Sweep, dataset: str, metric: str, way: Mapping) -> Sweep:
-    """The share of a sweep whose values on a data set were measured in one way."""
+    """Return the share of a sweep whose values on a data set were measured by one recipe."""
     first = (yardsticks(sweep, dataset, metric) or [{}])[0]
     trials, studies, recipes = [], {}, {}
     for study in _studies(sweep, dataset, metric):
-        told, rows = sweep.recipes.get(study.name, ()), sweep.trials_of(study.name)
-        places = [place for place, recipe in enumerate(told) if _different([recipe]) == [way]]
+        ways, rows = sweep.recipes.get(study.name, ()), sweep.trials_of(study.name)
+        places = [place for place, recipe in enumerate(ways) if _different([recipe]) == [way]]
         chosen = rows["recipe"].isin(places)
-        used = [place for place in range(len(told)) if (rows["recipe"] == place).any()]
-        if (_different([told[used[0]]])[0] if used else first) == way:
+        used = [place for place in range(len(ways)) if (rows["recipe"] == place).any()]
+        if (_different([ways[used[0]]])[0] if used else first) == way:
             chosen |= rows["recipe"].isna()
         elif not chosen.any():
             continue
         trials += list(rows.index[chosen])
         studies[study.name] = study
-        recipes[study.name] = told
+        recipes[study.name] = ways
     return sweep.share(sweep.trials.loc[trials], studies, recipes)
 
 
@@ -107,7 +107,7 @@ def _differ(ways: list[Mapping], key: str) -> bool:
 
 
 def _different(recipes: Iterable[Mapping]) -> list[Mapping]:
-    """Recipes without what may differ, each once."""
+    """Return the distinct recipes, ignoring the fields in OWN."""
     ways: list[Mapping] = []
     for recipe in recipes:
         way = {key: value for key, value in recipe.items() if key not in OWN}

@@ -1,8 +1,8 @@
-"""What a sweep found, as tables and in words: the half of the analysis that a terminal can show.
+"""Results of a sweep as tables and sentences, for files and the terminal.
 
-The leaderboard has a row for every study, also for those that went wrong: a method whose hand-tuned point
-diverged, or none of whose trials finished, is a finding, and leaving it out would flatter the rest.
-Values that were measured in different ways are never compared: not in a block, a difference or a sentence.
+The leaderboard has a row for every study, including failed ones: a method whose hand-tuned point diverged, or without a
+complete trial, is a result, too. Values measured by different recipes are never compared in a block, a difference or a
+sentence.
 """
 
 import math
@@ -22,7 +22,7 @@ from analysis.profiles import balance, balances
 from analysis.recipes import Comparison, comparisons
 
 BESIDE = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
-USES = {  # of codes, reconstructions and samples, at a trial's end
+USES = {  # metrics of codes, reconstructions and samples at the end of a trial
     name: f"valid/{name}" for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation")
 }
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
@@ -90,15 +90,14 @@ OUTCOMES = {
 }
 
 CHANGED = "what changed"
-FEW_STEPS = 500  # optimiser steps after which a comparison says little of methods
-DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # the first goes first where a terminal is narrow
+FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
+DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # columns omitted on a narrow terminal, in this order
 
 
 def write_tables(folder: str | Path) -> Sweep:
-    """Write trials.parquet, curves.parquet, leaderboard.csv and balances.csv beside the record they are made from.
+    """Write trials.parquet, curves.parquet, leaderboard.csv and balances.csv into the folder of the record, atomically.
 
-    trials.parquet has the balance label of each trial beside it. Each file appears whole or not at all.
-    Returns the sweep that was read.
+    trials.parquet includes the balance label of each trial. Returns the sweep that was read.
     """
     sweep = read_sweep(folder)
     trials = sweep.trials.join(label_trials(sweep.trials))
@@ -110,7 +109,7 @@ def write_tables(folder: str | Path) -> Sweep:
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write(temporary_path)` write a file that then takes the place of `path` at once."""
+    """Call `write(temporary_path)` and atomically replace `path` by the written file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
@@ -120,25 +119,24 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def leaderboard(sweep: Sweep) -> pd.DataFrame:
-    """One row per study, the columns of LEADERBOARD_COLUMNS; per data set, the best tuned value first.
+    """Return one row per study with the columns of LEADERBOARD_COLUMNS; per data set, the best tuned value first.
 
-    `hand_tuned` is the value of the paper's point, missing unless that trial used its whole budget
-    (`hand_tuned_state` says what became of it); `tuned` is the lowest value among all complete trials, the
-    paper's point among them. Where points were run several times, with seeds of their own, both are means over a
-    point's runs, for the lowest of them is but a lucky one; `tuned_runs` counts them. `difference` is tuned minus
-    hand-tuned, so negative is better, and `improvement_percent` the share of the hand-tuned distance that is gone;
-    `noise` is how far another draw of the held-out images moves a distance, missing where they are not few;
-    `tuned_origin` is `search`, `warm` if an earlier search had found it, or `paper` if one of the paper's points
-    stayed the best. `searched` counts the trials that are no point of the paper, `failed` errors of the code,
-    `unfinished` trials without an end; `times_...` count attempts, also those after which the trial went on.
-    `seconds` is the time that all trials of the study held a worker.
-    `network`, its `parameters`, the seconds that an epoch of training takes and the images trained on per second are
-    those of the tuned point; `carried` says from which data sets or network the hand-tuned point was taken.
-    `steps` are the optimiser steps of the tuned point on `train_images`, missing where the record does not say;
-    `collapsed`: an instrument flagged its samples, which hardly differ from each other.
-    `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. `knob` and what follows it, to
-    `optimum_is`, are of the study's main balance knob, see `analysis.profiles.balances`. `recipe` is how the objective
-    was measured: rows of another recipe do not compare, and a study that was measured in two ways has two rows.
+    `hand_tuned` is the value of the paper's point, missing unless that trial is complete (`hand_tuned_state` is its
+    state); `tuned` is the lowest value of all complete trials, including the paper's points. If points were run several
+    times with different seeds, both are means over the runs of a point, because the lowest run would be biased;
+    `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and `improvement_percent`
+    the reduction relative to the hand-tuned distance; `noise` is the variation of the distance over other draws of the
+    held-out images, missing unless they are few; `tuned_origin` is `search`, `warm` if the point is from an earlier
+    search, or `paper` if one of the paper's points is the best. `searched` counts the trials that are not points of the
+    paper, `failed` errors of the code, `unfinished` trials without an end; `times_...` count attempts, including those
+    after which the trial continued. `worker_seconds` is the time that all trials of the study held a worker.
+    `network`, its `parameters`, the seconds per epoch of training and the images per second are those of the tuned
+    point; `carried` names the data sets or the network that the hand-tuned point was carried over from. `steps` are the
+    optimiser steps of the tuned point on `train_images`, missing if the record does not say; `collapsed`: its samples
+    were flagged, because they hardly differ from each other. `balance_hand_tuned` and `balance_tuned` are the labels of
+    analysis/page/labels.py. The columns from `knob` to `optimum_is` describe the study's main balance knob, see
+    `analysis.profiles.balances`. `recipe` is the recipe of the objective: rows of different recipes are not comparable,
+    and a study measured by two recipes has two rows.
     """
     labels = label_trials(sweep.trials)["balance"]
     rows = []
@@ -196,17 +194,17 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
 
 
 def _noise(sweep: Sweep, study: Study) -> float:
-    """How far another draw of few held-out images moves the distance of a study; nan where it was not measured."""
+    """Return the variation of a study's distance over other draws of the held-out images; nan if not measured."""
     return _part(sweep, study).meta["resolutions"].get(study.dataset, {}).get("spread", float("nan"))
 
 
 def beyond_noise(difference: float, noise: float) -> bool:
-    """Whether two distances differ by more than another draw of the held-out images would move one of them."""
+    """Return whether two distances differ by more than the variation over other draws of the held-out images."""
     return noise != noise or abs(difference) > noise
 
 
 def _network(runs: pd.DataFrame | None, study: Study) -> dict:
-    """The network of a point's runs, its size and its speed."""
+    """Return the network of a point's runs, its size and its speed."""
     if runs is None:
         return {"network": "", "carried": study.carried}
     mean = {name: runs[name].mean() if name in runs else float("nan") for name in ("model/parameters", *SPEEDS)}
@@ -220,7 +218,7 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
 
 
 def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
-    """How long the tuned point was trained on how many images, and whether its samples are all alike."""
+    """Return training images and steps of the tuned point, and whether its samples collapsed."""
     part = _part(sweep, study)
     data = part.meta["data"].get(study.dataset, {})
     images = data.get("train", float("nan")) + (data.get("valid", 0) if part.config.get("split") == "test" else 0)
@@ -231,21 +229,21 @@ def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
 
 
 def _part(sweep: Sweep, study: Study) -> Sweep:
-    """The sweep that a study is of, where several are joined."""
+    """Return the part of a joined sweep to which a study belongs."""
     return sweep.parts.get(study.name.partition("/")[0], sweep)
 
 
 def _profiled(sweep: Sweep, study: Study) -> dict:
-    """What the profile of the main balance knob says; nothing where a method has none."""
+    """Return the profile columns of the main balance knob; empty if a method has none."""
     main = next(iter(study.balance), None)
-    told = {} if main is None else balance(sweep, study, main)
-    return {name: told[name] for name in PROFILED if name in told}
+    found = {} if main is None else balance(sweep, study, main)
+    return {name: found[name] for name in PROFILED if name in found}
 
 
 def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
-    """The complete trials of a study by their point, the lowest value first in each.
+    """Return the complete trials of a study grouped by point, the lowest value first in each.
 
-    Only points of the papers are run several times: what a search repeats has the same seed too.
+    Only the papers' points are run several times; repetitions in a search have the same seed.
     """
     trials = sweep.complete(study.name)
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned if f"hyper/{knob}" in trials]
@@ -254,7 +252,7 @@ def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
 
 
 def changed(study: Study, trial: pd.Series) -> str:
-    """The knobs in which a trial departs from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
+    """Format the changes of a trial from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
     steps = []
     for knob, before in study.hand_tuned.items():
         after = trial.get(f"hyper/{knob}")
@@ -270,9 +268,9 @@ def _same(before: object, after: object) -> bool:
 
 
 def leaderboard_text(table: pd.DataFrame, width: float = math.inf) -> str:
-    """The leaderboard as plain lines for a terminal, a block per data set; several where recipes differ.
+    """Format the leaderboard as plain lines for a terminal, with a block per data set and recipe.
 
-    width: of a line, in characters, where columns that matter less are left out and what changed gets lines of its own.
+    width: maximum characters of a line; narrow terminals omit minor columns and get the changes on separate lines.
     """
     blocks = []
     mixed = mixed_datasets(table)
@@ -295,14 +293,14 @@ def leaderboard_text(table: pd.DataFrame, width: float = math.inf) -> str:
         ]
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
         if dataset in mixed:
-            title += f" · not to be compared with the other blocks, measured by {recipe or 'an unknown recipe'}"
+            title += f" · not comparable with the other blocks, measured by {recipe or 'an unknown recipe'}"
         above = [words] if (words := networks_words(rows)) else []
         blocks.append("\n".join([title, *above, *_fitted(lines, width)]))
     return "\n\n".join(blocks)
 
 
 def _fitted(rows: Sequence[Sequence[str]], width: float) -> list[str]:
-    """The rows of a leaderboard, its head first, on lines of at most `width` characters where that can be."""
+    """Format the rows of a leaderboard, header first, as lines of at most `width` characters if possible."""
     columns = [list(rows[0]), [name for name in rows[0] if name != CHANGED]]
     fewer = [[n for n in names if n not in DISPENSABLE[:k]] for names in columns for k in range(len(DISPENSABLE) + 1)]
     for names in fewer:
@@ -318,13 +316,13 @@ def _fitted(rows: Sequence[Sequence[str]], width: float) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines whose columns are equally wide, two blanks apart."""
+    """Format rows of cells as lines with aligned columns, separated by two spaces."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def networks_words(rows: pd.DataFrame) -> str:
-    """Which networks the rows of one table have, in a sentence; "" where it is one for all."""
+    """Say which networks the rows of one table have; "" if all have the same."""
     ranked = rows[rows["tuned"].notna()]
     if ranked["network"].nunique() < 2:
         return ""
@@ -336,7 +334,7 @@ def networks_words(rows: pd.DataFrame) -> str:
 
 
 def count_words(number: float) -> str:
-    """A large count in thousands or millions: 23.4 k, 1.91 M."""
+    """Format a large count in thousands or millions: 23.4 k, 1.91 M."""
     if number != number:
         return measured(number)
     for size, unit in ((1e6, " M"), (1e3, " k")):
@@ -346,21 +344,21 @@ def count_words(number: float) -> str:
 
 
 def mixed_datasets(table: pd.DataFrame) -> set[str]:
-    """The data sets of a leaderboard whose values are not all of one metric and recipe."""
+    """Return the data sets of a leaderboard with several metrics or recipes."""
     return {
         dataset for dataset, rows in table.groupby("dataset") if len(rows[["metric", "recipe"]].drop_duplicates()) > 1
     }
 
 
 def hand_tuned_words(row) -> str:
-    """The hand-tuned value of a leaderboard row, or what became of that trial."""
+    """Format the hand-tuned value of a leaderboard row, or the state of that trial."""
     if row.hand_tuned == row.hand_tuned:
         return f"{measured(row.hand_tuned)}{' carried over' if row.carried else ''}"
     return "no value" if row.hand_tuned_state == "complete" else spaced(row.hand_tuned_state)
 
 
 def change_words(row) -> str:
-    """The improvement of a leaderboard row as a signed percentage, minus meaning a smaller distance."""
+    """Format the improvement of a leaderboard row as a signed percentage; minus means a smaller distance."""
     percent = row.improvement_percent
     if percent != percent:
         return "–"
@@ -368,7 +366,7 @@ def change_words(row) -> str:
 
 
 def changed_words(row) -> str:
-    """What the tuned point of a leaderboard row changed; some papers leave room for two hand-tuned points."""
+    """Format the changes of the tuned point of a leaderboard row; some papers have several hand-tuned points."""
     if row.tuned != row.tuned:
         return ""
     if row.tuned_runs > 1:
@@ -379,7 +377,7 @@ def changed_words(row) -> str:
 
 
 def outcome_words(row) -> str:
-    """How the trials of a leaderboard row ended, and attempts after which they went on:
+    """Format the outcomes of the trials of a leaderboard row, and attempts after which they continued:
     `8: 5 complete, 2 pruned, 1 diverged (attempts: 3 preempted)`."""
     counts = [f"{getattr(row, outcome)} {spaced(outcome)}" for outcome in OUTCOMES if getattr(row, outcome)]
     went_on = {setback: getattr(row, f"times_{setback}") - getattr(row, setback) for setback in SETBACKS}
@@ -394,25 +392,25 @@ def spaced(state: str) -> str:
 
 
 def headline(table: pd.DataFrame, gains: str = "") -> str:
-    """The result of a sweep in one or two plain sentences, made from its leaderboard.
+    """Summarise the leaderboard of a sweep in one or two sentences.
 
-    gains: what a confirmation says of tuned against hand-tuned points (`analysis.confirm.gains_words`). Without one it
-    is said that the search found lower values, not that these points are better: it has one training of each.
+    gains: the result of a confirmation (`analysis.confirm.gains_words`). Without one, the summary says that the search
+    found lower values, not that these points are better, because each was trained once.
     """
     found = table[table["tuned"].notna()]
     if found.empty:
-        return "No trial has used its whole budget yet, so there is nothing to compare."
+        return "No trial is complete yet, so there is nothing to compare."
     mixed = mixed_datasets(found)
     best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
     if best.empty:
-        return "The values were measured by different recipes, so no method is said to be the best."
+        return "The values were measured by different recipes, so the methods are not ranked."
     first = _closest(found, best)
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if gains:
         return f"{first} {gains}"
     if compared.empty:
         return first
-    # A second point of the paper that beats the first is the paper's merit, not the search's.
+    # A second point of the paper that beats the first is not a result of the search.
     gains = compared[(compared["improvement_percent"] >= 0.5) & (compared["tuned_origin"] != "paper")]
     clear = gains[[beyond_noise(row.difference, row.noise) for row in gains.itertuples()]]
     if clear.empty:
@@ -431,7 +429,7 @@ def headline(table: pd.DataFrame, gains: str = "") -> str:
 
 
 def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
-    """Which method comes closest on each data set, or which cannot be told apart there, and what speaks against it."""
+    """Say which method is closest on each data set, or which cannot be told apart, with cautions."""
     closest: dict[str, list[str]] = {}
     ties, cautions = [], []
     for row in best.itertuples():
@@ -448,12 +446,12 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
         else:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
-    told = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{told}."] if told else []), *ties, *cautions])
+    closest_words = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
+    return " ".join([*([f"{closest_words}."] if winners else []), *ties, *cautions])
 
 
 def _cautions(near: pd.DataFrame) -> list[str]:
-    """Why the methods that come closest on one data set may mean little."""
+    """Return cautions about the closest methods on a data set."""
     name, words = dataset_name(near["dataset"].iloc[0]), []
     alike = [method_name(method) for method in near[near["collapsed"]]["method"]]
     if alike:

@@ -1,6 +1,6 @@
-"""How the pictures of the analysis are drawn: one page's width, its inks, axes of few round numbers, and SVG.
+"""Drawing primitives of the plots: page width, colours, axes with few round ticks, and SVG.
 
-Nothing here knows what a study is.  Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
+This module is independent of sweeps. Units are those of the SVG: a Figure is WIDTH units wide, text is TEXT units high.
 """
 
 import base64
@@ -27,7 +27,7 @@ from analysis.page.names import readable
 
 WIDTH = 360  # units
 TEXT, SMALL = 11, 10
-# Each ink is an unusual shade, so that themed_svg can find it again and let the page decide.
+# Each colour is an unusual shade, so that themed_svg can find it and replace it by a colour of the page.
 INK, MUTED, FAINT, PAPER = "#1b1f27", "#69707f", "#dde1e8", "#fefefd"
 THEME = {
     INK: "currentColor",
@@ -35,18 +35,18 @@ THEME = {
     FAINT: f"var(--plot-faint, {FAINT})",
     PAPER: f"var(--plot-paper, {PAPER})",
 }
-GREY = "#8b909a"  # of trials that did not finish; seen on white and on black
+GREY = "#8b909a"  # unfinished trials; visible on white and on black
 RASTER_DPI = 144  # two pixels per unit
-RASTER_FROM = 300  # marks; beyond, a picture embeds an image of them and stays small
-TITLES = "trials:"  # an element with this in its id is a group of marks, and the rest of the id names them
+RASTER_FROM = 300  # number of marks above which they are rasterised, so that the file stays small
+TITLES = "trials:"  # prefix of the id of a group of marks; the rest of the id names them
 _SVG_ATTRIBUTES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
 
 
 def themed_svg(figure: Figure) -> str:
-    """SVG text that fills the width it is given and draws in the page's own colours and type.
+    """Convert a figure to SVG text that fills the available width and uses the colours and font of the page.
 
-    Ink becomes currentColor, the greys and the paper the CSS variables --plot-muted, --plot-faint and
-    --plot-paper, text the font --plot-font; each has a fallback, so that the picture also stands alone.
+    Ink becomes currentColor, the greys and the paper the CSS variables --plot-muted, --plot-faint and --plot-paper,
+    text the font --plot-font; each has a fallback, so that the SVG can be used alone.
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "analysis"}):
@@ -56,7 +56,7 @@ def themed_svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg {_SVG_ATTRIBUTES} \1>", svg, count=1)
     svg = re.sub(rf'<g id="{TITLES}([^"]*)">(.*?)(?=<g id=|</svg>)', _with_titles, svg, flags=re.DOTALL)
-    # Names of groups would repeat in a page with several pictures; nothing refers to them.
+    # Ids of groups would be duplicates in a page with several plots; nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
     svg = re.sub(r"(\dpx |font-family: )'[^;\"]*", r"\1var(--plot-font, sans-serif)", svg)
     svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
@@ -67,31 +67,31 @@ def themed_svg(figure: Figure) -> str:
 
 
 def _with_titles(group: re.Match) -> str:
-    """A group of marks, each of which says which trial it is to who points at it."""
+    """Add the name of its trial as a tooltip to each mark of a group."""
     titles = iter(group[1].split("|"))
     return "<g>" + re.sub(r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(titles)}</title></use>", group[2])
 
 
 def _slim(encoded: str) -> str:
-    """A PNG with at most 256 colours, a third of its size, as a data URI."""
+    """Reduce a PNG to at most 256 colours, a third of its size, as a data URI."""
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
         return png_uri(picture.convert("RGBA").quantize(256, Image.Quantize.FASTOCTREE))
 
 
 def png_uri(picture: Image.Image) -> str:
-    """A picture as the address of itself, for a page that may ask for nothing."""
+    """Encode an image as a PNG data URI."""
     held = io.BytesIO()
     picture.save(held, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 def sheet(height: float) -> Figure:
-    """An empty figure of the width of a phone."""
+    """Return an empty figure of the width of a phone."""
     return Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor=PAPER)
 
 
 def box(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes by their inner box, in units from the upper left corner."""
+    """Return axes with the given inner box, in units from the upper left corner."""
     whole = figure.get_figheight() * 72
     ax = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
     ax.patch.set_visible(False)
@@ -100,7 +100,7 @@ def box(figure: Figure, left: float, top: float, width: float, height: float) ->
 
 
 def frame(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes with a grid and a line below, by their inner box."""
+    """Return axes with the given inner box, a grid and a bottom line."""
     ax = box(figure, left, top, width, height)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(MUTED)
@@ -110,7 +110,7 @@ def frame(figure: Figure, left: float, top: float, width: float, height: float) 
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Small plots in two columns that share their vertical axis."""
+    """Return small axes in two columns that share their vertical axis."""
     left, right, across, height, gap = 36, 12, 22, 104, 52
     columns = min(2, count)
     width = (WIDTH - left - right - across * (columns - 1)) / columns
@@ -120,27 +120,27 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def plain(colour: str = MUTED) -> dict:
-    """How text is set."""
+    """Return the style of text."""
     return {"fontsize": TEXT, "color": colour}
 
 
 def bold() -> dict:
-    """How names are set."""
+    """Return the style of names."""
     return {"fontsize": TEXT + 1, "color": INK, "fontweight": "bold"}
 
 
 def title(ax: Axes, text: str) -> None:
-    """Text over the left end of the axes."""
+    """Set a left-aligned title."""
     ax.set_title(text, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=7)
 
 
 def wide(values: np.ndarray) -> bool:
-    """Whether positive values span so much that only a logarithmic axis shows them all."""
+    """Return whether positive values span a range that needs a logarithmic axis."""
     return len(values) > 0 and values.min() > 0 and values.max() / values.min() > 5
 
 
 def round_ticks(low: float, high: float, log: bool, *, most: int = 6, whole: bool = False) -> list[float]:
-    """A few round numbers between two bounds."""
+    """Return a few round numbers between two bounds."""
     if not log:
         ticks = MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
         return [float(t) for t in ticks if low <= t <= high]
@@ -181,7 +181,7 @@ def scale(
     whole: bool = False,
     most: int = 6,
 ) -> None:
-    """Give an axis its scale, bounds and a few round ticks; log None lets the values decide."""
+    """Set scale, bounds and a few round ticks of an axis; log None decides by the values."""
     values = np.asarray(list(values), float)
     values = values[np.isfinite(values)]
     log = wide(values) if log is None else log
@@ -195,7 +195,7 @@ def scale(
 
 
 def scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> None:
-    """One vertical scale for all panels, its numbers at the left ones only."""
+    """Set one vertical scale for all panels, with labels on the left ones only."""
     for i, ax in enumerate(panels):
         scale(ax.yaxis, values, log=log, most=5)
         if i % 2:
@@ -203,30 +203,30 @@ def scale_together(panels: list[Axes], values: pd.Series, log: bool | None) -> N
 
 
 def thin(count: int, alpha: float) -> float:
-    """The opacity at which many marks still let each other through."""
+    """Return an opacity that decreases with the number of marks."""
     return alpha * min(1.0, math.sqrt(80 / max(count, 1)))
 
 
 def rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Hollow marks around others."""
+    """Plot hollow marks around others."""
     ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
 
 
 def value_scale(values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
-    """Where on [0, 1] a value lies among others, and the ticks as (place, text)."""
+    """Return a map from values to [0, 1], and its ticks as (position, text)."""
     finite = values.dropna().to_numpy(float)
     log = wide(finite)
     return number_scale(*bounds(finite, log, 0.02), log)
 
 
 def roomy(ticks: list[tuple[float, str]], letters: int) -> list[tuple[float, str]]:
-    """As many of the ticks, evenly, as an axis with room for so many letters can show."""
+    """Return evenly spaced ticks that fit an axis with room for `letters` characters."""
     step = math.ceil(sum(len(text) + 1 for _, text in ticks) / letters)
     return ticks[:: max(1, step)]
 
 
 def number_scale(low: float, high: float, log: bool) -> tuple[Callable, list[tuple[float, str]]]:
-    """Where on [0, 1] a number between two bounds lies, and the ticks as (place, text)."""
+    """Return a map from numbers between two bounds to [0, 1], and its ticks as (position, text)."""
     bend = math.log if log else float
     start, span = bend(low), (bend(high) - bend(low)) or 1.0
 
@@ -237,7 +237,7 @@ def number_scale(low: float, high: float, log: bool) -> tuple[Callable, list[tup
 
 
 def lying_axis(ax: Axes, level: float, name: str, ticks: list[tuple[float, str]]) -> None:
-    """An axis across the whole width at a level, with its name above and its ticks below."""
+    """Draw a horizontal axis across the whole width, with its name above and its ticks below."""
     ax.plot([0, 1], [level, level], color=MUTED, lw=1, zorder=3, clip_on=False)
     ax.text(0, level - 8, name, zorder=7, **(plain(INK) | {"fontweight": "bold"}), bbox=halo())
     for x, text in ticks:
@@ -246,18 +246,18 @@ def lying_axis(ax: Axes, level: float, name: str, ticks: list[tuple[float, str]]
 
 
 def halo() -> dict:
-    """Paper behind text that lies over lines."""
+    """Return the style of a background behind text that overlaps lines."""
     return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
 def curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder: int, **style) -> None:
-    """Smooth curves, a row each, through horizontal axes at the levels that the columns name.
+    """Plot each row as a smooth curve through horizontal axes at the levels given by the columns.
 
-    A curve leaves each axis at a right angle, so that the eye can follow it through a crossing.
+    A curve leaves each axis at a right angle, so that crossings are readable.
     """
     levels, outlines = list(courses.columns), []
     if not levels:
-        return  # nothing was searched, and the trials have no value yet
+        return  # nothing is searched, and the trials have no value yet
     codes = [Outline.MOVETO, *[Outline.CURVE4] * 3 * (len(levels) - 1)]
     for places in courses.to_numpy(float):
         vertices = [(places[0], levels[0])]
@@ -280,21 +280,21 @@ def curves(ax: Axes, courses: pd.DataFrame, colours: list, width: float, zorder:
 
 
 def blend(first: str, second: str, share: float) -> tuple[float, float, float]:
-    """A colour on the way from the first to the second."""
+    """Interpolate between two colours."""
     a, b = np.array(to_rgb(first)), np.array(to_rgb(second))
     return tuple((1 - share) * a + share * b)
 
 
 def grids(pictures: Sequence[tuple[str, Path]]) -> Figure:
-    """Pictures of samples side by side under their titles, at most five a row; a blank where a file is missing."""
+    """Plot images of samples side by side under their titles, at most five per row; missing files are blank."""
     rows = math.ceil(len(pictures) / 5) or 1
     columns = math.ceil(len(pictures) / rows) or 1
     figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax in axes:
         ax.axis("off")
-    for ax, (told, picture) in zip(figure.axes, pictures, strict=False):
-        ax.set_title(told, fontsize=8)
+    for ax, (name, picture) in zip(figure.axes, pictures, strict=False):
+        ax.set_title(name, fontsize=8)
         if picture.exists():
             ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
     return figure

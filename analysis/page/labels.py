@@ -1,8 +1,8 @@
-"""Over-regularised, balanced or under-regularised: a label for every trial, with the numbers it rests on.
+"""Labels of trials as over-regularised, balanced or under-regularised, with the ratios behind them.
 
-The rule is an operational one for dashboards.  What a trial is held against, the error of an unregularised
-autoencoder and the fewest active dimensions that reach it, comes from all trials of the same data set, network and
-number of epochs, so a label belongs to one sweep, or to the ones that were joined.
+The rule is an operational one for dashboards. Its references, the error of an unregularised autoencoder and the
+smallest number of active dimensions that reaches it, are computed from all trials of the same data set, network and
+number of epochs, so labels are specific to a sweep or to joined sweeps.
 """
 
 import math
@@ -14,17 +14,18 @@ from analysis.page.names import bare_method
 
 OVER, BALANCED, UNDER, UNKNOWN = "over", "balanced", "under", ""
 UNREGULARISED = ("ae", "gae")  # GAE trains a plain autoencoder and fits a density afterwards
-TOLERATED = 1.5  # an error of so many times the autoencoder's is still a good reconstruction
+TOLERATED = 1.5  # maximum ratio to the autoencoder's error of a good reconstruction
 COLUMNS = ("balance", "balance_error", "balance_active", "balance_mmd")
 
 
 def balance(
     error: float, active: float, latent_dim: float, error_ae: float, active_ref: float, mmd: float, noise: float
 ) -> str:
-    """over: a bad reconstruction by few dimensions; under: a good one by more than needed; else balanced.
+    """Return the label: over for a bad reconstruction from few dimensions, under for a good one from more than needed,
+    else balanced.
 
-    error: mse, as error_ae; active: active dimensions, as active_ref; mmd: of codes and prior, beside its noise,
-    NaN where it was not measured, which counts as not above it.  "" where anything else is missing.
+    error, error_ae: mse; active, active_ref: active dimensions; mmd, noise: MMD between codes and prior, and its noise;
+    an mmd of NaN (not measured) counts as not above the noise. Returns "" if any other value is missing.
     """
     if any(math.isnan(value) for value in (error, active, latent_dim, error_ae, active_ref)):
         return UNKNOWN
@@ -35,14 +36,13 @@ def balance(
 
 
 def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """The columns of COLUMNS for a table of trials, on its index: the label and the ratios behind it.
+    """Return COLUMNS for a table of trials, on its index: the label and the ratios behind it.
 
-    balance_error: mse over that of the autoencoder, the lowest of UNREGULARISED trials of equal latent_dim; where
-    the sweep has none, the lowest of all trials of equal latent_dim, which can only make the rule stricter.
-    balance_active: active dimensions over the smallest number among trials of the same data set, network and epochs
-    whose error is tolerated. balance_mmd: MMD over its noise floor, which only a trial's end measures. Complete
-    trials and those that were stopped are labelled, each among the ones that got as far: a stopped one says nothing
-    of the complete ones, nor they of it.
+    balance_error: mse relative to the autoencoder, the lowest of UNREGULARISED trials with equal latent_dim; if there
+    are none, the lowest of all trials with equal latent_dim, which can only make the rule stricter. balance_active:
+    active dimensions relative to the smallest number among trials of the same data set, network and epochs with a
+    tolerated error. balance_mmd: MMD relative to its noise floor, which is measured only at the end of a trial.
+    Complete and stopped trials are labelled, each relative to trials of the same number of epochs.
     """
     table = pd.DataFrame(
         {
@@ -66,7 +66,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label(group: pd.DataFrame) -> pd.DataFrame:
-    """The labels of the trials of one data set and network that were trained for equally many epochs."""
+    """Label the trials of one data set and network with the same number of epochs."""
     plain = group[group["method"].isin(UNREGULARISED)].groupby("latent_dim")["error"].min()
     error_ae = group["latent_dim"].map(plain)
     error_ae = error_ae.fillna(group.groupby("latent_dim")["error"].transform("min"))
@@ -92,7 +92,7 @@ def _ratio(value: float, reference: float) -> float:
 
 
 def _column(trials: pd.DataFrame, name: str, kind: type) -> pd.Series:
-    """A column of the trials, or an empty one where the sweep has none."""
+    """Return a column of the trials, or an empty one if the sweep has none."""
     if name not in trials:
         return pd.Series("" if kind is str else math.nan, index=trials.index, dtype=kind)
     return trials[name].astype(str) if kind is str else pd.to_numeric(trials[name]).astype("float64")

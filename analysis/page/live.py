@@ -1,8 +1,8 @@
-"""A page that follows sweeps while they run: a bar of what runs above the report, from their records alone.
+"""A live page of running sweeps: running trials above the report, generated from the records alone.
 
-It is served to browsers of this machine only: on the loopback interface, and to requests that name it, so that no page
-of the web can read it through a name that resolves to 127.0.0.1. Three things are served, and no file by its path: the
-page, what runs, and the report of each sweep.
+It is served to browsers on this machine only: on the loopback interface, and only for requests with its host name, so
+that no web page can read it by a name that resolves to 127.0.0.1 (DNS rebinding). It serves the page, the running
+trials and the report of each sweep, and no files by path.
 """
 
 import base64
@@ -27,21 +27,21 @@ from analysis.page.report import TEMPLATES, render
 from sweep.record import RECORD, Trial, Trials, follow
 
 HOST = "127.0.0.1"
-REST = 10.0  # seconds at least between two renderings of a report,
-QUIET = 300.0  # seconds without an event, after which a driver may be dead
-SHARE = 20.0  # and this many times as long as one of them takes: the sweep needs the processor more
+REST = 10.0  # minimum seconds between two renderings of a report
+QUIET = 300.0  # seconds without an event after which the driver may be dead
+SHARE = 20.0  # minimum ratio of this pause to the time of a rendering, to leave the CPU to the sweep
 
 
 @dataclass
 class Watched:
-    """A sweep as its record tells it by now, and its latest report."""
+    """The present state of a sweep, read from its record, and its latest report."""
 
     folder: Path
     _trials: Trials = field(default_factory=lambda: Trials(strict=False))
     _offset: int = 0
-    _version: int = -1  # the bytes of the record that the report is of
+    _version: int = -1  # bytes of the record that the report covers
     _page: str = ""
-    _next: float = 0.0  # when the report may be rendered again
+    _next: float = 0.0  # earliest time of the next rendering
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _rendering: threading.Lock = field(default_factory=threading.Lock)
 
@@ -50,7 +50,7 @@ class Watched:
         return self.folder.absolute().name
 
     def state(self) -> dict[str, Any]:
-        """What the bar shows. `version` is another once there is another report to load."""
+        """Return the contents of the bar. `version` changes when there is a new report to load."""
         with self._reading:
             self._read()
             trials = self._trials
@@ -63,7 +63,7 @@ class Watched:
             }
 
     def report(self) -> str:
-        """The report's page, rendered anew if there is news and the last rendering is long enough ago."""
+        """Return the page of the report, rendered again if there are new events and enough time has passed."""
         with self._rendering:
             with self._reading:
                 self._read()
@@ -77,7 +77,7 @@ class Watched:
 
     def _read(self) -> None:
         file = self.folder / RECORD
-        if file.stat().st_size < self._offset:  # another sweep has taken the folder
+        if file.stat().st_size < self._offset:  # the folder now holds another sweep
             self._trials, self._offset = Trials(strict=False), 0
         events, self._offset = follow(file, self._offset)
         for event in events:
@@ -101,18 +101,18 @@ def _progress(trials: Trials, trial: Trial) -> dict[str, Any]:
 
 @contextmanager
 def served(folders: Sequence[Path], port: int = 0) -> Iterator[str]:
-    """The address of a page about the sweeps in `folders`, for as long as this lasts. Port 0 is a free one.
+    """Context manager that serves a page about the sweeps in `folders` and yields its address. Port 0: a free port.
 
-    Raises ValueError if a folder holds no record, or the port is taken.
+    Raises ValueError if a folder has no record, or the port is in use.
     """
     for folder in folders:
         if not (folder / RECORD).is_file():
-            raise ValueError(f"{folder}: no {RECORD} here; name the folder of a sweep, such as sweeps/NAME")
+            raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep, such as sweeps/NAME")
     watched = [Watched(folder) for folder in folders]
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(watched))
     except (OSError, OverflowError) as error:
-        raise ValueError(f"--port {port}: cannot be listened on ({error}); choose another, or none") from None
+        raise ValueError(f"--port {port} cannot be used ({error}); choose another, or omit it") from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -129,7 +129,7 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """One of the three, or an error without a word about the machine."""
+            """Answer with the page, the state or a report, or with an error."""
             hosts = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
             if self.headers.get("Host") not in hosts:
                 return self._answer(HTTPStatus.FORBIDDEN, "text/plain", "not this host")
@@ -144,12 +144,12 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
                     self._answer(HTTPStatus.OK, "text/html", reports[path].report())
                 else:
                     self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found")
-            except (OSError, ValueError) as error:  # a record that is damaged or gone
+            except (OSError, ValueError) as error:  # the record is damaged or gone
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", str(error))
 
         def _answer(self, status: HTTPStatus, kind: str, text: str, policy: str = "frame-ancestors 'self'") -> None:
             body = text.encode()
-            with suppress(ConnectionError):  # the browser has gone on
+            with suppress(ConnectionError):  # the browser closed the connection
                 self.send_response(status)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,4 @@
-"""Names as the papers write them, and numbers as people do, so that every table and picture speaks alike."""
+"""Display names of methods, data sets and metrics, and number formats, shared by all tables and plots."""
 
 import math
 from numbers import Real
@@ -63,39 +63,39 @@ SHORT_KNOBS = {"learning_rate": "lr"}
 
 
 def method_name(method: str) -> str:
-    """The paper's name of a method; `my_lab.ladder:LadderVAE` is `LadderVAE`, `vae@long` of sweep long `VAE (long)`."""
+    """Return a method's name in its paper: `LadderVAE` for `my_lab.ladder:LadderVAE`, `VAE (long)` for `vae@long`."""
     bare, _, sweep = method.partition("@")
     name = METHODS.get(bare, bare.rpartition(":")[2])
     return f"{name} ({sweep})" if sweep else name
 
 
 def bare_method(method: str) -> str:
-    """A method as its sweep calls it, without the sweep that `analysis.join` tells it apart by."""
+    """Return a method's name without the label of the sweep that `analysis.join` adds."""
     return method.partition("@")[0]
 
 
 def dataset_name(dataset: str) -> str:
-    """The usual spelling of a data set's name; an unknown one stays as it is."""
+    """Return the usual spelling of a data set's name; unknown names are returned unchanged."""
     return DATASETS.get(dataset, dataset)
 
 
 def metric_name(metric: str) -> str:
-    """What a metric measures, in words: `valid/fcd` is the Fréchet classifier distance."""
+    """Return a metric's name in words, e.g. Fréchet classifier distance for `valid/fcd`."""
     return METRICS.get(metric, metric.rpartition("/")[2].replace("_", " "))
 
 
 def short_metric(metric: str) -> str:
-    """A metric without its split: `fcd` for `valid/fcd`."""
+    """Return a metric's name without its split: `fcd` for `valid/fcd`."""
     return metric.rpartition("/")[2]
 
 
 def short_knob(knob: str) -> str:
-    """A hyperparameter's name where room is scarce."""
+    """Return a hyperparameter's short name."""
     return SHORT_KNOBS.get(knob, knob)
 
 
 def readable(value: object) -> str:
-    """A value in three significant digits, the way a person would write it: 0.12, 4e-4, 1234, adam.
+    """Format a value with three significant digits: 0.12, 4e-4, 1234, adam.
 
     A missing or non-finite number is a dash.
     """
@@ -116,7 +116,7 @@ def readable(value: object) -> str:
 
 
 def measured(value: float) -> str:
-    """A measurement in three significant digits, zeros too, so that a column lines up: 14.0, 0.0188, 1234."""
+    """Format a measurement with three significant digits, including trailing zeros: 14.0, 0.0188, 1234."""
     if not math.isfinite(value):
         return "–"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
@@ -125,7 +125,7 @@ def measured(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 5 min; a dash for none."""
+    """Format seconds: 42 s, 3 min 20 s, 2 h 5 min; a dash if not finite."""
     if not math.isfinite(seconds):
         return "–"
     whole = round(seconds)
@@ -138,5 +138,5 @@ def duration(seconds: float) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join words: `a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

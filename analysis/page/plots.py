@@ -1,10 +1,9 @@
-"""The pictures of a sweep, one language for all: hollow is hand-tuned, filled is tuned, grey did not finish.
+"""Plots of a sweep with common conventions: hollow is hand-tuned, filled is tuned, grey did not finish.
 
-Every function returns a matplotlib Figure of the width of a phone, so that its text can be read there and
-three of them stand side by side on a desk; one without anything to draw returns None. A method has the same
-colour and the same marker in every picture; the colours are those of Okabe and Ito that can be seen on white
-and on black, with a purple, and the marker says the same to who cannot tell them apart. `drawing.themed_svg`
-turns a Figure into SVG text that takes its ink from the page.
+Every function returns a matplotlib Figure of the width of a phone, so that it is readable there and three fit side by
+side on a desktop, or None if there is nothing to plot. A method has the same colour and marker in every plot. The
+colours are those of Okabe and Ito that are visible on white and on black, with a purple; the markers make methods
+distinguishable without colour. `drawing.themed_svg` converts a Figure to SVG text with the colours of the page.
 """
 
 import math
@@ -40,18 +39,18 @@ MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
 
 
 def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
-    """Colour and marker of a method; one that the papers do not know gets a free slot among `methods`."""
+    """Return colour and marker of a method; methods outside the papers get a free slot among `methods`."""
     known = list(METHODS)
     strangers = sorted({*methods, method} - set(known))
     slot = (known + strangers).index(method)
-    # The counts have no common factor, so no pair comes back for 84 methods.
+    # The counts are coprime, so no pair repeats within 84 methods.
     return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
 
 
 def arrows(board: pd.DataFrame, dataset: str) -> Figure:
-    """From hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
+    """Plot arrows from hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
 
-    board: what `tables.leaderboard` returns.
+    board: result of `tables.leaderboard`.
     """
     rows = board[board["dataset"] == dataset]
     row_height, top, bottom = 44, 6, 40
@@ -79,10 +78,10 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
         hand, tuned = row.hand_tuned, row.tuned
         if math.isfinite(tuned) and math.isfinite(hand):
             ax.plot([hand, tuned], [line, line], color=colour, lw=4, solid_capstyle="butt", alpha=0.55, zorder=2)
-        elif math.isfinite(tuned):  # the hand-tuned point has no value: it lies beyond every scale
+        elif math.isfinite(tuned):  # the hand-tuned point has no value: draw it at the end of the scale
             ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
             ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
-        kept = hand == tuned  # one point, so one mark inside the other
+        kept = hand == tuned  # one point: one mark inside the other
         if math.isfinite(hand):
             size = 13 if kept else 8
             ax.plot(hand, line, "o", ms=size, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
@@ -98,11 +97,11 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
 
 
 def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
-    """Every trial of a study as a curve through its hyperparameters down to its distance.
+    """Plot every trial of a study as a curve through its hyperparameters to its distance.
 
-    The axes lie on their sides, below each other, so that their names and numbers stay legible on a phone.
-    The better a complete trial, the more it has of the method's colour; trials that did not finish are grey
-    and stop short of the distance. Hollow and dashed is the hand-tuned point.
+    The axes are horizontal, below each other, so that their names and numbers are legible on a phone. Better complete
+    trials have more of the method's colour; unfinished trials are grey and end before the distance. The hand-tuned
+    point is hollow and dashed.
     """
     about, trials = sweep.studies[study], sweep.trials_of(study)
     complete = trials[(trials["state"] == "complete") & trials["value"].notna()]
@@ -114,7 +113,7 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     ax.set_xlim(0, 1)
     ax.set_ylim(height, 0)
     levels = [top + row_height * row for row in range(len(knobs) + 1)]
-    courses = pd.DataFrame(index=trials.index)  # of each trial, its place on each axis
+    courses = pd.DataFrame(index=trials.index)  # position of each trial on each axis
     for knob, level in zip(knobs, levels, strict=False):
         place, ticks = _knob_scale(about, knob, trials[f"hyper/{knob}"])
         courses[level] = [place(value) for value in trials[f"hyper/{knob}"]]
@@ -127,7 +126,7 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     others = courses.drop(complete.index)[levels[:-1]]
     drawing.curves(ax, others, [(*to_rgb(GREY), drawing.thin(len(others), 0.25))], 0.8, zorder=1)
     ordered = courses.loc[complete.sort_values("value", ascending=False).index]
-    share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # of the colour; half for the sixth best
+    share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # share of the colour; half for the sixth best
     shades = [(*drawing.blend(GREY, colour, s), drawing.thin(len(ordered), 0.3) + 0.5 * s) for s in share]
     drawing.curves(ax, ordered, shades, 1.2, zorder=2)
     best, hand = sweep.best(study), sweep.hand_tuned(study)
@@ -154,25 +153,25 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
 
 
 def distance_against_time(sweep: Sweep, dataset: str) -> Figure | None:
-    """The distance of every complete trial against its training seconds; rings are hand-tuned points."""
+    """Plot the distance of every complete trial against its training seconds; rings are hand-tuned points."""
     return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
 
 
 def distance_against_parameters(sweep: Sweep, dataset: str) -> Figure | None:
-    """The distance of every complete trial against the parameters of its networks; rings are hand-tuned points."""
+    """Plot the distance of every complete trial against its number of parameters; rings are hand-tuned points."""
     return _cloud(sweep, dataset, "model/parameters", None, "parameters (log)", log_x=True)
 
 
 def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
-    """Reconstruction error against the KL term of every complete trial whose method reports both.
+    """Plot reconstruction error against the KL term of every complete trial whose method reports both.
 
-    The rate-distortion plane of Alemi et al., 2018: trials to the lower left of another dominate it.
+    In the rate-distortion plane of Alemi et al., 2018, trials to the lower left of another dominate it.
     """
     return _cloud(sweep, dataset, "valid/kl", "valid/mse", "KL (nats per image, log)", log_x=True)
 
 
 def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool) -> Figure | None:
-    """Complete trials of all studies of a data set in the plane of two metrics (y None: the objective)."""
+    """Plot complete trials of all studies of a data set in the plane of two metrics (y None: the objective)."""
     studies = sweep.studies_of(dataset)
     trials = sweep.trials[(sweep.trials["dataset"] == dataset) & (sweep.trials["state"] == "complete")]
     y_column, y_name = (y, metric_name(y)) if y else ("value", short_metric(studies[0].metric))
@@ -197,9 +196,9 @@ def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, l
 
 
 def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
-    """The lowest distance found after so many finished trials, a step line per method.
+    """Plot the lowest distance against the number of finished trials, a step line per method.
 
-    Trials count in the order in which they ended, whatever their end; only complete ones can lower the line.
+    Trials count in the order of their ends, regardless of their outcome; only complete ones can lower the line.
     """
     lines = {}
     for study in sweep.studies_of(dataset):
@@ -228,7 +227,7 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
 
 
 def over_time(sweep: Sweep) -> Figure:
-    """How many trials ran at any time of a sweep, and the lowest distance found by then, a panel per data set."""
+    """Plot the number of running trials over time, and the lowest distance found by then, a panel per data set."""
     trials = sweep.trials
     began = (trials["started"] - trials["started"].min()).dt.total_seconds()
     ended = began + trials["worker_seconds"]
@@ -264,10 +263,10 @@ def over_time(sweep: Sweep) -> Figure:
 
 
 def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[str] | None = None) -> Figure | None:
-    """A metric (the objective if None) against each searched hyperparameter, a panel each.
+    """Plot a metric (the objective if None) against each searched hyperparameter, a panel each.
 
-    Filled trials used their whole budget; grey ones ended early and show their last value, which is of an
-    earlier epoch. The dashed line is the hand-tuned value, the ring its trial.
+    Filled trials are complete; grey ones ended early and show their last value, from an earlier epoch. The dashed line
+    is the hand-tuned value, the ring its trial.
     """
     about, trials = sweep.studies[study], sweep.trials_of(study)
     knobs = about.searched if knobs is None else tuple(knobs)
@@ -284,41 +283,41 @@ def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[
 
 
 def balance_profiles(sweep: Sweep, study: str) -> Figure | None:
-    """The fitted profile of the distance against each balance knob, the other knobs at their best, a panel each.
+    """Plot the fitted profile of the distance against each balance knob, minimised over the other knobs, a panel each.
 
     The band is the 95 % interval of the profile, the bar below it the values within 5 % of the lowest distance. Marks
-    are complete trials, which lie above the profile where their other knobs are not at their best. The dashed line is
-    the hand-tuned value, the filled mark the tuned trial.
+    are complete trials, which lie above the profile if their other knobs are not optimal. The dashed line is the
+    hand-tuned value, the filled mark the tuned trial.
     """
     about = sweep.studies[study]
-    found = [told for knob in about.balance if (told := profile(sweep, study, knob)) is not None]
+    found = [fitted for knob in about.balance if (fitted := profile(sweep, study, knob)) is not None]
     if not found:
         return None
     figure, panels = drawing.panels(len(found))
     colour, marker = method_style(about.method, sweep.methods)
     shown = []
-    for ax, told in zip(panels, found, strict=True):
-        trials = weighing(sweep, about, told.knob)
-        ax.fill_between(told.at, told.low, told.high, color=colour, alpha=0.2, lw=0)
-        ax.plot(told.at, told.middle, color=colour, lw=2)
-        _points(ax, trials, trials[f"hyper/{told.knob}"].astype(float), "value", (colour, "o"), size=14)
+    for ax, fitted in zip(panels, found, strict=True):
+        trials = weighing(sweep, about, fitted.knob)
+        ax.fill_between(fitted.at, fitted.low, fitted.high, color=colour, alpha=0.2, lw=0)
+        ax.plot(fitted.at, fitted.middle, color=colour, lw=2)
+        _points(ax, trials, trials[f"hyper/{fitted.knob}"].astype(float), "value", (colour, "o"), size=14)
         best = trials.iloc[0]
-        ax.plot(best[f"hyper/{told.knob}"], best["value"], marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=5)
-        if told.hand_tuned is not None:
-            ax.axvline(told.hand_tuned, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
+        ax.plot(best[f"hyper/{fitted.knob}"], best["value"], marker, ms=7, mfc=colour, mec=PAPER, mew=1, zorder=5)
+        if fitted.hand_tuned is not None:
+            ax.axvline(fitted.hand_tuned, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
         foot = ax.get_xaxis_transform()
-        ax.plot(told.flat, [0.03, 0.03], transform=foot, color=INK, lw=3, solid_capstyle="butt", zorder=4)
-        drawing.scale(ax.xaxis, told.at, log=told.log, pad=0.02, most=4)
-        drawing.title(ax, f"{short_knob(told.knob)}{' (log)' if told.log else ''}")
-        shown += [trials["value"].clip(upper=told.high.max()), pd.Series(told.low), pd.Series(told.high)]
+        ax.plot(fitted.flat, [0.03, 0.03], transform=foot, color=INK, lw=3, solid_capstyle="butt", zorder=4)
+        drawing.scale(ax.xaxis, fitted.at, log=fitted.log, pad=0.02, most=4)
+        drawing.title(ax, f"{short_knob(fitted.knob)}{' (log)' if fitted.log else ''}")
+        shown += [trials["value"].clip(upper=fitted.high.max()), pd.Series(fitted.low), pd.Series(fitted.high)]
     drawing.scale_together(panels, pd.concat(shown), log=None)
     return figure
 
 
 def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
-    """Active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
+    """Plot active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
 
-    Marks are those of `slices`.
+    Marks are the same as in `slices`.
     """
     drawn = []
     for study in sweep.studies_of(dataset):
@@ -337,7 +336,7 @@ def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
 
 
 def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figure | None:
-    """A metric (the objective if None) by epoch, a line per trial; those that ended early are grey."""
+    """Plot a metric (the objective if None) by epoch, a line per trial; trials that ended early are grey."""
     about, trials = sweep.studies[study], sweep.trials_of(study)
     metric = metric or about.metric
     curves = sweep.curves[(sweep.curves["metric"] == metric) & sweep.curves["trial"].isin(trials["trial"])]
@@ -374,20 +373,20 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
 
 
 def best_against_seconds(sweep: Sweep, dataset: str) -> Figure | None:
-    """The lowest distance found after so many seconds on a device, a step line per method.
+    """Plot the lowest distance against device seconds, a step line per method.
 
-    The seconds of all trials count, whatever their end: a method that trains slowly or diverges pays for it here.
+    The seconds of all trials count, regardless of their outcome, so slow and diverging methods are at a disadvantage.
     """
     lines = {}
     for study in sweep.studies_of(dataset):
         curve = best_by_seconds(sweep, study.name)
         if len(curve):
             lines[study.method] = curve.to_numpy(float)
-    return _step_lines(sweep, dataset, lines, "best {} so far ↓", "seconds on a device, all trials of the method")
+    return _step_lines(sweep, dataset, lines, "best {} so far ↓", "device seconds of all trials of the method")
 
 
 def expected_best_by_trials(sweep: Sweep, dataset: str) -> Figure | None:
-    """The expected lowest distance of k random trials, for each k; None unless the sweep drew its points at random."""
+    """Plot the expected lowest distance of k random trials, for each k; None unless the searcher was random."""
     if not drawn_at_random(sweep):
         return None
     lines = {}
@@ -401,7 +400,7 @@ def expected_best_by_trials(sweep: Sweep, dataset: str) -> Figure | None:
 def _step_lines(
     sweep: Sweep, dataset: str, lines: dict[str, np.ndarray], title: str, x_label: str, *, whole: bool = False
 ) -> Figure | None:
-    """A line per method through (x, distance), arrays of (N, 2)."""
+    """Plot a step line per method through (x, distance), arrays of (N, 2)."""
     if not lines:
         return None
     figure, top = _with_legend(sweep, list(lines), 200)
@@ -419,7 +418,7 @@ def _step_lines(
 
 
 def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str] = ()) -> Figure | None:
-    """Each knob's share of what made a trial good, a bar each, the largest on top.
+    """Plot the importance of each knob as a bar, the largest on top.
 
     importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials.
     """
@@ -443,10 +442,10 @@ def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[
 
 
 def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) -> Figure | None:
-    """Confirmed distances on the test split, a row per point: every seed a dot, mean and interval, × what the
-    search had said. Hollow is hand-tuned, filled is tuned.
+    """Plot confirmed distances on the test split, a row per point: a dot per seed, mean and interval, and × for the
+    search's value. Hollow is hand-tuned, filled is tuned.
 
-    points, table: what `confirm.points` and `confirm.confirmed` return.
+    points, table: results of `confirm.points` and `confirm.confirmed`.
     """
     rows = table[table["dataset"] == dataset]
     rows = rows[rows["mean"].notna()]
@@ -487,15 +486,15 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
         ax.plot(row.mean, line, "o" if hollow else marker, ms=8.5, mfc=face, mec=edge, mew=1.4, zorder=4, clip_on=False)
     note = ", log scale" if ax.get_xscale() == "log" else ""
     metric = short_metric(rows["metric"].iloc[0])
-    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search said", **drawing.plain(), labelpad=5)
+    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search", **drawing.plain(), labelpad=5)
     return figure
 
 
 def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | None:
-    """Distance against reconstruction error and against training seconds; what is on the front in all four
-    objectives is solid, the rest pale. Hollow is hand-tuned.
+    """Plot distance against reconstruction error and against training seconds; points on the front of all four
+    objectives are solid, the others pale. Hollow is hand-tuned.
 
-    front: what `fronts.front` returns.
+    front: result of `fronts.front`.
     """
     rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
     if rows.empty:
@@ -517,7 +516,7 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
 
 
 def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
-    """A figure with a legend of methods on top, and where the axes may begin."""
+    """Return a figure with a legend of methods on top, and the top position of the axes."""
     longest = max((len(method_name(method)) for method in methods), default=0)
     columns, line = max(1, min(3, 48 // (longest + 3))), 17
     rows = math.ceil(len(methods) / columns)
@@ -536,8 +535,8 @@ def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figur
 
 
 def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
-    """A mark per trial where x is known; pointing at it names the trial, unless they are too many."""
-    # Of hundreds of columns, for every method of a sweep has its own.
+    """Plot a mark per trial with a known x; hovering shows the trial's name, unless there are too many."""
+    # Keep only the needed ones of hundreds of columns.
     trials, x = trials.loc[x.notna(), ["trial", "state", column]], x[x.notna()]
     many = len(trials) > drawing.RASTER_FROM
     ax.scatter(
@@ -559,12 +558,12 @@ def _said(trial: dict, column: str) -> str:
 
 
 def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: str, knob: str) -> None:
-    """One metric against one knob: grey what ended early, fill what did not, mark the hand-tuned value."""
+    """Plot a metric against a knob: trials that ended early grey, others filled, with the hand-tuned value marked."""
     spec, hand = study.space[knob], study.hand_tuned.get(knob)
     values = trials[f"hyper/{knob}"]
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]
-        # Trials with the same choice would hide each other: spread them by their number, the same every time.
+        # Trials with the same choice would overlap: spread them deterministically by their number.
         spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
         x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
         at = labels.index(str(hand)) if str(hand) in labels else None
@@ -586,7 +585,7 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
 
 
 def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
-    """Where on [0, 1] a value of a knob lies, and its ticks as (place, text)."""
+    """Return a map from values of a knob to [0, 1], and its ticks as (position, text)."""
     spec, hand = study.space[knob], study.hand_tuned.get(knob)
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]

@@ -1,9 +1,9 @@
-"""The page that a sweep leaves behind: one HTML file that a person would rather look at than read.
+"""The report of a sweep: one self-contained HTML file.
 
-It asks nothing of the network (its own security policy forbids that), so it can be mailed, archived or
-opened from a cluster's disk. Pictures are SVG in the page's own colours; sample grids are small PNGs inside
-the page; the table of trials is data that a few lines of script show a few rows at a time, so that ten
-thousand trials open as fast as ten. Everything but that table works without the script.
+It makes no network requests (its content security policy forbids them), so it can be mailed, archived or opened from a
+cluster's disk. Plots are SVG in the page's colours; sample grids are small PNGs inside the page; the table of trials is
+data that a short script shows in pages, so that ten thousand trials open as fast as ten. Everything else works without
+the script.
 """
 
 import base64
@@ -75,7 +75,7 @@ from analysis.tables import (
 
 REPORT, COMPARISON, IMPORTANCES = "report.html", "comparison.html", "importances.csv"
 TEMPLATES = Path(__file__).parent / "templates"
-CONFIG_WORDS = {"samples": "images drawn per distance", "searcher": "searcher", "seed": "seed"}
+CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
 USE_WORDS = {
     "probe_error": "linear probe, error",
     "knn_error": "5 neighbours, error",
@@ -86,51 +86,49 @@ USE_WORDS = {
     "memorisation": "memorisation",
 }
 WALKS = {
-    "interpolations": "From one image to the next, in equal steps between their codes.",
-    "traversals": "One code, a row for each of the latents that vary most, from its 5 % to its 95 % quantile.",
-    "nearest_training_images": "Each sample before its nearest training image.",
+    "interpolations": "Interpolation between images in equal steps of their codes.",
+    "traversals": "Traversals of one code: a row for each of the most varying latents, from its 5 % to 95 % quantile.",
+    "nearest_training_images": "Each sample, followed by its nearest training image.",
 }
-LARGEST_GRID = 544  # pixels; sharp enough on a desk, and a page of forty grids stays below two megabytes
+LARGEST_GRID = 544  # pixels; a page of forty grids stays below two megabytes
 WHAT_A_FLAG_SAYS = {
-    "few_images": "Distances by no more images than features, which come out too large",
+    "few_images": "Distances from no more images than features, which are too large",
     "collapsed": "Samples that hardly differ from each other",
-    "posterior_collapse": "Codes that say nothing of the image",
+    "posterior_collapse": "Codes that are independent of the image",
     "sigma_collapse": "Encoders whose noise has vanished",
 }
 WHAT_A_METRIC_IS = {
     "fcd": (
-        "fcd, the Fréchet classifier distance, compares what a small classifier of this data set sees in "
-        "drawn and in real validation images: the mean and covariance of its features. 0 is a perfect match. "
-        "It is not FID and not on FID's scale: compare it within one data set of this report, never with a "
-        "printed FID."
+        "fcd, the Fréchet classifier distance, compares the mean and covariance of the features of a small classifier "
+        "of this data set on sampled and real validation images. 0 is a perfect match. It is not FID and not on FID's "
+        "scale: compare it within one data set of this report, never with a published FID."
     ),
     "fsd": (
-        "fsd, the Fréchet distance of self-supervised features, compares what a small network that learned the "
-        "training images without labels sees in drawn and in real validation images: the mean and covariance of its "
-        "features. 0 is a perfect match. It is not FID, and it belongs to these images: compare it within one data "
-        "set of this report."
+        "fsd, the Fréchet distance of self-supervised features, compares the mean and covariance of the features of a "
+        "small network, trained on the training images without labels, on sampled and real validation images. 0 is a "
+        "perfect match. It is not FID and specific to these images: compare it within one data set of this report."
     ),
     "fd_dinov2": (
-        "fd_dinov2 is the Fréchet distance between drawn and real validation images in the features of DINOv2, with "
+        "fd_dinov2 is the Fréchet distance between sampled and real validation images in the features of DINOv2, with "
         "the resize of Stein et al. (2023). 0 is a perfect match. It depends on the number of images and on the size "
         "of the network."
     ),
     "cmmd": (
-        "cmmd is 1000 times the squared maximum mean discrepancy between the CLIP embeddings of drawn and real "
-        "validation images (Jayasumana et al., 2024). 0 is a perfect match. It is biased by the number of images."
+        "cmmd is 1000 times the squared maximum mean discrepancy between the CLIP embeddings of sampled and real "
+        "validation images (Jayasumana et al., 2024). 0 is a perfect match. Its bias depends on the number of images."
     ),
     "probe_error": (
-        "probe_error is the share of validation images whose class a logistic regression misreads from their codes; "
-        "it was fitted to the codes of training images."
+        "probe_error is the share of validation images whose class is misclassified from their codes by a logistic "
+        "regression fitted to the codes of training images."
     ),
     "knn_error": (
-        "knn_error is the share of validation images whose class is misread from the codes of their 5 nearest "
-        "training images."
+        "knn_error is the share of validation images whose class is misclassified by the 5 nearest training images in "
+        "code space."
     ),
     "fid": (
-        "fid is the Fréchet distance between drawn and real validation images in the features of Inception, "
+        "fid is the Fréchet distance between sampled and real validation images in the features of Inception, "
         "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "
-        "images and on how they were resized: compare it within one data set of this report; printed FIDs "
+        "images and on how they were resized: compare it within one data set of this report; published FIDs "
         "often follow another recipe."
     ),
 }
@@ -139,26 +137,26 @@ WHAT_A_METRIC_IS = {
 def write_report(
     *folders: str | Path, out: str | Path | None = None, commands: Mapping[str, str] | None = None
 ) -> Path:
-    """Write the page of one sweep, or of several joined, whole or not at all, and return its path.
+    """Write the page of one sweep, or of several joined sweeps, atomically, and return its path.
 
-    out: the file; None is report.html in the sweep's folder, for several comparison.html in the current one.
-    commands: how to go on, as {what it does: what to type}; None gives those that every sweep has.
-    Raises ValueError if a folder holds no record, and for an `out` that would take the place of one sweep's own page.
+    out: the file; defaults to report.html in the sweep's folder, or comparison.html in the current folder for several.
+    commands: next commands, as {description: command}; None uses the standard ones. Raises ValueError if a folder has
+    no record, or if `out` would overwrite the page of one of several sweeps.
     """
     sweep = read_sweeps(folders)
     path = Path(out or (COMPARISON if sweep.parts else sweep.folder / REPORT)).absolute()
     for label, part in sweep.parts.items():
         if path.resolve() == part.folder / REPORT:
-            raise ValueError(f"{path} is the page of {label} alone; give another --out FILE.html")
+            raise ValueError(f"{path} is the page of {label}; give another --out FILE.html")
     if not path.parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.parent}; make it, or give another --out FILE.html")
+        raise ValueError(f"{path}: folder {path.parent} does not exist; create it, or give another --out FILE.html")
     page = render(sweep, commands)
     replace(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
 
 def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
-    """The page as text."""
+    """Return the page as text."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -200,7 +198,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
 
 @dataclass(frozen=True)
 class _Confirmed:
-    """What was confirmed by one recipe: the confirmation, its points, and its table."""
+    """A confirmation measured by one recipe, with its points and its table."""
 
     comparison: Comparison
     points: pd.DataFrame
@@ -209,8 +207,7 @@ class _Confirmed:
 
 @dataclass(frozen=True)
 class _More:
-    """What a sweep's folder holds besides its record, as far as it is there: a confirmation with its tables, the
-    importances of knobs, and the budgets."""
+    """Optional contents of a sweep's folder: a confirmation with its tables, importances of knobs, and budgets."""
 
     confirmation: Sweep | None
     confirmed: list[_Confirmed]
@@ -219,8 +216,8 @@ class _More:
 
     @classmethod
     def of(cls, sweep: Sweep) -> "_More":
-        told, tables = confirmation(sweep), []
-        for comparison in comparisons(told) if told is not None else ():
+        latest, tables = confirmation(sweep), []
+        for comparison in comparisons(latest) if latest is not None else ():
             table = confirmed(comparison.sweep)
             if len(table):
                 of_it = table["dataset"] == comparison.dataset
@@ -229,7 +226,7 @@ class _More:
         files = {label: part.folder / IMPORTANCES for label, part in parts.items()}
         found = [_importances(file, f"{label}/" if label else "") for label, file in files.items() if file.exists()]
         importances = pd.concat(found) if found else pd.DataFrame(columns=["study", "importance"])
-        return cls(told if tables else None, tables, importances, budgets(sweep))
+        return cls(latest if tables else None, tables, importances, budgets(sweep))
 
 
 def _importances(file: Path, prefix: str) -> pd.DataFrame:
@@ -238,9 +235,9 @@ def _importances(file: Path, prefix: str) -> pd.DataFrame:
 
 
 def data_uri(path: Path) -> str:
-    """A PNG grid as a small data URI: shrunk to LARGEST_GRID, in 16 greys or at most 256 colours; "" if none.
+    """Return a PNG grid as a small data URI: shrunk to LARGEST_GRID, in 16 greys or at most 256 colours; "" if missing.
 
-    Raises ValueError, naming the file, if it is no picture.
+    Raises ValueError, with the file, if it is not an image.
     """
     if not path.is_file():
         return ""
@@ -248,7 +245,7 @@ def data_uri(path: Path) -> str:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path}: not a readable picture ({error}); delete it or draw it again") from None
+        raise ValueError(f"{path} is not a readable image ({error}); delete it or create it again") from None
     if max(picture.size) > LARGEST_GRID:
         picture.thumbnail((LARGEST_GRID, LARGEST_GRID), Image.Resampling.LANCZOS)
     red, green, blue = picture.split()
@@ -260,14 +257,14 @@ def data_uri(path: Path) -> str:
 def _section(
     sweep: Sweep, comparison: Comparison, more: _More, board: pd.DataFrame, anchor: str, broken: list[str]
 ) -> dict:
-    """All that the page shows of a data set, or of the values on it that were measured by one recipe; pictures that
-    cannot be read are added to `broken`."""
+    """Return the section of a data set, or of its values measured by one recipe; errors of unreadable images are added
+    to `broken`."""
     shown, dataset = comparison.sweep, comparison.dataset
     here = (board["metric"] == comparison.metric) & (board["recipe"] == comparison.recipe)
     board = board[here | (board["dataset"] != dataset)]
     rows = [_row(sweep, shown, row, broken) for row in board[board["dataset"] == dataset].itertuples()]
     names = {row["study"] for row in rows}
-    blocks = [found for told in more.confirmed if (found := _of_studies(told, dataset, names)) is not None]
+    blocks = [found for block in more.confirmed if (found := _of_studies(block, dataset, names)) is not None]
     alone = blocks[0].comparison.sweep if len(blocks) == 1 else None
     pictures = [
         (
@@ -276,32 +273,32 @@ def _section(
         ),
         (
             plots.distance_against_parameters(shown, dataset),
-            "Distance against the size of the networks, all of a method's together.",
+            "Distance against the total number of parameters of a method's networks.",
         ),
         (
             plots.best_so_far(shown, dataset),
-            "What each further trial brought; a flat line had nothing left to find.",
+            "Best distance after each further trial; a flat line found nothing better.",
         ),
         (
             plots.best_against_seconds(shown, dataset),
-            "The same against seconds on a device: slow and diverging trials are paid for.",
+            "The same against device seconds, which include slow and diverging trials.",
         ),
         (
             plots.expected_best_by_trials(shown, dataset),
-            "What a random search of k trials may expect to find: the mean over all subsets of k, unbiased.",
+            "Expected best distance of a random search with k trials: the unbiased mean over all subsets of size k.",
         ),
         (
             plots.pareto_front(front(shown, alone, dataset), shown, dataset),
-            "Solid: no other point is as good in distance, mse, training seconds and active dimensions at once. "
-            "Hollow is hand-tuned.",
+            "Solid: not dominated by another point in distance, mse, training seconds and active dimensions. "
+            "Hollow: hand-tuned.",
         ),
         (
             plots.rate_distortion(shown, dataset),
-            "Rate and distortion: nats spent in the code against the error of reconstructions.",
+            "Rate and distortion: nats of the code against the error of reconstructions.",
         ),
         (
             plots.active_dimensions(shown, dataset),
-            "Latent dimensions in use as the balance knob moves; dashed is the hand-tuned value.",
+            "Active latent dimensions against the balance knob; dashed: the hand-tuned value.",
         ),
     ]
     name = dataset_name(dataset)
@@ -330,20 +327,20 @@ def _folders(sweep: Sweep) -> list[Path]:
     return [part.folder for part in sweep.parts.values()] or [sweep.folder]
 
 
-def _of_studies(told: _Confirmed, dataset: str, studies: set[str]) -> _Confirmed | None:
-    """The share of a confirmation that is of these studies and came to an end; None if there is none."""
-    table = told.table[told.table["study"].isin(studies)]
-    if told.comparison.dataset != dataset or not table["mean"].notna().any():
+def _of_studies(block: _Confirmed, dataset: str, studies: set[str]) -> _Confirmed | None:
+    """Return the share of a confirmation that belongs to these studies and has means; None if there is none."""
+    table = block.table[block.table["study"].isin(studies)]
+    if block.comparison.dataset != dataset or not table["mean"].notna().any():
         return None
-    whole = told.comparison.sweep
+    whole = block.comparison.sweep
     kept = {name: study for name, study in whole.studies.items() if name in studies}
     share = whole.share(whole.trials[whole.trials["study"].isin(studies)], kept, whole.recipes)
-    trained = told.points[told.points["study"].isin(studies)]
-    return _Confirmed(with_changes(told.comparison, sweep=share), trained, table)
+    trained = block.points[block.points["study"].isin(studies)]
+    return _Confirmed(with_changes(block.comparison, sweep=share), trained, table)
 
 
 def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
-    """One leaderboard row in words, with its grids; `shown` is the share of the sweep that is compared here."""
+    """Format a leaderboard row, with its grids; `shown` is the share of the sweep that is compared here."""
     counts = {outcome: getattr(row, outcome) for outcome in OUTCOMES}
     kinds = {"hand": ("hand_tuned", "samples"), "tuned": ("winners", "samples")}
     kinds["reconstructions"] = ("winners", "reconstructions")
@@ -384,7 +381,7 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
 
 
 def _grid(path: Path, broken: list[str]) -> str:
-    """A grid for the page. A picture torn by a crash is told of: it must not cost a long sweep its report."""
+    """Return a grid for the page. A damaged image becomes a warning, so that the report is still written."""
     try:
         return data_uri(path)
     except ValueError as error:
@@ -392,8 +389,8 @@ def _grid(path: Path, broken: list[str]) -> str:
         return ""
 
 
-def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
-    """The confirmation of a data set by one recipe in words, with its picture."""
+def _confirmed(sweep: Sweep, block: _Confirmed, dataset: str) -> dict:
+    """Format the confirmation of a data set by one recipe, with its plot."""
     rows = [
         {
             "method": method_name(row.method),
@@ -411,25 +408,25 @@ def _confirmed(sweep: Sweep, told: _Confirmed, dataset: str) -> dict:
             "verdict": verdict(row),
             "won": verdict(row) == BETTER,
         }
-        for row in told.table.itertuples()
+        for row in block.table.itertuples()
     ]
-    figure = plots.confirmed_points(told.points, told.table, dataset)
+    figure = plots.confirmed_points(block.points, block.table, dataset)
     return {
         "rows": rows,
-        "apart": told.comparison.apart,
+        "apart": block.comparison.apart,
         "picture": _svg(figure, f"Confirmed distances on {dataset_name(dataset)}"),
-        "among": among(told.points, told.table),
+        "among": among(block.points, block.table),
     }
 
 
 def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
-    """What codes and samples of each study's best point are good for: the columns that have any value, in words."""
+    """Format the metrics of codes and samples of each study's best point, for columns with any value."""
     names = [name for name in USES if board[f"{name}_tuned"].notna().any()]
     rows = [
         {
             "method": method_name(row.method),
             "colour": plots.method_style(row.method, sweep.methods)[0],
-            "told": [measured(getattr(row, f"{name}_tuned")) for name in names],
+            "cells": [measured(getattr(row, f"{name}_tuned")) for name in names],
         }
         for row in board.itertuples()
     ]
@@ -437,22 +434,22 @@ def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
 
 
 def _balance(sweep: Sweep, row) -> dict:
-    """A row of `profiles.balances` in words."""
-    told = {
+    """Format a row of `profiles.balances`."""
+    cells = {
         "method": method_name(row.method),
         "colour": plots.method_style(row.method, sweep.methods)[0],
         "knob": row.knob,
         "hand": "–" if pd.isna(row.knob_hand_tuned) else readable(row.knob_hand_tuned),
         "trials": row.trials,
     }
-    words = {TOO_FEW: f"{TOO_FEW}, {FEWEST} are needed", NOT_DETERMINED: "the data do not determine the optimum"}
-    told["says"] = words.get(row.optimum_is, row.optimum_is)
+    words = {TOO_FEW: f"{TOO_FEW}, at least {FEWEST} required", NOT_DETERMINED: "the data do not determine the optimum"}
+    cells["says"] = words.get(row.optimum_is, row.optimum_is)
     if row.optimum_is == TOO_FEW:
-        return told | {"optimum": "–", "flat": "–", "cost": "–"}
+        return cells | {"optimum": "–", "flat": "–", "cost": "–"}
     cost = "–"
     if not math.isnan(row.cost_percent):
         cost = f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}]"
-    return told | {
+    return cells | {
         "optimum": f"{measured(row.optimum)} [{measured(row.optimum_low)}, {measured(row.optimum_high)}]",
         "flat": f"{measured(row.flat_low)} to {measured(row.flat_high)}",
         "cost": cost,
@@ -489,17 +486,17 @@ def _study(sweep: Sweep, more: _More, study: Study, row: dict, broken: list[str]
     pictures = [
         (
             plots.parallel_coordinates(sweep, study.name),
-            "A curve is a trial; the stronger its colour, the smaller its distance. Grey ones ended early.",
+            "Each curve is a trial; a stronger colour means a smaller distance. Grey trials ended early.",
         ),
         (
             plots.balance_profiles(sweep, study.name),
-            "Distance against the balance, the other knobs at their best, as fitted to the complete trials, with its "
-            "95 % interval; the bar is within 5 % of the lowest, dashed the hand-tuned value.",
+            "Fitted distance against the balance, minimised over the other knobs, with its 95 % interval. The bar "
+            "marks values within 5 % of the lowest distance; dashed: the hand-tuned value.",
         ),
-        (plots.slices(sweep, study.name), "Distance against each knob; dashed is the hand-tuned value."),
+        (plots.slices(sweep, study.name), "Distance against each knob; dashed: the hand-tuned value."),
         (
             plots.knob_importances(more.importances, study, sweep.methods),
-            "Which knobs set the best trials apart from the rest (PED-ANOVA), all judged at the same epoch.",
+            "Importance of each knob for reaching the best trials (PED-ANOVA), with all trials compared at one epoch.",
         ),
         (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
     ]
@@ -526,7 +523,7 @@ def _study(sweep: Sweep, more: _More, study: Study, row: dict, broken: list[str]
 
 
 def _svg(figure: Figure, title: str) -> Markup:
-    """SVG for the page, named for who cannot see it."""
+    """Return SVG for the page, with a label for screen readers."""
     name = Markup.escape(title)
     return Markup(drawing.themed_svg(figure).replace('role="img"', f'role="img" aria-label="{name}"', 1))
 
@@ -544,7 +541,7 @@ def _pair(before: float, after: float, said: Callable[[float], str]) -> str:
 
 
 def _label_pair(before: str, after: str) -> str:
-    """Two balance labels of analysis/labels.py, one where they are equal; a dash for none."""
+    """Format two balance labels of `analysis.page.labels`, or one if they are equal; a dash for none."""
     return " → ".join(dict.fromkeys(label or "–" for label in (before, after)))
 
 
@@ -553,31 +550,33 @@ def _metrics(sweep: Sweep) -> list[str]:
 
 
 def _facts(sweep: Sweep) -> list[tuple[str, str]]:
-    """The size of the sweep, as (number, what it counts)."""
+    """Return the size of the sweep, as (number, unit)."""
     trials, meta = sweep.trials, sweep.meta
     counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
     facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
     facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
     if not sweep.parts:
         facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
-    facts.append((duration(trials["worker_seconds"].sum()), "of trial time, all together"))
+    facts.append((duration(trials["worker_seconds"].sum()), "of total trial time"))
     return facts
 
 
 def _warnings(sweep: Sweep) -> list[str]:
-    """What a reader must know before trusting the numbers."""
+    """Return warnings about the validity of the results."""
     warnings = []
     for label, part in (sweep.parts or {"": sweep}).items():
         which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
         if part.meta["outcome"] != "done":
-            warnings.append(f"{which} is not finished ({part.meta['outcome']}); the numbers below are of so far.")
-        for name, told in part.meta["readings"].items():
-            warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in told["doubts"]]
-        for name, told in part.meta["resolutions"].items():
-            warnings += [f"{dataset_name(name)}{of}: {told['words']}."] if "words" in told else []  # not in old ones
+            warnings.append(f"{which} is not finished ({part.meta['outcome']}); the results below are preliminary.")
+        for name, entry in part.meta["readings"].items():
+            warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in entry["doubts"]]
+        for name, entry in part.meta["resolutions"].items():
+            warnings += (
+                [f"{dataset_name(name)}{of}: {entry['words']}."] if "words" in entry else []
+            )  # not in old records
         if count := part.meta["unreadable_lines"]:
-            lines = f"{count} {'line' if count == 1 else 'lines'}"
-            warnings.append(f"{lines} of the record{of} could not be read, as a crash leaves them; they are left out.")
+            lines, verb = (f"{count} line", "was") if count == 1 else (f"{count} lines", "were")
+            warnings.append(f"{lines} of the record{of} could not be read, e.g. after a crash, and {verb} skipped.")
     warnings += differences(sweep)
     for dataset in sweep.datasets:
         metrics = dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
@@ -585,10 +584,10 @@ def _warnings(sweep: Sweep) -> list[str]:
             try:
                 require_one_recipe(sweep, dataset, metric)
             except ValueError as error:
-                warnings.append(f"{str(error).partition('; compare')[0]}. They stand apart below, and in no ranking.")
+                warnings.append(f"{str(error).partition('; compare')[0]}. They are shown separately and not ranked.")
         if len(metrics) > 1:
             names = listed([short_metric(metric) for metric in metrics])
-            warnings.append(f"{dataset_name(dataset)} was measured by {names}, which stand apart, and in no ranking.")
+            warnings.append(f"{dataset_name(dataset)} was measured by {names}, shown separately and not ranked.")
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
         reason = f": {trial.reason}" if trial.reason else ""
@@ -598,7 +597,7 @@ def _warnings(sweep: Sweep) -> list[str]:
 
 
 def _flags(sweep: Sweep) -> list[str]:
-    """What the instruments flagged in complete trials, with how many of each study."""
+    """Return warnings about flags of complete trials, with their number per study."""
     complete, warnings = sweep.trials[sweep.trials["state"] == "complete"], []
     for flag, words in WHAT_A_FLAG_SAYS.items():
         if f"flag/{flag}" in complete:
@@ -607,61 +606,59 @@ def _flags(sweep: Sweep) -> list[str]:
                 f"{method_name(method)} on {dataset_name(dataset)} ({n})"
                 for (dataset, method), n in found.size().items()
             ]
-            warnings += [f"{words}: {listed(studies)}; in brackets how many complete trials."] if studies else []
+            warnings += [f"{words}: {listed(studies)}; in brackets the number of complete trials."] if studies else []
     return warnings
 
 
 def _gains_words(more: _More) -> str:
-    """What a confirmation at its end says of tuned against hand-tuned points; "" without one."""
+    """Return the result of a finished confirmation on tuned against hand-tuned points; "" without one."""
     done = more.confirmation is not None and more.confirmation.meta["outcome"] == "done"
-    return gains_words(pd.concat([told.table for told in more.confirmed])) if done else ""
+    return gains_words(pd.concat([block.table for block in more.confirmed])) if done else ""
 
 
 def _confirmed_words(more: _More) -> str:
-    """The result of a confirmation in a plain sentence or two, "" where there is none."""
+    """Summarise a confirmation in one or two sentences; "" if there is none."""
     if more.confirmation is None:
         return ""
-    table = pd.concat([told.table for told in more.confirmed])
+    table = pd.concat([block.table for block in more.confirmed])
     said = [verdict(row) for row in table[table["role"] == "tuned"].itertuples()]
     parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
     kept = int((table["role"] == "both").sum())
     parts += [f"{kept} kept the hand-tuned point"] if kept else []
     confirmations = list(more.confirmation.parts.values()) or [more.confirmation]
-    seeds = listed(list(dict.fromkeys(str(len(told.meta["confirms"]["seeds"])) for told in confirmations)))
-    looks = ". ".join(dict.fromkeys(looks_words(told.folder.parent) for told in confirmations))
-    return f"On {seeds} fresh seeds and the test split, of tuned against hand-tuned: {', '.join(parts)}. {looks}."
+    seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
+    looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
+    return f"Tuned against hand-tuned on the test split with {seeds} fresh seeds: {', '.join(parts)}. {looks}."
 
 
 def _ranked_words(sweep: Sweep, board: pd.DataFrame, more: _More) -> list[str]:
-    """What average ranks over several data sets say: of the search's tuned values, and of confirmed means; of what is
-    not at its end nothing, for a method that has no value yet would come last."""
+    """Summarise average ranks over several data sets, of tuned values of the search and of confirmed means. Unfinished
+    parts are omitted, because a method without a value would rank last."""
     pure = board[~board["dataset"].isin(mixed_datasets(board))]
     done = sweep.meta["outcome"] == "done"
     found = ranks(_everywhere(pure.rename(columns={"tuned": "value"}))) if done else None
     said = [] if found is None else [found.sentence]
-    apart = {told.comparison.dataset for told in more.confirmed if told.comparison.apart}
+    apart = {block.comparison.dataset for block in more.confirmed if block.comparison.apart}
     done = more.confirmation is not None and more.confirmation.meta["outcome"] == "done"
-    tables = [told.table for told in more.confirmed if told.comparison.dataset not in apart and done]
+    tables = [block.table for block in more.confirmed if block.comparison.dataset not in apart and done]
     found = ranks(_everywhere(best_points(pd.concat(tables)).rename(columns={"mean": "value"}))) if tables else None
     return said if found is None else [*said, f"Confirmed on the test split: {found.sentence}"]
 
 
 def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
-    """The values of the methods that were run on every data set: methods by data sets."""
+    """Return the values of methods that were run on every data set, methods by data sets."""
     runs = table.groupby("method")["dataset"].transform("nunique")
     return table[runs == table["dataset"].nunique()].pivot(index="method", columns="dataset", values="value")
 
 
 def _warnings_of_confirmation(more: _More) -> list[str]:
     if more.confirmation is not None and more.confirmation.meta["outcome"] != "done":
-        return [
-            f"The confirmation is not finished ({more.confirmation.meta['outcome']}); it shows what came to an end."
-        ]
+        return [f"The confirmation is not finished ({more.confirmation.meta['outcome']}); its results are preliminary."]
     return []
 
 
 def _part(label: str, part: Sweep) -> dict:
-    """A row of the table of joined sweeps."""
+    """Return a row of the table of joined sweeps."""
     budget = list(dict.fromkeys(f"{study.budget} per study" for study in part.studies.values()))
     if limit := part.config.get("seconds_per_study"):
         budget.append(f"no more trials after {duration(limit)} of a study")
@@ -688,15 +685,15 @@ def _part(label: str, part: Sweep) -> dict:
 
 
 def _together(sweep: Sweep, tell: Callable[[Sweep], list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """What `tell` says of a sweep; of a joined one what all its parts say alike, and else what each says."""
+    """Return the rows of `tell` for a sweep; in a joined sweep, values that differ between parts are listed by part."""
     if not sweep.parts:
         return tell(sweep)
-    told: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     for label, part in sweep.parts.items():
         for key, words in tell(part):
-            told.setdefault(key, {}).setdefault(label, []).append(words)
+            found.setdefault(key, {}).setdefault(label, []).append(words)
     rows = []
-    for key, by_part in told.items():
+    for key, by_part in found.items():
         values = {label: "; ".join(words) for label, words in by_part.items()}
         alike = len(values) == len(sweep.parts) and len(set(values.values())) == 1
         rows.append((key, next(iter(values.values())) if alike else " · ".join(f"{p}: {v}" for p, v in values.items())))
@@ -704,7 +701,7 @@ def _together(sweep: Sweep, tell: Callable[[Sweep], list[tuple[str, str]]]) -> l
 
 
 def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
-    """Every trial in codes and numbers, for the script of the page; studies in the leaderboard's order."""
+    """Return every trial as codes and numbers for the page's script; studies in the leaderboard's order."""
     studies = [sweep.studies[name] for name in dict.fromkeys(board["study"])]
     code = {study.name: i for i, study in enumerate(studies)}
     columns = [[f"hyper/{knob}" for knob in study.searched] for study in studies]
@@ -738,20 +735,20 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
 
 
 def _short(value):
-    """A value with as many digits as a table shows, None for a missing one."""
+    """Round a value to the digits that a table shows; None if missing."""
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
-    """What it takes to repeat a sweep, or to doubt it."""
+    """Return the reporting checklist of a sweep."""
     studies, meta = list(sweep.studies.values()), sweep.meta
     sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
     return [
         ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
         ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
-        *((f"{dataset_name(name)} as read", told["words"]) for name, told in meta["readings"].items()),
+        *((f"{dataset_name(name)} as read", entry["words"]) for name, entry in meta["readings"].items()),
         ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
         *(
             (f"measured on {dataset_name(dataset)}", _words(way))
@@ -768,7 +765,7 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
                 f"{method_name(r.method)} on {dataset_name(r.dataset)}: {space_words(r)}"
                 for r in budgets(sweep).itertuples()
             )
-            + "; bounds of every knob stand with its study",
+            + "; bounds of every knob are listed with its study",
         ),
         (
             "budget",
@@ -795,16 +792,16 @@ def _recipe(sweep: Sweep) -> list[tuple[str, str]]:
 
 def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
     if found is None:
-        return [("test split", "not looked at")]
-    told = found.meta["confirms"]
+        return [("test split", "not used")]
+    claims = found.meta["confirms"]
     kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
     ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
     return [
         ("test split", looks_words(found.folder.parent)),
         (
             "confirmation",
-            f"hand-tuned point and best {told['top']} of each study, chosen on validation, trained with seeds "
-            f"{', '.join(map(str, told['seeds']))} (initialisation, order, drawn images) on train + validation images",
+            f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
+            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples) on train + validation images",
         ),
         ("intervals", "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"),
         *((f"confirmed on {where}", way) for where, way in ways),
@@ -818,41 +815,41 @@ def _words(mapping: object) -> str:
 
 
 def _flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested configuration as (dotted key, value in words), without the passwords of its addresses."""
+    """Flatten a nested configuration to (dotted key, text), without the passwords of its addresses."""
     flat = []
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             flat += _flat(value, f"{prefix}{key}.")
         else:
             words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # a page is passed on
+            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # pages are shared
     return flat
 
 
 def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
-    """How to go on from any sweep."""
+    """Return the next commands for a sweep, by description."""
     commands = {}
     for label, part in (sweep.parts or {"": sweep}).items():
         if part.meta["outcome"] != "done":
-            commands[f"let {label or 'the sweep'} go on"] = f"python -m sweep resume {_from_here(part.folder)}"
+            commands[f"resume {label or 'the sweep'}"] = f"python -m sweep resume {_from_here(part.folder)}"
     for row in board[board["tuned"].notna()].head(1).itertuples():
         folder, _ = sweep.home(row.study)
         chosen = f"{_from_here(folder)} {quote(bare_method(row.method))} --dataset {quote(row.dataset)}"
-        commands["draw 64 images from a winner"] = f"python -m sweep sample {chosen} -n 64 --out grid.png"
+        commands["sample 64 images from a winner"] = f"python -m sweep sample {chosen} -n 64 --out grid.png"
     for store in dict.fromkeys(folder.parent / "mlflow.db" for folder in _folders(sweep)):
         if store.exists():
             commands["compare runs in MLflow"] = (
                 f"mlflow ui --backend-store-uri {quote(f'sqlite:///{store.absolute()}')}"
             )
     folders = " ".join(_from_here(folder) for folder in _folders(sweep))
-    commands["write this page anew"] = f"python -m sweep report {folders}"
+    commands["rewrite this page"] = f"python -m sweep report {folders}"
     joined = os.pathsep.join(str(folder) for folder in _folders(sweep))
     commands["open the tables in a notebook"] = f"SWEEP_FOLDER={quote(joined)} jupyter lab analysis/sweep.ipynb"
     return commands
 
 
 def _from_here(folder: Path) -> str:
-    """A folder as a shell takes it, in the current one without the path to it."""
+    """Quote a folder for a shell, relative to the current folder if inside it."""
     here = Path.cwd()
     return quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 

@@ -100,11 +100,10 @@ def test_only_what_the_seeds_show_is_called_a_gain(home):
     )
     by_chance = table.assign(p_holm=table["p_holm"].where(~tuned, 0.06))
     assert (
-        gains_words(by_chance)
-        == "Over fresh seeds no tuned point beats the hand-tuned one beyond chance, in 3 studies."
+        gains_words(by_chance) == "Over fresh seeds no tuned point beats the hand-tuned one significantly in 3 studies."
     )
     worse = table.assign(better=table["better"].where(~tuned, -5.0))
-    assert gains_words(worse) == "Over fresh seeds no tuned point beats the hand-tuned one beyond chance, in 2 studies."
+    assert gains_words(worse) == "Over fresh seeds no tuned point beats the hand-tuned one significantly in 2 studies."
     assert gains_words(table[table["study"] == "gae-digits"]) == ""
 
 

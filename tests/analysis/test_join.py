@@ -120,7 +120,7 @@ def test_sweeps_measured_by_different_recipes_are_not_ranked_together(folders, t
     sweep = read_sweeps([folders[0], few])
     assert [(part.apart, len(part.studies)) for part in comparisons(sweep)] == [("n 5000", 2), ("n 1000", 2)]
     page = render(sweep)
-    assert page.count("<h2>digits</h2>") == 2 and "so no method is said to be the best" in page
+    assert page.count("<h2>digits</h2>") == 2 and "so the methods are not ranked" in page
 
 
 def test_images_of_another_size_are_another_data_set(folders, tmp_path, write_sweep):
@@ -161,9 +161,9 @@ def test_the_page_of_several_sweeps_leaves_their_own_pages_alone(folders, tmp_pa
         assert words in page, words
     # the pictures of the first sweep are found in its folder: real, the best's in the hero, three grids for each of two
     assert page.count('src="data:image/png') == own.count('src="data:image/png')
-    with pytest.raises(ValueError, match="is the page of first alone"):
+    with pytest.raises(ValueError, match="is the page of first"):
         write_report(first, rest, out=first / "report.html")
-    with pytest.raises(ValueError, match="there is no folder"):
+    with pytest.raises(ValueError, match="does not exist; create it"):
         write_report(first, rest, out=tmp_path / "none" / "page.html")
 
 
@@ -176,5 +176,5 @@ def test_confirmations_are_joined_as_their_sweeps_are(tmp_path, write_sweep, wri
     alone, joined = confirmed(confirmation(read_sweep(a))), confirmed(told)
     assert joined["mean"].tolist() == alone["mean"].tolist() and joined["gap"].tolist() == alone["gap"].tolist()
     page = render(read_sweeps([a, b]))
-    assert "Confirmed on fresh seeds" in page and "VAE (a)" in page
+    assert "Confirmed with fresh seeds" in page and "VAE (a)" in page
     assert confirmation(read_sweeps([b])) is None

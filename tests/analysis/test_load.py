@@ -245,12 +245,12 @@ def test_the_best_is_complete_and_of_two_equals_the_earlier(tmp_path, write_reco
 @pytest.mark.parametrize("text", ["", "\n\n", '{"time": 1, "event": "finish", "outcome": "done"}\n'])
 def test_a_record_of_no_sweep_is_an_error(tmp_path, text):
     (tmp_path / "record.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"record\.jsonl: no line describes a sweep"):
+    with pytest.raises(ValueError, match=r"record\.jsonl has no sweep event"):
         read_sweep(tmp_path)
 
 
 def test_a_folder_without_a_record_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"no record\.jsonl here; name the folder of a sweep"):
+    with pytest.raises(ValueError, match=r"has no record\.jsonl; give the folder of a sweep"):
         read_sweep(tmp_path)
 
 

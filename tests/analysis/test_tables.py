@@ -365,7 +365,7 @@ def test_the_headline_says_what_makes_a_comparison_mean_little(images, batch, sp
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):
     board = board_of(Told(("vae", "mnist")), tmp_path, write_record)
     assert board["hand_tuned_state"].tolist() == ["not started"]
-    assert headline(board).startswith("No trial has used its whole budget yet")
+    assert headline(board).startswith("No trial is complete yet")
     assert "not started" in leaderboard_text(board)
 
 

@@ -4,7 +4,7 @@
   const root = document.getElementById("trial-table");
   const [head, body] = [root.querySelector("thead tr"), root.querySelector("tbody")];
   const [input, count, more] = ["input", ".count", "p > button"].map((s) => root.querySelector(s));
-  const [FEW, MANY] = [25, 500]; // rows at first, and with each further wish
+  const [FEW, MANY] = [25, 500]; // rows at first, and with each "show more"
   const number = (v) => (v === null ? "–" : typeof v !== "number" ? String(v) : Number(v.toPrecision(3)).toString());
   const values = (r) => studies[r[0]].knobs.map((k, i) => (r[7][i] === null ? "" : `${k}=${number(r[7][i])}`)).join("  ");
   const columns = [

@@ -6,7 +6,7 @@ const trouble = document.getElementById("trouble");
 const main = document.querySelector("main");
 let chosen = 0, loaded = "", shown = null, sweeps = [];
 
-// The next report takes the place of the one that is read when it is there whole, at the same place of the page.
+// A new report replaces the shown one once it is loaded completely, at the same scroll position.
 function load(number, version) {
   const wanted = `${number}/${version}`;
   if (wanted === loaded) return;

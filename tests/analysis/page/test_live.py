@@ -100,13 +100,13 @@ def test_a_record_that_stays_silent_is_said_to(record, monkeypatch):
 
 
 def test_what_cannot_be_served_is_refused_in_one_line(record, tmp_path):
-    with pytest.raises(ValueError, match="name the folder of a sweep"), served([tmp_path]):
+    with pytest.raises(ValueError, match="give the folder of a sweep"), served([tmp_path]):
         pass
     folders = [record.path.parent]
     with served(folders) as address:
         port = int(address.rstrip("/").rpartition(":")[2])
         with (
-            pytest.raises(ValueError, match=f"--port {port}: cannot be listened on"),
+            pytest.raises(ValueError, match=f"--port {port} cannot be used"),
             served(folders, port),
         ):
             pass

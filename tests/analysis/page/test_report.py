@@ -61,10 +61,10 @@ def test_the_page_shows_what_was_asked_for(page):
     for words in (
         "comes closest to real digits",
         "Leaderboard: fcd",
-        "Drawn images, side by side",
+        "Sampled images",
         "A hand-tuned point of WAE-MMD on digits diverged: loss of stage train was nan in epoch 3",
         "It is not FID",
-        "images drawn per distance",
+        "images sampled per distance",
         "torch 2.15.0",
         "extractor classifier-digits",
         "python -m sweep sample",
@@ -113,7 +113,7 @@ def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
 def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=0, finished=False)
     page = write_report(folder).read_text()
-    assert "No trial has used its whole budget yet" in page
+    assert "No trial is complete yet" in page
     assert "This sweep is not finished (running)" in page
     assert "python -m sweep resume" in page
     assert "not started" in page
@@ -140,7 +140,7 @@ def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
     torn = folder / "winners" / "vae-digits" / "samples.png"
     torn.write_bytes(torn.read_bytes()[:200])
     page = render(read_sweep(folder))
-    assert f"{torn}: not a readable picture" in page
+    assert f"{torn} is not a readable image" in page
     assert page.count("data:image/png") == 3
 
 
@@ -215,8 +215,8 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
     write_record(folder / "confirm", confirm_events())
     page = re.sub(r"\s+", " ", write_report(folder).read_text())
     for words in (
-        "Confirmed on fresh seeds",
-        "On 3 fresh seeds and the test split, of tuned against hand-tuned: 1 too few seeds, 1 tuned is better, "
+        "Confirmed with fresh seeds",
+        "Tuned against hand-tuned on the test split with 3 fresh seeds: 1 too few seeds, 1 tuned is better, "
         "1 kept the hand-tuned point. 14 trained models were scored on the test split, once.",
         "110 [85.2, 135]",
         "−30.0 (−27 %)",
@@ -229,11 +229,11 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
 
 
 def test_a_search_alone_has_not_looked_at_the_test_split(page):
-    assert "Confirmed on fresh seeds" not in page and "not looked at" in page
+    assert "Confirmed with fresh seeds" not in page and "not used" in page
 
 
 def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_sweep, page):
-    assert "What codes and samples are good for" not in page
+    assert "Quality of codes and samples" not in page
     folder = tmp_path / "s"
     write_sweep(folder, methods=("vae",), datasets=("digits",), trials=3, pictures=True)
     record = folder / "record.jsonl"
@@ -241,13 +241,13 @@ def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_s
     picture = folder / "winners" / "vae-digits" / "interpolations.png"
     Image.new("L", (8, 8)).save(picture)
     told = write_report(folder).read_text()
-    assert "What codes and samples are good for" in told
+    assert "Quality of codes and samples" in told
     assert re.search(r"linear probe, error</th>.*?0\.125</td>", told, re.DOTALL) and "clusters, NMI" not in told
-    assert "equal steps between their codes" in told
+    assert "equal steps of their codes" in told
 
 
 def test_budgets_stand_beside_the_results(page):
-    words = re.sub(r"<[^>]*>|\s+", " ", page.split("Budgets</h3>")[1].split("Inside each study")[0])
+    words = re.sub(r"<[^>]*>|\s+", " ", page.split("Budgets</h3>")[1].split("Studies in detail")[0])
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
 
 
@@ -285,7 +285,7 @@ def plain(page: str) -> str:
 def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
     count = int((read_sweep(tmp_path / "few").trials["state"] == "complete").sum())
-    assert f"WAE-MMD weight 200 – – – {count} too few trials, 8 are needed" in few
+    assert f"WAE-MMD weight 200 – – – {count} too few trials, at least 8 required" in few
     many = write_sweep(tmp_path / "many", methods=("beta_vae",), datasets=("digits",), trials=14, rungs=())
     (row,) = balances(sweep := read_sweep(many)).itertuples()
     said = plain(render(sweep))

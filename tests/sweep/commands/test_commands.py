@@ -64,9 +64,9 @@ def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
 @pytest.mark.parametrize(
     "argv, said",
     [
-        ("report a a", "is given 2 times; name each sweep once"),
-        ("report a nowhere", "no record.jsonl here"),
-        ("report a b --out a/report.html", "is the page of a alone; give another --out FILE.html"),
+        ("report a a", "is given 2 times; give each sweep once"),
+        ("report a nowhere", "has no record.jsonl"),
+        ("report a b --out a/report.html", "is the page of a; give another --out FILE.html"),
         ("report a b --out none/page.html", "there is no folder"),
     ],
 )
