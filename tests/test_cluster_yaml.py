@@ -2,8 +2,10 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -106,9 +108,75 @@ def recipe(language):
     return found
 
 
-def test_the_slurm_script_is_one_and_has_a_token_of_its_own():
-    subprocess.run(["bash", "-n"], input=recipe("bash"), text=True, check=True)
-    assert "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$(" in recipe("bash")
+def test_the_slurm_script_passes_shellcheck_and_has_its_own_token():
+    check = [
+        Path(sys.executable).with_name("shellcheck"),
+        "--shell=bash",
+        "--exclude=SC1091",
+        "-",
+    ]  # SC1091: the environment's script is not here
+    done = subprocess.run(check, input=recipe("bash"), text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
+    assert "RAY_AUTH_TOKEN=$(" in recipe("bash") and "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN" in recipe("bash")
+
+
+def strict(*required: str, **properties: dict) -> dict:
+    """The JSON schema of an object with these properties and no others."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def each(schema: dict) -> dict:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+TEXT, INTEGER, TRUTH = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+WORDS = {"type": "object", "additionalProperties": TEXT}
+AMOUNTS = {
+    "type": "object",
+    "additionalProperties": {"type": ["integer", "string"], "pattern": r"^\d+(\.\d+)?(m|[KMGT]i?)?$"},
+}
+CONTAINER = strict(
+    "name", "image", name=TEXT, image=TEXT, env=each(strict("name", name=TEXT, value=TEXT)),
+    resources=strict(requests=AMOUNTS, limits=AMOUNTS),
+    volumeMounts=each(strict("name", "mountPath", name=TEXT, mountPath=TEXT, readOnly=TRUTH)),
+)  # fmt: skip
+VOLUME = strict("name", name=TEXT, persistentVolumeClaim=strict("claimName", claimName=TEXT, readOnly=TRUTH))
+POD = strict(
+    "spec",
+    spec=strict("containers", containers=each(CONTAINER), volumes=each(VOLUME)),
+)
+GROUP = {"rayStartParams": WORDS, "template": POD}
+# What our manifests use of the schemas of KubeRay 1.5, rayjob_types.go and raycluster_types.go in
+# ray-operator/apis/ray/v1 of https://github.com/ray-project/kuberay. No registry we reach has the CRDs themselves.
+RAY_CLUSTER = strict(
+    "headGroupSpec", rayVersion=TEXT, enableInTreeAutoscaling=TRUTH,
+    authOptions=strict("mode", mode={"enum": ["disabled", "token"]}),
+    headGroupSpec=strict("rayStartParams", "template", **GROUP),
+    workerGroupSpecs=each(
+        strict("groupName", "minReplicas", "maxReplicas", "rayStartParams", "template", groupName=TEXT,
+               replicas=INTEGER, minReplicas=INTEGER, maxReplicas=INTEGER, **GROUP)
+    ),
+)  # fmt: skip
+RAY_JOB = strict(
+    "rayClusterSpec", "entrypoint", backoffLimit=INTEGER, shutdownAfterJobFinishes=TRUTH, entrypoint=TEXT,
+    ttlSecondsAfterFinished=INTEGER, submissionMode={"enum": ["K8sJobMode", "HTTPMode"]}, rayClusterSpec=RAY_CLUSTER,
+)  # fmt: skip
+
+
+def manifest(kind: str, spec: dict) -> dict:
+    head = {"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": kind}, "metadata": strict("name", name=TEXT)}
+    return strict("apiVersion", "kind", "metadata", "spec", **head, spec=spec)
+
+
+@pytest.mark.parametrize(("kind", "spec"), [("RayJob", RAY_JOB), ("RayCluster", RAY_CLUSTER)])
+def test_kuberay_knows_every_field_of_the_manifests(kind, spec):
+    job = yaml.safe_load(recipe("yaml"))
+    if kind == "RayCluster":  # as the page says
+        job = {**job, "kind": kind, "spec": job["spec"]["rayClusterSpec"]}
+    jsonschema.validate(job, manifest(kind, spec))
+    job["spec"]["headgroupspec"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="headgroupspec"):
+        jsonschema.validate(job, manifest(kind, spec))
 
 
 def test_the_ray_job_asks_for_the_token_and_shares_one_folder():
@@ -119,12 +187,22 @@ def test_the_ray_job_asks_for_the_token_and_shares_one_folder():
     assert all(pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/shared" for pod in pods)
 
 
-@pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml"])
+@pytest.mark.parametrize("language", ["bash", "yaml"])
+def test_drivers_that_are_started_again_resume_their_sweep(language):
+    assert {"--resume-if-exists", "--name"} <= set(recipe(language).split())
+
+
+def test_clusters_install_the_dashboard_that_jobs_are_submitted_to(cluster):
+    assert sum("-e ~/'autoencoder-sweep[cluster]'" in command for command in cluster["setup_commands"]) == 1
+    assert "-e '/home/ray/autoencoder-sweep[cluster]'" in recipe("dockerfile")
+
+
+@pytest.mark.parametrize("place", ["cluster.yaml", "cluster.local.yaml", "sweep/driver/clusters.md"])
 def test_flags_that_we_advise_are_flags_of_the_sweep(place):
     from sweep.commands.run import RunFlags
 
     known = {f"--{name.replace('_', '-')}" for name in RunFlags.model_fields}
     text = re.sub(r"\\?\n *#? *", " ", (REPOSITORY / place).read_text())
-    calls = re.findall(r"--address \S+((?: +(?:--[a-z-]+|[\w./:]+))+)", text)
+    calls = re.findall(r"run\.py (?:-- )?--address \S+((?: +(?:--[a-z-]+|[\w./:]+))+)", text)
     flags = {word for call in calls for word in call.split() if word.startswith("--")}
     assert flags and flags <= known, flags - known

@@ -23,6 +23,9 @@ class RunFlags(SweepConfig):
     simulate: bool = Field(False, description="simulate wall time, utilisation and trials per rung without training")
     curves: UserPath | None = Field(None, description="folder of a sweep whose curves --simulate replays")
     resume: UserPath | None = Field(None, description="folder of an interrupted sweep to continue")
+    resume_if_exists: bool = Field(
+        False, description="resume the sweep called --name if it exists with the same configuration, else start it"
+    )
 
 
 def front_door(about: str, argv: Sequence[str] | None = None) -> None:
@@ -43,7 +46,8 @@ def act(flags: RunFlags) -> None:
     elif flags.dry_run:
         show_plan(config)
     else:
-        conclude(launch.start(config, say), tracking_uri=config.tracking_uri, address=config.address)
+        begin = launch.start_or_resume if flags.resume_if_exists else launch.start
+        conclude(begin(config, say), tracking_uri=config.tracking_uri, address=config.address)
 
 
 main = from_flags(RunFlags, act)

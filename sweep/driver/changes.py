@@ -5,6 +5,7 @@ The studies of a sweep are those in its record, so search spaces can be edited f
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sweep.config import SweepConfig
@@ -16,6 +17,20 @@ from sweep.search.study import Spec
 # Fields that results in the record depend on, in addition to the study's entry.
 FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
 FROZEN += ("image_size", "channels", "split", "pairs", "inception_splits", "seeds")
+
+WHERE = {"out", "name", "tracking_uri", "address"}  # the fields that may differ when a sweep is resumed
+
+
+def refuse_another(config: SweepConfig, existing: SweepConfig, folder: Path) -> None:
+    """Raise ValueError if a configuration is not that of the existing sweep in `folder`, apart from `WHERE`."""
+    now, was = (each.model_dump(mode="json", exclude=WHERE) for each in (config, existing))
+    if config.present_only:  # absent data sets were left out of the existing sweep
+        now["datasets"] = [name for name in now["datasets"] if name in was["datasets"]]
+    if other := [f"{name} = {now[name]!r} (there {was[name]!r})" for name in now if now[name] != was[name]]:
+        raise ValueError(
+            f"{folder} contains a sweep of another configuration: {', '.join(other)}; use the same flags, or choose "
+            "another --name"
+        )
 
 
 def refuse(config: SweepConfig, began: SweepEvent) -> None:

@@ -59,6 +59,21 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     return drive(Search(replace(planned, config=named), folder, resumed=False), announce)
 
 
+def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
+    """Resume the sweep that `config` names if it exists, or start it, and return its folder.
+
+    The command of a driver that is started again after each failure. Raises ValueError if the configuration has no name
+    or differs from that of the existing sweep, and as `start` and `resume` do.
+    """
+    if config.name is None:
+        raise ValueError("--resume-if-exists needs --name NAME, the name of the sweep to resume")
+    folder = config.out / config.name
+    if not (folder / RECORD).exists():
+        return start(config, announce)
+    changes.refuse_another(anywhere(config), config_of(folder), folder)
+    return resume(folder, announce, tracking_uri=config.tracking_uri, address=config.address)
+
+
 def resume(folder: Path, announce: Callable[[str], None] = print, **other: object) -> Path:
     """Continue a sweep: ended trials are kept, running ones continue from their checkpoints, the others are run.
 

@@ -285,3 +285,34 @@ def test_a_sweep_whose_driver_died_before_the_first_line_begins(sweep, carried_o
     (folder / "record.jsonl").write_text("")
     launch.resume(folder)
     assert len(carried_out) == 1 and Trials.from_events(read(folder / "record.jsonl")).trials == {}
+
+
+FLAGS = {**TINY, "set": PINS, "name": "s"}
+
+
+def test_a_sweep_that_exists_is_resumed_by_the_command_that_started_it(sweep, tmp_path, carried_out):
+    folder = sweep(("vae-digits", 0, "complete", 5.0, 1e-3))
+    given = SweepConfig(out=tmp_path, address="auto", **FLAGS)
+    launch.start_or_resume(given)
+    ((planned, again),) = carried_out
+    assert planned.config.address == "auto" and planned.config.out / planned.config.name == folder and not again
+
+
+def test_a_sweep_that_does_not_exist_is_started(tmp_path, carried_out):
+    launch.start_or_resume(SweepConfig(out=tmp_path, **FLAGS))
+    assert len(carried_out) == 1 and not (tmp_path / "s").exists()
+
+
+def test_a_sweep_of_another_configuration_is_not_resumed(sweep, tmp_path, carried_out):
+    sweep()
+    with pytest.raises(ValueError, match=r"another configuration: trials = 5 \(there 4\), seed = 3 \(there 0\); use"):
+        launch.start_or_resume(SweepConfig(out=tmp_path, seed=3, **FLAGS | {"trials": 5}))
+    with pytest.raises(ValueError, match="--resume-if-exists needs --name"):
+        launch.start_or_resume(SweepConfig(out=tmp_path, **FLAGS | {"name": None}))
+    assert not carried_out
+
+
+def test_data_sets_that_are_absent_do_not_make_another_configuration(sweep, tmp_path, carried_out):
+    sweep(present_only=True)
+    launch.start_or_resume(SweepConfig(out=tmp_path, present_only=True, datasets=["digits", "mnist"], **FLAGS))
+    assert len(carried_out) == 1
