@@ -155,7 +155,7 @@ WRONG = {
     "--set learning_rate=-1e-3": "vae-digits learning_rate = -0.001: greater than 0",
     "--set batch_size=0": "vae-digits batch_size = 0: greater than or equal to 1",
     "--set batch_size=5000": "batch_size must be at most the number of training images 5000 --set batch_size=N",
-    "--methods info_vae --set lambda_=0.5": "info_vae-digits alpha + lambda_ = 0.5 is below 1 raise lambda_",
+    "--methods info_vae --set lambda_=0.5": "info_vae-digits alpha + lambda_ must be at least 1, got 0.5",
     # search spaces
     "--spaces vae": "--spaces 'vae': write KEY=VALUE",
     "--spaces vea=space.toml": "spaces: 'vea' is not among the methods (vae, did you mean 'vae'?",

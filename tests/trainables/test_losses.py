@@ -429,5 +429,5 @@ def test_gae_records_the_epochs_above_delta_by_both_readings():
 def test_info_vae_refuses_to_push_codes_away_from_the_prior():
     values = COMMON | {"likelihood": "bce", "alpha": 0.0, "lambda_": 1e-3}
     config = Config(method="info_vae", dataset="d", values=values, epochs=1)
-    with pytest.raises(ValueError, match=r"^info_vae: alpha \+ lambda_ = 0\.001 is below 1.*raise lambda_$"):
+    with pytest.raises(ValueError, match=r"^info_vae: alpha \+ lambda_ must be at least 1, got 0\.001.*lambda_$"):
         config.hyper  # noqa: B018

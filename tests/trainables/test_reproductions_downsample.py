@@ -38,5 +38,5 @@ def test_the_file_holds_the_test_images(tmp_path, capsys):
 
 
 def test_points_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^cosine holds no images"):
+    with pytest.raises(ValueError, match=r"^cosine has no images"):
         main(["--dataset", "cosine", "--out", str(tmp_path / "a.npy")])

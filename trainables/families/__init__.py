@@ -1,1 +1,1 @@
-"""What the systems of one paper share, each a file of its own in `methods`: that file says what is different."""
+"""The shared parts of the systems of one paper. Each system has its own file in `methods`, with what differs."""

@@ -1,16 +1,16 @@
-"""The adversarial autoencoder as the AAE paper runs it, and its five improvements change it (methods.md 4).
+"""The adversarial autoencoder of the AAE paper, the base of its five improvements (methods.md 4).
 
     autoencoder:  mean_p |x_p - f(z)_p|                  z = mu(x) + sigma(x) eps, pixels in [-1, 1]
     critic:       -log D(e) - log(1 - D(z))              e ~ N(0, I)
-    generator:    -log D(z)                              moves the encoder alone
+    generator:    -log D(z)                              trains the encoder only
 
-Three Adam optimisers that take turns on every batch, each with a forward pass of its own. sigma is the raw output of
-the encoder, which may be negative: |sigma| is what counts, the noise being symmetric. As an optimiser of its own
-forgets the weight of its loss, the balance lies in the ratios of the learning rates. BatchNorm's running statistics
-move on the turns of autoencoder and generator, who both own the encoder.
+Three Adam optimisers take turns on every batch, each with its own forward pass. sigma is the raw output of the encoder
+and may be negative: only |sigma| matters because the noise is symmetric. Separate Adam optimisers are invariant to the
+weights of their losses, so the ratios of the learning rates set the balance. The turns of autoencoder and generator,
+which both own the encoder, update its BatchNorm statistics.
 
-The paper's loader of June 2021 left FFHQ in [0, 1], where the decoder's tanh has half its range for nothing: that is
-pixels = "unit", for whoever wants to match it. What falls below 0 there is black in the image, yet counts in the loss.
+The paper's loader of June 2021 left FFHQ in [0, 1], which uses only half the range of the decoder's tanh; pixels =
+"unit" reproduces this. Outputs below 0 are then black in the image but count in the loss.
 
 B batch, C H W image, P pixels, D latent.
 """
@@ -24,16 +24,16 @@ from trainables.losses import absolute_error, fake, real
 from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Positive, Stage
 from trainables.networks import Networks
 
-TINY = 1e-12  # beside sigma^2 where its logarithm is taken: a sigma of 0 is all but what the paper finds
+TINY = 1e-12  # added to sigma^2 before its logarithm, because sigma is almost 0, as the paper finds
 
 
 class AdversarialAutoencoder(Method):
-    """What all six do. A system changes one of these methods and nothing else."""
+    """The base of all six systems. Each overrides one of these methods."""
 
     class Hyper(Method.Hyper):
         critic_rate: Positive  # learning rate of the critic over the autoencoder's
         generator_rate: Positive  # learning rate of the generator over the autoencoder's
-        pixels: Literal["signed", "unit"] = "signed"  # what the networks see: [-1, 1], or [0, 1]
+        pixels: Literal["signed", "unit"] = "signed"  # range of the networks' pixels: [-1, 1], or [0, 1]
 
     hyper: Hyper
 
@@ -47,12 +47,12 @@ class AdversarialAutoencoder(Method):
         self.critic = nets.latent_critic(self.hyper.latent_dim)
 
     def variance(self, raw: Tensor) -> Tensor:
-        """sigma^2 from the encoder's second head, both (B, D)."""
+        """Returns sigma^2 from the encoder's second head, both (B, D)."""
         return raw.square()
 
     @property
     def scale(self) -> int:
-        """How long the interval is in which the networks see a pixel's [0, 1]."""
+        """The length of the interval to which the networks' pixels are scaled from [0, 1]."""
         return 2 if self.hyper.pixels == "signed" else 1
 
     def seen(self, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class AdversarialAutoencoder(Method):
         return Gaussian(mean, (self.variance(raw) + TINY).log())
 
     def painted(self, z: Tensor) -> Tensor:
-        """What the loss compares with x, (B, D) -> (B, C, H, W); in [-1, 1] where the networks see unit pixels."""
+        """Returns the images that the loss compares with x, (B, D) -> (B, C, H, W); in [-1, 1] for unit pixels."""
         made = self.decoder(z).tanh()
         return 0.5 + 0.5 * made if self.hyper.pixels == "signed" else made
 

@@ -1,13 +1,14 @@
-"""VAEs over the codes of a plain autoencoder, judged in pixels: the Regularization paper's Tables 3 and 4.
+"""VAEs over the codes of a plain autoencoder, with their error in pixels: the Regularization paper's Tables 3 and 4.
 
-    stage 1:  |x - g'(g(x))|^2                          an autoencoder of no penalty, frozen from then on
+    stage 1:  |x - g'(g(x))|^2                          an autoencoder without penalty, then frozen
     stage 2:  SSE(x, g'(f(z))) / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|g(x)) || N(0, I))
 
-With `frozen` off the autoencoder goes on learning in stage 2, by the same loss: the second reading, end to end; with
-`pretrain_share` 0 from the first epoch.
+With `frozen` off, stage 2 also trains the autoencoder by the same loss (the second reading, end to end); with
+`pretrain_share` 0, it does so from the first epoch.
 
-The small VAE of stage 2 sees codes, standardised per dimension, and is measured in pixels through the frozen decoder
-g' (methods.md 6.5); with `error_in` = "codes", a much cheaper variant and not the paper's, by its error there.
+The input of the small VAE of stage 2 is codes, standardised per dimension, and its error is in pixels, through the
+frozen decoder g' (methods.md 6.5). `error_in` = "codes" uses its error in codes, which is much cheaper and not in the
+paper.
 
 B batch, C H W image, P pixels, D latent, E code (d~ in the paper).
 """
@@ -38,7 +39,7 @@ from trainables.networks import Networks, latent_width
 
 
 class PixelAutoencoder(nn.Module):
-    """Images to standardised codes and back: (B, C, H, W) -> (B, E) -> (B, C, H, W) in [0, 1]."""
+    """Maps images to standardised codes and back: (B, C, H, W) -> (B, E) -> (B, C, H, W) in [0, 1]."""
 
     mean: Tensor  # (E,) of the encoder's output, once it is trained
     std: Tensor  # (E,)
@@ -57,7 +58,7 @@ class PixelAutoencoder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:
-        """Measures the codes of a whole data set, uint8 (N, C, H, W); a dimension that is dead keeps its scale."""
+        """Fits the scaler to the codes of a data set, uint8 (N, C, H, W). Constant dimensions are not scaled."""
         raw = torch.cat([self.encoder(as_images(some)) for some in in_order(images, self.mean.device)])  # (N, E)
         if not raw.isfinite().all():
             raise FloatingPointError("codes are not finite")
@@ -66,7 +67,7 @@ class PixelAutoencoder(nn.Module):
 
 
 class CodeSpaceMethod(Method):
-    """The first stage, and the way from images to latents and back that all systems of this structure share."""
+    """The first stage, and the mapping between images and latents, shared by all systems of this structure."""
 
     class Hyper(Method.Hyper):
         code_dim: PositiveInt  # d~
@@ -74,7 +75,7 @@ class CodeSpaceMethod(Method):
         pretrain_share: Annotated[float, Field(ge=0, lt=1)]  # of the epochs, for the autoencoder
 
     hyper: Hyper
-    head = 1  # numbers that the small encoder gives for each latent
+    head = 1  # outputs of the small encoder per latent
 
     @classmethod
     def on_network(cls, kind: str) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class CodeSpaceMethod(Method):
         return self.autoencoder.decode(self.decoder(z))
 
     def frozen_code(self, x: Tensor) -> Tensor:
-        """g(x) in eval mode, whatever the mode of the rest, without gradients: (B, C, H, W) -> (B, E)."""
+        """Returns g(x), always in eval mode and without gradients: (B, C, H, W) -> (B, E)."""
         self.autoencoder.eval()
         with torch.no_grad():
             return self.autoencoder.encode(x)
@@ -106,7 +107,7 @@ class CodeSpaceMethod(Method):
         return Stage("autoencoder", epochs, (player,), judged=False)
 
     def shares(self, epochs: int, later: float = 0.0) -> tuple[int, int, int]:
-        """Epochs of the autoencoder, of the small network (one at least), and of a stage that takes `later`."""
+        """Returns the epochs of the autoencoder, of the small network (at least one), and of a stage with `later`."""
         first = min(round(self.hyper.pretrain_share * epochs), epochs - 1)
         third = min(round(later * epochs), epochs - first - 1)
         return first, epochs - first - third, third
@@ -120,14 +121,14 @@ class CodeSpaceVAE(CodeSpaceMethod):
         gamma: Positive = 1.0  # at first; it is learned
         gamma_rate: Positive = 1.0  # learning rate of gamma over that of the networks
         error_in: Literal["pixels", "codes"] = "pixels"
-        frozen: bool = True  # whether the autoencoder stands still while the small VAE learns
+        frozen: bool = True  # whether stage 2 leaves the autoencoder unchanged
 
         @model_validator(mode="after")
         def error_of_moving_codes(self) -> Self:
             if not self.frozen and self.error_in == "codes":
                 raise ValueError(
-                    "frozen = false with error_in = 'codes': codes that learn too could shrink to make their error "
-                    "small; take error_in = 'pixels' or frozen = true"
+                    "frozen = false is not allowed with error_in = 'codes': trainable codes could shrink to reduce the "
+                    "error; set error_in = 'pixels' or frozen = true"
                 )
             return self
 

@@ -1,4 +1,4 @@
-"""A normalising flow as a density over z, behind any encoder: a neural spline flow (Durkan et al., 2019), by zuko.
+"""A normalising flow as a density over z, for any encoder: a neural spline flow (Durkan et al., 2019), from zuko.
 
     log p(z) = log N(u; 0, I) + log |det du/dz|,   u = f(z), rational-quadratic splines of 8 bins in coupling layers
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from trainables.densities import Density
 
-TRANSFORMS, HIDDEN = 4, (128, 128)  # as many layers of coupling, and the two hidden layers of each: ours, as all below
+TRANSFORMS, HIDDEN = 4, (128, 128)  # coupling layers, and hidden layers of each: our choice, as all below
 STEPS, BATCH, RATE = 2000, 256, 1e-3
 
 
 class Flow(Density):
     """A spline flow of standardised codes, fitted by maximum likelihood.
 
-    The splines act within five standard deviations; beyond, the density has the tails of N(0, I).
+    The splines cover five standard deviations; outside, the density has the tails of N(0, I).
     """
 
     mean: Tensor  # (D,) of the codes
@@ -27,14 +27,15 @@ class Flow(Density):
         super().__init__()
         from zuko.flows import NSF  # takes a second to import, and few runs need it
 
-        passes = 2 if dim > 1 else None  # coupling, which draws as fast as it evaluates; a single latent has no half
+        passes = 2 if dim > 1 else None  # 2: coupling, which samples as fast as it evaluates and needs two latents
         self.flow = NSF(dim, transforms=TRANSFORMS, hidden_features=HIDDEN, passes=passes)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
     @torch.enable_grad()
     def fit(self, codes: Tensor, seed: int) -> None:
-        """Steps of Adam, its rate falling to 0, on codes (N, D); FloatingPointError where they are not finite."""
+        """Fits the flow to codes (N, D) by Adam, with a rate that decays to 0. Raises FloatingPointError for NaN or
+        infinity."""
         if not codes.isfinite().all():
             raise FloatingPointError("codes are not finite")
         self.mean.copy_(codes.mean(0))

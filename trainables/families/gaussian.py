@@ -1,13 +1,14 @@
-"""Gaussian decoders and what sets their variance: the balance of the Balancing and the Regularization paper.
+"""Gaussian decoders and the rules for their variance, which sets the balance in the Balancing and the Regularization
+paper.
 
     SSE / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|x) || N(0, I))           (methods.md 1.2)
 
-gamma is the variance; the Balancing paper writes gamma for its root. Minimising this is beta-VAE with beta = gamma
-beside SSE/2, so a variance that follows the error anneals beta from 1 to the final mse. Three rules:
+gamma is the variance; the Balancing paper calls its root gamma. The loss is that of a beta-VAE with beta = gamma
+relative to SSE/2, so a variance that follows the error anneals beta from 1 to the final mse. Three rules:
 
-    learned   its logarithm is a parameter, moved by the same kind of optimiser (Dai and Wipf, 2019; methods.md 3.1)
+    learned   its logarithm is a parameter, trained by the same kind of optimiser (Dai and Wipf, 2019; methods.md 3.1)
     computed  m <- min(m, 0.99 m + 0.01 mse) after each step, gamma = m, no gradient (Asperti and Trentin, 2020; 3.2)
-    fixed     a number, such as the one that a learned run ended with (Regularization, Table 2; 6.4)
+    fixed     a constant, such as the final value of a run with a learned gamma (Regularization, Table 2; 6.4)
 
 B batch, C H W image, P pixels, D latent.
 """
@@ -31,13 +32,13 @@ FLOOR = 1e-7  # methods.md 1.5
 
 
 class DecoderVariance(nn.Module):
-    """gamma of a decoder of `pixels` numbers, by one of the three rules. All its state is in the state_dict.
+    """gamma of a decoder of `pixels` numbers, by one of the three rules. The state_dict contains its whole state.
 
-    start: gamma at first, and for good where it is fixed. rate: learning rate of a learned gamma over that of the
-    networks. decay: of the running mean of a computed one; ratchet: whether that may only fall.
+    start: initial gamma, and the value of a fixed one. rate: learning rate of a learned gamma, relative to that of the
+    networks. decay: of the running mean of a computed gamma; ratchet: whether that mean can only decrease.
     """
 
-    running: Tensor  # () of a gamma that is fixed or computed
+    running: Tensor  # (), a fixed or computed gamma
 
     def __init__(
         self, pixels: int, rule: Rule, start: float = 1.0, rate: float = 1.0, decay: float = 0.99, ratchet: bool = True
@@ -57,15 +58,15 @@ class DecoderVariance(nn.Module):
         return self.running.clamp(min=FLOOR)
 
     def nll(self, sse: Tensor) -> Tensor:
-        """Nats per image of the squared error per image, () -> ()."""
+        """Returns the negative log-likelihood for a squared error per image, () -> () nats per image."""
         return gaussian_nll(sse, self.value, self.pixels)
 
     def follow(self, sse: Tensor) -> None:
-        """Lets a computed gamma see the squared error per image of the step just done."""
+        """Updates a computed gamma from the squared error per image of the last step."""
         mse = sse / self.pixels
         seen = self.decay * self.running + (1 - self.decay) * mse
         if self.ratchet:
-            self.running.copy_(torch.fmin(self.running, seen))  # fmin: an error that is not a number is not seen
+            self.running.copy_(torch.fmin(self.running, seen))  # fmin ignores NaN
         else:
             self.running.copy_(torch.where(mse.isfinite(), seen, self.running))
 
@@ -78,9 +79,9 @@ class DecoderVariance(nn.Module):
         error: str,
         **more: Any,
     ) -> Stage:
-        """The stage in which networks learn together with this variance, by one forward pass for all.
+        """Returns a stage that trains networks and this variance with one shared forward pass.
 
-        error: the term of the loss that is the squared error. more: further fields of the Stage.
+        error: name of the loss term that is the squared error. more: further fields of the Stage.
         """
         if self.rule == "computed":
             first, *others = networks
@@ -98,7 +99,7 @@ class DecoderVariance(nn.Module):
 
 
 def halving(share: float, epochs: int) -> Callable[[int], float] | None:
-    """A schedule that halves the rate after each such share of a stage's epochs, as both papers do; 0 is none."""
+    """Returns a schedule that halves the rate after each `share` of the epochs, as in both papers; None for 0."""
     if share == 0:
         return None
     period = max(1, round(share * epochs))
@@ -106,16 +107,16 @@ def halving(share: float, epochs: int) -> Callable[[int], float] | None:
 
 
 class GaussianDecoderVAE(Method):
-    """A VAE with a Gaussian decoder; what the papers' systems share."""
+    """A VAE with a Gaussian decoder, the base of the papers' systems."""
 
     class Hyper(Method.Hyper):
         gamma_rule: Rule
-        gamma: Positive = 1.0  # the variance at first, and for good where it is fixed
+        gamma: Positive = 1.0  # initial variance, and the value of a fixed one
         gamma_rate: Positive = 1.0  # learning rate of a learned gamma over that of the networks
         gamma_decay: Decay = 0.99  # of the running mean of a computed gamma
-        gamma_ratchet: bool = True  # a computed gamma may only fall
+        gamma_ratchet: bool = True  # whether a computed gamma can only decrease
         kl_weight: NonNegative = 1.0
-        halve_every: NonNegative = 0.0  # share of the stage's epochs after which the rate halves; 0 is never
+        halve_every: NonNegative = 0.0  # share of the stage's epochs after which the rate halves; 0: never
         output: Literal["sigmoid", "linear"] = "sigmoid"
 
     hyper: Hyper
@@ -133,7 +134,7 @@ class GaussianDecoderVAE(Method):
         return Gaussian.from_head(self.encoder(x))
 
     def mean_of(self, z: Tensor) -> Tensor:
-        """The mean of p(x|z); only a sigmoid keeps it in [0, 1]. (B, D) -> (B, C, H, W)."""
+        """Returns the mean of p(x|z), (B, D) -> (B, C, H, W); it is in [0, 1] only with a sigmoid."""
         mean = self.decoder(z)
         return mean.sigmoid() if self.hyper.output == "sigmoid" else mean
 

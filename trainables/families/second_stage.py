@@ -1,8 +1,9 @@
-"""The second VAE of the two-stage VAE: a density over z, whose codes it may be (Dai and Wipf, 2019; methods.md 3.1).
+"""The second VAE of the two-stage VAE: a density over z, for the codes of any method (Dai and Wipf, 2019;
+methods.md 3.1).
 
     |z - z_hat(u)|^2 / (2 gamma_z) + D/2 log(2 pi gamma_z) + kl_weight KL(q(u|z) || N(0, I)),    u as long as z
 
-It learns the latents that q(z|x) draws, where they leave the prior, and samples them in place of the prior.
+It is trained on draws of q(z|x), whose distribution may differ from the prior, and replaces the prior in sampling.
 
 B batch, D latent, N codes.
 """
@@ -22,12 +23,12 @@ from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Stage, 
 from trainables.networks.resnet import glorot
 
 LAYERS = 3
-STEPS, BATCH, RATE = 3000, 100, 1e-3  # of a fit ex post: ours
-SCALED_BY = 10_000  # latents whose spread is measured for a normalisation, as many as a table's distance takes
+STEPS, BATCH, RATE = 3000, 100, 1e-3  # of an ex-post fit: our choice
+SCALED_BY = 10_000  # latents to measure the spread for the normalisation, as many as a distance in a table uses
 
 
 class Beside(nn.Module):
-    """A linear head on [input, hidden layers of it], as the two-stage code has it; (B, D) -> (B, out)."""
+    """A linear head on [input, its hidden layers], as in the two-stage code; (B, D) -> (B, out)."""
 
     def __init__(self, dim: int, width: int, out: int):
         super().__init__()
@@ -40,10 +41,10 @@ class Beside(nn.Module):
 
 
 class LatentVAE(Density):
-    """A VAE over z, learned in a stage of its own; or, by `fit`, behind any encoder whose codes are at hand.
+    """A VAE over z, trained in a separate stage, or by `fit` on the codes of any encoder.
 
-    width: of its three hidden layers each way. noise: whether a sample gets the decoder's noise, of variance
-    gamma_z: the original code adds it, that of the Balancing paper does not.
+    width: of the three hidden layers of encoder and decoder. noise: whether to add decoder noise of variance gamma_z to
+    samples: the original code does, that of the Balancing paper does not.
     """
 
     def __init__(self, dim: int, width: int, variance: DecoderVariance, noise: bool = True, kl_weight: float = 1.0):
@@ -61,7 +62,7 @@ class LatentVAE(Density):
 
     @torch.enable_grad()
     def fit(self, codes: Tensor, seed: int) -> None:
-        """Goes on learning from codes (N, D), by steps of Adam; raises FloatingPointError where they are not finite."""
+        """Continues training on codes (N, D) by Adam. Raises FloatingPointError if they are not finite."""
         if not codes.isfinite().all():
             raise FloatingPointError("codes are not finite")
         chance = torch.Generator(codes.device).manual_seed(seed)
@@ -80,17 +81,17 @@ class LatentVAE(Density):
         return z + self.variance.value.sqrt() * torch.randn_like(z) if self.noise else z
 
     def stage(self, epochs: int, loss: Callable[[Tensor], Loss], optimiser: Optimiser, **more: Any) -> Stage:
-        """The stage that trains it; `loss` sees what the stage's inputs are."""
+        """Returns the stage that trains it; `loss` receives the inputs of the stage."""
         network = Player((self.encoder, self.decoder), loss, optimiser, "network")
         return self.variance.stage("second", epochs, (network,), loss, "second_reconstruction", **more)
 
 
 class Rescaled(Density):
-    """Another density's latents times one number (Balancing, Table 4 "with latent space norm."; methods.md 3.3).
+    """The latents of another density times a constant (Balancing, Table 4 "with latent space norm."; methods.md 3.3).
 
-    What a second stage generates varies too little. By the variance law the latents of a good encoder have
-    variance 1, Var_x mu + E_x sigma^2 on average over the dimensions; the number restores what `law`, (), says of
-    the encoder at hand, over the whole generated set. A `scale` above 0 is that number itself.
+    Samples of a second stage vary too little. By the variance law the latents of a good encoder have variance 1,
+    Var_x mu + E_x sigma^2 on average over the dimensions. The constant gives the generated set the variance `law`, (),
+    measured for the encoder. A positive `scale` sets the constant directly.
     """
 
     ex_post = True
@@ -118,7 +119,7 @@ class Rescaled(Density):
 
 @torch.no_grad()
 def posteriors(method: Method, images: Tensor) -> Tensor:
-    """Means and log-variances of q(z|x) of a whole data set, uint8 (N, C, H, W) -> (N, 2, D)."""
+    """Returns means and log-variances of q(z|x) of a whole data set, uint8 (N, C, H, W) -> (N, 2, D)."""
     moments = []
     for some in in_order(images, method.epoch.device):
         q = method.encode(as_images(some))
@@ -128,10 +129,10 @@ def posteriors(method: Method, images: Tensor) -> Tensor:
 
 
 def drawn(moments: Tensor) -> Tensor:
-    """A fresh z from each posterior: (B, 2, D) -> (B, D)."""
+    """Draws a new z from each posterior: (B, 2, D) -> (B, D)."""
     return Gaussian(moments[:, 0], moments[:, 1]).draw()
 
 
 def law_of(moments: Tensor) -> Tensor:
-    """Var_x mu_j + E_x sigma_j^2, averaged over j: (N, 2, D) -> ()."""
+    """Returns Var_x mu_j + E_x sigma_j^2, averaged over j: (N, 2, D) -> ()."""
     return (moments[:, 0].var(0, correction=0) + moments[:, 1].exp().mean(0)).mean()

@@ -1,11 +1,11 @@
-"""The MLP VAE-GAN of the VG paper (methods.md 5), of which four systems are compared.
+"""The MLP VAE-GAN of the VG paper (methods.md 5), the base of its four systems.
 
     vae:     BCE(x, x_hat) + beta KL(q(z|x') || N(0, I)) + a [-log D(x_hat)]      x_hat = f(z), z ~ q(z|x')
     critic:  -log D(x) - log(1 - D(x_hat))                                        x' = x, or x with noise
 
-beta and a are 1 in the print, which gives neither a nor how the players take turns. Here both learn from one forward
-pass, so every network sees a batch once, D the real and the made images apart; thereby BatchNorm's running
-statistics move once for every such look, and no player's turn moves those of another. The test loss is taken at
+beta and a are 1 in the print, which states neither a nor the turns of the players. Here both learn from one forward
+pass, so every network sees a batch once, and D sees real and generated images separately. BatchNorm's running
+statistics thus update once per pass, and no turn of one player updates those of another. The test loss is computed at
 z = mean, in eval mode.
 
 B batch, C H W image, D latent.
@@ -26,14 +26,15 @@ Noise = Literal["gaussian", "masking"]
 
 
 def spoiled(x: Tensor, noise: Noise, level: float) -> Tensor:
-    """Images with Gaussian noise of that deviation, cut to [0, 1], or with that share of pixels black; (B, C, H, W)."""
+    """Adds Gaussian noise of deviation `level`, clipped to [0, 1], or sets a share `level` of pixels to 0;
+    (B, C, H, W)."""
     if noise == "gaussian":
         return (x + level * torch.randn_like(x)).clamp(0, 1)
     return x * (torch.rand_like(x) >= level)
 
 
 class MLPVAEGAN(Method):
-    """What all four do; `seen` is what the encoder is shown of an image."""
+    """The base of the four systems. `seen` returns the encoder's input for an image."""
 
     class Hyper(Method.Hyper):
         beta: NonNegative
@@ -82,18 +83,18 @@ class MLPVAEGAN(Method):
 
     @torch.no_grad()
     def loss_at_mean(self, seen: Tensor, x: Tensor) -> Tensor:
-        """The printed test loss, BCE + KL in nats per image at z = mean, () from images (B, C, H, W) each."""
+        """Returns the printed test loss, BCE + KL in nats per image at z = mean; images (B, C, H, W) each -> ()."""
         q = self.encode(seen)
         return bce(self.decoder(q.mean), x) + kl_to_standard_normal(q.mean, q.log_var)
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Of a denoising system what its encoder sees of held-out images, each beside what becomes of it."""
+        """Returns, for a denoising system, the encoder's noisy inputs next to their reconstructions."""
         shown = self.seen(x)
         return {} if shown is x else {"denoised": torch.stack([shown, self.reconstruct(shown)], 1).flatten(0, 1)}
 
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
-        """The test loss of some held-out images, their encoder shown what it was trained on, and clean."""
+        """Returns the test loss of held-out images, with noisy inputs as in training, and with clean ones."""
         return {
             "loss_at_mean": self.loss_at_mean(self.seen(x), x).item(),
             "loss_at_mean_clean": self.loss_at_mean(x, x).item(),

@@ -1,1 +1,1 @@
-"""One file per method, the equation on top. The file's name is the method's name."""
+"""One file per method, beginning with its equation. The name of the file is the name of the method."""

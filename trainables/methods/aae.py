@@ -1,11 +1,12 @@
-"""AAE: an autoencoder whose codes a critic cannot tell from the prior (AAE paper, baseline; methods.md 4.1).
+"""AAE: an autoencoder trained so that a critic cannot distinguish its codes from the prior (AAE paper, baseline;
+methods.md 4.1).
 
     autoencoder:  mean_p |x_p - f(z)_p| - c E log|sigma|     z = mu(x) + sigma(x) eps
     critic:       -log D(e) - log(1 - D(z))                  e ~ N(0, I)
     generator:    -log D(z)
 
-The paper's finding is that sigma goes to 0: the pixels reward it and D sees the aggregate only. What is not the
-paper's are ablations of that: sigma as an exponential, a floor under it, c > 0.
+The paper finds that sigma goes to 0: this lowers the pixel error, and D sees only the aggregate. Three ablations are
+not in the paper: sigma as an exponential, a lower bound for sigma, c > 0.
 
 B batch, C H W image, D latent.
 """
@@ -21,7 +22,7 @@ from trainables.method import Loss, NonNegative
 
 class AAE(AdversarialAutoencoder):
     class Hyper(AdversarialAutoencoder.Hyper):
-        sigma: Literal["raw", "exp"]  # the encoder's head is sigma, or log sigma
+        sigma: Literal["raw", "exp"]  # the encoder outputs sigma, or log sigma
         sigma_floor: NonNegative = 0.0
         entropy_weight: NonNegative = 0.0  # c
 

@@ -1,4 +1,4 @@
-"""AE + VAE: a small VAE with skip connections over a plain autoencoder's codes, its error measured in pixels
+"""AE + VAE: a small VAE with skip connections over the codes of a plain autoencoder, with its error in pixels
 (Regularization, row "VAE" of Tables 3 and 4; methods.md 6.5). Equations and stages: `families.code_space`.
 
 Sampling: z ~ N(0, I) -> g'(f(z)).

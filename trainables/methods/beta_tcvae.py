@@ -1,11 +1,10 @@
-"""beta-TCVAE: a VAE in which the total correlation alone carries a weight (Chen et al., 2018, eq. 4;
-methods.md 13.2).
+"""beta-TCVAE: a VAE with a weight on the total correlation only (Chen et al., 2018, eq. 4; methods.md 13.2).
 
     E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I)) + (beta - 1) KL(q(z) || prod_j q(z_j))
 
-With weight 1 on mutual information and on the KL of each latent, as the paper recommends, these two and the total
-correlation make up the KL of the bound, which stays in closed form. q(z) is the average posterior of the batch, drawn
-from at the sampled z; the paper's further constant of the number of images, (D - 1) log N, has no gradient.
+With weight 1 on the mutual information and on the KL of each latent, as the paper recommends, these two and the total
+correlation sum to the KL of the bound, which has a closed form. q(z) is the average posterior of the batch, evaluated
+at the sampled z; the paper's constant (D - 1) log N of the number of images has no gradient and is omitted.
 
 B batch, C H W image, D latent.
 """

@@ -1,9 +1,9 @@
-"""beta-VAE: a VAE whose KL term carries a weight (Higgins et al., 2017, eq. 4; methods.md 2.2).
+"""beta-VAE: a VAE with a weight on the KL term (Higgins et al., 2017, eq. 4; methods.md 2.2).
 
     E_q(z|x)[-log p(x|z)] + beta * KL(q(z|x) || N(0, I))
 
-The paper compares images and codes of any size by beta D / P: carried to images of other sizes, beta keeps that.
-With `warm_up` the weight rises linearly from 0 to beta over that many epochs.
+The paper compares images and codes of different sizes by beta D / P; beta is scaled to images of other sizes so that
+this ratio is constant. With `warm_up` the weight rises linearly from 0 to beta over that many epochs.
 
 B batch, C H W image, P pixels, D latent.
 """

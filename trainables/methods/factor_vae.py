@@ -1,12 +1,12 @@
-"""FactorVAE: a VAE whose latents are held apart by their total correlation (Kim and Mnih, 2018, eq. 2;
+"""FactorVAE: a VAE with a penalty on the total correlation of its latents (Kim and Mnih, 2018, eq. 2;
 methods.md 13.1).
 
     vae:     E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I)) + gamma E_q(z)[log D(z) - log(1 - D(z))]
     critic:  -1/2 log D(z) - 1/2 log(1 - D(z~))        z ~ q(z),  z~ ~ prod_j q(z_j)
 
-For the best critic the last term of the VAE is gamma KL(q(z) || prod_j q(z_j)). z~ comes from drawing each image's
-latents anew and permuting every latent over the batch; the paper takes the images of a second batch for that. Both
-players learn from one forward pass. The critic has six hidden layers of 1000 with LeakyReLU(0.2), no dropout.
+For the optimal critic the last term of the VAE is gamma KL(q(z) || prod_j q(z_j)). z~ is a second draw of the latents
+of each image, with every latent permuted over the batch; the paper uses the images of a second batch. Both players
+learn from one forward pass. The critic has six hidden layers of 1000 with LeakyReLU(0.2) and no dropout.
 
 B batch, C H W image, D latent.
 """
@@ -25,7 +25,7 @@ CRITIC_WIDTHS = 6 * (1000,)
 
 
 def permuted(z: Tensor) -> Tensor:
-    """Every latent in an order of its own over the batch, (B, D) -> (B, D): a draw from prod_j q(z_j)."""
+    """Permutes each latent independently over the batch, (B, D) -> (B, D): a draw from prod_j q(z_j)."""
     return z.gather(0, torch.rand_like(z).argsort(0))
 
 

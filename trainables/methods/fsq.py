@@ -1,13 +1,13 @@
-"""FSQ: an autoencoder whose latents take one of a few levels each, without a codebook (Mentzer et al., 2024, eq. 1;
+"""FSQ: an autoencoder that rounds each latent to one of a few levels, without a codebook (Mentzer et al., 2024, eq. 1;
 methods.md 13.3).
 
     Rec(x, f(z)),   z_j = round(h tanh g_j(x)) / h,   h = (L - 1) / 2
 
-Gradients pass the rounding as if it were not there. For an even number of levels the bound is shifted by half a level,
-as in the paper's code. Whatever is decoded is first rounded to the levels, so any density of numbers can draw codes.
-Sampling is ex post: a Gaussian mixture, the method's own, as for GAE; "histogram" draws every latent from how often its
-levels occur, apart from the others. The paper's codes form a picture and its prior is autoregressive; here they are
-flat, as those of every method. Without normalisation, as in an MLP, all codes may saturate as one in the first steps.
+Gradients pass straight through the rounding. For an even number of levels the bound is shifted by half a level, as in
+the paper's code. The decoder rounds its input to the levels first, so any continuous density can draw codes.
+Sampling is ex post: by default a Gaussian mixture, as for GAE; "histogram" draws each latent independently from the
+frequencies of its levels. The paper's codes form a picture and its prior is autoregressive; here they are flat, as in
+every method. Without normalisation, as in an MLP, all codes may saturate together in the first steps.
 
 B batch, C H W image, D latent, L levels, N codes.
 """
@@ -25,11 +25,11 @@ from trainables.losses import reconstruction
 from trainables.method import Likelihood, Loss, Method, PositiveInt, Posterior
 from trainables.networks import Networks
 
-MARGIN = 1e-3  # by which the bound reaches beyond the outermost levels, which a tanh never quite gets to
+MARGIN = 1e-3  # extends the bound beyond the outermost levels, which a tanh only approaches
 
 
 class Levels(Density):
-    """Every latent from a histogram of its own, fitted ex post to codes on a grid of L levels in [-1, 1]."""
+    """An independent histogram for each latent, fitted ex post to codes on a grid of L levels in [-1, 1]."""
 
     ex_post = True
     shares: Tensor  # (D, L)
@@ -40,11 +40,11 @@ class Levels(Density):
         self.register_buffer("shares", torch.full((dim, levels), 1 / levels))
 
     def indices(self, codes: Tensor) -> Tensor:
-        """Which level each code is nearest to, (N, D) -> (N, D) in 0..L-1."""
+        """Returns the nearest level of each code, (N, D) -> (N, D) in 0..L-1."""
         return ((codes * self.middle).round().long() + self.middle).clamp(0, self.levels - 1)
 
     def values(self, indices: Tensor) -> Tensor:
-        """The codes that these levels are, (N, D) -> (N, D) in [-1, 1]."""
+        """Returns the codes of these levels, (N, D) -> (N, D) in [-1, 1]."""
         return (indices - self.middle) / self.middle
 
     def fit(self, codes: Tensor, seed: int) -> None:
@@ -55,7 +55,7 @@ class Levels(Density):
         return self.values(torch.multinomial(self.shares, n, replacement=True).T)  # (D, n) -> (n, D)
 
     def flags(self) -> dict[str, float]:
-        """How many levels a latent uses: exp of the entropy of its histogram, on average."""
+        """Returns the number of levels that a latent uses: exp of the entropy of its histogram, on average."""
         return {"levels_used": torch.special.entr(self.shares).sum(1).exp().mean().item()}
 
 
@@ -77,14 +77,14 @@ class FSQ(Method):
         )
 
     def quantised(self, raw: Tensor) -> Tensor:
-        """The encoder's output on the grid of levels, (B, D) -> (B, D) in [-1, 1]."""
+        """Maps the encoder's output to the grid of levels, (B, D) -> (B, D) in [-1, 1]."""
         levels = self.hyper.levels
         reach, offset = (levels - 1) * (1 + MARGIN) / 2, 0.0 if levels % 2 else 0.5
         bounded = (raw + math.atanh(offset / reach)).tanh() * reach - offset  # (B, D)
         return self.rounded(bounded / (levels // 2))
 
     def rounded(self, z: Tensor) -> Tensor:
-        """The nearest codes, whose gradients are those of z, (B, D) -> (B, D)."""
+        """Rounds to the nearest codes; gradients pass straight through to z, (B, D) -> (B, D)."""
         grid: Levels = self.densities["histogram"]
         return z + (grid.values(grid.indices(z)) - z).detach()
 

@@ -1,11 +1,11 @@
 """GAE: a plain autoencoder, then a density fitted to its codes (Ko et al., 2024; methods.md 2.10).
 
-    stage 1:  Rec(x, f(g(x)))                         no regulariser at all
+    stage 1:  Rec(x, f(g(x)))                         no regulariser
     stage 2:  max_theta sum_n log p_theta(g(x_n))     here a Gaussian mixture by EM
 
-It is RAE with both penalties off. The paper stops stage 1 when the loss falls below `delta`, whose unit it does
-not print and which the entropy of grey targets can make unreachable; so the budget is fixed and the first epoch
-below it is recorded, read once as mean-pixel loss and once as root-mean-square error.
+It is RAE without both penalties. The paper stops stage 1 when the loss falls below `delta`, but does not print its
+unit, and the entropy of grey targets can make it unreachable. So the budget is fixed, and the first epoch below
+`delta` is recorded, read as mean-pixel loss and as root-mean-square error.
 
 B batch, C H W image, D latent.
 """

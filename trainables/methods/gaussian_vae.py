@@ -3,9 +3,9 @@ and 2; methods.md 6.1 to 6.4).
 
     SSE / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|x) || N(0, I))
 
-The paper's cases are choices of values: the sweep over kappa is `latent_dim`, residual decoders, their negative
-control without shortcuts and the affine skip are kinds of `network`, and a fixed gamma is the one (`valid/gamma`) that
-a run with a learned gamma ended with. Its MLPs have a linear output, which evaluation cuts to [0, 1].
+Hyperparameters select the paper's cases: `latent_dim` is its kappa, and `network` selects residual decoders, their
+negative control without shortcuts, or the affine skip. For a fixed gamma use the final value (`valid/gamma`) of a run
+with a learned gamma. The paper's MLPs have a linear output, which evaluation clips to [0, 1].
 
 B batch, C H W image, P pixels.
 """

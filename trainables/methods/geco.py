@@ -1,10 +1,10 @@
-"""GECO: the smallest KL that a tolerated error allows (Rezende and Viola, 2018; methods.md 3.7).
+"""GECO: the smallest KL for which the error stays within a tolerance (Rezende and Viola, 2018; methods.md 3.7).
 
     min KL(q(z|x) || N(0, I))  subject to  E[C] <= 0,   C = SSE - tau^2 P
     loss:  KL + lambda C;  after each step  C_ma <- a C_ma + (1 - a) C,  lambda <- lambda exp(eta C_ma / P)
 
-lambda is held in [1e-4, 1e6]; the gradient takes the batch's C. tau is a root-mean-square error per pixel on [0, 1].
-At a fixed lambda this is a Gaussian decoder of variance 1 / (2 lambda), which is reported as its gamma.
+lambda is clamped to [1e-4, 1e6]; the gradient uses the C of the batch. tau is a root-mean-square error per pixel on
+[0, 1]. For a fixed lambda this is a Gaussian decoder of variance 1 / (2 lambda), which is reported as gamma.
 
 B batch, C H W image, P pixels.
 """
@@ -25,9 +25,9 @@ LEAST, MOST = 1e-4, 1e6
 class GECO(Method):
     class Hyper(Method.Hyper):
         tau: Positive
-        eta: Positive  # how fast the multiplier answers
+        eta: Positive  # step size of the multiplier
         decay: Decay = 0.99  # a
-        halve_every: NonNegative = 0.0  # share of the epochs after which the rate halves; 0 is never
+        halve_every: NonNegative = 0.0  # share of the epochs after which the rate halves; 0: never
 
     hyper: Hyper
     multiplier: Tensor  # ()
@@ -50,12 +50,12 @@ class GECO(Method):
         sse = squared_error(self.decode(q.draw()), x)  # ()
         kl = kl_to_standard_normal(q.mean, q.log_var)  # ()
         constraint = sse - self.hyper.tau**2 * self.pixels  # ()
-        multiplier = self.multiplier.clone()  # () as it is now: `follow` moves it in place before it is logged
+        multiplier = self.multiplier.clone()  # () a copy: `follow` changes it in place before it is logged
         terms = {"reconstruction": sse, "kl": kl, "multiplier": multiplier, "clamped": q.clamped}
         return Loss(kl + multiplier * constraint, terms)
 
     def follow(self, loss: Loss) -> None:
-        """Moves the multiplier by the step just done, unless its error was no number."""
+        """Updates the multiplier after a step, unless its error was NaN."""
         now = loss.terms["reconstruction"] - self.hyper.tau**2 * self.pixels  # ()
         a = self.hyper.decay * self.begun  # 0 at the first step
         mean = torch.where(now.isfinite(), a * self.constraint + (1 - a) * now, self.constraint)

@@ -8,9 +8,9 @@ eq. 4 and the minimum-information constraint of its section 3.2; methods.md 2.7)
 
     r_c = p(c|h, w) = softmax_c log N(h; m_c(w), v_c(w)) at the sampled h and w
 
-Up to `threshold` nats (at most log K) an image may belong to a cluster free of charge; without that the last
-term makes all components alike before they have learned anything. As in the official code it is the average
-over the batch that is compared. h plays the role of z; q(h|x) and q(w|x) are two parts of one head.
+The last term costs nothing up to `threshold` nats (at most log K); without a threshold it makes all components equal
+before they have learned anything. As in the official code the threshold applies to the average over the batch. h plays
+the role of z; q(h|x) and q(w|x) are two parts of one head.
 
 B batch, C H W image, D latent (h), W latent above it (w), K components.
 """
@@ -36,7 +36,7 @@ from trainables.networks import Networks
 class GMVAE(Method):
     class Hyper(Method.Hyper):
         likelihood: Likelihood
-        w_dim: NonNegativeInt  # 0 leaves a mixture that does not move
+        w_dim: NonNegativeInt  # 0: components without w
         threshold: NonNegative  # nats
         beta_h: NonNegative
         beta_w: NonNegative
@@ -55,11 +55,11 @@ class GMVAE(Method):
         return self.densities["prior"]
 
     def split(self, both: Tensor) -> tuple[Tensor, ...]:
-        """(B, D + W) -> its parts for h and for w, (B, D) and (B, W)."""
+        """Splits (B, D + W) into the parts of h and of w, (B, D) and (B, W)."""
         return both.split([self.hyper.latent_dim, self.hyper.w_dim], dim=1)
 
     def encode_both(self, x: Tensor) -> Gaussian:
-        """q(h|x) q(w|x) as one diagonal Gaussian over (B, D + W)."""
+        """Returns q(h|x) q(w|x) as one diagonal Gaussian over (B, D + W)."""
         return Gaussian.from_head(self.encoder(x))
 
     def encode(self, x: Tensor) -> Gaussian:
@@ -77,7 +77,7 @@ class GMVAE(Method):
         return Loss(total, {"reconstruction": rec, **kl, "clamped": q.clamped})
 
     def kl_parts(self, q: Gaussian, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The KL of h, of w and of c, (B,) each, of q over (B, D + W) at the drawn h (B, D) and w (B, W)."""
+        """Returns the KL of h, of w and of c, (B,) each, for draws h (B, D) and w (B, W) from q over (B, D + W)."""
         mean_h, mean_w = self.split(q.mean)
         log_var_h, log_var_w = self.split(q.log_var)
         means, log_vars = self.prior.conditionals(w)  # (B, K, D) each
@@ -87,7 +87,7 @@ class GMVAE(Method):
         return (log_r.exp() * to_each).sum(1), kl_w, kl_to_uniform(log_r)
 
     def rate(self, x: Tensor, q: Posterior, z: Tensor) -> Tensor:
-        """The KL of h, w and c together, (B,) in nats: the prior of h alone has no density in closed form."""
+        """Returns the KL of h, w and c together, (B,) in nats: the prior of h has no density in closed form."""
         both = self.encode_both(x)
         kl_h, kl_w, kl_c = self.kl_parts(both, z, self.split(both.draw())[1])
         return kl_h + kl_w + kl_c

@@ -3,7 +3,7 @@ methods.md 4.6).
 
     y = x (g A)^T + g b,   g = lr_mul / sqrt(fan_in),  A ~ N(0, 1 / lr_mul^2),  b = 0
 
-The critic stays as it is. Effective steps are g times as long, so the best learning rate is higher than AAE's.
+The critic does not change. Effective steps are g times as long, so the best learning rate is higher than AAE's.
 """
 
 from trainables.families.aae import AdversarialAutoencoder
@@ -15,7 +15,7 @@ from trainables.networks.mlp_aae import equalised
 class EqualLinearIAAE(AdversarialAutoencoder):
     class Hyper(AdversarialAutoencoder.Hyper):
         lr_mul: Positive = 1.0
-        batch_norm: bool = False  # the network's BatchNorm layers stay
+        batch_norm: bool = False  # keep the network's BatchNorm layers
 
     hyper: Hyper
 

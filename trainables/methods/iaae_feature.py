@@ -1,11 +1,11 @@
-"""feature-IAAE: AAE whose reconstruction is judged in features too (AAE paper; methods.md 4.5).
+"""feature-IAAE: AAE with an additional reconstruction loss in features (AAE paper; methods.md 4.5).
 
     autoencoder:  (1 - w) mean_p |x_p - x_hat_p| + w mean_j |phi_j(x_hat) - phi_j(x)|     phi(x) held fixed
 
-latent:     phi = mu, the encoder's mean, as the paper's text and figure have it. Its running statistics stay those
-            of the images.
+latent:     phi = mu, the encoder's mean, as in the paper's text and figure. Reconstructions do not update its running
+            statistics.
 inception:  phi = 64 early features of the FID's network, averaged over the picture, as in the released code, which
-            however paired images with features of others. Needs that network's weights.
+            however pairs images with features of other images. Needs the weights of that network.
 
 w = 0 is AAE.
 
@@ -26,8 +26,8 @@ from trainables.networks import Networks
 
 
 def early(device: torch.device | str) -> nn.Module:
-    """The FID's network up to its third convolution. Raises ValueError where its weights cannot be had."""
-    from trainables.metrics.inception import early_features  # takes seconds to import, and this reading alone needs it
+    """Returns the FID's network up to its third convolution. Raises ValueError if its weights are unavailable."""
+    from trainables.metrics.inception import early_features  # takes seconds to import, and only `inception` needs it
 
     return early_features(device)
 
@@ -42,13 +42,13 @@ class FeatureIAAE(AdversarialAutoencoder):
     def build(self, nets: Networks) -> None:
         super().build(nets)
         if self.hyper.features == "inception":
-            early("cpu")  # missing weights are told before anything is trained
+            early("cpu")  # reports missing weights before training
 
     def phi(self, images: Tensor) -> Tensor:
-        """Features of images, (B, C, H, W) -> (B, F)."""
+        """Returns the features of images, (B, C, H, W) -> (B, F)."""
         if self.hyper.features == "inception":
             return early(images.device)(images)
-        buffers = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}  # these may move
+        buffers = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}  # copies, which may change
         return functional_call(self.encoder, buffers, (self.seen(images),)).chunk(2, dim=1)[0]
 
     def autoencoder_loss(self, x: Tensor) -> Loss:  # (B, C, H, W)

@@ -1,12 +1,13 @@
-"""KLD-loss-IAAE: AAE with a divergence between codes and prior in one of its losses (AAE paper; methods.md 4.4).
+"""KLD-loss-IAAE: AAE with a divergence between codes and prior added to one of its losses (AAE paper;
+methods.md 4.4).
 
     none:      critic     L_D + w KLDiv(log_softmax(z), e), as in the released code
     encoder:   generator  L_G + w KL(N(mu, sigma^2) || N(0, I))
     marginal:  generator  L_G + w KL(N(m, v) || N(0, I)),  m and v the moments of z over the batch
 
-The first is literal, and a no-op: its term does not depend on the weights of D, and only D is stepped with it. So
-it trains exactly as AAE does at the same seed, and at others shows the noise of the paper's tables. The other two are
-what the text may have meant.
+The first is literal and has no effect: its term does not depend on the weights of D, and only D is updated with it. So
+it trains exactly as AAE at the same seed; at other seeds it shows the noise of the paper's tables. The other two are
+possible readings of the text.
 
 B batch, C H W image, D latent.
 """
@@ -22,8 +23,8 @@ from trainables.method import Loss, NonNegative
 
 
 def literal(z: Tensor, e: Tensor) -> Tensor:
-    """KLDivLoss()(log_softmax(z), e) of the released code, (B, D) each -> (): a mean over all entries, noise e as the
-    target "probabilities", of which those below 0 count nothing, as PyTorch had it when the code was written."""
+    """KLDivLoss()(log_softmax(z), e) of the released code, (B, D) each -> (): a mean over all entries, with noise e as
+    the target "probabilities". Negative targets contribute 0, as in PyTorch when the code was written."""
     log_ratio = e.clamp_min(torch.finfo(e.dtype).tiny).log() - z.log_softmax(1)  # (B, D)
     return (e.clamp_min(0) * log_ratio).mean()
 

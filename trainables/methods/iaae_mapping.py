@@ -1,9 +1,9 @@
-"""latent-mapping-IAAE: AAE whose decoder begins with `depth` more layers, linear and LeakyReLU(0.2) (AAE paper;
+"""latent-mapping-IAAE: AAE whose decoder starts with `depth` additional layers, linear and LeakyReLU(0.2) (AAE paper;
 methods.md 4.2).
 
     x_hat = f(m(z))
 
-The mapping m belongs to the decoder, in training and in sampling; the critic judges z before it. depth = 0 is AAE.
+The mapping m is part of the decoder, in training and in sampling; the critic sees z before it. depth = 0 is AAE.
 """
 
 from itertools import pairwise

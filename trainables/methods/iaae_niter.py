@@ -1,4 +1,4 @@
-"""n-iter-IAAE: AAE whose critic has n turns on every batch, each with new e and new eps (AAE paper; methods.md 4.3).
+"""n-iter-IAAE: AAE whose critic has n turns per batch, each with new e and new eps (AAE paper; methods.md 4.3).
 
     n x critic:   -log D(e) - log(1 - D(z))
 

@@ -2,7 +2,7 @@
 
     E_q(z|x)[-log p(x|z)] + (1 - alpha) * KL(q(z|x) || N(0, I)) + (alpha + lambda - 1) * MMD(q(z), N(0, I))
 
-alpha + lambda < 1 would push q(z) away from the prior and is refused.
+alpha + lambda < 1 would push q(z) away from the prior and raises an error.
 
 B batch, C H W image, D latent.
 """
@@ -21,7 +21,7 @@ from trainables.networks import Networks
 class InfoVAE(Method):
     class Hyper(Method.Hyper):
         likelihood: Likelihood
-        alpha: Annotated[float, Field(ge=0, le=1)]  # 0 keeps the whole KL, 1 drops it
+        alpha: Annotated[float, Field(ge=0, le=1)]  # 0: full KL, 1: no KL
         lambda_: NonNegative
         kernel: Literal["imq", "rbf"] = "imq"
 
@@ -29,8 +29,8 @@ class InfoVAE(Method):
         def attracts(self) -> Self:
             if self.alpha + self.lambda_ < 1:
                 raise ValueError(
-                    f"alpha + lambda_ = {self.alpha + self.lambda_:g} is below 1: the MMD would get a "
-                    "negative weight and push q(z) away from the prior; raise lambda_"
+                    f"alpha + lambda_ must be at least 1, got {self.alpha + self.lambda_:g}: the MMD would get a "
+                    "negative weight and push q(z) away from the prior; increase lambda_"
                 )
             return self
 

@@ -2,8 +2,9 @@
 
     Rec(x, f(g(x))) + code_weight * |z|^2 + decoder_weight * |theta_decoder|^2
 
-code_weight is beta/2 of the paper, decoder_weight its lambda, both for the sum rule; the l2 covers the kernels,
-not the biases, as in the released code. Sampling is ex post: a Gaussian mixture fitted to the training codes.
+code_weight is beta/2 of the paper, decoder_weight its lambda, both for losses that are summed over pixels; the l2
+penalty applies to the kernels and not to the biases, as in the released code. Sampling is ex post: a Gaussian mixture
+fitted to the training codes.
 
 B batch, C H W image, D latent.
 """

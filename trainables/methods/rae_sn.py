@@ -3,10 +3,10 @@ methods.md 3.6).
 
     Rec(x, f(g(x))) + code_weight |z|^2,     every kernel W of encoder and decoder replaced by W / sigma_max(W)
 
-sigma_max comes from one power iteration a step. Where BatchNorm follows a layer, as in RAE's own network, its gains
-are free and the bound is lost; without any, as in an MLP, a decoder of slope one can hardly leave the mean image.
-Balancing, Table 4 quotes this with two samplers, fitted to the training codes: one
-Gaussian as GEN-1 and a mixture of ten as GEN-2, here "gaussian" and "gmm", the method's own.
+sigma_max is estimated by one power iteration per step. If BatchNorm follows a layer, as in RAE's own network, its gains
+are free and void the bound; without it, as in an MLP, a decoder of slope one hardly departs from the mean image.
+Balancing, Table 4 quotes this method with two samplers fitted to the training codes: one Gaussian as GEN-1 and a
+mixture of ten as GEN-2, here "gaussian" and "gmm", the default.
 
 B batch, C H W image, D latent.
 """
@@ -51,19 +51,19 @@ class RAESN(Method):
 
     @property
     def kernels(self) -> list[ParametrizationList]:
-        """The W / sigma_max(W); calling one computes it, with a power iteration in training mode."""
+        """Modules that return W / sigma_max(W) and run a power iteration in training mode."""
         return [m for m in self.modules() if isinstance(m, ParametrizationList)]
 
     def loss(self, x: Tensor) -> Loss:  # (B, C, H, W)
         for kernel in self.kernels:
-            kernel.eval()  # or each look at the loss would be a power iteration, and change it
+            kernel.eval()  # else each evaluation of the loss would run a power iteration
         z = self.encoder(x)  # (B, D)
         rec = reconstruction(self.decoder(z), x, self.hyper.likelihood)  # ()
         code = z.square().sum() / len(z)  # ()
         return Loss(rec + self.hyper.code_weight * code, {"reconstruction": rec, "code_norm": code})
 
     def iterate(self, loss: Loss) -> None:
-        """One power iteration in each layer."""
+        """Runs one power iteration in each layer."""
         for kernel in self.kernels:
             kernel.train()()
             kernel.eval()

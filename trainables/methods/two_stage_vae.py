@@ -1,16 +1,15 @@
 """Two-stage VAE, gamma learned (Dai and Wipf, 2019) or computed (Asperti and Trentin, 2020; methods.md 3.1 to 3.5).
 
     stage 1:  SSE / (2 gamma) + P/2 log(2 pi gamma) + kl_weight KL(q(z|x) || N(0, I))  [+ l2_weight |kernels|^2]
-    stage 2:  the same for z in place of x, another VAE with u in place of z, gamma_z of its own; z ~ q(z|x) drawn
-              anew for every batch, stage 1 standing still
+    stage 2:  a second VAE with z in place of x, u in place of z, and its own gamma_z; z ~ q(z|x) is drawn again for
+              every batch, and stage 1 is frozen
 
-GEN-1 decodes z ~ N(0, I), density "prior"; GEN-2 decodes what the second VAE makes of u ~ N(0, I), density "second",
-the method's own; "second_normalised" is GEN-2 with its latents rescaled by the variance law, and the method's own
-where `normalised` says so.
+GEN-1 decodes z ~ N(0, I), density "prior"; GEN-2 decodes samples of the second VAE for u ~ N(0, I), density "second",
+the default; "second_normalised" is GEN-2 with latents rescaled by the variance law, the default if `normalised` is set.
 
-The penalty that the paper describes is never added to the loss in its released code. So there are three variants:
-`l2` off as released, on as written, decoupled (AdamW's decay, of biases as well). It covers the kernels of encoder,
-decoder or both; the paper has the convolutions that change the size, of one or the other.
+The released code never adds the penalty that the paper describes to the loss. So there are three variants: `l2` off as
+released, on as written, and decoupled (AdamW's decay, which includes biases). It applies to the kernels of encoder,
+decoder or both; the paper applies it to the convolutions that change the size, of one or the other.
 
 B batch, C H W image, P pixels, D latent.
 """
@@ -30,12 +29,12 @@ from trainables.networks import Networks, latent_width
 
 class TwoStageVAE(GaussianDecoderVAE):
     class Hyper(GaussianDecoderVAE.Hyper):
-        second_width: PositiveInt  # of the three hidden layers of the second VAE, each way
+        second_width: PositiveInt  # of the three hidden layers of the second encoder and decoder
         second_share: Annotated[float, Field(gt=0, lt=1)]  # of the epochs
         second_halve_every: NonNegative = 0.0  # share of the second stage's epochs
-        noise: bool  # whether GEN-2 adds the noise of the second decoder
+        noise: bool  # whether GEN-2 adds the noise of the second decoder to samples
         normalised: bool = False
-        latent_scale: NonNegative = 0.0  # what the normalised latents are multiplied with; 0: by the variance law
+        latent_scale: NonNegative = 0.0  # factor of the normalised latents; 0: from the variance law
         l2: Literal["off", "on", "decoupled"] = "off"
         l2_weight: NonNegative = 0.0
         l2_of: Literal["both", "encoder", "decoder"] = "both"
@@ -72,7 +71,7 @@ class TwoStageVAE(GaussianDecoderVAE):
         return self.densities["second"].loss(drawn(moments))
 
     def moments(self, images: Tensor) -> Tensor:
-        """What the second stage learns from, (N, 2, D); tells the normalisation what it shall restore."""
+        """Returns the inputs of the second stage, (N, 2, D), and sets the target of the normalisation."""
         moments = posteriors(self, images)
         self.densities["second_normalised"].law.copy_(law_of(moments))
         return moments

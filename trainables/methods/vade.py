@@ -1,16 +1,16 @@
-"""VaDE: a VAE whose prior is a learned mixture, found in a pretrained autoencoder's codes (Jiang et al.,
+"""VaDE: a VAE whose prior is a learned mixture, initialised on the codes of a pretrained autoencoder (Jiang et al.,
 2017, eq. 13; methods.md 2.6).
 
     E_q(z|x)[-log p(x|z)] + beta * [ sum_c r_c KL(q(z|x) || N(m_c, v_c)) + KL(r || pi) ]
 
     r_c = p(c|z) = softmax_c[log pi_c + log N(z; m_c, v_c)] at the sampled z
 
-which is the paper's bound with its terms put together. beta is 1/alpha of the official code; with `warm_up`
-it rises linearly from 0 over that many epochs.
+This is the paper's bound with its terms combined. beta is 1/alpha of the official code; with `warm_up` it rises
+linearly from 0 over that many epochs.
 
-The first stage trains the plain autoencoder for `pretrain` epochs, but for no more than half of the budget,
-of which they are a part; then EM fits a diagonal mixture to the codes. With pretrain = 0 there is neither,
-and the components start at random. Network and mixture learn from one forward pass, at rates of their own.
+The first stage trains the plain autoencoder for `pretrain` epochs, at most half of the budget; then EM fits a diagonal
+mixture to the codes. With pretrain = 0 both are skipped, and the components start at random. Network and mixture learn
+from one forward pass, with separate learning rates.
 
 B batch, C H W image, D latent, K components.
 """
@@ -87,7 +87,7 @@ class VaDE(Method):
         return {"network": loss, "mixture": loss}
 
     def find_clusters(self, images: Tensor) -> None:
-        seed = int(torch.randint(2**31, ()))  # a draw, so that it follows from the seed of the run
+        seed = int(torch.randint(2**31, ()))  # drawn, so that it depends on the seed of the run
         self.mixture.start_from(self.codes(images), seed)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

@@ -1,4 +1,4 @@
-"""VAE: the evidence lower bound as it stands (Kingma and Welling, 2014; methods.md 2.1).
+"""VAE: the evidence lower bound (Kingma and Welling, 2014; methods.md 2.1).
 
     E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I))
 

@@ -1,15 +1,15 @@
-"""VAE-GAN: the reconstruction is judged in a layer of a critic that tells images from made ones (Larsen et
-al., 2016, eq. 7-9 and algorithm 1; methods.md 2.5).
+"""VAE-GAN: the reconstruction error is measured in a layer of a critic that distinguishes real from generated images
+(Larsen et al., 2016, eq. 7-9 and algorithm 1; methods.md 2.5).
 
     encoder:  KL + L_feat                     L_feat = 1/2 |D_l(x) - D_l(x_hat)|^2
     decoder:  g L_feat - (1 - g) L_gan        L_gan  = -[log D(x) + log(1 - D(x_p)) + log(1 - D(x_hat))]
     critic:   L_gan                           x_hat = f(z), z ~ q(z|x);  x_p = f(e), e ~ N(0, I)
 
-All three learn from one forward pass and take the gradients of their own loss only: those of L_gan never
-reach the encoder, those of L_feat never reach the critic. As in the official code a gate lets the critic
-pause while either of its costs (real; mean of both fakes) is below 0.68 - margin, the decoder while either is
-above 0.68 + margin; if that would stop both, both play. The variant `vaegan_bce` adds `pixel_weight` times the
-pixels' BCE to the losses of encoder and decoder, outside the balance g.
+All three learn from one forward pass, each from the gradients of its own loss: those of L_gan never reach the encoder,
+those of L_feat never reach the critic. As in the official code, a gate skips the update of the critic while either of
+its costs (real; mean of both fakes) is below 0.68 - margin, and that of the decoder while either is above
+0.68 + margin; if both would be skipped, both are updated. The variant `vaegan_bce` adds `pixel_weight` times the BCE
+of the pixels to the losses of encoder and decoder, outside the balance g.
 
 B batch, C H W image, D latent, F features.
 """
@@ -37,16 +37,16 @@ from trainables.method import (
 from trainables.networks import Networks
 from trainables.networks.resnet import Residual
 
-EQUILIBRIUM = 0.68  # about log 2: the cost of a critic that cannot tell
+EQUILIBRIUM = 0.68  # about log 2: the cost of a critic that cannot distinguish
 
 
 class VAEGAN(Method):
     class Hyper(Method.Hyper):
         feature_weight: Annotated[float, Field(ge=0, le=1)]  # g
-        layer: PositiveInt  # which hidden layer of the critic, the first one being nearest to the image
+        layer: PositiveInt  # hidden layer of the critic, counted from the image
         margin: NonNegative
         critic_rate: Positive = 1.0  # learning rate of the critic over that of encoder and decoder
-        pixel_weight: NonNegative = 0.0  # 1 is the variant vaegan_bce
+        pixel_weight: NonNegative = 0.0  # 1: the variant vaegan_bce
 
     hyper: Hyper
     critic: nn.Sequential
@@ -61,7 +61,7 @@ class VAEGAN(Method):
         self.critic = critic
         cuts = [i + 1 for i, module in enumerate(self.critic) if isinstance(module, (nn.ReLU, Residual))]
         if self.hyper.layer > len(cuts):
-            raise ValueError(f"layer = {self.hyper.layer} of the critic {self.hyper.network}; allowed: 1..{len(cuts)}")
+            raise ValueError(f"layer must be 1..{len(cuts)} for critic {self.hyper.network}, got {self.hyper.layer}")
         self.cut = cuts[self.hyper.layer - 1]
 
     def encode(self, x: Tensor) -> Gaussian:
@@ -96,7 +96,7 @@ class VAEGAN(Method):
         }
 
     def gates(self, gan_real: Tensor, gan_fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether critic and decoder play, 1.0 or 0.0, () each, from the critic's two costs."""
+        """Returns whether critic and decoder are updated, 1.0 or 0.0, () each, from the critic's two costs."""
         costs = torch.stack([gan_real, gan_fake])  # (2,)
         critic_plays = (costs >= EQUILIBRIUM - self.hyper.margin).all()
         decoder_plays = (costs <= EQUILIBRIUM + self.hyper.margin).all()

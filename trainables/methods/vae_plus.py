@@ -1,9 +1,9 @@
-"""VAE+: an autoencoder, a small VAE over its codes, and a second VAE over the latents of that (Regularization, row
+"""VAE+: an autoencoder, a small VAE over its codes, and a second VAE over the latents of the first (Regularization, row
 "VAE+" of Tables 3 and 4; methods.md 6.6). The first two stages: `families.code_space`; the third:
 `families.second_stage`.
 
-Sampling: u ~ N(0, I) -> z -> g'(f(z)), density "second", the method's own; "prior" is the row "VAE". Reconstruction
-does not pass through the second VAE.
+Sampling: u ~ N(0, I) -> z -> g'(f(z)), density "second", the default; "prior" is the row "VAE". Reconstructions do not
+pass through the second VAE.
 
 B batch, D latent, N images.
 """
@@ -22,9 +22,9 @@ from trainables.networks import Networks, latent_width
 
 class VAEPlus(CodeSpaceVAE):
     class Hyper(CodeSpaceVAE.Hyper):
-        second_width: PositiveInt  # of the three hidden layers of the second VAE, each way
+        second_width: PositiveInt  # of the three hidden layers of the second encoder and decoder
         second_share: NonNegative  # of the epochs
-        noise: bool = True  # whether a sample gets the noise of the second decoder
+        noise: bool = True  # whether to add the noise of the second decoder to samples
 
     hyper: Hyper
 
@@ -46,7 +46,7 @@ class VAEPlus(CodeSpaceVAE):
         return self.densities["second"].loss(drawn(moments))
 
     def moments(self, images: Tensor) -> Tensor:
-        """What the third stage learns from, (N, 2, D); tells the normalisation what it shall restore."""
+        """Returns the inputs of the third stage, (N, 2, D), and sets the target of the normalisation."""
         moments = posteriors(self, images)
         self.densities["second_normalised"].law.copy_(law_of(moments))
         return moments

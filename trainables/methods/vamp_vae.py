@@ -1,11 +1,11 @@
-"""VampVAE: the prior is the average posterior of learned pseudo-inputs (Tomczak and Welling, 2018, eq. 9;
+"""VampVAE: a VAE whose prior is the average posterior of learned pseudo-inputs (Tomczak and Welling, 2018, eq. 9;
 methods.md 2.8).
 
     E_q(z|x)[ -log p(x|z) + b * (log q(z|x) - log p(z)) ],   p(z) = 1/K sum_k q(z|u_k)
 
-The KL is a Monte Carlo estimate at the one sampled z; the u_k go through the current encoder at every step.
-b rises linearly from 0 to `beta` over `warm_up` epochs. The log-variance is cut to [-6, 2] as in the official
-code: without that a component can shrink around a single code, or spread without end.
+The KL is a Monte Carlo estimate from one sampled z; the current encoder maps the u_k at every step. b rises linearly
+from 0 to `beta` over `warm_up` epochs. The log-variance is clamped to [-6, 2] as in the official code: otherwise a
+component can shrink to a single code or grow without bound.
 
 B batch, C H W image, D latent, K pseudo-inputs.
 """
@@ -34,7 +34,7 @@ class VampVAE(Method):
         warm_up: NonNegative  # epochs
         components: PositiveInt = 10
         init: Literal["noise", "data"] = "noise"  # data: pseudo-inputs start as training images
-        init_mean: Annotated[float, Field(ge=0, le=1)] = 0.05  # of the noise that pseudo-inputs start as
+        init_mean: Annotated[float, Field(ge=0, le=1)] = 0.05  # of the initial noise
         init_std: NonNegative = 0.01
 
     hyper: Hyper
@@ -64,7 +64,7 @@ class VampVAE(Method):
 
     def start_from_data(self, images: Tensor) -> None:
         order = torch.randperm(len(images)).to(images.device)  # (N,)
-        turn = torch.arange(self.hyper.components, device=images.device) % len(order)  # few images come again
+        turn = torch.arange(self.hyper.components, device=images.device) % len(order)  # repeats if images are few
         self.prior.start_from(as_images(images[order[turn]].to(self.epoch.device)))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

@@ -1,10 +1,10 @@
-"""VG with BatchNorm in front of every ReLU and, as printed, on mean and log-variance (VG paper, Tables 1, 2;
+"""VG with BatchNorm before every ReLU and, as printed, on mean and log-variance (VG paper, Tables 1, 2;
 methods.md 5.1).
 
     vae:     BCE(x, x_hat) + beta KL(q(z|x) || N(0, I)) - a log D(x_hat)
     critic:  -log D(x) - log(1 - D(x_hat))
 
-BatchNorm on the encoder's 2d outputs makes E[mean] and E[log sigma^2] over the data learned constants.
+BatchNorm on the 2d outputs of the encoder turns E[mean] and E[log sigma^2] over the data into learned constants.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ from trainables.networks.mlp_vg import with_batch_norm
 
 class VGBatchNorm(MLPVAEGAN):
     class Hyper(MLPVAEGAN.Hyper):
-        batch_norm: Literal["hidden", "hidden_latent"]  # none at all is the method vg
+        batch_norm: Literal["hidden", "hidden_latent"]  # without any: the method vg
 
     hyper: Hyper
 

@@ -1,8 +1,8 @@
-"""Denoising VG: the encoder sees the image with noise, everything else the clean one (VG paper, Tables 3, 4;
+"""Denoising VG: the encoder sees the image with noise, the losses use the clean image (VG paper, Tables 3, 4;
 methods.md 5.2).
 
     vae:     BCE(x, x_hat) + beta KL(q(z|x') || N(0, I)) - a log D(x_hat),   z ~ q(z|x')
-    x':      gaussian: x + level * eps, cut to [0, 1];   masking: a share `level` of the pixels black
+    x':      gaussian: x + level * eps, clipped to [0, 1];   masking: a share `level` of the pixels set to 0
 """
 
 from torch import Tensor

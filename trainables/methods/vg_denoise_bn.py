@@ -17,7 +17,7 @@ from trainables.networks.mlp_vg import with_batch_norm
 
 class VGDenoiseBatchNorm(MLPVAEGAN):
     class Hyper(MLPVAEGAN.Hyper):
-        batch_norm: Literal["hidden", "hidden_latent"]  # none at all is the method vg_denoise
+        batch_norm: Literal["hidden", "hidden_latent"]  # without any: the method vg_denoise
         noise: Noise
         noise_level: NonNegative
 

@@ -1,4 +1,5 @@
-"""WAE (MMD form): the aggregate of deterministic codes is held to the prior (Tolstikhin et al., 2018; methods.md 2.4).
+"""WAE (MMD form): an MMD pulls the distribution of deterministic codes to the prior (Tolstikhin et al., 2018;
+methods.md 2.4).
 
     Rec(x, f(g(x))) + weight * MMD(q(z), N(0, I)),   weight = lambda / rho of the paper
 

@@ -182,7 +182,7 @@ def _shipped(splits: Splits) -> Classifier | None:
 
 
 def _labels(splits: Splits) -> np.ndarray:
-    """Of the training images, int64 (N,). ValueError: there are none, or no images."""
+    """Returns the labels of the training images, int64 (N,). Raises ValueError if there are no labels or images."""
     if len(splits.shape) != 3:
         raise ValueError(f"{splits.name} contains points, not images; use --metric mse")
     if splits.train.labels is None:

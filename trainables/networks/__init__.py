@@ -1,6 +1,6 @@
-"""Networks by name, the same ones for every method, so that a comparison compares methods.
+"""Networks by name, shared by all methods so that comparisons use equal architectures.
 
-A kind is a name such as "mlp_500_500_2000"; each family is one file of this package.
+A kind is a name such as "mlp_500_500_2000"; each family of kinds is one file of this package.
 
 B batch, C H W image.
 """
@@ -26,11 +26,11 @@ FAMILIES = {
 
 
 def family_of(kind: str) -> tuple[ModuleType, str]:
-    """The module that builds networks of a kind, and what it calls that kind.
+    """Returns the module that builds networks of a kind, and the name of the kind in that module.
 
-    From outside: `my_lab.nets:small` is `small` of the module my_lab.nets, `my_lab.nets` alone the kind "" of it, and
-    an entry point's name stands for its module. Raises ValueError for a kind that is not known, or a module that
-    cannot be imported or lacks a part.
+    External kinds: `my_lab.nets:small` is the kind `small` of the module my_lab.nets, `my_lab.nets` is its kind "", and
+    the name of an entry point refers to its module. Raises ValueError for an unknown kind, or a module that cannot be
+    imported or lacks a function.
     """
     place, colon, bare = kind.partition(":")
     installed = outside.installed("networks")
@@ -50,9 +50,9 @@ def family_of(kind: str) -> tuple[ModuleType, str]:
 
 
 def latent_width(kind: str) -> int | None:
-    """Units of the hidden layers that the kind's family wants over latents; None: as the method's paper has it.
+    """Returns the width of hidden layers over latents in the kind's family; None: as in the paper of the method.
 
-    Raises ValueError for a kind that is not known.
+    Raises ValueError for an unknown kind.
     """
     family, bare = family_of(kind)
     rule = getattr(family, "latent_width", None)
@@ -62,7 +62,7 @@ def latent_width(kind: str) -> int | None:
 class Networks:
     """Builds encoder, decoder and critic of one kind for images of one shape (C, H, W).
 
-    Raises ValueError for a kind that is not known.
+    Raises ValueError for an unknown kind.
     """
 
     def __init__(self, shape: tuple[int, ...], kind: str):
@@ -70,7 +70,7 @@ class Networks:
         self._family, self._bare = family_of(kind)
 
     def encoder(self, out: int) -> nn.Module:
-        """Images (B, C, H, W) -> (B, out), no activation on the head."""
+        """Images (B, C, H, W) -> (B, out), without an activation on the head."""
         return self._family.encoder(self.shape, self._bare, out)
 
     def decoder(self, latent: int) -> nn.Module:
@@ -78,23 +78,22 @@ class Networks:
         return self._family.decoder(self.shape, self._bare, latent)
 
     def critic(self, out: int = 1) -> nn.Module:
-        """Images (B, C, H, W) -> logits (B, out): the family's own critic, or its encoder with other weights."""
+        """Images (B, C, H, W) -> logits (B, out): the critic of the family, by default another encoder."""
         make = getattr(self._family, "critic", self._family.encoder)
         return make(self.shape, self._bare, out)
 
     def latent_critic(
         self, latent: int, widths: Sequence[int] = mlp_aae.CRITIC_WIDTHS, dropout: float = mlp_aae.DROPOUT
     ) -> nn.Module:
-        """Codes (B, D) -> logits (B, 1): of these widths, or as many layers of the width that the family wants."""
+        """Codes (B, D) -> logits (B, 1), with these widths, or as many layers of the family's `latent_width`."""
         width = latent_width(self.kind)
         return mlp_aae.latent_critic(latent, len(widths) * [width] if width else widths, dropout)
 
 
 def train_in_bfloat16(network: nn.Module) -> None:
-    """Has a network multiply in bfloat16 whenever it is in training mode.
+    """Makes a network compute in bfloat16 in training mode.
 
-    Weights, gradients and what comes out, and so every loss, stay float32, as does all of evaluation: a metric speaks
-    of the weights, whatever they were trained with.
+    Weights, gradients, outputs and losses stay float32, and so does evaluation, so metrics depend only on the weights.
     """
     forward = network.forward
 

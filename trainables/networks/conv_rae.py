@@ -1,10 +1,10 @@
 """The convolutional network of RAE (Ghosh et al., 2020; methods.md 3.6).
 
 "conv_rae_128": four convolutions of stride 2 with 128, 256, 512, 1024 channels, each with BatchNorm and ReLU, then a
-linear head; the decoder goes from 1024 channels at a quarter of the side or less (8 at most), straight from a linear
-layer, by transposed convolutions of 512, 256, ... to full size, each with BatchNorm and ReLU, and a last one without
-stride. Kernels are 4x4, and the encoder sees 2x - 1, as for MNIST and CIFAR-10; "conv_rae_128_5" has 5x5 and sees x, as
-for CelebA. Weights start by Glorot's uniform rule and biases at 0, Keras' defaults.
+linear head. The decoder starts with a linear layer to 1024 channels at a quarter of the side or less (at most 8),
+followed by transposed convolutions of 512, 256, ... channels to full size, each with BatchNorm and ReLU, and a last one
+without stride. Kernels are 4x4, and the encoder sees 2x - 1, as for MNIST and CIFAR-10; "conv_rae_128_5" has 5x5 and
+sees x, as for CelebA. The initialisation is Glorot uniform with biases of 0, the defaults of Keras.
 
 B batch, C channels, H W image.
 """
@@ -19,8 +19,8 @@ from trainables.networks.resnet import glorot, halved, halvings, image_shape, up
 KINDS = "conv_rae_CHANNELS[_KERNEL], e.g. conv_rae_128"
 KIND = re.compile(r"conv_rae_([1-9]\d*)(?:_([3-9]))?")
 LAYERS = 4
-SIGNED = 4  # the kernel of the networks that see pixels in [-1, 1]
-START = 8  # the largest side at which the decoder begins
+SIGNED = 4  # kernel size of the networks that see pixels in [-1, 1]
+START = 8  # largest side at the start of the decoder
 
 
 def accepts(kind: str) -> bool:
@@ -29,13 +29,13 @@ def accepts(kind: str) -> bool:
 
 def _parse(kind: str) -> tuple[int, int]:
     found = KIND.fullmatch(kind)
-    assert found, kind  # what `accepts` refuses is never built
+    assert found, kind  # `accepts` was called before
     channels, kernel = found.groups()
     return int(channels), int(kernel or 4)
 
 
 class Signed(nn.Module):
-    """Pixels of [0, 1] in [-1, 1]."""
+    """Maps pixels from [0, 1] to [-1, 1]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1
@@ -46,14 +46,14 @@ def _normalised(channels: int) -> list[nn.Module]:
 
 
 def _around(sides: tuple[int, int], kernel: int, stride: int) -> nn.Module:
-    """Zeros around a picture of `sides`, so that a convolution gives ceil(side / stride)."""
+    """Pads a picture of `sides` with zeros so that a convolution returns ceil(side / stride)."""
     missing = [max(0, (-(-n // stride) - 1) * stride + kernel - n) for n in sides]
     (top, left), (bottom, right) = [m // 2 for m in missing], [m - m // 2 for m in missing]
     return nn.ZeroPad2d((left, right, top, bottom))
 
 
 def strided(of: int, to: int, kernel: int, sides: tuple[int, int]) -> list[nn.Module]:
-    """A convolution of stride 2 that leads a picture of `sides` to exactly half of them, rounded up."""
+    """Returns a convolution of stride 2 that halves a picture of `sides` exactly, rounded up."""
     return [_around(sides, kernel, 2), nn.Conv2d(of, to, kernel, 2)]
 
 

@@ -1,4 +1,4 @@
-"""Fully connected networks, "mlp_500_500_2000" being the GAE paper's (methods.md 2.0): ReLU, no BatchNorm."""
+"""Fully connected networks with ReLU and no BatchNorm. The GAE paper uses "mlp_500_500_2000" (methods.md 2.0)."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def widths(kind: str) -> list[int]:
 
 
 def layers(sizes: list[int]) -> list[nn.Module]:
-    """Linear layers between consecutive sizes with ReLU in between, none after the last."""
+    """Returns linear layers between consecutive sizes, with ReLU after each except the last."""
     found: list[nn.Module] = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     return found[:-1]
 

@@ -1,7 +1,7 @@
-"""The fully connected networks of the AAE paper's code, "mlp_aae": P-128-64 with LeakyReLU(0.2), BatchNorm at the
-last hidden layer, and the mirror of it (methods.md 4.0); "mlp_aae_64_32" has other widths.
+"""The fully connected networks of the AAE paper's code, "mlp_aae": encoder P-128-64 with LeakyReLU(0.2) and BatchNorm
+at the last hidden layer, and a mirrored decoder (methods.md 4.0); "mlp_aae_64_32" has other widths.
 
-`latent_critic` is its judge of codes, `equalised` its "equal linear" layers for any network.
+`latent_critic` is its critic of codes; `equalised` converts any network to its "equal linear" layers.
 """
 
 import math
@@ -28,7 +28,7 @@ def widths(kind: str) -> list[int]:
 
 
 def layers(sizes: list[int]) -> list[nn.Module]:
-    """Linear layers between consecutive sizes, BatchNorm before the last LeakyReLU, none after the last layer."""
+    """Returns linear layers between consecutive sizes with LeakyReLU in between and BatchNorm before the last one."""
     *hidden, (last, out) = pairwise(sizes)
     found: list[nn.Module] = []
     for i, (a, b) in enumerate(hidden, start=1):
@@ -46,7 +46,7 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
 
 
 def latent_critic(latent: int, widths: Sequence[int] = CRITIC_WIDTHS, dropout: float = DROPOUT) -> nn.Module:
-    """Codes (B, D) -> logits (B, 1): D-64-128-128-64-1, LeakyReLU and dropout after every hidden layer."""
+    """Codes (B, D) -> logits (B, 1): D-64-128-128-64-1 with LeakyReLU and dropout after each hidden layer."""
     hidden = [
         module
         for a, b in pairwise([latent, *widths])
@@ -56,9 +56,9 @@ def latent_critic(latent: int, widths: Sequence[int] = CRITIC_WIDTHS, dropout: f
 
 
 class EqualLinear(nn.Module):
-    """y = x (g A)^T + g b with g = lr_mul / sqrt(fan_in): a step moves layers of any width alike (methods.md 4.6).
+    """y = x (g A)^T + g b with g = lr_mul / sqrt(fan_in): steps are independent of the width (methods.md 4.6).
 
-    A is drawn from N(0, 1 / lr_mul^2) and b is 0, so at the start unit variance comes out as unit variance.
+    A is drawn from N(0, 1 / lr_mul^2) and b is 0, so the initial layer preserves unit variance.
     """
 
     def __init__(self, fan_in: int, fan_out: int, lr_mul: float = 1.0):
@@ -72,7 +72,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConvolution(nn.Module):
-    """The same of a convolution, transposed or not: g (A * x + b), fan_in the products that a pixel is the sum of."""
+    """The same for a convolution, transposed or not: g (A * x + b); fan_in: the number of products per pixel."""
 
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d, lr_mul: float = 1.0):
         super().__init__()
@@ -90,8 +90,8 @@ class EqualConvolution(nn.Module):
 
 
 def equalised(network: nn.Module, lr_mul: float = 1.0, batch_norm: bool = False) -> nn.Module:
-    """The network with equal layers for all linear and convolutional ones, and without its normalisation (BatchNorm,
-    GroupNorm) unless that stays."""
+    """Replaces all linear and convolutional layers by equal layers. Removes normalisation (BatchNorm, GroupNorm)
+    unless `batch_norm` is set."""
     if isinstance(network, nn.Linear):
         return EqualLinear(network.in_features, network.out_features, lr_mul)
     if isinstance(network, (nn.Conv2d, nn.ConvTranspose2d)):

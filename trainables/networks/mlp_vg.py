@@ -1,7 +1,7 @@
-"""The fully connected networks of the VG paper, "mlp_vg" (methods.md 5.0): one hidden layer of d^2 units around a
-latent of size d, at most 10,000 of them; "mlp_vg_400" has 400 whatever the latent. ReLU; the critic has 256.
+"""The fully connected networks of the VG paper, "mlp_vg" (methods.md 5.0): one hidden layer of d^2 units, at most
+10,000, for d latents; "mlp_vg_400" always has 400. ReLU; the critic has 256 units.
 
-BatchNorm is no part of the kind: `with_batch_norm` puts it into any such network.
+The kind does not include BatchNorm: `with_batch_norm` adds it to any such network.
 """
 
 import re
@@ -11,7 +11,7 @@ from torch import nn
 from trainables.networks import mlp
 
 KINDS = "mlp_vg or mlp_vg_HIDDEN, e.g. mlp_vg_400"
-MOST_HIDDEN = 10_000  # d = 500 would ask for 250,000 units and 0.8 G weights
+MOST_HIDDEN = 10_000  # d = 500 would need 250,000 units and 0.8 G weights
 CRITIC_HIDDEN = 256
 
 
@@ -20,13 +20,13 @@ def accepts(kind: str) -> bool:
 
 
 def hidden(kind: str, latent: int) -> int:
-    """Units of the hidden layer around a latent of this size."""
+    """Returns the number of hidden units for this number of latents."""
     given = kind.removeprefix("mlp_vg").removeprefix("_")
     return int(given) if given else min(latent**2, MOST_HIDDEN)
 
 
 def encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
-    """Its head has 2d outputs: d is taken to be half of `out`, also where an encoder gives no log-variances."""
+    """The head has 2d outputs, so d is half of `out`, even if the encoder returns no log-variances."""
     return mlp.encoder(shape, f"mlp_{hidden(kind, max(1, out // 2))}", out)
 
 
@@ -39,16 +39,16 @@ def critic(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
 
 
 def with_batch_norm(network: nn.Module, head: bool = False) -> nn.Sequential:
-    """A plain MLP, or the "shared" network, with BatchNorm behind every linear or convolutional layer, behind the last
-    only if `head` says so. It takes the place of GroupNorm.
+    """Adds BatchNorm after every linear or convolutional layer of a plain MLP or a "shared" network, after the last one
+    only if `head` is set. It replaces GroupNorm.
 
-    Raises ValueError for a network that is made of anything else.
+    Raises ValueError for a network with other layers.
     """
     weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     plain = (*weighted, nn.GroupNorm, nn.ReLU, nn.Flatten, nn.Unflatten, nn.ZeroPad2d)
     if not isinstance(network, nn.Sequential) or not all(isinstance(module, plain) for module in network):
         raise ValueError(
-            "BatchNorm is put into plain networks only; choose network = shared, mlp_vg or mlp_WIDTH[_WIDTH...]"
+            "BatchNorm can be added to plain networks only; choose network = shared, mlp_vg or mlp_WIDTH[_WIDTH...]"
         )
     kept = [module for module in network if not isinstance(module, nn.GroupNorm)]
     where = [i for i, module in enumerate(kept) if isinstance(module, weighted)]

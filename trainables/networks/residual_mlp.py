@@ -1,10 +1,10 @@
 """Fully connected networks of Regularization's Table 1, with and without skip connections (methods.md 6.1 to 6.3).
 
     "residual_mlp_512_3"         decoder: linear in, 3 blocks h + W2 relu(W1 relu(h)), linear out
-    "plain_mlp_512_3"            the same depth and widths without shortcuts: the paper's negative control
+    "plain_mlp_512_3"            the same depth and width without shortcuts: the paper's negative control
     "residual_mlp_512_3_affine"  either one plus an affine map of the latents: f(z) + W z + b (eq. 5)
 
-The encoder is plain in all of them: two linear layers for each block of the decoder, ReLU between them.
+The encoder is always plain: two linear layers per block of the decoder, with ReLU in between.
 
 B batch, C H W image, D latent.
 """
@@ -48,7 +48,7 @@ def accepts(kind: str) -> bool:
 
 def _parse(kind: str) -> re.Match[str]:
     found = KIND.fullmatch(kind)
-    assert found, kind  # what `accepts` refuses is never built
+    assert found, kind  # `accepts` was called before
     return found
 
 

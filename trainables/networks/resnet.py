@@ -1,17 +1,17 @@
-"""The ResNet of the two-stage VAE (Dai and Wipf, 2019), which Balancing uses (methods.md 3.0), at any size of image.
+"""The ResNet of the two-stage VAE (Dai and Wipf, 2019), also used by Balancing (methods.md 3.0), for any image size.
 
-"resnet_3_1_32": 3 scales in the encoder, 1 residual block at each scale, 32 channels at full size. The papers have
-resnet_3_1_32 for 32 pixels and resnet_4_1_32 for 64; resnet_5_1_32 is our reading for 128.
+"resnet_3_1_32": 3 scales in the encoder, 1 residual block at each scale, 32 channels at full size. The papers use
+resnet_3_1_32 for 32 pixels and resnet_4_1_32 for 64; resnet_5_1_32 for 128 is our interpretation.
 
-    encoder  conv 32, then at each scale a scale block; between scales a strided convolution doubles the channels;
-             average over the picture, one dense residual block of 512, linear head
-    decoder  linear to about 2x2, then {transposed convolution, scale block} up to full size, conv; the channels
-             halve on the way to those at full size, and are 1024 at most
+    encoder  conv 32, then one scale block per scale; between scales a strided convolution doubles the channels;
+             average over pixels, one dense residual block of 512, linear head
+    decoder  linear to about 2x2, then {transposed convolution, scale block} up to full size, conv; each scale halves
+             the channels, which are at most 1024
 
-Weights start by Glorot's uniform rule and biases at 0, the defaults of TensorFlow, in which both codes are written; the
-Balancing paper stresses how sensitive its variables are to the start. As in the released code the average is global
-(its figure flattens), and batch statistics run at .999 an update, which evaluates nonsense before some 3000 steps.
-"resnet_3_1_32_bn99" lets them run at .99, for short trainings.
+The initialisation is Glorot uniform with biases of 0, the default of TensorFlow, which both codes use; the Balancing
+paper stresses its sensitivity to the initialisation. As in the released code the average is global (its figure
+flattens), and running statistics decay by .999 per update, so evaluation is meaningless before about 3000 steps.
+"resnet_3_1_32_bn99" uses .99, for short trainings.
 
 B batch, C channels, H W image.
 """
@@ -30,7 +30,7 @@ DENSE = 512
 
 
 class Residual(nn.Module):
-    """branch(x) + shortcut(x), the shortcut being a convolution or a dense layer of its own."""
+    """branch(x) + shortcut(x), where the shortcut is a convolution or a dense layer."""
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module):
         super().__init__()
@@ -45,7 +45,7 @@ def accepts(kind: str) -> bool:
 
 
 def glorot(network: Network) -> Network:
-    """The network with weights by Glorot's uniform rule and biases of 0, as TensorFlow and Keras start theirs."""
+    """Initialises weights by Glorot's uniform rule and biases to 0, the default of TensorFlow and Keras."""
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.xavier_uniform_(layer.weight)
@@ -55,13 +55,13 @@ def glorot(network: Network) -> Network:
 
 
 def halved(sides: tuple[int, int]) -> tuple[int, int]:
-    """Half of the sides (H, W), rounded up."""
+    """Returns half of the sides (H, W), rounded up."""
     height, width = sides
     return (height + 1) // 2, (width + 1) // 2
 
 
 def halvings(sides: tuple[int, int], until: int) -> list[tuple[int, int]]:
-    """Sides (H, W), again and again halved and rounded up, until none is larger than `until`."""
+    """Returns the sides (H, W) and their repeated halves, rounded up, until both are at most `until`."""
     found = [sides]
     while max(found[-1]) > until:
         found.append(halved(found[-1]))
@@ -69,22 +69,22 @@ def halvings(sides: tuple[int, int], until: int) -> list[tuple[int, int]]:
 
 
 def upsampling(inputs: int, outputs: int, kernel: int, of: tuple[int, int], to: tuple[int, int]) -> nn.Module:
-    """A transposed convolution of stride 2 that leads exactly from sides `of` to sides `to`, about twice as long."""
-    rows, columns = (2 * (n - 1) + kernel - t for n, t in zip(of, to, strict=True))  # too many without any padding
+    """Returns a transposed convolution of stride 2 from sides `of` to exactly `to`, about twice as long."""
+    rows, columns = (2 * (n - 1) + kernel - t for n, t in zip(of, to, strict=True))  # excess without padding
     padding = halved((rows, columns))
     extra = (2 * padding[0] - rows, 2 * padding[1] - columns)
     return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, extra)
 
 
 def image_shape(shape: tuple[int, ...], kind: str) -> tuple[int, int, int]:
-    """(C, H, W); raises ValueError where the data set holds points."""
+    """Returns (C, H, W). Raises ValueError for data sets of points."""
     if len(shape) != 3:
-        raise ValueError(f"network = {kind!r} is for images, not for points of {shape[0]} numbers; take an mlp")
+        raise ValueError(f"network = {kind!r} needs images, got points of {shape[0]} numbers; use an mlp")
     return shape
 
 
 def _scale(channels: int, blocks: int, momentum: float) -> list[nn.Module]:
-    """A scale block: residual blocks of twice {BatchNorm, ReLU, convolution} beside one convolution."""
+    """Returns a scale block: residual blocks of two {BatchNorm, ReLU, convolution}, with a convolution as shortcut."""
 
     def convolution() -> nn.Module:
         return nn.Conv2d(channels, channels, 3, padding=1)
@@ -97,9 +97,9 @@ def _scale(channels: int, blocks: int, momentum: float) -> list[nn.Module]:
 
 
 def _parse(kind: str) -> tuple[int, int, int, float]:
-    """Scales, blocks, channels at full size, and the weight of one batch in the running statistics."""
+    """Returns scales, blocks, channels at full size, and the weight of one batch in the running statistics."""
     found = KIND.fullmatch(kind)
-    assert found, kind  # what `accepts` refuses is never built
+    assert found, kind  # `accepts` was called before
     scales, blocks, channels, decay = found.groups()
     return int(scales), int(blocks), int(channels), 1 - float(f"0.{decay or '999'}")
 

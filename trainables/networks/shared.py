@@ -1,19 +1,19 @@
-"""One convolutional network for every method and any size of image, so that in a comparison the method alone differs.
+"""One convolutional network for all methods and image sizes, so that compared methods differ in nothing else.
 
-"shared" is "shared_32": 32 channels at half size, twice as many at each further halving, 256 at most.
+"shared" is "shared_32": 32 channels at half size, doubled at each further halving, at most 256.
 
-    encoder  {4x4 convolution of stride 2, GroupNorm, ReLU} until no side is longer than 2 pixels, a dense layer of 256
+    encoder  {4x4 convolution of stride 2, GroupNorm, ReLU} until both sides are at most 2 pixels, a dense layer of 256
              with ReLU, linear head
-    decoder  its mirror: a dense layer of 256, linear to about 2x2, {GroupNorm, ReLU, transposed convolution} up to the
-             picture
+    decoder  its mirror: a dense layer of 256, linear to about 2x2, {GroupNorm, ReLU, transposed convolution} up to full
+             size
 
-"shared_W" scales all of these by W / 32. A picture of 28 pixels halves to 14, 7, 4, 2, and back over the same sides.
-Only the heads differ between methods, by the numbers that each gives or takes for a latent. GroupNorm treats every
-image alone, in training as in evaluation, so no statistics pass between players or lag behind in a short budget.
+"shared_W" scales all of these by W / 32. A side of 28 pixels halves to 14, 7, 4, 2, and the decoder reverses this.
+Only the heads differ between methods, by the number of values per latent. GroupNorm normalises each image separately
+in training and evaluation, so there are no running statistics that players share or that lag in a short training.
 
-Beside them one rule: a critic of images is the encoder with other weights, and a network over latents (a latent
-critic, a second stage, the small network of a code space) has hidden layers of 512 units, 16 W; how many and with
-which shortcuts is the method's. Design: ours, after DCGAN (Radford et al., 2016) and GroupNorm (Wu and He, 2018).
+A critic of images is another encoder. A network over latents (a latent critic, a second stage, the small network of a
+code space) has hidden layers of 16 W = 512 units; the method sets their number and shortcuts. The design is ours, after
+DCGAN (Radford et al., 2016) and GroupNorm (Wu and He, 2018).
 
 B batch, C channels, H W image, D latent.
 """
@@ -30,9 +30,9 @@ from trainables.networks.resnet import halvings, image_shape, upsampling
 KINDS = "shared or shared_WIDTH, e.g. shared_32"
 KIND = re.compile(r"shared(?:_([1-9]\d*))?")
 WIDTH, KERNEL = 32, 4
-SMALLEST = 2  # the longest side at which the encoder ends
-MOST = 8  # channels and dense units, over the width
-LATENT = 16  # units of a hidden layer over latents, over the width
+SMALLEST = 2  # largest side at the end of the encoder
+MOST = 8  # maximum channels and dense units, divided by the width
+LATENT = 16  # units of a hidden layer over latents, divided by the width
 GROUPS = 8
 
 
@@ -42,17 +42,17 @@ def accepts(kind: str) -> bool:
 
 def width_of(kind: str) -> int:
     found = KIND.fullmatch(kind)
-    assert found, kind  # what `accepts` refuses is never built
+    assert found, kind  # `accepts` was called before
     return int(found[1] or WIDTH)
 
 
 def latent_width(kind: str) -> int:
-    """Units of every hidden layer of a network over latents."""
+    """Returns the number of units of each hidden layer of a network over latents."""
     return LATENT * width_of(kind)
 
 
 def _layers(shape: tuple[int, ...], kind: str) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sides (H, W) and channels from the picture down to the last layer, as many of both."""
+    """Returns the sides (H, W) and the channels of each layer, from the picture to the last layer."""
     channels, height, width = image_shape(shape, kind)
     scales = halvings((height, width), until=SMALLEST)
     base = width_of(kind)

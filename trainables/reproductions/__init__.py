@@ -1,1 +1,1 @@
-"""Printed tables measured anew, each by a program of its own, where a sweep's validation split would not compare."""
+"""Programs that reproduce printed tables which the validation split of a sweep cannot be compared with."""

@@ -1,8 +1,8 @@
 """`python -m trainables.reproductions.downsample`: the row "Downsample" of the Regularization paper's Tables 3 and 4.
 
-No model: test images at half their side and back, by the same filter both ways (methods.md 6.8). Scored against the
-originals they check a pipeline of distances before anything is trained; the print has FID 39.2 and NDB .05 on CelebA
-of 128 pixels. That the way down is antialiased bilinear is our reading, and both flags move the value.
+It uses no model: test images are resized to half their side and back, with the same filter (methods.md 6.8). Their
+scores against the originals check a pipeline of distances before any training; the print has FID 39.2 and NDB .05 on
+CelebA of 128 pixels. Antialiased bilinear downsampling is our interpretation, and both flags change the value.
 
     python -m trainables.reproductions.downsample --dataset celeba128 --out downsampled.npy
     python -m trainables.evaluate downsampled.npy --dataset celeba128 --metric fid --scores distance ndb
@@ -35,17 +35,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     out: UserPath = Field(description=".npy file for the images, uint8 (N, C, H, W)")
-    dataset: str = Field("celeba128", description="the print's is CelebA of 128 pixels")
-    split: Literal["valid", "test"] = Field("test", description="which part of it")
-    filter: Filter = Field("bilinear", description="of both resizings")
-    antialias: bool = Field(True, description="smooth on the way down")
-    images: Annotated[int, Field(ge=1)] = Field(10_000, description="how many, the first ones")
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to first")
+    dataset: str = Field("celeba128", description="data set; the print uses CelebA of 128 pixels")
+    split: Literal["valid", "test"] = Field("test", description="split of the data set")
+    filter: Filter = Field("bilinear", description="filter of both resizes")
+    antialias: bool = Field(True, description="antialias the downsampling")
+    images: Annotated[int, Field(ge=1)] = Field(10_000, description="number of images, from the first")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+    image_size: ImageSize | None = Field(None, description="side in pixels to resize to first")
 
 
 def downsampled(images: Tensor, filter: Filter = "bilinear", antialias: bool = True) -> Tensor:
-    """Images uint8 (N, C, H, W) at half their height and width, rounded down, and back at their own: uint8 too."""
+    """Resizes images uint8 (N, C, H, W) to half their height and width, rounded down, and back, as uint8."""
     height, width = images.shape[2:]
     found = []
     for batch in images.split(BATCH):
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     settings = read_flags(Settings, argv, "python -m trainables.reproductions.downsample", __doc__)
     splits = load(settings.dataset, settings.data_root, size=settings.image_size)
     if len(splits.shape) != 3 or min(splits.shape[1:]) < 2:
-        raise ValueError(f"{settings.dataset} holds no images of two pixels a side or more; name one that does")
+        raise ValueError(f"{settings.dataset} has no images of at least 2 x 2 pixels; choose another --dataset")
     images = torch.tensor(getattr(splits, settings.split).images[: settings.images])
     found = downsampled(images, settings.filter, settings.antialias)
     try:

@@ -1,16 +1,16 @@
 """`python -m trainables.reproductions.regularization`: Tables 1 and 2 of the Regularization paper and their curves.
 
-Table 1 sweeps the latent size kappa of a VAE with learned gamma on MNIST, each time on every network named: residual
-decoders as in print, plain ones as the text's negative control. Table 2 learns gamma, then trains again from the same
-start with gamma fixed at the value gamma* that was learned. Both run at the first [[paper]] point of the data set.
+Table 1 sweeps the latent size kappa of a VAE with learned gamma on MNIST for each network: residual decoders as in
+print, plain ones as the negative control of the text. Table 2 learns gamma, then trains again from the same
+initialisation with gamma fixed at the learned value gamma*. Both use the first [[paper]] point of the data set.
 
-Training is on training and validation images together, and looked at on the 10,000 test images: the squared error per
-image of one draw z ~ q(z|x), the likelihood bound with the gamma at hand, active dimensions, variance law and inactive
-variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch MMD(q(z), N(0, I))
-of 2000 codes, IMQ (7.6).
+The models are trained on training and validation images together and evaluated on the 10,000 test images: the squared
+error per image of one draw z ~ q(z|x), the likelihood bound at the current gamma, active dimensions, variance law and
+inactive variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch
+MMD(q(z), N(0, I)) of 2000 codes, IMQ (7.6).
 
-Writes the columns of `analysis/published`, rows as soon as they are measured; `analysis.papers.regularization` puts the
-last ones beside the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each look.
+Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.regularization`
+compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each evaluation.
 
 N images, C H W image, D latent.
 """
@@ -41,7 +41,7 @@ KAPPAS = [50, 100, 200, 400, 784]
 BATCH, GRADIENTS_OF = 500, 200
 PositiveInt = Annotated[int, Field(ge=1)]
 ERROR, BOUND, ACTIVE, MMD = "Rec. Err. (test)", "NLL (test)", "# Active", "MMD"
-PRINTED = {(2, ERROR): "Rec. Err."}  # where a table calls a figure otherwise
+PRINTED = {(2, ERROR): "Rec. Err."}  # other names of a metric, by table
 RULES = {"learned": "learnable", "computed": "computed", "fixed": "fixed"}
 LATENTS = ("table", "dataset", "method", "variant", "epoch", "latent", "posterior_variance", "code_variance")
 
@@ -51,30 +51,32 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: UserPath = Field(description="CSV file to add to")
+    out: UserPath = Field(description="CSV file to append to")
     table: Annotated[int, Field(ge=1, le=2)] = Field(1, description="1: kappa sweep; 2: learned against fixed gamma")
     networks: list[str] = Field(
-        ["residual_mlp_512_3", "plain_mlp_512_3"], min_length=1, description="of Table 1; Table 2 has its point's"
+        ["residual_mlp_512_3", "plain_mlp_512_3"],
+        min_length=1,
+        description="of Table 1; Table 2 uses its point's",
     )
     kappas: list[PositiveInt] = Field(KAPPAS, min_length=1, description="latent sizes of Table 1")
-    dataset: str = Field("mnist", description="Table 1 is on mnist, Table 2 on celeba64 and celeba128")
-    epochs: PositiveInt = Field(400, description="the print gives none; 400 are the two-stage code's default")
-    every: PositiveInt = Field(1, description="epochs from one look at the test images to the next")
-    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    image_size: ImageSize | None = Field(None, description="square side in pixels to resize to")
-    seed: Seed = Field(0, description="of initialisation and order")
+    dataset: str = Field("mnist", description="data set: Table 1 uses mnist, Table 2 celeba64 and celeba128")
+    epochs: PositiveInt = Field(400, description="the print states none; 400 is the default of the two-stage code")
+    every: PositiveInt = Field(1, description="epochs between evaluations on the test images")
+    set: dict[str, Any] = Field({}, description="hyperparameters that override the paper's point")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+    image_size: ImageSize | None = Field(None, description="side in pixels to resize images to")
+    seed: Seed = Field(0, description="seed of the initialisation and the order of images")
     device: Device = Field("auto", description="auto, cpu, cuda, ...")
-    latents: UserPath | None = Field(None, description="CSV file for the variances of each latent at each look")
+    latents: UserPath | None = Field(None, description="CSV file for the variances of each latent at each evaluation")
 
 
 @torch.no_grad()
 def measured(
     method: GaussianDecoderVAE, images: Tensor, seed: int, last: bool
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """What both tables tell of test images uint8 (N, C, H, W), by its printed name, and D numbers for each latent.
+    """Returns the metrics of both tables on test images uint8 (N, C, H, W), by printed name, and vectors of D numbers.
 
-    Raises FloatingPointError where codes or reconstructions are not finite.
+    Raises FloatingPointError if codes or reconstructions are not finite.
     """
     torch.manual_seed(seed)
     squared, posteriors, rates = 0.0, [], []
@@ -106,7 +108,7 @@ def measured(
 
 
 def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method and variant as printed, and the hyperparameters; Table 2's second case lacks its gamma."""
+    """Yields method and variant as printed, and the hyperparameters; Table 2's second case still lacks gamma."""
     if settings.table == 2:
         yield "VAE", "learnable gamma", {**values, "gamma_rule": "learned"}
         yield "VAE", "fixed gamma = gamma*", {**values, "gamma_rule": "fixed"}
@@ -122,7 +124,7 @@ def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, 
 def looks(
     config: Config, images: Tensor, test: Tensor, every: int
 ) -> Iterator[tuple[int, dict[str, float], dict[str, list[float]]]]:
-    """One training, looked at every so many epochs and after the last: the epoch, its figures, its latents'."""
+    """Trains one model; yields epoch, metrics and vectors every `every` epochs and after the last."""
     for report in fit(config, images):
         assert isinstance(report.method, GaussianDecoderVAE)
         last = report.epoch == config.epochs
@@ -138,7 +140,7 @@ def main(argv: Sequence[str]) -> None:
     images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
     test = torch.tensor(splits.test.images[:10_000], device=device)
     point = paper_point("gaussian_vae", splits, None) | {key: scalar(value) for key, value in settings.set.items()}
-    learned = None  # the gamma that the case before ended with
+    learned = None  # final gamma of the previous case
     for method, variant, values in cases(settings, point):
         if values["gamma_rule"] == "fixed" and learned is not None:
             values = {**values, "gamma": learned}
@@ -161,7 +163,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def add(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Rows at the end of a CSV file, which gets its header with the first ones."""
+    """Appends rows to a CSV file, with a header if it is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
     with open(path, "a", newline="") as stream:

@@ -1,11 +1,11 @@
-"""`python -m trainables.reproductions.vg`: Tables 1-4 of the VG paper, epoch by epoch, in the print's own units.
+"""`python -m trainables.reproductions.vg`: Tables 1-4 of the VG paper, per epoch, in the units of the print.
 
-The four systems run at the first point of their search space, on all 60,000 training images, as the print's 30
-batches of 2000 say. "Average training loss" is what the VAE descends, summed over a batch and averaged over batches;
-"test set loss" is BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.11). Where the
-denoising systems are tested on noisy images, a second figure has them clean.
+The four systems run at the first point of their search space, on all 60,000 training images, the print's 30 batches of
+2000. "Average training loss" is the loss of the VAE, summed over a batch and averaged over batches; "test set loss" is
+BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.11). The denoising systems are tested on
+noisy images, and a second value is for clean ones.
 
-Writes the columns of `analysis/published`, a row as soon as it is measured; `analysis.papers.vg` sets them beside it.
+Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.vg` compares them.
 """
 
 import csv
@@ -43,19 +43,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: UserPath = Field(description="CSV file to add to")
-    systems: list[System] = Field(list(ROWS), description="which of the four")
-    epochs: Annotated[int, Field(ge=1)] = Field(5, description="5 are in the tables, 10 in the paper's figures 11, 13")
-    dataset: str = Field("mnist", description="the print's is mnist")
-    data_root: UserPath = Field(Path("data"), description="where data sets lie or are downloaded to")
-    set: dict[str, Any] = Field({}, description="hyperparameters that differ from the paper's point")
-    seed: Seed = Field(0, description="of initialisation and order")
+    out: UserPath = Field(description="CSV file to append to")
+    systems: list[System] = Field(list(ROWS), description="systems to train")
+    epochs: Annotated[int, Field(ge=1)] = Field(5, description="5 in the tables, 10 in figures 11 and 13 of the paper")
+    dataset: str = Field("mnist", description="data set; the print uses mnist")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+    set: dict[str, Any] = Field({}, description="hyperparameters that override the paper's point")
+    seed: Seed = Field(0, description="seed of the initialisation and the order of images")
     device: Device = Field("auto", description="auto, cpu, cuda, ...")
 
 
 @torch.no_grad()
 def test_loss(method: MLPVAEGAN, images: Tensor, noisy: bool) -> float:
-    """Nats per image, BCE + KL at z = mean, of test images uint8 (N, C, H, W), with the method's noise or clean."""
+    """Returns BCE + KL at z = mean, nats per image of test images uint8 (N, C, H, W), with the method's noise or
+    clean."""
     total = 0.0
     for batch in images.split(1000):
         x = as_images(batch)  # (B, C, H, W)
@@ -66,7 +67,7 @@ def test_loss(method: MLPVAEGAN, images: Tensor, noisy: bool) -> float:
 def rows(
     name: System, values: dict[str, Any], splits: Splits, settings: Settings, device: str
 ) -> Iterator[dict[str, Any]]:
-    """One system's figures as they come, in the columns of `analysis/published`."""
+    """Trains one system; yields its rows with the columns of `analysis/published`."""
     test_table, train_table, method, variant = ROWS[name]
     config = Config(method=name, dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed)
     batch = config.hyper.batch_size

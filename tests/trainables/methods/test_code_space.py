@@ -108,7 +108,7 @@ def test_end_to_end_both_networks_learn_by_the_loss_in_pixels():
 
 
 def test_codes_that_learn_too_are_no_yardstick():
-    with pytest.raises(ValueError, match="take error_in = 'pixels' or frozen = true"):
+    with pytest.raises(ValueError, match="set error_in = 'pixels' or frozen = true"):
         training("ae_vae", frozen=False, error_in="codes")
 
 

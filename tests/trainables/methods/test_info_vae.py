@@ -61,6 +61,6 @@ def test_weights_of_the_terms(x, kernel):
 
 
 def test_a_repelling_mmd_is_refused():
-    with pytest.raises(ValueError, match=r"alpha \+ lambda_ = 0.75 is below 1"):
+    with pytest.raises(ValueError, match=r"alpha \+ lambda_ must be at least 1, got 0.75"):
         info_vae(0.25, 0.5)
     info_vae(0.25, 0.75)

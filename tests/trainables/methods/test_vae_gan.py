@@ -80,7 +80,7 @@ def test_layers_are_counted_from_the_image(x, layer, features):
 
 
 def test_a_layer_that_is_not_there():
-    with pytest.raises(ValueError, match=r"layer = 3 of the critic mlp_32_16; allowed: 1..2"):
+    with pytest.raises(ValueError, match=r"layer must be 1..2 for critic mlp_32_16, got 3"):
         vae_gan(layer=3)
 
 

@@ -98,7 +98,7 @@ def test_running_statistics_of_the_resnet(kind, momentum):
 
 @pytest.mark.parametrize("kind", ["resnet_2_1_4", "conv_rae_4"])
 def test_points_are_refused(kind):
-    with pytest.raises(ValueError, match="is for images, not for points of 2 numbers"):
+    with pytest.raises(ValueError, match="needs images, got points of 2 numbers"):
         Networks((2,), kind).encoder(1)
 
 

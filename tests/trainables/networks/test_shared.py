@@ -90,5 +90,5 @@ def test_equalised_convolutions_keep_unit_variance():
 
 
 def test_points_have_no_picture_to_convolve():
-    with pytest.raises(ValueError, match="is for images, not for points of 3 numbers"):
+    with pytest.raises(ValueError, match="needs images, got points of 3 numbers"):
         Networks((3,), "shared").encoder(2)
