@@ -180,7 +180,7 @@ def test_a_strangers_reader(tmp_path, monkeypatch):
     assert (splits.name, splits.shape, len(splits.test)) == ("leaves", (1, 4, 4), 4)
     assert set(splits.train.labels) == {0, 1}
     for name, words in {
-        "my_leaves:wrong": "returns list, not a trainables.datasets.Source",
+        "my_leaves:wrong": "must return a trainables.datasets.Source, got list",
         "my_leaves:broken": r"my_leaves.py:14: AttributeError",
         "my_leaves:reed": "my_leaves has no 'reed'; did you mean 'read'",
         "my_trees:read": "there is no module 'my_trees' to import",

@@ -48,10 +48,10 @@ def test_idx_files_agree_with_torchvision(tmp_path, random):
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (lambda data: data[:-5], "cut short or damaged"),
-        (lambda data: data + b"x", "cut short or damaged"),
-        (lambda data: b"", "no idx file"),
-        (lambda data: b"<html>not found</html>", "no idx file"),
+        (lambda data: data[:-5], "truncated or damaged"),
+        (lambda data: data + b"x", "truncated or damaged"),
+        (lambda data: b"", "not an idx file"),
+        (lambda data: b"<html>not found</html>", "not an idx file"),
     ],
 )
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
@@ -99,7 +99,7 @@ def test_a_damaged_batch_is_named(damage, tmp_path, random):
     write_cifar10(tmp_path, random)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(damage(path.read_bytes()))
-    raises_one_line("cifar10", tmp_path, "data_batch_3 is no readable CIFAR-10 batch.*delete the folder")
+    raises_one_line("cifar10", tmp_path, "data_batch_3 is not a readable CIFAR-10 batch.*delete the folder")
 
 
 def test_a_missing_batch_is_named(tmp_path, random):
@@ -115,7 +115,7 @@ def test_a_batch_runs_no_code(tmp_path, random):
 
     write_cifar10(tmp_path, random)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Evil()))
-    raises_one_line("cifar10", tmp_path, "test_batch is no readable.*names builtins.print")
+    raises_one_line("cifar10", tmp_path, "test_batch is not a readable.*names builtins.print")
 
 
 def test_svhn_files(tmp_path, random):
@@ -135,7 +135,7 @@ def test_a_damaged_mat_file_is_named(damage, tmp_path, random):
     write_svhn(tmp_path, random)
     path = tmp_path / "test_32x32.mat"
     path.write_bytes(damage(path.read_bytes()))
-    raises_one_line("svhn", tmp_path, "test_32x32.mat is no readable SVHN file")
+    raises_one_line("svhn", tmp_path, "test_32x32.mat is not a readable SVHN file")
 
 
 def test_cifar10_jpeg_is_made_from_cifar10(tmp_path, random):
@@ -234,7 +234,7 @@ def test_a_celeba_picture_of_another_size_is_named(tmp_path, random):
 def test_a_damaged_celeba_partition_is_named(tmp_path, random):
     write_celeba(tmp_path, random)
     (tmp_path / "celeba" / "list_eval_partition.txt").write_text("<html>\n")
-    raises_one_line("celeba64", tmp_path, r"list_eval_partition.txt, line 1: '<html>' is not")
+    raises_one_line("celeba64", tmp_path, r"list_eval_partition.txt, line 1: '<html>' must be")
 
 
 def test_ffhq_is_split_by_number(tmp_path, random, monkeypatch):

@@ -139,7 +139,7 @@ def test_the_order_is_the_sorted_names_whatever_the_disk_says(tmp_path, random, 
 def test_differing_sizes_name_two_files(tmp_path, random):
     fill(tmp_path / "pets", 12, random)
     write_picture(tmp_path / "pets" / "odd.png", np.zeros((8, 10), np.uint8))
-    with pytest.raises(ValueError, match=r"\.png is .*x8 and .*\.png is .*x8; give a size") as error:
+    with pytest.raises(ValueError, match=r"\.png is .*x8 and .*\.png is .*x8; set a size") as error:
         pets(tmp_path)
     assert "odd.png is 10x8" in str(error.value)
     assert "\n" not in str(error.value)
@@ -256,7 +256,7 @@ def test_an_empty_official_split(tmp_path, random):
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(ValueError, match="pets is no folder"):
+    with pytest.raises(ValueError, match="pets is not a folder"):
         pets(tmp_path)
 
 

@@ -264,7 +264,7 @@ def test_transparent_pictures_are_counted(tmp_path, random):
     splits = load(f"folder:{tmp_path / 'icons'}", tmp_path)
     found = np.concatenate([part.images for part in (splits.train, splits.valid, splits.test)])
     assert (found == 255).all((1, 2, 3)).sum() == 5
-    assert "5 pictures with transparent pixels, laid on white" in splits.reading.words()
+    assert "5 pictures with transparent pixels, blended with white" in splits.reading.words()
 
 
 def test_a_scored_folder_is_read_as_a_trained_one(tmp_path):
@@ -307,7 +307,7 @@ def test_masks_of_0_and_1_are_refused_and_not_read_as_black(kind, tmp_path, rand
     else:
         np.save(tmp_path / "masks.npy", masks)
         name = f"file:{tmp_path / 'masks.npy'}"
-    words = "hold only the values 0 and 1 of 0 to 255, which is black; store them"
+    words = "contain only the values 0 and 1 of 0 to 255, which is black; scale them"
     with pytest.raises(ValueError, match=words):
         load(name, tmp_path)
     np.save(tmp_path / "scored.npy", masks[:, None])

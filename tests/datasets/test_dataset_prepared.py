@@ -132,6 +132,6 @@ def test_a_root_that_cannot_be_written_falls_back_to_the_users_cache(tmp_path, r
 def test_nowhere_to_write_is_said_in_one_line(pets, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ValueError, match=r"pets: cannot keep its prepared pictures in .*file.*SWEEP_CACHE") as error:
+    with pytest.raises(ValueError, match=r"pets: cannot write its prepared pictures to .*file.*SWEEP_CACHE") as error:
         load(f"folder:{pets}", pets)
     assert "\n" not in str(error.value)

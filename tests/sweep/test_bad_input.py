@@ -98,7 +98,7 @@ WRONG = {
     "--datasets digit": "'digit' did you mean 'digits'",
     "--datasets digits digits": "duplicate digits",
     "--datasets mnist": "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing download failed network",
-    "--datasets folder:nowhere": "nowhere is no folder; give the path of a folder of pictures",
+    "--datasets folder:nowhere": "nowhere is not a folder; give the path of a folder of pictures",
     "--datasets ./sweeps": "'./sweeps' is not known did you mean 'folder:./sweeps'?",
     "--datasets folder:~no-such-user/leaves": "write the whole path",
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
@@ -288,7 +288,7 @@ def test_missing_and_damaged_data_files(refused, place):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"not what you expect")
     told = refused("--datasets", "mnist", "--data-root", place / "data")
-    assert "data/MNIST/raw/train-images-idx3-ubyte" in told and "is no idx file of 3 dimensions; delete it" in told
+    assert "data/MNIST/raw/train-images-idx3-ubyte" in told and "is not an idx file of 3 dimensions; delete it" in told
 
 
 def test_a_damaged_picture_is_named(refused, pictures):

@@ -1,8 +1,8 @@
-"""The front door of the data: `load` gives any data set as uint8 arrays, split into train, valid and test.
+"""Data sets: `load` returns any data set as uint8 arrays, split into train, valid and test.
 
-A data set is one short file of this folder, found by its file name (files that start with `_` are plumbing).
-It defines `read(root, download) -> Source`, and `NAME` where the data set's name is no Python name; nothing
-else is edited. Any folder of pictures is a data set too, under the name `folder:PATH`.
+A data set is one short file in this folder, found by its file name (files that start with `_` are internal). It defines
+`read(root, download) -> Source`, and `NAME` if the name of the data set is not a Python name; no other file changes.
+Any folder of pictures is also a data set, under the name `folder:PATH`.
 
 N pictures, C H W channels, height and width of a picture, P coordinates of a point.
 """
@@ -49,9 +49,9 @@ SMALLEST_SIDE, LARGEST_SIDE = 4, 4096  # pixels of a picture: the smallest netwo
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split, uint8 (N, C, H, W), C-contiguous, and their labels, int64 (N,), where known.
+    """The images of one split, uint8 (N, C, H, W), C-contiguous, and their labels, int64 (N,), if known.
 
-    The images may be a read-only memory map. A data set of points holds float32 (N, P) instead.
+    The images may be a read-only memory map. A data set of points has float32 (N, P) instead.
     """
 
     images: np.ndarray
@@ -63,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: what tables call it, whose hand-tuned values fit it, its three splits, and how a user's was read."""
+    """A data set: its name, the data set whose hand-tuned values it uses, three splits, and how a user's was read."""
 
     name: str
     like: str
@@ -74,12 +74,12 @@ class Splits:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one picture, (C, H, W); of one point, (P,)."""
+        """The shape of one picture, (C, H, W), or of one point, (P,)."""
         return self.train.images.shape[1:]
 
 
 def names() -> list[str]:
-    """The names that `load` knows, sorted; `folder:PATH` is understood besides."""
+    """Returns the names that `load` accepts, sorted, in addition to `folder:PATH`."""
     return sorted(_readers())
 
 
@@ -92,24 +92,23 @@ def load(
     split_seed: int = 0,
     download: bool = True,
 ) -> Splits:
-    """The data set `name` under the folder `root`.
+    """Loads the data set `name` from the folder `root`.
 
-    The validation split is the last tenth of a permutation of the official training split, seeded by
-    `split_seed`, unless the data set brings its own; the test split is the official one, else a fixed part.
-    Where pictures have to be decoded or resized the result is kept in a file, memory-mapped from then on (see
-    `_prepare`).
+    The validation split is the official one, else the last tenth of a permutation of the official training split,
+    seeded by `split_seed`. The test split is the official one, else a fixed part. Pictures that must be decoded or
+    resized are stored in a file that is memory-mapped from then on (see `_prepare`).
 
-    size: square side in pixels; pictures are cut to the central square and resized, bilinear, antialiased.
+    size: side in pixels; pictures are cropped to the central square and resized, bilinear with antialiasing.
     channels: 1 (luma) or 3 (grey is replicated).
-    download: fetch what is missing under `root`, where the data set can be downloaded.
+    download: download missing files to `root`, if the data set allows it.
 
-    Raises a `ValueError` of one line for an unknown name, a bad option, and missing or damaged files.
+    Raises a one-line `ValueError` for an unknown name, an invalid option, and missing or damaged files.
     """
     if size is not None and not SMALLEST_SIDE <= size <= LARGEST_SIDE:
         allowed = f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
-        raise ValueError(f"size = {size} is not a side in pixels; give a whole number from {allowed}, or none")
+        raise ValueError(f"size must be a whole number of pixels from {allowed}, or None, got {size}")
     if channels not in (None, 1, 3):
-        raise ValueError(f"channels = {channels} is not known; give 1 (grey), 3 (colour), or none")
+        raise ValueError(f"channels must be 1 (grey), 3 (colour) or None, got {channels}")
     root = expanded(root)
     source = _read(name, root, download)
     parts = _split(source, split_seed)
@@ -118,7 +117,7 @@ def load(
         arrays = [np.ascontiguousarray(part.images) for part in parts]
         pixels = counted(arrays) if source.reading is not None else pixels
     elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
-        raise ValueError(f"{source.name}: size and channels are for pictures, and this data set holds points")
+        raise ValueError(f"{source.name}: size and channels need pictures, and this data set has points; omit them")
     else:
         folders = places(None if ":" in name else root)
         arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
@@ -137,17 +136,17 @@ def load(
 
 
 def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
-    """All pictures below a folder, in the order of their paths, uint8 (N, C, H, W), and how they were read, in words.
+    """Reads all pictures below a folder, in the order of their paths; returns uint8 (N, C, H, W) and a description.
 
-    They are grey where all of them are; folders named train or test mean nothing. Raises a `ValueError` for a missing
-    or empty folder, damaged pictures, and sizes that differ.
+    The result is grey if all pictures are; folders named train or test have no meaning. Raises a `ValueError` for a
+    missing or empty folder, damaged pictures, and different sizes.
     """
     folder = expanded(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
+        raise ValueError(f"{folder} is not a folder; give the path of a folder of pictures")
     found = _folder.find(folder)
     if not found.files:
-        raise ValueError(f"{folder} holds no pictures; pictures are files that end in {' '.join(SUFFIXES)}")
+        raise ValueError(f"{folder} contains no pictures; pictures are files that end in {' '.join(SUFFIXES)}")
     images, pixels = decode(_folder.read_files(folder, found.files))
     refuse_black(images, str(folder))
     words = [f"{len(images)} pictures of {folder}", *pixels.words(), *left_out_words(found.left_out)]
@@ -164,7 +163,7 @@ def _read(name: str, root: Path, download: bool) -> Source:
     kind, colon, path = name.partition(":")
     if kind in ("folder", "file"):
         if not path:
-            raise ValueError(f"data set '{name}' names no {kind}; write {kind}:PATH")
+            raise ValueError(f"data set '{name}' lacks a path; write {kind}:PATH")
         return (_folder if kind == "folder" else _files).read(expanded(path))
     readers, installed = _readers(), outside.installed("datasets")
     if (colon and not expanded(name).is_dir()) or name in installed:
@@ -179,17 +178,17 @@ def _read(name: str, root: Path, download: bool) -> Source:
 
 
 def _from_outside(name: str, root: Path, download: bool) -> Source:
-    """The Source that a stranger's `read(root, download)` returns, its arrays checked."""
+    """Returns the Source of an external `read(root, download)` after checking its arrays."""
     what = f"data set '{name}'"
     function = outside.part(name, what)
     try:
         source = function(root, download)
     except ValueError:
-        raise  # one line for people already
-    except Exception as error:  # whatever a stranger's code raises
+        raise  # already one line
+    except Exception as error:  # external code may raise anything
         raise ValueError(f"{what}: {outside.fault(error)}") from error
     if not isinstance(source, Source):
-        raise ValueError(f"{what} returns {type(source).__name__}, not a trainables.datasets.Source")
+        raise ValueError(f"{what} must return a trainables.datasets.Source, got {type(source).__name__}")
 
     parts = {split: part for split in ("train", "valid", "test") if (part := getattr(source, split)) is not None}
     for split, part in parts.items():
@@ -203,7 +202,7 @@ def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:
     if source.valid is not None:
         return source.train, source.valid, source.test
     n = len(source.train)
-    held_out = source.held_out or max(2, n // 10)  # one picture has no covariance
+    held_out = source.held_out or max(2, n // 10)  # a covariance needs two pictures
     order = np.random.default_rng(seed).permutation(n)
     return source.train.take(order[:-held_out]), source.train.take(order[-held_out:]), source.test
 
@@ -219,18 +218,18 @@ def _fits(images: np.ndarray, size: int | None, channels: int | None) -> bool:
 
 
 def _some(images: np.ndarray) -> np.ndarray:
-    """About a thousand images, spread over all."""
+    """Returns about a thousand images, evenly spaced."""
     return images[:: max(1, len(images) // 1000)]
 
 
 def refuse_black(images: np.ndarray, where: str) -> None:
-    """Raises ValueError for masks, and floats from 0 to 1 that were cast to bytes."""
+    """Raises ValueError for images of bytes 0 and 1 only: masks, or floats in [0, 1] cast to bytes."""
     if images.dtype == np.uint8 and _some(images).max() == 1:
-        words = "pictures hold only the values 0 and 1 of 0 to 255, which is black; store them from 0 to 255"
+        words = "pictures contain only the values 0 and 1 of 0 to 255, which is black; scale them to 0 to 255"
         raise ValueError(f"{where}: its {words}")
 
 
 def _likeness(images: np.ndarray) -> str:
-    """Grey pictures, in one channel or in three equal ones, go with MNIST; all others with CIFAR-10."""
+    """Returns "mnist" for grey pictures, in one channel or three equal ones, else "cifar10"."""
     some = _some(images)  # (n, C, H, W)
     return "mnist" if (some == some[:, :1]).all() else "cifar10"

@@ -1,7 +1,7 @@
 """CelebA, faces in colour (Liu et al., 2015), three official splits; torchvision's layout: `<root>/celeba`.
 
-Of each aligned picture of 178x218 the two-stage codes use the central 128x128, rows 45 to 173 and columns 25 to 153;
-WAE and RAE use 140x140, rows 39 to 179 and columns 19 to 159.
+The two-stage codes crop aligned pictures of 178x218 to the central 128x128, rows 45 to 173 and columns 25 to 153;
+WAE and RAE crop to 140x140, rows 39 to 179 and columns 19 to 159.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from ._source import Part, Source
 ALIGNED = (178, 218)  # width, height
 CENTRE = (25, 45, 153, 173)  # left, upper, right, lower
 WIDE_CENTRE = (19, 39, 159, 179)
-BILINEAR = Image.Resampling.BILINEAR  # antialiased on the way down
+BILINEAR = Image.Resampling.BILINEAR  # Pillow antialiases when it reduces
 
 
 def read(
@@ -27,9 +27,9 @@ def read(
     box: tuple[int, int, int, int] = CENTRE,
     resample: Image.Resampling = BILINEAR,
 ) -> Source:
-    """162 770 training, 19 867 validation and 19 962 test pictures, `side` pixels square, cut out and resized.
+    """Reads 162 770 training, 19 867 validation and 19 962 test pictures, cropped and resized to `side` pixels.
 
-    Raises a `ValueError` where files are missing.
+    Raises a `ValueError` if files are missing.
     """
     folder, partition = root / "celeba" / "img_align_celeba", root / "celeba" / "list_eval_partition.txt"
     ensure(name, root, [partition, folder], _fetch, download)
@@ -38,12 +38,12 @@ def read(
     for number, line in enumerate(partition.read_text(errors="replace").splitlines(), 1):
         picture, _, part = line.partition(" ")
         if part.strip() not in parts:
-            raise ValueError(f"{partition}, line {number}: '{line}' is not a file name and 0, 1 or 2; get it anew")
+            raise ValueError(f"{partition}, line {number}: '{line}' must be a file name and 0, 1 or 2; get it again")
         if picture not in files:
             raise ValueError(f"{folder / picture} is missing, but {partition.name} lists it; unpack CelebA again")
         parts[part.strip()].append(files[picture])
     if not all(parts.values()):
-        raise ValueError(f"{partition} lists no picture of some split; get it anew")
+        raise ValueError(f"{partition} lists no pictures for a split; download it again")
 
     def cut(image: Image.Image) -> Image.Image:
         if image.size != ALIGNED:
@@ -58,6 +58,6 @@ def read(
 
 
 def _fetch(root: Path) -> None:
-    from torchvision.datasets import CelebA  # slow to import, and seldom needed
+    from torchvision.datasets import CelebA  # slow to import, and rarely needed
 
     CelebA(root, download=True)

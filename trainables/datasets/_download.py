@@ -1,4 +1,4 @@
-"""Downloads a data set on first use, once per root, and says plainly what to do where that cannot work."""
+"""Downloads a data set on first use, once per root. Errors state what to do if the download is impossible."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -8,13 +8,13 @@ from trainables.locks import locked
 
 from ._errors import Absent, reason
 
-PATIENCE = 30.0  # seconds without a byte before a download counts as failed; torchvision itself would wait for ever
+PATIENCE = 30.0  # seconds without data before a download fails; torchvision alone would wait forever
 
 
 def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path], object], download: bool) -> None:
-    """Returns when all `files` are there, if need be after calling `fetch(root)`, which `download` allows.
+    """Ensures that all `files` exist. Calls `fetch(root)` if some are missing and `download` allows it.
 
-    Raises `Absent`, a ValueError that names the first missing file and the ways out.
+    Raises `Absent`, a ValueError that names the first missing file and the remedies.
     """
 
     def missing() -> list[Path]:
@@ -34,9 +34,9 @@ def ensure(name: str, root: Path, files: Sequence[Path], fetch: Callable[[Path],
             if missing():
                 socket.setdefaulttimeout(PATIENCE)
                 fetch(root)
-    except Exception as error:  # network, archive, disk: a download fails in many ways
+    except Exception as error:  # from network, archive or disk
         if not missing():
-            return  # a root that may only be read has no lock, and needs none
+            return  # a read-only root cannot have a lock and needs none
         raise Absent(
             f"{name}: {missing()[0]} is missing and the download failed ({reason(error)}); copy the data "
             "there, name another root, or connect to the network once"

@@ -1,11 +1,11 @@
-"""Foreign errors told in one line, so that ours stay one line too."""
+"""One-line descriptions of errors from libraries, for our one-line messages."""
 
 
 class Absent(ValueError):
-    """A data set is not there, and may not or cannot be downloaded."""
+    """A data set is missing, and its download is disabled or failed."""
 
 
 def reason(error: BaseException) -> str:
-    """What kind of error it is and what it says, without line breaks."""
+    """Returns the type and the message of an error, without line breaks."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,8 +1,8 @@
 """A file as a data set, `file:PATH`: arrays, tables with pictures in them, and archives of pictures.
 
-    .npy .npz .pt           arrays of images, and labels beside them where the file names any
-    .parquet .arrow         a table whose one column holds pictures, as Hugging Face's hub and `save_to_disk` write it;
-                            or a folder of such files, whose names say train, test and validation
+    .npy .npz .pt           arrays of images, and labels if the file contains any
+    .parquet .arrow         a table with a column of pictures, as written by Hugging Face's hub and `save_to_disk`;
+                            or a folder of such files, with train, test and validation in their names
     .zip .tar .tar.gz ...   an archive of a folder of pictures, unpacked once
 
 Arrays are uint8, or floats in [0, 1], (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1 or 3.
@@ -39,9 +39,9 @@ IMAGES, LABELS = ("images", "image", "x", "data", "imgs"), ("labels", "label", "
 
 
 def read(path: Path) -> Source:
-    """The data set in a file, or in a folder of tables. Without a test split a tenth of the pictures is set aside.
+    """Reads a data set from a file or a folder of tables. Without a test split, a tenth of the pictures is set aside.
 
-    Raises a `ValueError` of one line for another kind of file, damaged ones, and arrays of other shapes or values.
+    Raises a one-line `ValueError` for unsupported or damaged files, and arrays of other shapes or values.
     """
     if not path.exists():
         raise ValueError(f"{path}: there is no such file; give the path of a file of images")
@@ -60,7 +60,7 @@ def read(path: Path) -> Source:
 
 
 def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images as uint8 (N, C, H, W) and labels as (N,); points, float32 (N, P), as they are."""
+    """Returns images as uint8 (N, C, H, W) and labels as (N,); points, float32 (N, P), are not changed."""
     images = np.asarray(images)
     if images.ndim == 2 and images.dtype == np.float32:
         return images, labels
@@ -90,7 +90,7 @@ def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[
 
 
 def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
-    """The parts with their labels as 0, 1, ..., in the order of the classes over all parts; none where one has none."""
+    """Returns the parts with labels 0, 1, ... by sorted class over all parts; without labels if any part has none."""
     labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
     if len(labels) < len(parts):
         return {split: Part(part.images) for split, part in parts.items()}
@@ -102,7 +102,7 @@ def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
 
 
 def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out: dict[str, int]) -> Source:
-    """origins: the array, or the files, that each split is from; left_out: how much was not read, by the reason."""
+    """origins: the array or the files of each split; left_out: the number of items not read, by reason."""
     parts = numbered(parts)
     if "train" not in parts:
         raise ValueError(f"{name} holds {', '.join(parts) or 'nothing'}, but no training images; name one split train")
@@ -144,7 +144,7 @@ def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str]
 
 
 def _of_split(found: Iterable[str], names: Iterable[str], words: str, split: str) -> str | None:
-    """The name of a split's array: train_images, x_train, ...; of training also one that names no split."""
+    """Returns the name of a split's array: train_images, x_train, ...; for train also a name without a split."""
     for key in found:
         pieces = re.split(r"[ _.-]", str(key).lower())
         named = [piece for piece in pieces if any(re.fullmatch(each, piece) for each in SPLITS.values())]
@@ -160,7 +160,7 @@ def _numpy(path: Path) -> Any:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except ValueError as error:
-        why = "objects are not read" if "pickle" in str(error) else reason(error)  # NumPy would recommend to run them
+        why = "objects are not read" if "pickle" in str(error) else reason(error)  # NumPy would recommend allow_pickle
         raise ValueError(f"{path} cannot be read as an array of numbers ({why})") from error
 
 
@@ -169,7 +169,7 @@ def _torch(path: Path) -> Any:
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load lets errors of zip and pickle through
+    except Exception as error:  # torch.load passes on errors of zip and pickle
         raise ValueError(f"{path} holds no tensors alone ({str(error).splitlines()[0]})") from error
 
     def plain(value: Any) -> Any:
@@ -182,7 +182,7 @@ def _torch(path: Path) -> Any:
 
 def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:
     files = [path] if path.is_file() else sorted(file for kind in TABLES for file in path.rglob(f"*{kind}"))
-    files = [file for file in files if not file.name.startswith("cache-")]  # what Hugging Face's map leaves behind
+    files = [file for file in files if not file.name.startswith("cache-")]  # caches of Hugging Face's map
     if not files:
         raise ValueError(f"{path} holds no file that ends in {' or '.join(TABLES)}")
     by_split: dict[str, list[Path]] = {}
@@ -236,7 +236,7 @@ def _is_picture(pa: ModuleType, kind: Any) -> bool:
 
 
 def _unpacked(path: Path) -> Path:
-    """The folder of an archive's files, in the user's cache, named by the archive's place, size and time."""
+    """Returns the folder of the unpacked archive in the user's cache, keyed by the archive's path, size and time."""
     status = path.stat()
     key = digest(f"{path.absolute()}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hex()
     folder = places(None)[0] / f"unpacked-{key}"
@@ -246,14 +246,14 @@ def _unpacked(path: Path) -> Path:
         try:
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
-                    archive.extractall(part)  # names that lead outside are mended by the library
+                    archive.extractall(part)  # the library corrects names that point outside
             else:
                 with tarfile.open(path) as archive:
-                    archive.extractall(part, filter="data")  # nothing outside, no links that lead there, no devices
+                    archive.extractall(part, filter="data")  # refuses paths and links to the outside, and devices
             try:
                 os.replace(part, folder)
             except OSError:
-                if not folder.is_dir():  # else another process was faster
+                if not folder.is_dir():  # else another process has unpacked it
                     raise
         finally:
             shutil.rmtree(part, ignore_errors=True)

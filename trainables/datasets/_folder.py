@@ -1,9 +1,9 @@
-"""Any folder of pictures as a data set: with or without class subfolders, with or without official splits.
+"""Any folder of pictures as a data set, with or without class subfolders and official splits.
 
-The data set begins in the first folder that holds more than one other folder, as an unpacked archive wants it. Official
+The data set starts at the first folder with more than one subfolder, because archives often add outer folders. Official
 splits are subfolders there such as `train` beside `test` or `val`, `training_set` beside `test_set`, `seg_train` beside
 `seg_test`, `trainA` beside `testA`, or subfolders of these names in each class. Classes are the first level of folders
-below that. `Reading` tells what was found and what was left out.
+below that. `Reading` describes what was read and what was left out.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ OFFICIAL = {
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures")
 ANNOTATIONS = re.compile(r"(?i:.*(?:mask|label|annotation|segmentation|ground.?truth|target).*|gt)")
 SYSTEM = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")  # and .name, and @name on a NAS
-FEWEST = {"train": 10, "valid": 2, "test": 2}  # pictures; a distance needs a covariance, so two at least
-LONGEST_NAME = 100  # bytes: the data set's name becomes part of the names of files
+FEWEST = {"train": 10, "valid": 2, "test": 2}  # pictures, at least; a distance needs a covariance, which needs two
+LONGEST_NAME = 100  # bytes: file names contain the name of the data set
 
 
 @dataclass(frozen=True, order=True)
 class File:
-    """A picture's path below its folder, and what changes with it: size in bytes, time in ns."""
+    """A picture's path below its folder, and its size in bytes and time in ns, which detect changes."""
 
     path: str
     bytes: int
@@ -52,7 +52,7 @@ class File:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies below a folder: pictures and folders, `a/b/`, both sorted by path, and how much was not read, why."""
+    """The content of a folder: pictures and folders, `a/b/`, both sorted by path, and numbers of ignored items."""
 
     files: list[File]
     folders: list[str]
@@ -61,20 +61,20 @@ class Found:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture belongs: its split, and its class if it has one."""
+    """The split of a picture, and its class if it has one."""
 
     part: str
     kind: str | None
 
 
 def read(folder: Path, name: str | None = None, like: str | None = None) -> Source:
-    """The data set in `folder`, called by the folder's own name unless `name` is given.
+    """Reads the data set in `folder`; its name is `name`, by default that of the folder.
 
-    Without an official test split a tenth of the pictures is set aside, the same for every seed of the split.
-    Raises a `ValueError` for a missing folder, one whose splits are ambiguous, or too few pictures.
+    Without an official test split, a tenth of the pictures is set aside, the same for all split seeds.
+    Raises a `ValueError` for a missing folder, ambiguous splits, or too few pictures.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the path of a folder of pictures")
+        raise ValueError(f"{folder} is not a folder; give the path of a folder of pictures")
     folder = folder.resolve()
     name = name or folder.name
     if len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
@@ -111,16 +111,16 @@ def read(folder: Path, name: str | None = None, like: str | None = None) -> Sour
 
 
 def read_files(folder: Path, files: Sequence[File]) -> Pictures:
-    """The pictures of `files` below `folder`, in that order."""
+    """Returns the pictures of `files` below `folder`, in that order."""
     lines = [f"{file.path}\n{file.bytes}\n{file.modified}" for file in files]
     stamp = digest("\n".join([str(folder), *lines]).encode(errors="surrogateescape"))
     return Pictures([f"{folder}/{file.path}" for file in files], stamp, lambda i: open_picture(folder / files[i].path))
 
 
 def find(folder: Path) -> Found:
-    """All pictures below `folder`, each once: links to what is found without them are left out.
+    """Finds all pictures below `folder` without duplicates: links to pictures that are found directly are left out.
 
-    Raises a `ValueError` where a folder may not be read.
+    Raises a `ValueError` if a folder cannot be read.
     """
     files: list[File] = []
     folders: list[str] = []
@@ -166,7 +166,7 @@ def find(folder: Path) -> Found:
 
     walk("")
     own = os.path.realpath(folder)
-    while links:  # after all that is no link, so that a picture stays where it lies
+    while links:  # after everything else, so that a picture is found at its own path
         path = links.pop(0)
         real = os.path.realpath(folder / path)
         if real in seen or own.startswith(f"{real.rstrip('/')}/"):
@@ -180,7 +180,7 @@ def find(folder: Path) -> Found:
 
 
 def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Place], dict[str, int]]:
-    """Each split's folder, each picture's place, by its path, and how much lies beside and was left out, by where."""
+    """Returns the folder of each split, the place of each picture by path, and numbers of ignored items by location."""
     base, beside = _base(folder, found)
     here, names = _below(found, base), _names_in(found, base)
     within = {"": _official(folder / base, names)}  # class, or none, -> its folders of splits
@@ -215,7 +215,7 @@ def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Plac
 
 
 def _base(folder: Path, found: Found) -> tuple[str, dict[str, int]]:
-    """The folder that the data set begins in, `a/b/`, and how many pictures of annotations lie beside it, by where."""
+    """Returns the folder where the data set starts, `a/b/`, and the numbers of annotation pictures next to it."""
     base = ""
     beside: dict[str, int] = {}
     while True:
@@ -234,22 +234,22 @@ def _base(folder: Path, found: Found) -> tuple[str, dict[str, int]]:
 
 
 def _names_in(found: Found, base: str) -> list[str]:
-    """The names of the folders directly below `base`."""
+    """Returns the names of the folders directly below `base`."""
     names = [path[len(base) : -1] for path in found.folders if path.startswith(base)]
     return [name for name in names if name and "/" not in name]
 
 
 def _below(found: Found, base: str) -> list[str]:
-    """The paths of the pictures below `base`, from there."""
+    """Returns the paths of the pictures below `base`, relative to it."""
     return [file.path[len(base) :] for file in found.files if file.path.startswith(base)]
 
 
 def _official(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """The split, and the domain (A in trainA), of each subfolder that is one. A lone `train` may be a class.
+    """Returns the split and the domain (A in trainA) of each subfolder that is a split. A lone `train` may be a class.
 
-    Names may have something before and after the split that is the same for all, as `seg_train` and `seg_test` have.
+    Names may have a common prefix and suffix, such as `seg_train` and `seg_test`.
     """
-    found: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = {}  # what stands around -> the splits
+    found: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = {}  # prefix and suffix -> the splits
     for name in names:
         for part, pattern in OFFICIAL.items():
             if match := pattern.fullmatch(name):
@@ -275,7 +275,7 @@ def _distinct(folder: Path, found: dict[str, tuple[str, str | None]]) -> dict[st
 
 
 def _part(folder: Path, files: list[File], places: dict[str, Place], classes: dict[str, int]) -> Part:
-    # Class folders come one after the other; shuffled, the first few pictures show them all.
+    # Class folders are consecutive; shuffled, the first few pictures include all classes.
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     kinds = [kind for file in files if (kind := places[file.path].kind) is not None]
     labelled = bool(classes) and len(kinds) == len(files)

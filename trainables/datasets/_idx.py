@@ -1,4 +1,4 @@
-"""Reads the idx files of MNIST and its relatives, so that an error names the damaged file.
+"""Reads the idx files of MNIST and similar data sets. Errors name the damaged file.
 
 Format: yann.lecun.com/exdb/mnist. N pictures of height H and width W.
 """
@@ -13,7 +13,7 @@ from ._source import Part
 
 
 def read_part(images: Path, labels: Path) -> Part:
-    """The part whose pictures, (N, H, W), and labels, (N,), stand in two idx files. Raises `ValueError`."""
+    """Reads pictures, (N, H, W), and labels, (N,), from two idx files. Raises `ValueError`."""
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
         raise ValueError(f"{labels} holds {len(y)} labels, but {images.name} {len(x)} pictures; delete both to renew")
@@ -21,7 +21,7 @@ def read_part(images: Path, labels: Path) -> Part:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The uint8 array of one idx file, read-only. Raises a `ValueError` that names a damaged file."""
+    """Reads the uint8 array of one idx file, read-only. Raises a `ValueError` that names a damaged file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -29,11 +29,11 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     start = 4 + 4 * dimensions
     # two zero bytes, 8 for uint8, the number of dimensions, then each dimension as a big-endian int32
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
-        raise ValueError(f"{path} is no idx file of {dimensions} dimensions; delete it and load again to renew it")
+        raise ValueError(f"{path} is not an idx file of {dimensions} dimensions; delete it and load again to renew it")
     shape = tuple(int(n) for n in np.frombuffer(data, ">i4", dimensions, 4))
     if len(data) != start + math.prod(shape):
         raise ValueError(
-            f"{path} is cut short or damaged: {len(data)} bytes where {start + math.prod(shape)} are "
-            "due; delete it and load again to renew it"
+            f"{path} is truncated or damaged: expected {start + math.prod(shape)} bytes, got {len(data)}; "
+            "delete it and load again to renew it"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""User-supplied paths."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on Linux
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with a leading ~ or ~name replaced by that home. Raises ValueError where there is no such user, or where
-    the path is longer than the system takes."""
+    """Expands a leading ~ or ~name. Raises ValueError for an unknown user, or a path that is too long for the
+    system."""
     try:
         found = Path(path).expanduser()
     except RuntimeError as error:

@@ -1,10 +1,10 @@
-"""Decodes, crops and resizes pictures once, into a file that all later trials map into memory.
+"""Decodes, crops and resizes pictures once, into a file that later trials map into memory.
 
-Sixty thousand JPEGs take many seconds, a map takes none, and the processes of a machine share its pages. The
-file is keyed by everything that shapes its content (the pictures' stamps, their order, the options), so it is
-never stale and may be deleted at any time.
+Decoding 60,000 JPEGs takes many seconds; mapping is immediate, and the processes of a machine share the pages. The key
+of the file includes everything that determines its content (stamps and order of the pictures, options), so it is never
+stale and can be deleted at any time.
 
-What was found out about the pictures on the way is kept in a .json beside it.
+A .json file next to it contains properties of the pictures.
 
 N pictures, C H W channels, height and width of a picture.
 """
@@ -33,10 +33,10 @@ from ._pictures import Open, look, range_of, read
 from ._reading import Pixels
 from ._source import Pictures, digest
 
-RULES = b"2"  # to be counted up when the same pictures and options shall give other bytes
-RUN = 32  # pictures decoded in one go by one thread: handing over a small one takes as long as decoding it
-AHEAD = 32  # runs decoded ahead of the writer, which bounds the memory
-NAMED = 3  # damaged files that an error names
+RULES = b"2"  # increment it if the same pictures and options produce other bytes
+RUN = 32  # pictures per task of a thread: passing a small one takes as long as decoding it
+AHEAD = 32  # runs decoded ahead of the writer; limits the memory
+NAMED = 3  # damaged files listed in an error
 
 Result = TypeVar("Result")
 
@@ -46,9 +46,9 @@ class Unreadable(ValueError):
 
 
 def places(root: Path | None) -> list[Path]:
-    """Where prepared files of the data below `root` may lie: beside it, else in the user's cache.
+    """Returns the folders for prepared files of the data below `root`: in `root`, else in the user's cache.
 
-    The environment variable `SWEEP_CACHE` overrides the place of the user's cache.
+    The environment variable `SWEEP_CACHE` overrides the user's cache.
     """
     users = expanded(os.environ.get("SWEEP_CACHE") or "~/.cache/autoencoder-sweep/prepared")
     return [users] if root is None else [root / "prepared", users]
@@ -57,10 +57,10 @@ def places(root: Path | None) -> list[Path]:
 def prepare(
     name: str, parts: Sequence[Pictures], size: int | None, channels: int | None, folders: Sequence[Path]
 ) -> tuple[list[np.ndarray], Pixels]:
-    """Each part's pictures, uint8 (N, C, H, W), as a read-only map of a file in one of `folders`.
+    """Returns the pictures of each part, uint8 (N, C, H, W), as a read-only map of a file in one of `folders`.
 
-    It is written into the first folder that lets it. Raises a `ValueError` where pictures are damaged or
-    of several sizes without a `size`, and where no folder can be written.
+    Writes the file to the first writable folder. Raises a `ValueError` if pictures are damaged, if sizes differ without
+    a `size`, or if no folder is writable.
     """
     key = digest(RULES, *(part.stamp for part in parts), repr((size, channels)).encode()).hex()
     readable = "".join(letter if letter.isascii() else "_" for letter in name[:50])
@@ -72,7 +72,7 @@ def prepare(
 
 
 def decode(pictures: Pictures, channels: int | None = None) -> tuple[np.ndarray, Pixels]:
-    """The pictures, uint8 (N, C, H, W), in memory. Raises a `ValueError` as `prepare` does."""
+    """Returns the pictures, uint8 (N, C, H, W), in memory. Raises a `ValueError` as `prepare` does."""
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         shape, pixels = _shape([pictures], None, channels, pool)
         decoded = list(_each([pictures], _reader(shape, None, pixels.white), pool))
@@ -83,7 +83,7 @@ def _open(file: Path) -> tuple[np.ndarray, Pixels] | None:
     try:
         pixels = Pixels(**json.loads(file.with_suffix(".json").read_text()))
         return np.load(file, mmap_mode="r"), pixels
-    except (OSError, EOFError, ValueError, TypeError):  # not there, or cut short: to be made
+    except (OSError, EOFError, ValueError, TypeError):  # missing or truncated
         return None
 
 
@@ -96,17 +96,17 @@ def _make(
             file.parent.mkdir(parents=True, exist_ok=True)
             with locked(file.parent / ".lock"):
                 prepared = _open(file)
-                if prepared is None:  # no other process has made it while we waited
+                if prepared is None:  # no other process wrote it meanwhile
                     _write(file, parts, size, channels)
                     prepared = _open(file)
                     if prepared is None:
-                        raise OSError("what was written cannot be read back")
+                        raise OSError("the written file cannot be read back")
                 return prepared
-        except OSError as error:  # a full disk, or a data root that may only be read
+        except OSError as error:  # full disk, or read-only data root
             failures.append(f"{file.parent} ({reason(error)})")
     raise ValueError(
-        f"{name}: cannot keep its prepared pictures in {' or '.join(failures)}; free space, or name a folder "
-        "that can be written in SWEEP_CACHE"
+        f"{name}: cannot write its prepared pictures to {' or '.join(failures)}; free space, or set SWEEP_CACHE to a "
+        "writable folder"
     )
 
 
@@ -122,7 +122,7 @@ def _write(file: Path, parts: Sequence[Pictures], size: int | None, channels: in
                 for one in _each(parts, _reader(shape, size, pixels.white), pool):
                     stream.write(one.array.data)
                     seen.append(one.seen)
-            os.replace(partial, file)  # whole or not at all
+            os.replace(partial, file)  # atomic
             partial.write_text(json.dumps(asdict(_counted(pixels, parts, seen))))
             os.replace(partial, file.with_suffix(".json"))
         finally:
@@ -142,7 +142,7 @@ class _Decoded:
 
 
 def _reader(shape: tuple[int, int, int], size: int | None, white: float | None) -> Callable[[Open], _Decoded]:
-    """Reads a picture as uint8 of `shape`, (C, H, W), cropped and resized if a `size` is asked for."""
+    """Returns a function that reads a picture as uint8 of `shape`, (C, H, W), cropped and resized if `size` is set."""
     channels, height, width = shape
 
     def decoded(opened: Open) -> _Decoded:
@@ -159,7 +159,7 @@ def _reader(shape: tuple[int, int, int], size: int | None, white: float | None) 
 
 
 def _counted(pixels: Pixels, parts: Sequence[Pictures], seen: Sequence[_Seen]) -> Pixels:
-    """`pixels` with what only the decoded pictures show."""
+    """Adds the counts that need decoded pictures to `pixels`."""
     digests = [one.digest for one in seen]
     ends = np.cumsum([len(part) for part in parts]).tolist()
     repeated = _repeated(digests[first:end] for first, end in pairwise([0, *ends]))
@@ -167,12 +167,12 @@ def _counted(pixels: Pixels, parts: Sequence[Pictures], seen: Sequence[_Seen]) -
 
 
 def counted(arrays: Iterable[np.ndarray]) -> Pixels:
-    """What arrays of pictures show, one array a split."""
+    """Returns the counts for arrays of pictures, one array per split."""
     return Pixels(repeated=_repeated([digest(image) for image in images] for images in arrays))
 
 
 def _repeated(splits: Iterable[Sequence[bytes]]) -> int:
-    """How many pictures are in an earlier split as well, by the digests of each split's."""
+    """Counts the pictures that are also in an earlier split, by the digests of each split."""
     earlier: set[bytes] = set()
     repeated = 0
     for digests in splits:
@@ -184,8 +184,9 @@ def _repeated(splits: Iterable[Sequence[bytes]]) -> int:
 def _shape(
     parts: Sequence[Pictures], size: int | None, channels: int | None, pool: ThreadPoolExecutor
 ) -> tuple[tuple[int, int, int], Pixels]:
-    """(C, H, W) of all pictures, from their headers, which must agree in what the options leave open, and the range
-    of those of more than 8 bits.
+    """Returns (C, H, W) of all pictures, from their headers, and the range of those of more than 8 bits.
+
+    The headers must agree except where options override them.
     """
     if (shape := parts[0].shape) is not None and all(part.shape == shape for part in parts):
         return (channels or shape[0], size or shape[1], size or shape[2]), Pixels()
@@ -193,15 +194,15 @@ def _shape(
     try:
         looks = list(_each(parts, look, pool))
     except Unreadable:
-        deque(_each(parts, _decode, pool), maxlen=0)  # the error shall count those with whole headers too
+        deque(_each(parts, _decode, pool), maxlen=0)  # so that the error also counts pictures with intact headers
         raise
     width, height = looks[0].size
     if size is None:
         for name, other in zip(names, (one.size for one in looks), strict=True):
             if other != (width, height):
                 raise ValueError(
-                    f"{names[0]} is {width}x{height} and {name} is {other[0]}x{other[1]}; give a size, to "
-                    "which all pictures are cropped and resized"
+                    f"{names[0]} is {width}x{height} and {name} is {other[0]}x{other[1]}; set a size to crop "
+                    "and resize all pictures"
                 )
     else:
         width = height = size
@@ -215,13 +216,13 @@ def _shape(
 
 
 def _each(parts: Sequence[Pictures], function: Callable[[Open], Result], pool: ThreadPoolExecutor) -> Iterator[Result]:
-    """`function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
+    """Yields `function` of each readable picture in order; raises `Unreadable` at the end if some were not."""
     total, bad = sum(map(len, parts)), []
 
     def attempt(part: Pictures, i: int) -> Result | _Damage:
         try:
             return function(lambda: part.open(i))
-        except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        except Exception as error:  # Pillow's decoders may raise anything for a damaged file
             return _Damage(f"{part.names[i]} ({reason(error)})")
 
     def attempt_run(run: list[tuple[Pictures, int]]) -> list[Result | _Damage]:

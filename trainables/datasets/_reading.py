@@ -1,4 +1,4 @@
-"""How a folder of pictures was read: what its reader must know to trust what is made of it."""
+"""A description of how a folder of pictures was read, so that users can check it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from ._pictures import BACKGROUND
 
-SET_ASIDE = "set aside"  # the origin of a split that no folder holds
-NAMED = 5  # classes or kinds of files that the words name
+SET_ASIDE = "set aside"  # the origin of a split without a folder
+NAMED = 5  # classes or kinds of files to list
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What the pictures of a set were like before they became uint8 levels, in numbers of pictures.
+    """Numbers of pictures by their properties before the conversion to uint8.
 
-    deep: of more than 8 bits; white: their value that became 255. transparent: laid on white. paged: with further
-    pages, which were left out. repeated: of the validation and test splits, those that are in an earlier split, pixel
-    for pixel.
+    deep: of more than 8 bits; white: their value that became 255. transparent: blended with white. paged: with further
+    pages, which were ignored. repeated: pictures of the validation and test splits that are also in an earlier split,
+    pixel for pixel.
     """
 
     deep: int = 0
@@ -28,12 +28,12 @@ class Pixels:
     repeated: int = 0
 
     def words(self) -> list[str]:
-        """One clause for each treatment that was applied."""
+        """Returns one clause for each conversion that was applied."""
         told = []
         if self.deep:
             told.append(f"{_many(self.deep, 'picture')} of more than 8 bits, 0 to {self.white:g} scaled to 0 to 255")
         if self.transparent:
-            told.append(f"{_many(self.transparent, 'picture')} with transparent pixels, laid on {BACKGROUND}")
+            told.append(f"{_many(self.transparent, 'picture')} with transparent pixels, blended with {BACKGROUND}")
         if self.paged:
             told.append(f"only the first page of {_many(self.paged, 'file')} with several")
         return told
@@ -43,9 +43,8 @@ class Pixels:
 class Reading:
     """How a folder or a file was read. Splits are train, valid and test.
 
-    pictures: how many each split has; origins: the folder, array or files of each split, or SET_ASIDE; classes: their
-    names, sorted, or none; left_out: how many files or folders were not read, by the reason; warnings: what is probably
-    a mistake.
+    pictures: their number in each split; origins: the folder, array or files of each split, or SET_ASIDE; classes:
+    names, sorted; left_out: numbers of files or folders that were not read, by reason; warnings: probable mistakes.
     """
 
     pictures: Mapping[str, int]
@@ -56,7 +55,7 @@ class Reading:
     pixels: Pixels = Pixels()
 
     def words(self) -> str:
-        """All of it in one line."""
+        """Returns the description in one line."""
         splits = ", ".join(f"{n} {split} ({self.origins[split]})" for split, n in self.pictures.items())
         named = ", ".join(self.classes[:NAMED]) + (", ..." if len(self.classes) > NAMED else "")
         told = [
@@ -69,18 +68,18 @@ class Reading:
         return "; ".join(told)
 
     def doubts(self) -> list[str]:
-        """What is probably a mistake."""
+        """Returns probable mistakes."""
         n = self.pixels.repeated
         copies = f"{_many(n, 'picture')} of the validation or test split also in an earlier split"
         return [*self.warnings, *([copies] if n else [])]
 
     def record(self) -> dict[str, Any]:
-        """The fields, and all of them in words, as JSON can hold them."""
+        """Returns the fields and the description as JSON types."""
         return {**asdict(self), "words": self.words(), "doubts": self.doubts()}
 
 
 def left_out_words(left_out: Mapping[str, int]) -> list[str]:
-    """What was not read and why, as at most one clause."""
+    """Returns at most one clause about what was not read and why."""
     counted = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     if not counted:
         return []

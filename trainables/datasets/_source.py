@@ -1,4 +1,4 @@
-"""What the file of a data set hands to the front door: its official parts, in memory or still to be decoded.
+"""The result of a data set's `read`: its official parts, in memory or not yet decoded.
 
 N pictures, C H W channels, height and width of a picture.
 """
@@ -17,19 +17,19 @@ from ._reading import Reading
 
 @dataclass(frozen=True)
 class Pictures:
-    """N pictures that are opened one by one, because they must be decoded or resized before use."""
+    """N pictures that are opened one at a time, because they must be decoded or resized before use."""
 
-    names: Sequence[str]  # what an error calls each
-    stamp: bytes  # differs whenever a picture may differ, so it can key a cache
+    names: Sequence[str]  # names in errors
+    stamp: bytes  # changes if a picture may have changed; a cache key
     open: Callable[[int], Image.Image]
-    shape: tuple[int, int, int] | None = None  # (C, H, W), where it is known without opening any
+    shape: tuple[int, int, int] | None = None  # (C, H, W), if known without opening pictures
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
     def of(cls, images: np.ndarray | Pictures) -> Pictures:
-        """An array of pictures, uint8 (N, C, H, W), seen as pictures to be opened."""
+        """Wraps an array of pictures, uint8 (N, C, H, W)."""
         if isinstance(images, Pictures):
             return images
 
@@ -39,7 +39,7 @@ class Pictures:
         return cls([f"picture {i}" for i in range(len(images))], digest(images), picture, images.shape[1:])
 
     def take(self, indices: np.ndarray) -> Pictures:
-        """The pictures at `indices`, int64 (n,), in that order."""
+        """Returns the pictures at `indices`, int64 (n,), in that order."""
         return Pictures(
             [self.names[i] for i in indices],
             digest(self.stamp, indices),
@@ -48,16 +48,16 @@ class Pictures:
         )
 
     def then(self, change: Callable[[Image.Image], Image.Image], called: str, shape: tuple[int, int, int]) -> Pictures:
-        """The pictures after `change`, all of `shape`; what it is `called` tells the caches apart."""
+        """Returns the pictures after `change`, all of `shape`; `called` becomes part of the cache key."""
         stamp = digest(self.stamp, called.encode())
         return Pictures(self.names, stamp, lambda i: change(self.open(i)), shape)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One official split: pictures, to be opened or uint8 (N, C, H, W), or points, float32 (N, P).
+    """One official split: unopened pictures, pictures uint8 (N, C, H, W), or points, float32 (N, P).
 
-    The labels, where known, are int64 (N,).
+    Labels, if known, are int64 (N,).
     """
 
     images: np.ndarray | Pictures
@@ -67,17 +67,17 @@ class Part:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> Part:
-        """The part's pictures at `indices`, int64 (n,), in that order."""
+        """Returns the pictures of the part at `indices`, int64 (n,), in that order."""
         images = self.images.take(indices) if isinstance(self.images, Pictures) else self.images[indices]
         return Part(images, None if self.labels is None else self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as its owners publish it.
+    """A data set as published by its owners.
 
-    Without `valid`, `held_out` pictures of `train` become the validation split: a tenth if that is not given.
-    Without `like`, grey pictures go with "mnist" and colour ones with "cifar10". `reading` tells how a folder was read.
+    Without `valid`, the validation split is `held_out` pictures of `train`, by default a tenth. `like` is by default
+    "mnist" for grey pictures and "cifar10" for colour ones. `reading` describes how a folder was read.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Source:
 
 
 def digest(*values: bytes | np.ndarray) -> bytes:
-    """A short hash of bytes and arrays, the arrays' shapes included."""
+    """Returns a short hash of bytes and arrays, including their shapes."""
     state = hashlib.blake2b(digest_size=16)
     for value in values:
         if isinstance(value, np.ndarray):

@@ -7,5 +7,5 @@ from ._source import Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """The pictures of `_celeba.read`, 128x128."""
+    """Reads the pictures of `_celeba.read`, 128x128."""
     return _celeba.read("celeba128", 128, root, download)

@@ -7,5 +7,5 @@ from ._source import Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """The pictures of `_celeba.read`, 64x64."""
+    """Reads the pictures of `_celeba.read`, 64x64."""
     return _celeba.read("celeba64", 64, root, download)

@@ -1,4 +1,4 @@
-"""CelebA at 64x64 by the nearest neighbour, jagged, as the runs of Balancing's Table 3 saw it (methods.md 3.4)."""
+"""CelebA at 64x64 with nearest-neighbour resizing, as used for Balancing's Table 3 (methods.md 3.4)."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from ._source import Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """The pictures of `_celeba.read`, 64x64, nearest neighbour."""
+    """Reads the pictures of `_celeba.read`, 64x64, nearest neighbour."""
     return _celeba.read("celeba64_nn", 64, root, download, resample=Image.Resampling.NEAREST)

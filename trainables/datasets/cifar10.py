@@ -12,7 +12,7 @@ from ._source import Part, Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """50 000 training and 10 000 test pictures. Raises `ValueError` for missing or damaged files."""
+    """Reads 50 000 training and 10 000 test pictures. Raises `ValueError` for missing or damaged files."""
     folder = root / "cifar-10-batches-py"
     train = [folder / f"data_batch_{i}" for i in range(1, 6)]
     test = [folder / "test_batch"]
@@ -21,18 +21,18 @@ def read(root: Path, download: bool) -> Source:
 
 
 def _fetch(root: Path) -> None:
-    from torchvision.datasets import CIFAR10  # slow to import, and seldom needed
+    from torchvision.datasets import CIFAR10  # slow to import, and rarely needed
 
     CIFAR10(root, download=True)
 
 
 class _Arrays(pickle.Unpickler):
-    """Unpickles numpy arrays and plain containers only: a pickle from elsewhere must not run code."""
+    """Unpickles only NumPy arrays and plain containers, because a downloaded pickle must not run code."""
 
     def find_class(self, module: str, name: str) -> object:
         if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
             return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in an old protocol
+        if (module, name) == ("_codecs", "encode"):  # bytes that Python 3 wrote in an old protocol
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
@@ -51,9 +51,9 @@ def _batch(file: Path) -> tuple[np.ndarray, np.ndarray]:
         labels = np.asarray(batch[b"labels"], np.int64)
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} pictures, {len(labels)} labels")
-    except Exception as error:  # a damaged pickle can raise almost anything
+    except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
-            f"{file} is no readable CIFAR-10 batch ({reason(error)}); delete the folder {file.parent} and "
+            f"{file} is not a readable CIFAR-10 batch ({reason(error)}); delete the folder {file.parent} and "
             "load again to renew it"
         ) from error
     return images, labels

@@ -1,8 +1,7 @@
-"""CIFAR-10 after a trip through JPEG of quality 75, on which the two-stage VAE codes train and measure.
+"""CIFAR-10 after JPEG compression of quality 75, which the two-stage VAE codes use for training and evaluation.
 
-It is another data set than CIFAR-10, with other FIDs, so it has another name. The image folder
-`<root>/cifar10-jpeg/{train,test}/<class>` is taken where there is one; otherwise the pictures are made from
-CIFAR-10.
+Its FIDs differ from those of CIFAR-10, so it has a separate name. It is read from the image folder
+`<root>/cifar10-jpeg/{train,test}/<class>` if that exists, else computed from CIFAR-10.
 """
 
 from io import BytesIO
@@ -18,7 +17,7 @@ QUALITY = 75
 
 
 def read(root: Path, download: bool) -> Source:
-    """50 000 training and 10 000 test pictures, 32x32 colour. Raises `ValueError` as `cifar10` does."""
+    """Reads 50 000 training and 10 000 test pictures, 32x32 colour. Raises `ValueError` as `cifar10` does."""
     if (root / NAME).is_dir():
         return _folder.read(root / NAME, name=NAME, like="cifar10")
     raw = cifar10.read(root, download)

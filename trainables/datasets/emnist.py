@@ -1,6 +1,6 @@
 """EMNIST, split "balanced", 28x28 grey (Cohen et al., 2017), in torchvision's layout: `<root>/EMNIST/raw`.
 
-The files hold every picture transposed; here they stand upright.
+The files contain transposed pictures, which are transposed back.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from ._source import Part, Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """112 800 training and 18 800 test pictures. Raises `ValueError` for missing or damaged files."""
+    """Reads 112 800 training and 18 800 test pictures. Raises `ValueError` for missing or damaged files."""
     raw = root / "EMNIST" / "raw"
     files = {
         part: (
@@ -28,11 +28,11 @@ def read(root: Path, download: bool) -> Source:
 
 
 def _fetch(root: Path) -> None:
-    from torchvision.datasets import EMNIST  # slow to import, and seldom needed
+    from torchvision.datasets import EMNIST  # slow to import, and rarely needed
 
     EMNIST(root, "balanced", download=True)
 
 
 def _upright(part: Part) -> Part:
-    assert isinstance(part.images, np.ndarray)  # as `read_part` gives them
+    assert isinstance(part.images, np.ndarray)  # `read_part` returns arrays
     return Part(np.ascontiguousarray(part.images.transpose(0, 1, 3, 2)), part.labels)

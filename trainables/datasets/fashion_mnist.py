@@ -8,7 +8,7 @@ from ._source import Source
 
 
 def read(root: Path, download: bool) -> Source:
-    """60 000 training and 10 000 test pictures. Raises `ValueError` for missing or damaged files."""
+    """Reads 60 000 training and 10 000 test pictures. Raises `ValueError` for missing or damaged files."""
     raw = root / "FashionMNIST" / "raw"
     train = raw / "train-images-idx3-ubyte", raw / "train-labels-idx1-ubyte"
     test = raw / "t10k-images-idx3-ubyte", raw / "t10k-labels-idx1-ubyte"
@@ -17,6 +17,6 @@ def read(root: Path, download: bool) -> Source:
 
 
 def _fetch(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST  # slow to import, and seldom needed
+    from torchvision.datasets import FashionMNIST  # slow to import, and rarely needed
 
     FashionMNIST(root, download=True)

@@ -1,6 +1,6 @@
-"""FFHQ, faces, 128x128 colour (Karras et al., 2019), as its owners pack it: `<root>/ffhq/thumbnails128x128`.
+"""FFHQ, faces, 128x128 colour (Karras et al., 2019), in the owners' layout: `<root>/ffhq/thumbnails128x128`.
 
-It has no official test split; the AAE paper's code trains on the first 60 000 and tests on the last 10 000.
+There is no official test split; the AAE paper's code trains on the first 60 000 and tests on the last 10 000.
 """
 
 from pathlib import Path
@@ -14,14 +14,14 @@ TRAIN = 60_000
 
 
 def read(root: Path, download: bool) -> Source:
-    """60 000 training and 10 000 test pictures, in the order of their numbers.
+    """Reads 60 000 training and 10 000 test pictures, in the order of their numbers.
 
-    They cannot be downloaded by a program. Raises `Absent` where they are not there, `ValueError` if not all are.
+    A program cannot download them. Raises `Absent` if all are missing, `ValueError` if some are.
     """
     folder = root / "ffhq" / "thumbnails128x128"
     files = _folder.find(folder).files if folder.is_dir() else []
     if len(files) != COUNT:
-        fault = ValueError if files else Absent  # a sweep may leave out what is absent, not what is incomplete
+        fault = ValueError if files else Absent  # a sweep may skip absent data sets, not incomplete ones
         raise fault(
             f"ffhq: {folder} holds {len(files)} pictures instead of {COUNT}; get the thumbnails128x128 of "
             "github.com/NVlabs/ffhq-dataset and put them there"

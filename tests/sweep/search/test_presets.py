@@ -188,7 +188,7 @@ def test_absent_data_sets_are_left_out_only_where_that_is_said(data_root, monkey
     with pytest.raises(ValueError, match=r"^svhn: .*train_32x32\.mat is missing and downloading is off"):
         plan(SweepConfig(**only | {"datasets": ["svhn"]}, present_only=True))
     (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="is no idx file"):
+    with pytest.raises(ValueError, match="is not an idx file"):
         plan(SweepConfig(**only, present_only=True))
 
 
