@@ -1,1 +1,1 @@
-"""The tables of the five papers, ours beside the printed ones."""
+"""Comparisons of our runs with the tables of the five papers."""

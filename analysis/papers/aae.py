@@ -1,13 +1,13 @@
-"""Our runs beside the AAE paper's print: its Tables 1-5 by the sign of each difference to AAE, and its figure 10.
+"""Comparison of our runs with Tables 1-5, by the sign of each difference to AAE, and Figure 10 of the AAE paper.
 
     python -m analysis.papers.aae SWEEP [SWEEP ...]   sweeps of the presets aae-tables and aae-sigma, or confirmations
 
-Yang et al. print one run per cell, by a network of their own, so that neither size nor spread can be compared: what
-can is whether a system is better or worse than AAE. Ours are paired by seed, whose initial weights and batches a
-system shares with AAE as far as their networks do. Two yardsticks stand beside: the print's own KLD-loss-IAAE, which
-as published trains exactly as AAE does, and the distance between AAE's own seeds here.
+Yang et al. print one run per cell with a custom network, so neither magnitude nor spread is comparable, only whether a
+system is better or worse than AAE. Ours are paired by seed: a system shares initial weights and batches with AAE as far
+as their networks agree. There are two references for the noise: the print's KLD-loss-IAAE, which as published trains
+exactly like AAE, and the differences between AAE's seeds here.
 
-Writes aae_values.csv, aae_sigma.csv and the two pictures into the folder of the first sweep.
+Writes aae_values.csv, aae_sigma.csv and the figures into the folder of the first sweep.
 """
 
 import math
@@ -46,20 +46,20 @@ DATASETS = {
 TABLES = (1, 2, 3, 4, 5)
 CELL = ["dataset", "variant", "metric"]
 QUANTILES = ("q05", "q50", "q95")
-COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below the one, codes above the other: all but deterministic (methods.md 7.10)
+COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below and codes above these are almost deterministic (methods.md 7.10)
 
 
 def values(sweep: Sweep) -> pd.DataFrame:
-    """What each system came to at the conditions of the tables, a row a training and metric.
+    """Return the results of each system at the conditions of the tables, one row per complete training and metric.
 
-    dataset, variant (`32 px`, as the print calls it), method, metric (FID or IS, the printed column it stands for),
-    measured_as (`fcd` where the FID's weights were missing), seed, value. Only trainings that came to their end.
+    dataset, variant (`32 px`, as in print), method, metric (FID or IS, the corresponding printed column), measured_as
+    (`fcd` if the FID's weights were missing), seed, value.
     """
     rows = []
     for study in sweep.studies.values():
         split = study.metric.partition("/")[0]
         found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
-        for row in of_study(study, conditions("aae", 2)):  # which has both sizes of image
+        for row in of_study(study, conditions("aae", 2)):  # Table 2 has both image sizes
             for trial in row.trials(sweep, sweep.trials_of(study.name)).sort_values("number").to_dict("records"):
                 cell = {"dataset": study.dataset, "variant": row.variant, "method": study.method, "seed": trial["seed"]}
                 rows += [
@@ -71,7 +71,7 @@ def values(sweep: Sweep) -> pd.DataFrame:
 
 
 def printed_differences() -> pd.DataFrame:
-    """Tables 1-5 as differences to AAE: table, dataset (ours), variant, metric, method, printed_aae, printed."""
+    """Return Tables 1-5 as differences to AAE: table, dataset (ours), variant, metric, method, printed_aae, printed."""
     rows = pd.concat([printed("aae", table, DATASETS, METHODS) for table in TABLES])
     aae = rows[rows["method"] == BASE].set_index(CELL)["printed"].rename("printed_aae")
     rows = rows[rows["method"] != BASE].join(aae, on=CELL)
@@ -80,11 +80,11 @@ def printed_differences() -> pd.DataFrame:
 
 
 def differences(ours: pd.DataFrame) -> pd.DataFrame:
-    """Each system minus AAE, seed by seed, beside the same difference in print: from `values`, perhaps of many sweeps.
+    """Return the paired differences of each system to AAE with the printed differences, from `values` of any sweeps.
 
     table, dataset, variant, metric, method, printed_aae, printed, measured_as, seeds, aae (the mean of those seeds),
     difference, low and high of its paired 95 % t interval, and verdict: as in print, opposite to print,
-    cannot be told apart, the same training (no seed differs in any digit), too few seeds.
+    cannot be told apart, the same training (all seeds have identical values), too few seeds.
     """
     rows = []
     for cell in printed_differences().to_dict("records"):
@@ -102,7 +102,7 @@ def differences(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(pairs: Sequence[float], low: float, high: float, theirs: float) -> str:
-    """What differences over seeds, with their interval, say of the printed difference."""
+    """Return the verdict of paired differences, with their interval, on the printed difference."""
     if len(pairs) and not np.any(pairs):
         return "the same training"
     if math.isnan(low):
@@ -113,7 +113,7 @@ def verdict(pairs: Sequence[float], low: float, high: float, theirs: float) -> s
 
 
 def noise(ours: pd.DataFrame) -> pd.DataFrame:
-    """By how much two trainings of one and the same system differ, in print and here, as a share of AAE's value.
+    """Return the difference between two trainings of the same system, in print and here, relative to AAE's value.
 
     dataset, variant, metric, printed (|KLD-loss-IAAE - AAE|), ours (the mean over pairs of AAE's seeds), seeds.
     """
@@ -131,10 +131,10 @@ def noise(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def sigma(sweep: Sweep) -> pd.DataFrame:
-    """|sigma| and mu of the held-out images at every evaluated epoch of every complete training of these systems.
+    """Return |sigma| and mu of the held-out images at every evaluated epoch of every complete training.
 
-    dataset, method, point (what differs from the first hand-tuned point, empty for itself), seed, epoch, q05, q50,
-    q95 (quantiles of |sigma| over images and latents), mu_q05, mu_q50, mu_q95 (of the means), code_std (of the means).
+    dataset, method, point (differences to the first hand-tuned point, empty for itself), seed, epoch, q05, q50, q95
+    (quantiles of |sigma| over images and latents), mu_q05, mu_q50, mu_q95 (of the means), code_std (of the means).
     """
     parts = []
     for study in sweep.studies.values():
@@ -158,14 +158,14 @@ def sigma(sweep: Sweep) -> pd.DataFrame:
     return found.reindex(columns=columns)
 
 
-def convergence(told: pd.DataFrame) -> pd.DataFrame:
-    """Does sigma go to 0? A row per data set, system and point of `sigma`: means over seeds, first and last epoch.
+def convergence(sigmas: pd.DataFrame) -> pd.DataFrame:
+    """Return how sigma changes, one row per data set, system and point of `sigma`, as means over seeds.
 
-    first_epoch, first (the median of |sigma|), last_epoch, last, code_std at the last, seeds, and collapsed, how many
-    of the seeds ended all but deterministic: median |sigma| < COLLAPSED while the codes' deviation is > SPREAD.
+    first_epoch, first (the median of |sigma|), last_epoch, last, code_std at the last epoch, seeds, and collapsed, the
+    number of seeds that end almost deterministic: median |sigma| < COLLAPSED and deviation of the codes > SPREAD.
     """
     rows = []
-    for names, group in told.groupby(["dataset", "method", "point"], sort=False):
+    for names, group in sigmas.groupby(["dataset", "method", "point"], sort=False):
         first, last = (group[group["epoch"] == end(group["epoch"])] for end in (min, max))
         row = dict(zip(("dataset", "method", "point"), names, strict=True))
         row |= {"first_epoch": first["epoch"].iloc[0], "first": first["q50"].mean()}
@@ -176,14 +176,14 @@ def convergence(told: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "method", "point", *ends])
 
 
-def figure10(told: pd.DataFrame, dataset: str, of: Literal["sigma", "mu"] = "sigma") -> Figure:
-    """One half of the paper's figure 10 here: a panel for each system and point, the median of |sigma| or of the means
-    by epoch, a line a seed.
+def figure10(sigmas: pd.DataFrame, dataset: str, of: Literal["sigma", "mu"] = "sigma") -> Figure:
+    """Plot one half of the paper's Figure 10: a panel for each system and point, with the median of |sigma| or of the
+    means by epoch, a line per seed.
 
-    The band holds 90 % of a seed's values; the dotted line is COLLAPSED, and 0 for the means.
+    The band contains 90 % of a seed's values; the dotted line is COLLAPSED, or 0 for the means.
     """
     low, middle, high = QUANTILES if of == "sigma" else (f"mu_{q}" for q in QUANTILES)
-    panels = list(told[told["dataset"] == dataset].groupby(["method", "point"], sort=False))
+    panels = list(sigmas[sigmas["dataset"] == dataset].groupby(["method", "point"], sort=False))
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(2.5 * columns + 0.5, 2.2 * rows + 0.3), layout="constrained")
@@ -204,7 +204,7 @@ def figure10(told: pd.DataFrame, dataset: str, of: Literal["sigma", "mu"] = "sig
 
 
 def sample_grids(sweep: Sweep, dataset: str) -> Figure:
-    """Samples of each point of each system on a data set, at the lowest seed that drew any; a panel each."""
+    """Plot samples of each point of each system on a data set, from the lowest seed that has some; a panel each."""
     shown = []
     for study in sweep.studies_of(dataset):
         points = set()
@@ -212,13 +212,13 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
             picture, point = samples_of(sweep, trial), departs(study, trial)
             if point not in points and picture.exists():
                 points.add(point)
-                told = f"{method_name(study.method)} · {short_metric(study.metric)} {measured(trial['value'])}"
-                shown.append((f"{told}\n{point}" if point else told, picture))
+                name = f"{method_name(study.method)} · {short_metric(study.metric)} {measured(trial['value'])}"
+                shown.append((f"{name}\n{point}" if point else name, picture))
     return grids(shown)
 
 
 def text(found: pd.DataFrame) -> str:
-    """`differences` as Markdown, differences also as a share of AAE's value."""
+    """Format `differences` as Markdown, with differences relative to AAE's value."""
     lines = ["| | print | ours [95 %] | seeds | |", "|---|---|---|---|---|"]
     for (dataset, metric, measured_as), cells in found.groupby(["dataset", "metric", "measured_as"], sort=False):
         first = cells.iloc[0]
@@ -234,14 +234,14 @@ def text(found: pd.DataFrame) -> str:
 
 
 def signed(difference: float, of: float | None = None) -> str:
-    """`−3.6 (−5 %)`, the share only where it is asked for."""
+    """Format a difference, `−3.6 (−5 %)`; the share only if `of` is given."""
     sign = "−" if difference < 0 else "+" if difference > 0 else "±"
     share = f" ({sign}{abs(100 * difference / of):.0f} %)" if of else ""
     return f"{sign}{measured(abs(difference))}{share}"
 
 
 def sigma_text(found: pd.DataFrame) -> str:
-    """`convergence` as Markdown."""
+    """Format `convergence` as Markdown."""
     lines = ["| | median of sigma after epoch | | collapsed |", "|---|---|---|---|"]
     for row in found.itertuples():
         name = f"{dataset_name(row.dataset)}, {method_name(row.method)}" + (f", {row.point}" if row.point else "")
@@ -257,14 +257,14 @@ def main(argv: Sequence[str]) -> None:
         sweeps = [read_sweep(folder) for folder in argv]
     except ValueError as error:
         raise SystemExit(f"python -m analysis.papers.aae: error: {error}") from None
-    ours, told = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma))
-    print(text(differences(ours)), noise(ours).to_string(index=False), sigma_text(convergence(told)), sep="\n\n")
+    ours, sigmas = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma))
+    print(text(differences(ours)), noise(ours).to_string(index=False), sigma_text(convergence(sigmas)), sep="\n\n")
     folder = sweeps[0].folder
     ours.to_csv(folder / "aae_values.csv", index=False)
-    told.to_csv(folder / "aae_sigma.csv", index=False)
-    for dataset in told["dataset"].unique():
+    sigmas.to_csv(folder / "aae_sigma.csv", index=False)
+    for dataset in sigmas["dataset"].unique():
         for half in ("sigma", "mu"):
-            figure10(told, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
+            figure10(sigmas, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
     for dataset in sweeps[0].datasets:
         sample_grids(sweeps[0], dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
     print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_sigma_*.png, aae_mu_*.png, aae_samples_*.png")

@@ -1,13 +1,13 @@
-"""Our runs beside the Balancing paper's print: its Tables 1 to 5, and its Figures 4 to 6.
+"""Comparison of our runs with Tables 1 to 5 and Figures 4 to 6 of the Balancing paper.
 
     python -m analysis.papers.balancing SWEEP [SWEEP ...]
 
 SWEEP is the folder of a sweep of `two_stage_vae` without a searcher: the presets balancing-table1 to -table5, or any
-other, for what can be compared on every data set is the ratio of one kind of gamma to the other and of the second
-stage to the first. REC, GEN-1, GEN-2 are FIDs in print and here the sweep's own distance, which its name says.
+other sweep, because the ratios of one kind of gamma to the other and of the second stage to the first are comparable on
+every data set. REC, GEN-1 and GEN-2 are FIDs in print; here they use the sweep's distance, given by its name.
 
-The released code averages sigma where the text has sigma^2, in the variance law and in the count of inactive
-variables, so the print is compared with that reading; the text's stands in the columns of its own (methods.md 7.4).
+The released code averages sigma where the text has sigma^2, in the variance law and in the count of inactive variables,
+so the print is compared with that reading; the text's reading is in separate columns (methods.md 7.4).
 """
 
 import math
@@ -30,19 +30,19 @@ METRICS = ("REC", "GEN-1", "GEN-2", "mse", "variance law", "inactive variables")
 
 
 def figures(sweep: Sweep, methods: Sequence[str] = ("two_stage_vae",), share: float = 1.0) -> pd.DataFrame:
-    """What each complete trial of some methods reported at its end: the trial's row, and columns named as in print.
+    """Return the final results of each complete trial of some methods: the trial's row, and columns named as in print.
 
-    share: of the epochs of stage one; below 1 the columns are what the look after so many of them found (`look`, the
-    epoch), which has no second stage. Of trials without that look they are missing.
+    share: share of the epochs of stage one; below 1, the columns are the results of the look at that epoch (`look`),
+    which has no second stage, and are missing if the trial has no such look.
 
-    Of an RAE, GEN-1 is by one Gaussian fitted to the codes, GEN-2 by its mixture. Of the two-stage VAE, GEN-2 is the
-    second stage's as it is, "GEN-2, normalised" with its latents rescaled. "variance law" and "inactive variables" are
-    the released code's reading, with ", text" behind them the text's. Raises ValueError if there is no such trial.
+    For an RAE, GEN-1 uses one Gaussian fitted to the codes, GEN-2 its mixture. For the two-stage VAE, GEN-2 uses the
+    second stage as it is, "GEN-2, normalised" rescales its latents. "variance law" and "inactive variables" follow the
+    released code, with the suffix ", text" the text. Raises ValueError if there is no such trial.
     """
     complete = sweep.trials[sweep.trials["state"] == "complete"]
     trials = complete[complete["method"].isin(methods)]
     if trials.empty:
-        raise ValueError(f"{sweep.name}: no complete trial of {' or '.join(methods)}; let one come to its end")
+        raise ValueError(f"{sweep.name} has no complete trial of {' or '.join(methods)}; complete one first")
     rows = []
     for _, trial in trials.iterrows():
         metric = sweep.studies[trial["study"]].metric
@@ -74,11 +74,12 @@ def _look(sweep: Sweep, trial: str, share: float) -> tuple[int | None, Mapping[s
 
 
 def measured(sweep: Sweep, table: int) -> pd.DataFrame:
-    """Our cells of one of the five tables: dataset, method, variant, metric, epoch, ours, ours_std, trials, recipe.
+    """Return our cells of one of the five tables: dataset, method, variant, metric, epoch, ours, ours_std, trials,
+    recipe.
 
-    Means over the trials (seeds) that meet a row's conditions, and their standard deviation where there are several.
-    epoch is the print's: of its last rows ours are of a trial's end, of those before of the looks after the same share
-    of stage one, which have all but GEN-2.
+    Values are means over the trials (seeds) that match a row's conditions, with their standard deviation if there are
+    several. epoch is the print's: its last rows correspond to the end of a trial, earlier rows to looks after the same
+    share of stage one, which have all metrics but GEN-2.
     """
     columns = ["dataset", "method", "variant", "metric", "epoch", "ours", "ours_std", "trials", "recipe"]
     epochs = printed("balancing", table).groupby("variant")["epoch"].unique()
@@ -100,7 +101,7 @@ def measured(sweep: Sweep, table: int) -> pd.DataFrame:
 
 
 def _cells(trials: pd.DataFrame, named: dict[str, str], cell: dict) -> Iterable[dict]:
-    """A row for each printed metric that our columns have; `named` is our column's printed metric."""
+    """Yield a row for each printed metric in our columns; `named` maps our columns to printed metrics."""
     for column, metric in named.items():
         values = trials[column].dropna()
         if len(values):
@@ -109,10 +110,10 @@ def _cells(trials: pd.DataFrame, named: dict[str, str], cell: dict) -> Iterable[
 
 
 def table(sweep: Sweep, number: int) -> pd.DataFrame:
-    """One of the five tables beside its print: see `analysis.papers.beside.beside`.
+    """Compare one of the five tables with its print; see `analysis.papers.beside.beside`.
 
-    of_print is ours over the print, same_recipe says whether both were measured alike. Only trials that meet the
-    row's conditions count (`analysis.papers.conditions`).
+    of_print is the ratio of ours to the print, same_recipe says whether both were measured by the same recipe. Only
+    trials that match the row's conditions count (`analysis.papers.conditions`).
     """
     return beside(printed("balancing", number, DATASETS), measured(sweep, number))
 
@@ -122,11 +123,11 @@ def _first(epoch: str) -> int:
 
 
 def ratios(sweep: Sweep) -> pd.DataFrame:
-    """What can be compared on any data set: a row for each data set, kind of gamma and setting of all other knobs.
+    """Return ratios that are comparable on any data set, one row per data set, kind of gamma and other settings.
 
-    gamma, epochs, network, latent_dim, learning_rate, trials, prior_gap (GEN-1 over REC), second_gain (GEN-2 over
-    GEN-1: below 1 the second stage helps), normalised_gain (GEN-2 with normalisation over without), mse,
-    variance_law, gamma_of_mse (gamma over mse: 1 is the optimum).
+    gamma, epochs, network, latent_dim, learning_rate, trials, prior_gap (GEN-1 / REC), second_gain (GEN-2 / GEN-1;
+    below 1 the second stage helps), normalised_gain (GEN-2 with / without normalisation), mse, variance_law,
+    gamma_of_mse (gamma / mse; 1 is the optimum).
     """
     found = figures(sweep)
     keys = ["dataset", "epochs", *(column for column in found if column.startswith("hyper/"))]
@@ -144,7 +145,7 @@ def ratios(sweep: Sweep) -> pd.DataFrame:
 
 
 def printed_ratios() -> pd.DataFrame:
-    """The same ratios of the print where it has them: table, dataset, variant, epoch, prior_gap, second_gain."""
+    """Return the ratios of the print that are available: table, dataset, variant, epoch, prior_gap, second_gain."""
     keys = ["table", "dataset", "variant", "epoch"]
     tables = pd.concat([printed("balancing", number) for number in (1, 2, 3, 4, 5)])
     tables = tables[tables["method"] == "2S-VAE"]
@@ -155,11 +156,12 @@ def printed_ratios() -> pd.DataFrame:
 
 
 def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
-    """Computed gamma over learned gamma of one model: dataset, model, metric, ours, and the print's on CIFAR-10 (Table
-    2) and on CelebA-64 (Table 3, last epochs). Below 1 computing gamma is better.
+    """Return the ratio of computed to learned gamma of each model: dataset, model, metric, ours, and the print's on
+    CIFAR-10 (Table 2) and on CelebA-64 (Table 3, last epochs). Below 1, computing gamma is better.
 
-    A row for each model (MODEL) that has both rules, each by the trials of its first setting: other learning rates and
-    schedules are another training. printed_celeba64 is of the same model of Table 3, model 1 for any other.
+    There is a row for each model (MODEL) with both rules, each from the trials of its first setting, because other
+    learning rates and schedules are different trainings. printed_celeba64 belongs to the same model in Table 3, or to
+    model 1 for other models.
     """
     found = figures(sweep)
     last = printed("balancing", 3).query("epoch == '120/300'")
@@ -197,21 +199,21 @@ def _is_model(trial: pd.Series, values: Mapping[str, object]) -> bool:
 
 
 def _over(rows: pd.DataFrame, above: str, below: str) -> dict[str, float]:
-    """One variant's printed values over another's, by metric."""
+    """Return the ratios of one variant's printed values to another's, by metric."""
     values = {variant: cells.set_index("metric")["printed"] for variant, cells in rows.groupby("variant")}
     return (values[above] / values[below]).dropna().to_dict()
 
 
 def latents(files: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-    """What `python -m trainables.reproductions.regularization --latents FILE` wrote, of one file or several."""
+    """Read one or several files written by `python -m trainables.reproductions.regularization --latents FILE`."""
     files = [files] if isinstance(files, (str, Path)) else files
     return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
 
 
 def figure4(found: pd.DataFrame) -> Figure:
-    """Figures 4 to 6: E sigma^2 of every latent over epochs, a panel for each training of `latents`.
+    """Plot Figures 4 to 6: E sigma^2 of every latent over epochs, a panel for each training of `latents`.
 
-    A latent that the decoder hears leaves the top: with a decoder's variance that follows the error they do one by one.
+    A latent that the decoder uses leaves the top; if the decoder's variance follows the error, they do so one by one.
     """
     trainings = list(found.groupby(["method", "variant"], sort=False))
     columns, rows = min(5, len(trainings)), math.ceil(len(trainings) / 5)
@@ -219,11 +221,11 @@ def figure4(found: pd.DataFrame) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for ax in panels:
         ax.axis("off")
-    for ax, ((method, variant), told) in zip(figure.axes, trainings, strict=False):
-        lines = told.pivot_table(index="epoch", columns="latent", values="posterior_variance")
+    for ax, ((method, variant), training) in zip(figure.axes, trainings, strict=False):
+        lines = training.pivot_table(index="epoch", columns="latent", values="posterior_variance")
         ax.axis("on")
         ax.plot(lines.index, lines.to_numpy(), lw=0.6, alpha=0.7)
-        ax.axhline(0.8, color="0.4", lw=0.8, ls=":")  # from here on a variable counts as inactive
+        ax.axhline(0.8, color="0.4", lw=0.8, ls=":")  # a variable above counts as inactive
         ax.set_title(f"{method}\n{variant}", fontsize=7)
         ax.set(xlabel="epoch", ylim=(0, 1.1))
     figure.axes[0].set_ylabel("E σ²")

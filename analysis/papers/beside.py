@@ -1,12 +1,12 @@
-"""Ours beside the print: a paper's table with our values in it, and for each cell whether both were measured alike.
+"""Comparison of our values with a printed table, cell by cell, and whether both were measured by the same recipe.
 
     table = beside(printed("gae", 3, datasets, methods), ours)     # printed, ours, of_print, same_recipe
     rank_correlation(table["printed"], table["ours"])              # cells, correlation, low, high
-    notes("gae", 3)                                                # how far the print is to be trusted
+    notes("gae", 3)                                                # decoded cells and reasons for doubt
 
-`ours` is a frame with the columns `dataset`, `method`, perhaps `variant` and `metric`, then `ours` and perhaps
-`recipe`, a mapping such as `our_recipe` gives. What a paper says of its own recipes is in `published/recipes.toml`,
-what is known against its numbers in `published/README.md`.
+`ours` is a frame with the columns `dataset`, `method`, optionally `variant` and `metric`, then `ours` and optionally
+`recipe`, a mapping as returned by `our_recipe`. `published/recipes.toml` holds the papers' recipes,
+`published/README.md` the known problems of their numbers.
 """
 
 import math
@@ -23,7 +23,7 @@ from analysis.page.names import readable, short_knob
 
 KEYS = ("dataset", "method", "variant", "metric", "epoch")
 UNKNOWN = "unknown"
-FEWEST = 3  # pairs; of two the rank correlation is 1 or -1 whatever they are
+FEWEST = 3  # minimum number of pairs; the rank correlation of two is always 1 or -1
 
 
 def printed(
@@ -32,10 +32,10 @@ def printed(
     datasets: Mapping[str, Sequence[str]] | None = None,
     methods: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """A table as printed, by our names: paper, table, the columns of KEYS, printed, printed_std.
+    """Return a printed table with our names: paper, table, the columns of KEYS, printed, printed_std.
 
-    datasets: for each printed name those of ours, a row each; methods: our name for each printed one. A printed name
-    that is in neither stays as it is. Raises ValueError if there is no such table.
+    datasets: our names for each printed name, one row each; methods: our name for each printed one. Other printed names
+    are kept. Raises ValueError if there is no such table.
     """
     rows = read_published(paper, table).rename(columns={"value": "printed", "std": "printed_std"})
     rows["dataset"] = [(datasets or {}).get(name, (name,)) for name in rows["dataset"]]
@@ -44,53 +44,53 @@ def printed(
 
 
 def beside(print_: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """The print with ours: the rows that both have, joined on the columns of KEYS that both have.
+    """Join the printed table with ours on the columns of KEYS that both have; keep rows that both have.
 
-    print_: from `printed`; ours: `ours`, any further columns, and `recipe`, how our value was measured (a mapping;
-    left out: nothing is known of it). Adds of_print, ours as a share of the print, and same_recipe, in words.
-    Raises ValueError if one of our cells stands in several rows of the print, for want of a column that parts them.
+    print_: from `printed`; ours: `ours`, any further columns, and `recipe`, the recipe of our value (a mapping; unknown
+    if omitted). Adds of_print, the ratio of ours to the print, and same_recipe, in words. Raises ValueError if one of
+    our cells matches several rows of the print.
     """
     on = [key for key in KEYS if key in print_ and key in ours]
     cells = print_[on].merge(ours[on].drop_duplicates(), on=on)
     if cells.duplicated().any():
         cell = ", ".join(map(str, cells[cells.duplicated()].iloc[0]))
         free = ", ".join(key for key in KEYS if key not in on)
-        raise ValueError(f"{cell}: the print has several rows for it; tell ours apart by {free}, or choose some rows")
+        raise ValueError(f"{cell} matches several rows of the print; add the column {free}, or select rows")
     both = print_.merge(ours, on=on)
     both["of_print"] = both["ours"] / both["printed"]
-    told = both["recipe"] if "recipe" in both else [{}] * len(both)
-    rows = zip(both.to_dict("records"), told, strict=True)
+    recipes = both["recipe"] if "recipe" in both else [{}] * len(both)
+    rows = zip(both.to_dict("records"), recipes, strict=True)
     both["same_recipe"] = [same_recipe(printed_recipe(row), recipe) for row, recipe in rows]
     return both.drop(columns="recipe", errors="ignore")
 
 
 def printed_recipe(row: Mapping) -> dict:
-    """How a printed value was measured, as far as its paper says; "unknown" where it is silent.
+    """Return the recipe of a printed value; fields that its paper does not state are "unknown".
 
-    row: of `printed`, its paper, table, metric and epoch.
+    row: a row of `printed`, with paper, table, metric and epoch.
     """
     recipe = {}
-    for told in tomllib.loads((PUBLISHED / "recipes.toml").read_text(encoding="utf-8"))["recipe"]:
-        if told["paper"] == row["paper"] and row["table"] in told["tables"] and row["metric"] in told["metrics"]:
-            recipe = {key: value for key, value in told.items() if key not in ("paper", "tables", "metrics")}
+    for entry in tomllib.loads((PUBLISHED / "recipes.toml").read_text(encoding="utf-8"))["recipe"]:
+        if entry["paper"] == row["paper"] and row["table"] in entry["tables"] and row["metric"] in entry["metrics"]:
+            recipe = {key: value for key, value in entry.items() if key not in ("paper", "tables", "metrics")}
     epoch = str(row.get("epoch", ""))
     return recipe | ({"epochs": int(epoch)} if epoch.isdigit() else {})
 
 
 def our_recipe(sweep: Sweep, study: str) -> dict:
-    """How the objective of a study was measured: its recipe in the record, and the epochs of a whole trial.
+    """Return the recipe of a study's objective from the record, with the epochs of a full trial.
 
-    Of several recipes a value that they do not share is "several"; analysis/recipes.py refuses to rank those.
+    If there are several recipes, a value that they do not share is "several"; analysis/recipes.py does not rank those.
     """
-    told = sweep.recipes.get(study, ())
-    keys = dict.fromkeys(key for recipe in told for key in recipe)
-    values = {key: [recipe.get(key) for recipe in told] for key in keys}
+    recipes = sweep.recipes.get(study, ())
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    values = {key: [recipe.get(key) for recipe in recipes] for key in keys}
     recipe = {key: found[0] if all(v == found[0] for v in found) else "several" for key, found in values.items()}
     return recipe | {"epochs": sweep.studies[study].epochs}
 
 
 def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
-    """The complete trials of a study's first hand-tuned point, a row a seed."""
+    """Return the complete trials of a study's first hand-tuned point, one row per seed."""
     trials = sweep.complete(study.name).sort_values("number")
     for knob, value in study.hand_tuned.items():
         trials = trials[trials[f"hyper/{knob}"] == value]
@@ -98,22 +98,22 @@ def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
 
 
 def departs(study: Study, trial: pd.Series) -> str:
-    """In what a trial's point differs from the first hand-tuned one: `sigma = exp`."""
+    """Format the differences of a trial's point from the first hand-tuned one: `sigma = exp`."""
     differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
     differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
     return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
 
 
 def samples_of(sweep: Sweep, trial: pd.Series) -> Path:
-    """The picture of a trial's samples, in the folder of its own sweep where several were joined."""
+    """Return the path of a trial's sample grid, also in a joined sweep."""
     folder, _ = sweep.home(trial["study"])
     return folder / "trials" / trial["trial"].rpartition("/")[2] / "samples.png"
 
 
 def same_recipe(theirs: Mapping, ours: Mapping) -> str:
-    """`yes`; `no: epochs 5, printed 30`, all that differs; or `unknown: extractor`, what one of the two does not say.
+    """Return `yes`, `no: epochs 5, printed 30` with all differences, or `unknown: extractor` with unstated fields.
 
-    Only what the print's recipe names is compared; of an empty one nothing is known.
+    Only fields of the print's recipe are compared; an empty recipe is unknown.
     """
     if not theirs:
         return UNKNOWN
@@ -126,7 +126,7 @@ def same_recipe(theirs: Mapping, ours: Mapping) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers with four digits, nothing where there is none."""
+    """Format a table as Markdown, with four significant digits and empty cells for missing values."""
 
     def shown(value: object) -> str:
         return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -137,7 +137,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def notes(paper: str, table: int | str) -> list[str]:
-    """What `published/README.md` says of a table: decoded cells, and reasons for doubt.
+    """Return the notes on a table in `published/README.md`: decoded cells and reasons for doubt.
 
     Raises ValueError if there is no such table.
     """
@@ -153,10 +153,10 @@ def notes(paper: str, table: int | str) -> list[str]:
 
 
 def rank_correlation(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000, seed: int = 0) -> dict:
-    """Spearman's rank correlation of two columns: cells, correlation, and low and high of its 95 % interval.
+    """Return Spearman's rank correlation of two columns: cells, correlation, and low and high of its 95 % interval.
 
-    The interval is a bootstrap over the cells: it says how much so few of them can say, not how much a training
-    varies. Pairs with a missing value are left out; fewer than FEWEST, or a constant column, give NaN.
+    The interval is a bootstrap over the cells, so it reflects the number of cells, not the variation between trainings.
+    Pairs with a missing value are omitted; fewer than FEWEST pairs or a constant column give NaN.
     """
     both = np.stack([np.asarray(theirs, float), np.asarray(ours, float)], axis=1)  # (n, 2)
     both = both[~np.isnan(both).any(1)]
@@ -168,13 +168,13 @@ def rank_correlation(theirs: Sequence[float], ours: Sequence[float], draws: int 
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of samples (..., n) -> (...), ties sharing their rank; NaN where one is constant."""
+    """Return Spearman's rank correlation of samples, (..., n) -> (...); ties share a rank; NaN if one is constant."""
     a, b = (_ranks(values) - (values.shape[-1] + 1) / 2 for values in (a, b))  # (..., n) around 0
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """The rank of each value within its sample, from 1, (..., n) -> (..., n)."""
+    """Return the rank of each value in its sample, from 1, (..., n) -> (..., n)."""
     below = (values[..., :, None] > values[..., None, :]).sum(-1)
     return below + ((values[..., :, None] == values[..., None, :]).sum(-1) + 1) / 2

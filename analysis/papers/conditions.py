@@ -1,11 +1,11 @@
-"""The conditions of the printed tables as data, and which trials of a sweep meet them.
+"""The conditions of the printed tables as data, and the trials of a sweep that match them.
 
     for row in conditions("balancing", 3):
-        trials = row.trials(sweep)      # complete ones, at these settings in every hyperparameter
+        trials = row.trials(sweep)      # complete trials with these values of all hyperparameters
 
-`published/conditions.toml` has the rows, each a hand-tuned point of `search_spaces` and what differs from it. Whatever
-puts ours beside a print asks here, so that no trial of another learning rate, penalty, network or size of image is
-pooled into a printed cell.
+`published/conditions.toml` has the rows, each a hand-tuned point of `search_spaces` with changes. All comparisons with
+a print use it, so that no trial with another learning rate, penalty, network or image size is pooled into a printed
+cell.
 """
 
 import tomllib
@@ -25,23 +25,23 @@ HYPER = "hyper/"
 
 @dataclass(frozen=True)
 class Condition:
-    """Where a printed row's trials come from: method and point are ours, variant the print's ("" where it has none)."""
+    """The conditions of a printed row: method and point are ours, variant is the print's ("" if it has none)."""
 
     method: str
     variant: str
     datasets: tuple[str, ...]
     point: str
-    changes: Mapping[str, object]  # from the point
-    images: Mapping[str, int]  # image_size, channels; empty: the data set's own
-    columns: Mapping[str, str]  # printed metric -> ours, where they differ
+    changes: Mapping[str, object]  # to the point
+    images: Mapping[str, int]  # image_size, channels; empty: those of the data set
+    columns: Mapping[str, str]  # printed metric -> ours, if they differ
 
     def values(self, dataset: str) -> dict[str, object] | None:
-        """Every hyperparameter of the row on a data set; None if the method has no such point there."""
+        """Return all hyperparameters of the row on a data set; None if the method has no such point there."""
         values = points(self.method, dataset).get(self.point)
         return None if values is None else {**values, **self.changes}
 
     def trials(self, sweep: Sweep, table: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The complete trials of a sweep that meet the row; of `table`, rows of its trials, where given."""
+        """Return the complete trials of a sweep that match the row, from `table`, rows of its trials, if given."""
         found = sweep.trials if table is None else table
         kept = (found["method"].map(bare_method) == self.method) & found["dataset"].isin(self.datasets)
         found = found[kept & (found["state"] == "complete")]
@@ -52,18 +52,18 @@ class Condition:
         return found[np.array(met, dtype=bool)]
 
     def readings(self, sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
-        """The same of every hand-tuned point of the method, for where a paper leaves room for several readings."""
+        """Return the matching trials of every hand-tuned point of the method, for papers that are ambiguous."""
         names = {name for dataset in self.datasets for name in points(self.method, dataset)}
         return pd.concat([replace(self, point=name).trials(sweep, table) for name in sorted(names)])
 
     def sees(self, sweep: Sweep, study: str) -> bool:
-        """Whether a study's images are those of the row."""
+        """Return whether a study's images match the row."""
         config = sweep.parts[study.rpartition("/")[0]].config if sweep.parts else sweep.config
         return all(config.get(name) == self.images.get(name) for name in ("image_size", "channels"))
 
 
 def conditions(paper: str, table: int | str) -> list[Condition]:
-    """The rows of a printed table that have a counterpart here. Raises ValueError if there is no such table."""
+    """Return the rows of a printed table that have a counterpart here. Raises ValueError if there is no such table."""
     tag = read_published(paper, table).iloc[0]["paper"]
     rows = []
     for row in _rows():
@@ -81,14 +81,14 @@ def conditions(paper: str, table: int | str) -> list[Condition]:
 
 
 def of_study(study: Study, rows: Sequence[Condition]) -> list[Condition]:
-    """Those of some rows that a study's trials may meet; none where its data set is in no print."""
+    """Return the rows that a study's trials may match; empty if its data set is not in print."""
     return [row for row in rows if row.method == bare_method(study.method) and study.dataset in row.datasets]
 
 
 def at(trial: Mapping, values: Mapping[str, object] | None) -> bool:
-    """Whether every hyperparameter of a trial has the value that is asked for.
+    """Return whether every hyperparameter of a trial has the required value.
 
-    One that an old record lacks did not exist then, and does not count; one that `values` lack was set by hand.
+    Hyperparameters that an old record lacks did not exist then and are ignored; one that `values` lacks is a mismatch.
     """
     given = {
         name.removeprefix(HYPER): value
@@ -99,7 +99,7 @@ def at(trial: Mapping, values: Mapping[str, object] | None) -> bool:
 
 
 def points(method: str, dataset: str) -> dict[str, Mapping[str, object]]:
-    """The hand-tuned points of a method on a data set, by name; those of the file's first one where it has none."""
+    """Return the hand-tuned points of a method on a data set, by name, or those of the file's first data sets."""
     found = _points(method)
     here = dataset.removesuffix("-jpeg")
     if not any(here in names or dataset in names for names, _, _ in found):

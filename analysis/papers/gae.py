@@ -1,14 +1,15 @@
-"""Our runs beside the GAE paper's print: its Tables 2, 3 and 4, and its figure 4.
+"""Comparison of our runs with Tables 2, 3 and 4 and Figure 4 of the GAE paper.
 
     python -m analysis.papers.gae SWEEP [SWEEP ...]
 
-Ko et al., 2024, print one run per cell, without a spread, and distances of a size that the common code does not give;
-so what is compared is ranks within a data set and ratios to the VAE, never values. The numbers come from the folders of
-sweeps, several joined (analysis/join.py) or one: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4,
-gae-toy for Table 2 and the figure, gae-toy-kl for the walk of its KL weight.
+Ko et al., 2024, print one run per cell, without a spread, and distances of a magnitude that the common code does not
+produce. The comparison therefore uses ranks within a data set and ratios to the VAE, never values. The inputs are
+folders of sweeps: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4, gae-toy for Table 2 and the figure,
+gae-toy-kl for the series over its KL weight.
 
-Several sweeps are joined first. Writes the tables as gae_table2.csv, gae_table3.csv and gae_table4.csv and the pictures
-into the folder of the first sweep; a table for the pages goes from there into `analysis/measured`.
+Several sweeps are joined first (analysis/join.py). Writes the tables as gae_table2.csv, gae_table3.csv and
+gae_table4.csv and the figures into the folder of the first sweep; tables for the pages are copied from there into
+`analysis/measured`.
 """
 
 import math
@@ -54,18 +55,18 @@ DATASETS = {
     "SVHN": ("svhn",),
     "CIFAR-10": ("cifar10", "cifar10-jpeg"),
 }
-WAYS = ("hand_tuned", "best_reading", "tuned")  # of choosing our value of a cell, each with more freedom
+WAYS = ("hand_tuned", "best_reading", "tuned")  # ways to choose our value of a cell, with increasing freedom
 EVEN = 1.0  # the beta of a plain VAE
-COLLAPSED = 0.05  # nats: a posterior with less KL says nothing
+COLLAPSED = 0.05  # nats; a posterior with less KL is collapsed
 
 
 def table3(sweep: Sweep) -> pd.DataFrame:
-    """Table 3 of a sweep: dataset, method, `printed` (their FID), and ours in three columns, lower is better.
+    """Return Table 3 of a sweep: dataset, method, `printed` (their FID), and ours in three columns, lower is better.
 
-    hand_tuned: the first hand-tuned point, at all its values (`analysis.papers.conditions`). best_reading: the best of
-    the hand-tuned points, where the paper leaves room for several. tuned: the best of all points. Each is the mean over
-    the point's complete trials (seeds), and missing if it has none. runs: the complete trials of the cell. same_recipe:
-    whether ours was measured as theirs.
+    hand_tuned: the first hand-tuned point, with all its values (`analysis.papers.conditions`). best_reading: the best
+    of the hand-tuned points, if the paper is ambiguous. tuned: the best of all points. Each is the mean over the
+    complete trials (seeds) of the point, missing if there are none. runs: the number of complete trials of the cell.
+    same_recipe: whether ours and theirs were measured by the same recipe.
     """
     printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
@@ -81,10 +82,10 @@ def table3(sweep: Sweep) -> pd.DataFrame:
 
 
 def rank_correlations(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Spearman's rank correlation of print and ours for each data set and column of `table3`.
+    """Return Spearman's rank correlation of print and ours for each data set and column of `table3`.
 
     dataset, ours (the column), methods, correlation, low, high: the 95 % interval of a bootstrap over methods, which
-    says how much ten methods can say, not how much a training varies. Fewer than three methods give no row.
+    reflects the number of methods, not the variation between trainings. Fewer than three methods give no row.
     """
     rows = []
     for dataset, cells in table.groupby("dataset", sort=False):
@@ -96,10 +97,10 @@ def rank_correlations(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> 
 
 
 def beta_sides(sweep: Sweep) -> pd.DataFrame:
-    """Which beta makes BetaVAE what the print says of it: its distance as a share of the VAE's.
+    """Return for which beta the ratio of BetaVAE's distance to the VAE's agrees with the print.
 
-    dataset, beta, side (below or above 1), printed, ours; a row for each hand-tuned beta that ran to its end beside
-    the hand-tuned VAE. reproduces: better than the VAE or worse, as in print.
+    dataset, beta, side (below or above 1), printed, ours; a row for each hand-tuned beta with complete trials, if the
+    hand-tuned VAE has some, too. reproduces: whether both are better than the VAE or both worse.
     """
     printed = _printed(3)
     rows = []
@@ -120,11 +121,12 @@ def beta_sides(sweep: Sweep) -> pd.DataFrame:
 
 
 def table4(sweep: Sweep) -> pd.DataFrame:
-    """Table 4 of a sweep: training seconds of the hand-tuned points, ours and the print's, and both over the VAE's.
+    """Return Table 4 of a sweep: training seconds of the hand-tuned points, ours and printed, and their ratios to the
+    VAE.
 
-    dataset, method, printed_seconds, printed_ratio, seconds, density_seconds, ratio. seconds is the mean of the
-    complete trials of the first point; the fit of an ex-post density stands apart and counts in the ratio. Trials of
-    a sweep share their machine: tests/benchmarks/table4.py times the methods alone.
+    dataset, method, printed_seconds, printed_ratio, seconds, density_seconds, ratio. seconds is the mean over the
+    complete trials of the first point; the fit of an ex-post density is in density_seconds and included in the ratio.
+    Trials of a sweep share their machine; tests/benchmarks/table4.py times each method alone.
     """
     printed = _printed(4)
     rows = []
@@ -146,10 +148,10 @@ def table4(sweep: Sweep) -> pd.DataFrame:
 
 
 def table2(toy: Sweep) -> pd.DataFrame:
-    """Table 2 of the toy: method, metric, printed and printed_std, ours and ours_std over the trials, trials.
+    """Return Table 2 of the toy: method, metric, printed and printed_std, ours and ours_std over the trials, trials.
 
-    The print does not say whether its reconstruction error is the mean over both coordinates or the cosine's alone:
-    both are told, beside the same printed value.
+    The print does not say whether its reconstruction error is the mean over both coordinates or that of the cosine;
+    both are listed with the same printed value.
     """
     printed = read_published("gae", 2).set_index(["method", "metric"])
     rows = []
@@ -172,21 +174,21 @@ def table2(toy: Sweep) -> pd.DataFrame:
 
 
 def uncollapse(walk: Sweep) -> tuple[float, float]:
-    """Between which two weights of the KL term a VAE of the toy un-collapses: (still alive, already collapsed).
+    """Return the two weights of the KL term between which a VAE of the toy un-collapses: (alive, collapsed).
 
-    The greatest weight with KL above COLLAPSED and the smallest from which on all are below it. ValueError: the walk
-    has not met both.
+    They are the greatest weight with KL above COLLAPSED, and the smallest above it that is collapsed. Raises ValueError
+    if the series lacks one of them.
     """
     trials = walk.trials[walk.trials["state"] == "complete"]
     alive = trials.loc[trials["valid/kl"] > COLLAPSED, "hyper/beta"]
     collapsed = trials.loc[trials["valid/kl"] <= COLLAPSED, "hyper/beta"]
     if alive.empty or not (collapsed > alive.max()).any():
-        raise ValueError(f"{walk.name}: no weight of the KL term at which it un-collapses; widen the range")
+        raise ValueError(f"{walk.name} has no weight of the KL term at which it un-collapses; widen the range")
     return float(alive.max()), float(collapsed[collapsed > alive.max()].min())
 
 
 def figure4(toy: Sweep) -> Figure:
-    """The toy as in the paper's figure 4: reconstructions (dots) and samples (crosses) of each trial over the data."""
+    """Plot the toy as in the paper's Figure 4: reconstructions (dots) and samples (crosses) of each trial."""
     vectors = read_vectors(toy.folder)
     methods = [study for study in toy.studies.values() if study.method in ("vae", "gae")]
     columns = max(study.trials for study in methods)
@@ -205,22 +207,22 @@ def figure4(toy: Sweep) -> Figure:
 
 
 def sample_grids(sweep: Sweep, dataset: str) -> Figure:
-    """The samples of each hand-tuned point on a data set, its first seed, whatever became of it; a panel each."""
+    """Plot the samples of the first seed of each hand-tuned point on a data set, in any state; a panel each."""
     shown = []
     for study in sweep.studies_of(dataset):
         trials = sweep.trials_of(study.name).sort_values("number")
         trials = trials[(trials["origin"] == "paper") & (trials["seed"] == trials["seed"].min())]
         shown += [(study, trial) for _, trial in trials.iterrows()]
-    return grids([(_told(study, trial), samples_of(sweep, trial)) for study, trial in shown])
+    return grids([(_caption(study, trial), samples_of(sweep, trial)) for study, trial in shown])
 
 
-def _told(study: Study, trial: pd.Series) -> str:
+def _caption(study: Study, trial: pd.Series) -> str:
     value = measured(trial["value"]) if trial["state"] == "complete" else trial["state"]
     return f"{_printed_name(study.method)} · {value}\n{departs(study, trial)}"
 
 
 def kl_walk(walk: Sweep) -> Figure:
-    """Error and KL of the toy's VAE against the weight of the KL term; the band is where it un-collapses."""
+    """Plot error and KL of the toy's VAE against the weight of the KL term; the band is where it un-collapses."""
     trials = walk.trials[walk.trials["state"] == "complete"].sort_values("hyper/beta")
     figure = Figure(figsize=(6, 3), layout="constrained")
     ax = figure.subplots()
@@ -228,13 +230,13 @@ def kl_walk(walk: Sweep) -> Figure:
     ax.plot(trials["hyper/beta"], trials["valid/kl"], "s-", ms=3, lw=1, label="KL, nats")
     ax.axvspan(*uncollapse(walk), color="0.85", lw=0, label="un-collapses")
     ax.set_xscale("log")
-    ax.set_xlabel("weight of the KL term beside the mean squared error")
+    ax.set_xlabel("weight of the KL term relative to the mean squared error")
     ax.legend(fontsize=8)
     return figure
 
 
 def _printed(table: int) -> dict[tuple[str, str], float]:
-    """The print's value by our names of data set and method."""
+    """Return the printed values by our names of data set and method."""
     rows = read_published("gae", table).itertuples()
     return {(dataset, METHODS[row.method]): row.value for row in rows for dataset in DATASETS[row.dataset]}
 
@@ -244,13 +246,13 @@ def _printed_name(method: str) -> str:
 
 
 def _first(sweep: Sweep, study: Study) -> pd.DataFrame:
-    """The complete trials at the conditions of Table 3; of a data set without print, at the study's first point."""
+    """Return the complete trials at the conditions of Table 3, or at the study's first point if there is no print."""
     rows = of_study(study, conditions("gae", 3))
     return rows[0].trials(sweep, sweep.trials_of(study.name)) if rows else first_point(sweep, study)
 
 
 def _value(sweep: Sweep, study: Study, way: str) -> float:
-    """Our value of a cell, NaN where there is none: the mean over the seeds of the point that `way` chooses."""
+    """Return our value of a cell: the mean over the seeds of the point chosen by `way`; NaN if there are none."""
     if way == "hand_tuned":
         return _mean(_first(sweep, study), "value")
     trials = sweep.complete(study.name)
@@ -268,7 +270,7 @@ def _mean(trials: pd.DataFrame, column: str) -> float:
 
 
 def _of_vae(table: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """For every row the VAE's value on the same data set."""
+    """Return the VAE's value on the data set of each row."""
     vae = values[table["method"] == "vae"].set_axis(table.loc[table["method"] == "vae", "dataset"])
     return table["dataset"].map(vae)
 
@@ -282,12 +284,12 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit(f"python -m analysis.papers.gae: error: {error}") from None
     if "cosine" in sweep.datasets:
         tables, figures = {"gae_table2.csv": table2(sweep)}, {"gae_figure4.png": figure4(sweep)}
-        told = tables.values()
+        printed_tables = tables.values()
     else:
         tables = {"gae_table3.csv": table3(sweep), "gae_table4.csv": table4(sweep)}
         figures = {f"gae_{dataset}.png": sample_grids(sweep, dataset) for dataset in sweep.datasets}
-        told = [*tables.values(), rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
-    print("\n\n".join(markdown(table) for table in told if len(table)))
+        printed_tables = [*tables.values(), rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
+    print("\n\n".join(markdown(table) for table in printed_tables if len(table)))
     folder = Path(argv[0])
     for name, table in tables.items():
         table.to_csv(folder / name, index=False)

@@ -1,16 +1,16 @@
-"""Fills the tables of the pages in Markdown from the files in `analysis/measured`.
+"""Fill the tables of the Markdown pages from the files in `analysis/measured`.
 
-    python -m analysis.papers.pages            # writes every table of every page again
-    python -m analysis.papers.pages --check    # writes nothing; fails where a page and its files differ
+    python -m analysis.papers.pages            # rewrite every table of every page
+    python -m analysis.papers.pages --check    # write nothing; fail if a page differs from its files
 
-A page marks each table by a comment, which names a function of TABLES and the files that it reads:
+A comment marks each table of a page and names a function of TABLES and the files that it reads:
 
     <!-- table: confirmed all_digits_confirmed.csv -->
     | ... |
     <!-- end -->
 
-What stands between the two comments is generated. To show a new measurement, put its file into `analysis/measured`
-and run the command.
+The text between the two comments is generated. To publish a new measurement, copy its file into `analysis/measured` and
+run the command.
 """
 
 import argparse
@@ -32,14 +32,14 @@ MARKED = re.compile(r"<!-- table: (?P<call>[^>]+) -->\n(?P<table>.*?)<!-- end --
 
 
 def filled(page: str) -> str:
-    """A page with each marked table made anew. Raises ValueError for a table that nothing makes."""
+    """Return a page with each marked table regenerated. Raises ValueError for an unknown table or file."""
 
     def fill(found: re.Match) -> str:
         name, *files = found["call"].split()
         if name not in TABLES:
             raise ValueError(f"no table {name!r}; choose from {', '.join(TABLES)}")
         if missing := [file for file in files if not (MEASURED / file).is_file()]:
-            raise ValueError(f"{MEASURED} has no {missing[0]}; name a file that is there")
+            raise ValueError(f"{MEASURED} has no {missing[0]}; give an existing file")
         table = TABLES[name](*(MEASURED / file for file in files))
         return f"<!-- table: {found['call']} -->\n{table}\n<!-- end -->"
 
@@ -47,7 +47,7 @@ def filled(page: str) -> str:
 
 
 def confirmed(file: Path) -> str:
-    """Hand-tuned and tuned point of each study, best mean first, from a confirmation's confirmed.csv."""
+    """Tabulate hand-tuned and tuned point of each study, best mean first, from a confirmation's confirmed.csv."""
     rows = []
     for _, points in pd.read_csv(file).groupby("study", sort=False):
         by_role = {row.role: row for row in points.itertuples()}
@@ -61,7 +61,7 @@ def confirmed(file: Path) -> str:
 
 
 def leaderboard(file: Path) -> str:
-    """Hand-tuned and best trial of each study, best first, from a sweep's leaderboard.csv."""
+    """Tabulate hand-tuned and best trial of each study, best first, from a sweep's leaderboard.csv."""
     table = pd.read_csv(file).sort_values("tuned", kind="stable")
     rows = [
         (method_name(row.method), measured(row.hand_tuned), measured(row.tuned), _kept(row.changed),
@@ -73,7 +73,7 @@ def leaderboard(file: Path) -> str:
 
 
 def gae_table2(file: Path) -> str:
-    """The toy: mean ± standard deviation over trials, printed and ours."""
+    """Tabulate the toy: mean ± standard deviation over trials, printed and ours."""
     rows = [
         (f"{method_name(row.method)}, {row.metric}", _spread(row.printed, row.printed_std, ".4f"),
          _spread(row.ours, row.ours_std, ".4f"))
@@ -83,7 +83,7 @@ def gae_table2(file: Path) -> str:
 
 
 def gae_table3(file: Path) -> str:
-    """Table 3: printed FID and our distances, every data set of the file side by side."""
+    """Tabulate Table 3: printed FID and our distances, with the data sets of the file side by side."""
     table = pd.read_csv(file)
     parts = dict(tuple(table.groupby("dataset", sort=False)))
     columns = ["printed", "hand_tuned", "tuned"]
@@ -97,7 +97,7 @@ def gae_table3(file: Path) -> str:
 
 
 def gae_ranks(file: Path) -> str:
-    """Spearman's rank correlation of print and ours in Table 3."""
+    """Tabulate Spearman's rank correlation of print and ours in Table 3."""
     rows = [
         (
             dataset_name(row.dataset),
@@ -110,7 +110,7 @@ def gae_ranks(file: Path) -> str:
 
 
 def gae_table4(file: Path) -> str:
-    """Table 4: training seconds over the VAE's."""
+    """Tabulate Table 4: ratio of training seconds to the VAE."""
     rows = []
     for row in pd.read_csv(file).itertuples():
         name = row.method if row.point == "first" else f"{row.method}, {row.point}"
@@ -119,7 +119,7 @@ def gae_table4(file: Path) -> str:
 
 
 def gammas(file: Path) -> str:
-    """Computed beside learned gamma: mean ± standard deviation over seeds, a column a rule."""
+    """Tabulate computed and learned gamma: mean ± standard deviation over seeds, a column per rule."""
     table = pd.read_csv(file)
     rules = list(table["gamma"].unique())
     rows = []
@@ -131,7 +131,7 @@ def gammas(file: Path) -> str:
 
 
 def kappas(file: Path) -> str:
-    """Table 1 of the Regularization paper: error and active dimensions against kappa, and how these came about."""
+    """Tabulate Table 1 of the Regularization paper: error and active dimensions against kappa, over epochs."""
     looks = regularization.read([file])
     active = looks[looks["metric"] == regularization.ACTIVE]
     law = regularization.last(looks[looks["metric"] == "variance law"]).set_index("variant")["value"]
@@ -146,7 +146,7 @@ def kappas(file: Path) -> str:
 
 
 def control(file: Path) -> str:
-    """Decoders without shortcuts: error, active dimensions and KL, epoch by epoch."""
+    """Tabulate decoders without shortcuts: error, active dimensions and KL by epoch."""
     table = pd.read_csv(file, dtype=str)
     rows = []
     for (network, initial, rate), looks in table.groupby(["network", "initialisation", "learning_rate"], sort=False):
@@ -155,7 +155,7 @@ def control(file: Path) -> str:
 
 
 def depth(file: Path) -> str:
-    """Decoders with and without shortcuts at one depth: error and active dimensions of each seed."""
+    """Tabulate decoders with and without shortcuts at one depth: error and active dimensions of each seed."""
     last = regularization.last(pd.read_csv(file))
     last[["kappa", "seed"]] = last["variant"].str.extract(r"kappa=(\d+), seed (\d+)").astype(int)
     rows = []
@@ -171,7 +171,7 @@ def depth(file: Path) -> str:
 
 
 def gamma_fixed(file: Path) -> str:
-    """Table 2 of the Regularization paper: gamma learned, then fixed at the value learned."""
+    """Tabulate Table 2 of the Regularization paper: gamma learned, then fixed at the learned value."""
     ours = regularization.read([file])
     theirs = printed("regularization", 2).rename(columns={"printed": "value"})
     rows = []
@@ -196,7 +196,7 @@ def _learned_and_fixed(looks: pd.DataFrame) -> list[str]:
 
 
 def vg_losses(*files: Path) -> str:
-    """A table of the VG paper with one column for each file: `print`, then each with its difference in percent."""
+    """Tabulate a table of the VG paper with a column per file: `print`, then each with its difference in percent."""
     found = {file.stem.removeprefix("vg_mnist").strip("_") or "first point": vg.beside_print([file]) for file in files}
     parts = []
     for _, cells in pd.concat(found, names=["run"]).reset_index("run").groupby(["table", "variant"], sort=False):
@@ -213,12 +213,12 @@ def vg_losses(*files: Path) -> str:
 
 
 def aae_differences(file: Path) -> str:
-    """Tables 1 to 5 of the AAE paper as differences to AAE."""
+    """Tabulate Tables 1 to 5 of the AAE paper as differences to AAE."""
     return aae.text(aae.differences(pd.read_csv(file)))
 
 
 def aae_sigma(file: Path) -> str:
-    """Figure 10 of the AAE paper: the median of sigma after some epochs, then the codes' deviation and the distance."""
+    """Tabulate Figure 10 of the AAE paper: median of sigma by epoch, deviation of the codes, and the distance."""
     table = pd.read_csv(file)
     epochs = sorted(table["epoch"].unique())
     rows = []
@@ -264,7 +264,7 @@ def _loss(value: float) -> str:
 
 
 def stale() -> list[Path]:
-    """The pages that differ from what their files give."""
+    """Return the pages that differ from their files."""
     return [page for page in PAGES if filled(text := page.read_text(encoding="utf-8")) != text]
 
 
@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not flags.check:
             page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     if flags.check and changed:
-        parser.error("these pages differ from analysis/measured; run it without --check")
+        parser.error("these pages differ from analysis/measured; run the command without --check")
 
 
 if __name__ == "__main__":

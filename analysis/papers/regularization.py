@@ -1,11 +1,11 @@
-"""Our runs beside the Regularization paper's print: its Tables 1 to 4, its Figure 1, and the text's negative control.
+"""Comparison of our runs with Tables 1 to 4, Figure 1 and the negative control of the Regularization paper.
 
     python -m analysis.papers.regularization FILE.csv [FILE.csv ...]
 
-FILE is what `python -m trainables.reproductions.regularization --out FILE.csv` writes, for Tables 1 and 2; Tables 3
-and 4 come from the folders of sweeps of the preset regularization-table3, and from JSON files of
-`python -m trainables.evaluate`. The print's MMD has an unknown scale and its networks are not known, so what is
-compared is ratios, orderings, and where the number of active dimensions saturates (published/README.md).
+FILE is written by `python -m trainables.reproductions.regularization --out FILE.csv` for Tables 1 and 2. Tables 3 and 4
+use the folders of sweeps of the preset regularization-table3, and JSON files of `python -m trainables.evaluate`. The
+scale of the print's MMD and its networks are unknown, so the comparison uses ratios, orderings, and the kappa at which
+the number of active dimensions saturates (published/README.md).
 """
 
 import json
@@ -24,44 +24,47 @@ DATASETS = {"MNIST": ("mnist",), "CelebA-64": ("celeba64",), "CelebA-128": ("cel
 KEYS = ["table", "dataset", "method", "variant", "metric", "epoch"]
 ERROR, BOUND, ACTIVE = "Rec. Err. (test)", "NLL (test)", "# Active"
 RESIDUAL = "VAE, residual decoder, learnable gamma"
-MEAN_IMAGE = {"mnist": 52.9, "fashion_mnist": 67.9}  # its squared error on the test images (methods.md, 12)
-SATURATED = 0.9  # of the most active dimensions of the sweep
+MEAN_IMAGE = {
+    "mnist": 52.9,
+    "fashion_mnist": 67.9,
+}  # squared error of the mean image on the test images (methods.md, 12)
+SATURATED = 0.9  # share of the maximum number of active dimensions
 RULES = {"learnable gamma": "learnable", "fixed gamma = gamma*": "fixed"}
 ROWS = {"ae_wae": "WAE-MMD", "ae_vae": "VAE", "vae_plus": "VAE+"}
 
 
 def read(files: Sequence[str | Path]) -> pd.DataFrame:
-    """The rows of the program's files, every look: the columns of KEYS, value. What was measured twice counts once.
+    """Read the rows of the program's files: the columns of KEYS, and value. Duplicates are dropped.
 
-    Raises ValueError for a file that is no such table.
+    Raises ValueError if a file is not such a table.
     """
     parts = [pd.read_csv(file) for file in files]
     for file, part in zip(files, parts, strict=True):
         if missing := [key for key in [*KEYS, "value"] if key not in part]:
             raise ValueError(
-                f"{file} has no column {missing[0]}; give what trainables.reproductions.regularization wrote"
+                f"{file} has no column {missing[0]}; give a file of trainables.reproductions.regularization"
             )
     return pd.concat(parts).drop_duplicates(KEYS, keep="last")[[*KEYS, "value"]].reset_index(drop=True)
 
 
 def last(looks: pd.DataFrame) -> pd.DataFrame:
-    """Each training's figures after its last epoch: table, dataset, method, variant, metric, epoch, value."""
+    """Return each training's results after its last epoch: table, dataset, method, variant, metric, epoch, value."""
     training = ["table", "dataset", "method", "variant"]
     return looks[looks["epoch"] == looks.groupby(training)["epoch"].transform("max")].reset_index(drop=True)
 
 
 def table1(looks: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, a row for each decoder and kappa: dataset, method, kappa, epochs, error, nll, active, their print.
+    """Return Table 1, one row per decoder and kappa: dataset, method, kappa, epochs, error, nll, active, their print.
 
-    error_share and printed_error_share are an error over the one at the smallest kappa of the same decoder that both
-    have. The printed columns are empty where the paper prints none.
+    error_share and printed_error_share are relative to the error at the smallest kappa of the same decoder. The printed
+    columns are empty if the paper prints no value.
     """
     ours = last(looks[looks["table"] == 1])
     ours = ours.assign(kappa=ours["variant"].str.removeprefix("kappa=").astype(int))
     names = {ERROR: "error", BOUND: "nll", ACTIVE: "active"}
     keys = ["dataset", "method", "kappa"]
     wide = ours[ours["metric"].isin(names)].pivot_table(index=[*keys, "epoch"], columns="metric", values="value")
-    wide = wide.rename(columns=names).reindex(columns=[*names.values()])  # a column each, also if none has it
+    wide = wide.rename(columns=names).reindex(columns=[*names.values()])  # all columns, even if no row has a value
     wide = wide.reset_index().rename(columns={"epoch": "epochs"})
     theirs = printed("regularization", 1, DATASETS)
     theirs = theirs.assign(kappa=theirs["variant"].str.removeprefix("kappa=").astype(int))
@@ -75,18 +78,18 @@ def table1(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def saturation(kappas: Sequence[int], active: Sequence[float]) -> int | None:
-    """The smallest kappa with SATURATED of the most active dimensions of a sweep; None if that is the greatest kappa,
-    for then nothing says that they would not go on rising."""
+    """Return the smallest kappa with SATURATED of the maximum number of active dimensions; None if that is the greatest
+    kappa, because the number may rise further."""
     most = max(active)
     reached = min(kappa for kappa, n in zip(kappas, active, strict=True) if n >= SATURATED * most)
     return None if reached == max(kappas) else reached
 
 
 def orderings(table: pd.DataFrame) -> pd.DataFrame:
-    """What of Table 1 can be compared without its networks: a row for each data set with a print, residual decoder.
+    """Return the orderings of Table 1, which do not depend on the networks: a row per printed data set.
 
     errors, nlls, actives: Spearman's rank correlation of print and ours over kappa (NaN for fewer than three).
-    saturates, printed_saturates: the kappa from which on the active dimensions hardly rise, if any.
+    saturates, printed_saturates: the kappa at which the active dimensions saturate, if any.
     """
     rows = []
     for dataset, cells in table[table["printed_error"].notna()].groupby("dataset"):
@@ -102,11 +105,11 @@ def orderings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def controls(looks: pd.DataFrame) -> pd.DataFrame:
-    """Which trainings of Table 1 collapsed: dataset, method, kappa, error, of_mean_image, kl, active, collapsed.
+    """Return which trainings of Table 1 collapsed: dataset, method, kappa, error, of_mean_image, kl, active, collapsed.
 
-    of_mean_image is the error over that of the mean image, which is what a decoder gives that hears nothing of its
-    code; collapsed says that no dimension is active and the error is within 1 % of it. Data sets of unknown mean
-    image have no row.
+    of_mean_image is the error relative to that of the mean image, the output of a decoder that ignores its code;
+    collapsed means that no dimension is active and the error is within 1 % of it. Data sets without a known error of
+    the mean image have no row.
     """
     ours = last(looks[(looks["table"] == 1) & looks["dataset"].isin(MEAN_IMAGE)])
     keys = ["dataset", "method", "variant"]
@@ -120,8 +123,8 @@ def controls(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(looks: pd.DataFrame) -> pd.DataFrame:
-    """Table 2: dataset, metric, learnable, fixed, ratio (learnable over fixed), and the print's ratios on both of its
-    data sets, printed_64 and printed_128, whatever ours was measured on."""
+    """Return Table 2: dataset, metric, learnable, fixed, ratio (learnable / fixed), and the print's ratios on both of
+    its data sets, printed_64 and printed_128, regardless of our data set."""
     theirs = _over_fixed(printed("regularization", 2).rename(columns={"printed": "value"}))
     theirs = theirs.set_index(["dataset", "metric"])["ratio"]
     found = _over_fixed(last(looks[looks["table"] == 2]))
@@ -140,13 +143,13 @@ def _over_fixed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Table 3 of the presets' sweeps: dataset, row (as printed), metric, reconstruction, generation, price, and print.
+    """Return Table 3 of the presets' sweeps: dataset, row (as printed), metric, reconstruction, generation, price, and
+    the print.
 
-    reconstruction and generation are the mean over the complete trials at the table's conditions, by the sweep's own
-    distance, named in `metric`; price is generation over reconstruction, the one figure that may be compared where that
-    distance is no FID.
-    The row "VAE" is taken from VAE+'s prior too, which is the same model, where no ae_vae was run. downsample: both
-    values of that row, from `read_scores`, by the same metric.
+    reconstruction and generation are means over the complete trials at the table's conditions, by the sweep's distance
+    (`metric`); price is generation / reconstruction, the only comparable value if that distance is not FID. Without an
+    ae_vae, the row "VAE" uses VAE+ with its prior, which is the same model. downsample: both values of that row, from
+    `read_scores`, by the same metric.
     """
     rows: dict[tuple[str, str], dict] = {}
     for sweep in sweeps:
@@ -160,19 +163,19 @@ def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = Non
             if study.method == "vae_plus":
                 columns = {"VAE+": study.metric, "VAE": f"{study.metric}_prior"}
             for row, column in columns.items():
-                told = {"metric": metric, "reconstruction": trials[f"{study.metric}_reconstruction"].mean()}
-                told |= {"generation": trials[column].mean()}
+                cells = {"metric": metric, "reconstruction": trials[f"{study.metric}_reconstruction"].mean()}
+                cells |= {"generation": trials[column].mean()}
                 if row == ROWS[study.method]:
-                    rows[study.dataset, row] = told
+                    rows[study.dataset, row] = cells
                 else:
-                    rows.setdefault((study.dataset, row), told)
+                    rows.setdefault((study.dataset, row), cells)
     if downsample:
         dataset = next(iter(rows))[0] if rows else "celeba128"
         (metric, value), *_ = downsample.items()
         rows[dataset, "Downsample"] = {"metric": metric, "reconstruction": value, "generation": value}
-    found = pd.DataFrame([{"dataset": d, "row": r, **told} for (d, r), told in rows.items()])
+    found = pd.DataFrame([{"dataset": d, "row": r, **cells} for (d, r), cells in rows.items()])
     if found.empty:
-        raise ValueError("no complete trial of ae_wae, ae_vae or vae_plus in these sweeps; let one come to its end")
+        raise ValueError("no complete trial of ae_wae, ae_vae or vae_plus in these sweeps; complete one first")
     found["price"] = found["generation"] / found["reconstruction"]
     theirs = printed("regularization", 3).pivot_table(index="method", columns="metric", values="printed")
     found["printed_reconstruction"] = found["row"].map(theirs["Recon. FID"])
@@ -182,23 +185,23 @@ def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = Non
 
 
 def read_scores(file: str | Path, *names: str) -> dict[str, float]:
-    """Values of a JSON file that `python -m trainables.evaluate --json-file` wrote, all unless some are named.
+    """Read values from a JSON file written by `python -m trainables.evaluate --json-file`; default: all.
 
-    Raises ValueError for a file that is none, or has not been asked for one of them.
+    Raises ValueError if the file is not such a file or lacks a value.
     """
     try:
         values = json.loads(Path(file).read_text(encoding="utf-8"))["values"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} holds no scores; give what trainables.evaluate --json-file wrote") from None
+        raise ValueError(f"{file} has no scores; give a file of trainables.evaluate --json-file") from None
     if missing := [name for name in names if name not in values]:
-        raise ValueError(f"{file} has no {missing[0]}, only {', '.join(values)}; ask for it with --scores")
+        raise ValueError(f"{file} has no {missing[0]}, only {', '.join(values)}; request it with --scores")
     return {name: values[name] for name in names or values}
 
 
 def table4(scores: Mapping[str, str | Path]) -> pd.DataFrame:
-    """Table 4: row (as printed), bins, ndb, floor (held-out real images), printed.
+    """Return Table 4: row (as printed), bins, ndb, floor (held-out real images), printed.
 
-    scores: for each printed row its JSON file of `--scores ndb`. Fewer bins than asked for are left out there.
+    scores: the JSON file of `--scores ndb` for each printed row; bins that a file lacks are omitted.
     """
     theirs = printed("regularization", 4)
     theirs = theirs.set_index(["method", "variant"])["printed"]
@@ -207,13 +210,14 @@ def table4(scores: Mapping[str, str | Path]) -> pd.DataFrame:
         values = read_scores(file)
         for bins in (100, 200, 300):
             if f"ndb_{bins}" in values:
-                told = {"row": row, "bins": bins, "ndb": values[f"ndb_{bins}"], "floor": values.get(f"ndb_{bins}_real")}
-                rows.append(told | {"printed": theirs.get((row, f"K={bins}"))})
+                cells = {"row": row, "bins": bins, "ndb": values[f"ndb_{bins}"]}
+                cells |= {"floor": values.get(f"ndb_{bins}_real"), "printed": theirs.get((row, f"K={bins}"))}
+                rows.append(cells)
     return pd.DataFrame(rows, columns=["row", "bins", "ndb", "floor", "printed"])
 
 
 def curves(looks: pd.DataFrame, metrics: Sequence[str] = (ERROR, ACTIVE, "gamma", "KL")) -> Figure:
-    """How each training of a file went: a panel for each metric, a line for each training, over epochs."""
+    """Plot each training of a file over epochs: a panel per metric, a line per training."""
     figure = Figure(figsize=(3.4 * len(metrics), 3.2), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for ax, metric in zip(axes, metrics, strict=True):
@@ -228,7 +232,7 @@ def curves(looks: pd.DataFrame, metrics: Sequence[str] = (ERROR, ACTIVE, "gamma"
 
 
 def figure1(looks: pd.DataFrame) -> Figure:
-    """Figure 1: |dL/dz| of a training with learned and of one with fixed gamma, over epochs."""
+    """Plot Figure 1: |dL/dz| of a training with learned and of one with fixed gamma, over epochs."""
     return curves(looks[looks["table"] == 2], ("|dL/dz|", "gamma"))
 
 

@@ -1,10 +1,10 @@
-"""Tables 1-4 of the VG paper, measured here and as printed, epoch by epoch.
+"""Comparison of our runs with Tables 1-4 of the VG paper by epoch.
 
     python -m analysis.papers.vg FILE.csv [FILE.csv ...]
 
-FILE is what `python -m trainables.reproductions.vg --out FILE.csv` writes. The print goes on to epoch 10 in its
-figures 11 and 13, whose logs hold the tables' numbers too. Both sides are in the print's units: the test loss in nats
-per image, the training loss a sum over a batch of 2000.
+FILE is written by `python -m trainables.reproductions.vg --out FILE.csv`. The print continues to epoch 10 in Figures 11
+and 13, whose logs include the tables' numbers. Both sides use the print's units: test loss in nats per image, training
+loss as a sum over a batch of 2000.
 """
 
 import sys
@@ -27,21 +27,21 @@ VARIANTS = {"without BatchNorm": "#0072b2", "with BatchNorm": "#d55e00"}
 
 
 def printed() -> pd.DataFrame:
-    """The ten epochs of figures 11 and 13: method, variant, metric, epoch (int), value."""
+    """Return the ten epochs of Figures 11 and 13: method, variant, metric, epoch (int), value."""
     logs = pd.concat([read_published("VAE-GAN", log) for log in ("fig11_log", "fig13_log")])
     return logs.assign(epoch=logs["epoch"].astype(int))[[*KEYS, "value"]]
 
 
 def beside_print(files: Sequence[str | Path]) -> pd.DataFrame:
-    """Measured beside printed: table, variant, epoch, printed, measured and difference in percent of the print.
+    """Join measured and printed values: table, variant, epoch, printed, measured, difference in percent of the print.
 
-    Rows are those measured and printed both; of a figure that was measured twice the last counts. Raises
-    ValueError for a file that is no such table.
+    Only rows with both are kept; the last of duplicate measurements wins. Raises ValueError if a file is not such a
+    table.
     """
     parts = [pd.read_csv(file) for file in files]
     for file, part in zip(files, parts, strict=True):
         if missing := [key for key in [*KEYS, "value"] if key not in part]:
-            raise ValueError(f"{file} has no column {missing[0]}; give what trainables.reproductions.vg wrote")
+            raise ValueError(f"{file} has no column {missing[0]}; give a file of trainables.reproductions.vg")
     measured = pd.concat(parts).drop_duplicates(KEYS, keep="last")[[*KEYS, "value"]]
     both = printed().merge(measured, on=KEYS, suffixes=("_printed", "_measured"))
     table = [TABLES[pair] for pair in zip(both["method"], both["metric"], strict=True)]
@@ -53,7 +53,7 @@ def beside_print(files: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def text(found: pd.DataFrame) -> str:
-    """The comparison as Markdown."""
+    """Format the comparison as Markdown."""
     lines = ["| table | variant | epoch | printed | measured | difference |", "|---|---|---|---|---|---|"]
     for row in found.itertuples():
         digits = 1 if row.printed < 10_000 else 0
@@ -63,7 +63,7 @@ def text(found: pd.DataFrame) -> str:
 
 
 def plot(found: pd.DataFrame) -> Figure:
-    """One panel a table: the print as a line, what was measured as dots."""
+    """Plot one panel per table, with the print as a line and measured values as dots."""
     figure, log = Figure(figsize=(9, 6), layout="constrained"), printed()
     for axes, table in zip(figure.subplots(2, 2).flat, sorted(TABLES.values()), strict=True):
         axes.set_title(table, fontsize=10)

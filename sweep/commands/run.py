@@ -24,7 +24,7 @@ class RunFlags(SweepConfig):
     curves: UserPath | None = Field(None, description="folder of a sweep whose curves --simulate replays")
     resume: UserPath | None = Field(None, description="folder of an interrupted sweep to continue")
     resume_if_exists: bool = Field(
-        False, description="resume the sweep called --name if it exists with the same configuration, else start it"
+        False, description="resume the sweep --name if it exists with the same configuration, else start it"
     )
 
 

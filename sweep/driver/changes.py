@@ -18,11 +18,11 @@ from sweep.search.study import Spec
 FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
 FROZEN += ("image_size", "channels", "split", "pairs", "inception_splits", "seeds")
 
-WHERE = {"out", "name", "tracking_uri", "address"}  # the fields that may differ when a sweep is resumed
+WHERE = {"out", "name", "tracking_uri", "address"}  # fields that may differ when a sweep is resumed
 
 
 def refuse_another(config: SweepConfig, existing: SweepConfig, folder: Path) -> None:
-    """Raise ValueError if a configuration is not that of the existing sweep in `folder`, apart from `WHERE`."""
+    """Raise ValueError if a configuration differs from that of the existing sweep in `folder`, except for `WHERE`."""
     now, was = (each.model_dump(mode="json", exclude=WHERE) for each in (config, existing))
     if config.present_only:  # absent data sets were left out of the existing sweep
         now["datasets"] = [name for name in now["datasets"] if name in was["datasets"]]

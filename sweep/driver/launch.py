@@ -62,11 +62,11 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
 def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     """Resume the sweep that `config` names if it exists, or start it, and return its folder.
 
-    The command of a driver that is started again after each failure. Raises ValueError if the configuration has no name
-    or differs from that of the existing sweep, and as `start` and `resume` do.
+    Use it for a driver that is restarted after each failure. Raises ValueError if the configuration has no name or
+    differs from that of the existing sweep, and as `start` and `resume` do.
     """
     if config.name is None:
-        raise ValueError("--resume-if-exists needs --name NAME, the name of the sweep to resume")
+        raise ValueError("--resume-if-exists requires --name NAME, the name of the sweep to resume")
     folder = config.out / config.name
     if not (folder / RECORD).exists():
         return start(config, announce)

@@ -128,7 +128,7 @@ class TrialWorker(tune.Trainable):
                 self._advance(progress, start)
         except Diverged as divergence:
             progress.state, progress.reason, progress.epoch = "diverged", str(divergence), divergence.epoch
-        except StorageError as error:  # outside the trial; the results of this step are dropped, because none is saved
+        except StorageError as error:  # not caused by the trial; the unsaved results of this step are dropped
             progress = Progress(state="preempted", reason=str(error))
         except Unreadable as error:
             with suppress(OSError):

@@ -103,7 +103,7 @@ def test_a_decoder_without_print_has_no_printed_column_and_a_collapse_is_told(tm
     assert math.isnan(table.loc[(plain, 50), "printed_error"])
     assert (table.loc[(residual, 50), "printed_error"], table.loc[(residual, 50), "error"]) == (4.98, 20.0)
     assert isinstance(regularization.curves(looks), Figure)
-    with pytest.raises(ValueError, match="has no column table; give what trainables"):
+    with pytest.raises(ValueError, match="has no column table; give a file of trainables"):
         (tmp_path / "b.csv").write_text("a,b\n1,2\n")
         regularization.read([tmp_path / "b.csv"])
 

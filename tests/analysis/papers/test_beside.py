@@ -46,7 +46,9 @@ def test_ours_is_joined_with_its_share_of_the_print_and_its_recipe():
 
 def test_a_cell_that_stands_in_several_rows_of_the_print_is_refused():
     ours = pd.DataFrame({"dataset": ["CIFAR-10"], "method": ["2S-VAE"], "metric": ["REC"], "ours": [50.0]})
-    with pytest.raises(ValueError, match=r"CIFAR-10, 2S-VAE, REC: the print has several rows .* by variant, epoch"):
+    with pytest.raises(
+        ValueError, match=r"CIFAR-10, 2S-VAE, REC matches several rows of the print; add the column variant, epoch"
+    ):
         beside(printed("balancing", 1), ours)
     assert len(beside(printed("balancing", 1), ours.assign(epoch="700"))) == 1
 

@@ -41,7 +41,7 @@ def test_a_changed_value_makes_the_page_stale_and_the_command_writes_it(tmp_path
     with pytest.raises(SystemExit) as stopped:
         pages.main(["--check"])
     assert stopped.value.code == 2
-    assert "run it without --check" in capsys.readouterr().err
+    assert "run the command without --check" in capsys.readouterr().err
     assert "0.78" in page.read_text(encoding="utf-8")  # --check wrote nothing
 
 

@@ -56,5 +56,5 @@ def test_the_plot_has_a_panel_for_every_table(measured):
 
 def test_another_file_is_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "a.csv")
-    with pytest.raises(ValueError, match=r"a\.csv has no column method; give what"):
+    with pytest.raises(ValueError, match=r"a\.csv has no column method; give a file"):
         beside_print([tmp_path / "a.csv"])

@@ -307,7 +307,7 @@ def test_a_sweep_of_another_configuration_is_not_resumed(sweep, tmp_path, carrie
     sweep()
     with pytest.raises(ValueError, match=r"another configuration: trials = 5 \(there 4\), seed = 3 \(there 0\); use"):
         launch.start_or_resume(SweepConfig(out=tmp_path, seed=3, **FLAGS | {"trials": 5}))
-    with pytest.raises(ValueError, match="--resume-if-exists needs --name"):
+    with pytest.raises(ValueError, match="--resume-if-exists requires --name"):
         launch.start_or_resume(SweepConfig(out=tmp_path, **FLAGS | {"name": None}))
     assert not carried_out
 
