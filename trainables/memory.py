@@ -1,10 +1,17 @@
-"""An estimate of the memory that training a method needs, made before anything is allocated."""
+"""The memory that training a method needs: estimated before anything is allocated, and measured by one step."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 import torch
+from torch import Tensor
 
+from trainables.config import Config
 from trainables.method import Method
+from trainables.training import Training
 
 BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and two moments of Adam
 
@@ -33,3 +40,110 @@ def require_memory(cls: type[Method], hyper: Method.Hyper, shape: tuple[int, ...
             f"{count:,} parameters take {needed / 1e9:.1f} GB to train, and this machine has {memory / 1e9:.1f} GB; "
             "choose a smaller network or latent_dim"
         )
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a training needs on its device.
+
+    network: parameters and buffers; optimiser: gradients and the state of the optimisers; activations: the most that
+    the backward passes of a batch keep; images: the training split, which stays on the host if it does not fit.
+    """
+
+    network: int
+    optimiser: int
+    activations: int
+    images: int
+
+    @property
+    def step(self) -> int:
+        """Bytes of a training step, without those of the images."""
+        return self.network + self.optimiser + self.activations
+
+    def __str__(self) -> str:
+        parts = {"network": self.network, "optimiser": self.optimiser, "activations": self.activations}
+        told = ", ".join(f"{name} {_readable(size)}" for name, size in parts.items())
+        return f"{_readable(self.step)} ({told}), training images {_readable(self.images)}"
+
+
+def footprint(config: Config, images: Tensor) -> Footprint:
+    """Measures the first step of a training on the CPU; later stages may need more.
+
+    images: the training split, uint8 (N, C, H, W) or float32 points (N, P).
+    """
+    first = images[: config.hyper.batch_size].clone()
+    training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), first)
+    with Activations(training.method.parameters()) as kept:
+        training.run_epoch()
+    method = training.method
+    states = [value for turn in training.turns for state in turn.optimiser.state.values() for value in state.values()]
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    return Footprint(
+        network=_bytes([*method.parameters(), *method.buffers()]),
+        optimiser=_bytes([*gradients, *(value for value in states if isinstance(value, Tensor))]),
+        activations=kept.peak,
+        images=images.nbytes,
+    )
+
+
+class Activations(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that autograd keeps for backward passes, at most at a time; parameters are not counted."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        super().__init__(self._keep, lambda kept: kept.tensor)
+        self.known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+        self.users: Counter[int] = Counter()  # of each storage
+        self.now = self.peak = 0
+
+    def __enter__(self) -> Self:  # type: ignore[override]  # PyTorch's returns nothing
+        super().__enter__()
+        return self
+
+    def _keep(self, tensor: Tensor) -> "_Kept":
+        storage = tensor.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        if place in self.known:
+            return _Kept(tensor, None, 0, 0)
+        if not self.users[place]:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self.users[place] += 1
+        return _Kept(tensor, self, place, size)
+
+    def free(self, place: int, size: int) -> None:
+        """One of the users of a storage is gone."""
+        self.users[place] -= 1
+        if not self.users[place]:
+            self.now -= size
+
+
+class _Kept:
+    def __init__(self, tensor: Tensor, meter: Activations | None, place: int, size: int) -> None:
+        self.tensor, self.meter, self.place, self.size = tensor, meter, place, size
+
+    def __del__(self) -> None:
+        if self.meter is not None:
+            self.meter.free(self.place, self.size)
+
+
+def gpu_words(study: str, need: Footprint, capacity: int, share: float) -> str | None:
+    """Returns a warning if a step needs more than its share of a GPU of `capacity` bytes, None if it fits.
+
+    Raises ValueError if it does not fit the whole GPU.
+    """
+    has, needed = _readable(capacity), f"{study}: a training step takes {need}"
+    if need.step > capacity:
+        raise ValueError(f"{needed}, and the GPU has {has}; choose a smaller network or batch_size")
+    if need.step > share * capacity:
+        return (
+            f"{needed}, more than {share:g} of a GPU of {has}; a larger --gpus-per-trial avoids running out of memory"
+        )
+    return None
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in tensors}.values())
+
+
+def _readable(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

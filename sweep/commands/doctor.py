@@ -32,11 +32,14 @@ from sweep.config import SweepConfig, from_flags
 from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
+from sweep.driver.resources import of_this_machine
 from sweep.driver.stop import Stop
+from sweep.search.plan import footprints, plan
 from trainables.config import UserPath
 from trainables.datasets import Absent, load
 from trainables.files import whole
 from trainables.locks import is_held, locked
+from trainables.memory import gpu_words
 from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS
 
@@ -196,6 +199,24 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
     for name in config.datasets:
         yield data_set(where, name, config)
     yield attempt(where, lambda: tracked(default_tracking(config)))
+    yield from memory(where, config)
+
+
+def memory(where: str, config: SweepConfig) -> Iterator[Finding]:
+    """Check the memory of a training step of each study; nothing if the sweep cannot be planned."""
+    try:
+        planned = plan(config.model_copy(update={"present_only": True}))  # without a download
+        share = of_this_machine(config).gpus if config.address is None else 0.0
+    except ValueError:  # the other findings, or the sweep, give the reason
+        return
+    capacity = torch.cuda.get_device_properties(0).total_memory if share else 0
+    for study, need in footprints(planned).items():
+        try:
+            warning = gpu_words(study, need, capacity, share) if share else None
+        except ValueError as error:
+            yield Finding("bad", where, str(error))
+        else:
+            yield Finding("warn" if warning else "ok", where, warning or f"{study}: a training step takes {need}")
 
 
 def writable(folder: Path) -> str:

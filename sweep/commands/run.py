@@ -9,7 +9,7 @@ from sweep.config import SweepConfig, from_flags, read_config
 from sweep.driver import launch
 from sweep.driver.resources import of_this_machine
 from sweep.driver.screen import duration, steady_output
-from sweep.search.plan import Plan, epoch_seconds, expected_epochs, plan
+from sweep.search.plan import Plan, epoch_seconds, expected_epochs, footprints, plan
 from sweep.search.warm import warmed
 from sweep.simulation.simulate import foresee
 from trainables import flags as command_line
@@ -71,7 +71,7 @@ def show_plan(config: SweepConfig) -> None:
         say(line)
     resources = of_this_machine(config) if config.address is None else None
     device = "cuda" if resources and resources.gpus else "cpu"
-    seconds = epoch_seconds(planned, device)
+    seconds, memory = epoch_seconds(planned, device), footprints(planned)
     for study in planned.studies:
         spec = study.spec
         budget = f"{spec.budget_epochs} epochs in trials" if spec.count is None else f"{spec.count} trials"
@@ -81,6 +81,7 @@ def show_plan(config: SweepConfig) -> None:
             say(f"  trial {i}: {values}\n           {point.source}")
         if warm := ", ".join(point.source for point in spec.warm):
             say(f"  then: {warm}")
+        say(f"  memory: {memory[study.name]}")
         searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
         for name, dimension in searched.items():
             say(f"  searched: {name} in {dimension}")

@@ -17,8 +17,9 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began
-from sweep.search.plan import Plan
+from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
+from trainables.memory import gpu_words
 
 DRAIN_SECONDS = 30.0
 # Ray reads this when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
@@ -72,6 +73,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     if config.address is None:
         local_ray.check()
     resources = of_this_machine(config) if config.address is None else None
+    if resources is not None and resources.gpus:
+        check_gpus(plan, resources, torch.cuda.get_device_properties(0).total_memory, announce)
     resolutions = prepare_metrics(plan, resources, announce)
 
     if config.address is None:
@@ -150,6 +153,16 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
         for line in changes.since(began(history)) if history else ():
             announce(line)
         yield record, history, began(history).sweep if history else new_id
+
+
+def check_gpus(planned: Plan, resources: Resources, capacity: int, announce: Callable[[str], None]) -> None:
+    """Announce studies whose hand-tuned trial needs more than its share of a GPU of `capacity` bytes.
+
+    Raises ValueError if one does not fit the whole GPU.
+    """
+    for study, need in footprints(planned).items():
+        if (words := gpu_words(study, need, capacity, resources.gpus)) is not None:
+            announce(words)
 
 
 def prepare_metrics(

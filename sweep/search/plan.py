@@ -19,8 +19,9 @@ from trainables import outside
 from trainables.catalog import find, label, space_file
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
+from trainables.feed import shared
 from trainables.flags import scalar
-from trainables.memory import of_this_machine, require_memory
+from trainables.memory import Footprint, footprint, of_this_machine, require_memory
 from trainables.method import Method
 from trainables.metrics import choose, default_metric
 from trainables.networks import Networks
@@ -280,6 +281,15 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
         training.run_epoch()
         seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
     return seconds
+
+
+def footprints(planned: Plan) -> dict[str, Footprint]:
+    """Measure the memory of a training step of each study's hand-tuned point, on the CPU."""
+    found = {}
+    for study in planned.studies:
+        config = planned.fit_config(study, study.hand_tuned, seed=0)
+        found[study.name] = footprint(config, shared(planned.splits[study.dataset].train.images))
+    return found
 
 
 def expected_epochs(planned: Plan) -> float:

@@ -31,6 +31,7 @@ def test_a_sound_machine_has_nothing_to_fear(tmp_path, monkeypatch, capsys):
     commands.main(["doctor", "--datasets", "digits"])
     lines = capsys.readouterr().out.splitlines()
     assert any("data set digits: " in line for line in lines)
+    assert sum("-digits: a training step takes" in line and "activations" in line for line in lines) == 5
     assert not [line for line in lines if line.startswith("bad")]
     assert list(tmp_path.iterdir()) == []
 
