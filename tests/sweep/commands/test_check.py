@@ -4,7 +4,7 @@ import pytest
 
 from sweep import commands
 from sweep.commands import check
-from trainables.testing import check_losses, check_stages
+from trainables.testing import check_losses, check_overfit, check_stages
 
 LAB = """
 from trainables.methods.vae import VAE as Good
@@ -13,6 +13,24 @@ from trainables.methods.vae import VAE as Good
 class Broken(Good):
     def loss(self, x):
         return self.nothing
+"""
+SIMPLE = """
+from trainables.losses import kl_to_standard_normal, squared_error
+from trainables.method import Gaussian, Loss, Method
+
+
+class Simple(Method):
+    def build(self, nets):
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.decoder = nets.decoder(self.hyper.latent_dim)
+
+    def encode(self, x):
+        return Gaussian.from_head(self.encoder(x))
+
+    def loss(self, x):
+        q = self.encode(x)
+        rec, kl = squared_error(self.decode(q.draw()), x) / 2, kl_to_standard_normal(q.mean, q.log_var)
+        return Loss(rec + kl, {"reconstruction": rec, "kl": kl})
 """
 SPACE = """
 [[paper]]
@@ -53,3 +71,13 @@ def test_values_can_be_given(lab, capsys):
     with pytest.raises(SystemExit):
         commands.main(["check", "lab_check:Good", "--set", "beta"])
     assert "write KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e-4])
+def test_a_simple_vae_learns_eight_images_at_any_learning_rate(rate, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lab_simple.py").write_text(SIMPLE)
+    (tmp_path / "lab_simple.toml").write_text(SPACE.replace(', likelihood = "bce"', ""))
+    monkeypatch.setattr(check, "CHECKS", (check_overfit,))
+    check.main("lab_simple:Simple", set={"learning_rate": rate})
+    assert "fulfils the contract" in capsys.readouterr().out
