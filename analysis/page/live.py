@@ -2,12 +2,13 @@
 
 It is served to browsers on this machine only: on the loopback interface, and only for requests with its host name, so
 that no web page can read it by a name that resolves to 127.0.0.1 (DNS rebinding). It serves the page, the running
-trials and the report of each sweep, and no files by path.
+trials, the report of each sweep and the grids of the trials in its record, and no files by path.
 """
 
 import base64
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -61,6 +63,12 @@ class Watched:
                 "version": self._offset if due else self._version,
                 "running": [_progress(trials, trial) for trial in trials.under_way()] if not trials.outcome else [],
             }
+
+    def knows(self, trial: str) -> bool:
+        """Return whether the sweep has a trial of this name."""
+        with self._reading:
+            self._read()
+            return trial in self._trials.trials
 
     def report(self) -> str:
         """Return the page of the report, rendered again if there are new events and enough time has passed."""
@@ -134,7 +142,7 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("Host") not in hosts:
                 return self._answer(HTTPStatus.FORBIDDEN, "text/plain", "not this host")
             path = self.path.partition("?")[0]
-            reports = {f"/report/{number}": one for number, one in enumerate(watched)}
+            reports = {f"/report/{number}/": one for number, one in enumerate(watched)}
             try:
                 if path == "/":
                     self._answer(HTTPStatus.OK, "text/html", page, policy)
@@ -142,16 +150,20 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
                     self._answer(HTTPStatus.OK, "application/json", json.dumps([one.state() for one in watched]))
                 elif path in reports:
                     self._answer(HTTPStatus.OK, "text/html", reports[path].report())
+                elif (picture := _picture(watched, path)) is not None:
+                    self._answer(HTTPStatus.OK, "image/png", picture)
                 else:
                     self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found")
             except (OSError, ValueError) as error:  # the record is damaged or gone
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", str(error))
 
-        def _answer(self, status: HTTPStatus, kind: str, text: str, policy: str = "frame-ancestors 'self'") -> None:
-            body = text.encode()
+        def _answer(
+            self, status: HTTPStatus, kind: str, content: str | bytes, policy: str = "frame-ancestors 'self'"
+        ) -> None:
+            body = content.encode() if isinstance(content, str) else content
             with suppress(ConnectionError):  # the browser closed the connection
                 self.send_response(status)
-                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Type", kind if body is content else f"{kind}; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Cache-Control", "no-store")
                 self.send_header("X-Content-Type-Options", "nosniff")
@@ -163,6 +175,15 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
             """Nothing: the terminal shows the address alone."""
 
     return Handler
+
+
+def _picture(watched: Sequence[Watched], path: str) -> bytes | None:
+    """Return a grid of a trial by the path that its report requests, or None if there is none."""
+    found = re.fullmatch(r"/report/(\d+)/trials/([^/]+)/(samples|reconstructions)\.png", unquote(path))
+    if found is None or int(found[1]) >= len(watched) or not watched[int(found[1])].knows(found[2]):
+        return None
+    file = watched[int(found[1])].folder / "trials" / found[2] / f"{found[3]}.png"
+    return file.read_bytes() if file.is_file() else None
 
 
 def _shell(names: Sequence[str]) -> tuple[str, str]:

@@ -1,9 +1,10 @@
 """The report of a sweep: one self-contained HTML file.
 
-It makes no network requests (its content security policy forbids them), so it can be mailed, archived or opened from a
-cluster's disk. Plots are SVG in the page's colours; sample grids are small PNGs inside the page; the table of trials is
-data that a short script shows in pages, so that ten thousand trials open as fast as ten. Everything else works without
-the script.
+It makes no requests to other machines (its content security policy forbids them), so it can be mailed, archived or
+opened from a cluster's disk. Plots are SVG in the page's colours; sample grids are small PNGs inside the page. The
+trials are data that a script shows as a plane of two of their values and as a table in pages, so that ten thousand
+trials open as fast as ten. A clicked trial is shown with its values, and with its grids if the folder of trials is in
+the folder of the page. Everything else works without the script.
 """
 
 import base64
@@ -712,7 +713,7 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
             [
                 study,
                 trial["number"],
-                1 if trial["origin"] == "paper" else 0,
+                str(trial["origin"]),
                 trial["state"],
                 _short(trial["value"]),
                 trial["epochs"],
@@ -731,6 +732,7 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
             for study in studies
         ],
         "rows": rows,
+        "beside": None if sweep.parts else "",  # where the folder of trials is, seen from the page
     }
 
 

@@ -22,7 +22,7 @@ function load(number, version) {
     if (shown) shown.remove();
     shown = next;
   });
-  next.src = `/report/${number}`;
+  next.src = `/report/${number}/`;
   main.append(next);
 }
 

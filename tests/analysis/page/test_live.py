@@ -59,7 +59,7 @@ def test_the_page_loads_nothing_but_its_own_script_the_state_and_the_reports(rec
 def test_the_state_says_what_runs_and_the_report_is_that_of_the_sweep(record):
     with served([record.path.parent]) as address:
         (told,) = json.loads(ask(address, "/state")[2])
-        status, headers, page = ask(address, "/report/0?now")
+        status, headers, page = ask(address, "/report/0/?now")
     assert told["running"] == [{"trial": "vae-digits-0001", "epoch": 3, "epochs": 9, "value": "fcd 30.0"}]
     assert told["words"].startswith("1 of 4 trials, ") and told["words"].endswith(", running")
     assert status == 200 and "VAE comes closest to real digits" in page and headers["Cache-Control"] == "no-store"
@@ -71,8 +71,29 @@ def test_only_this_machine_is_answered_and_no_file_is_served(record):
         assert ask(address, "/state", Host=f"localhost:{port}")[0] == 200
         for host in ("evil.example", f"evil.example:{port}", "127.0.0.1"):
             assert ask(address, "/state", Host=host)[0] == 403
-        for path in ("/record.jsonl", "/report/1", "/report/", "/../record.jsonl", "//etc/passwd"):
+        for path in (
+            "/record.jsonl",
+            "/report/1/",
+            "/report/",
+            "/report/0/record.jsonl",
+            "/../record.jsonl",
+            "//etc/passwd",
+        ):
             assert ask(address, path)[0] == 404
+
+
+def test_grids_are_served_of_the_trials_in_the_record_alone(record):
+    trials = record.path.parent / "trials"
+    for name in ("vae-digits-0000", "other"):
+        (trials / name).mkdir(parents=True)
+        (trials / name / "samples.png").write_bytes(b"grid of " + name.encode())
+    with served([record.path.parent]) as address:
+        status, headers, grid = ask(address, "/report/0/trials/vae-digits-0000/samples.png")
+        assert (status, headers["Content-Type"], grid) == (200, "image/png", "grid of vae-digits-0000")
+        missing = ("vae-digits-0000/reconstructions", "other/samples", "vae-digits-0000/traceback", "%2e%2e/x/samples")
+        for name in missing:
+            assert ask(address, f"/report/0/trials/{name}.png")[0] == 404
+        assert ask(address, "/report/1/trials/vae-digits-0000/samples.png")[0] == 404
 
 
 def test_news_of_the_record_are_another_version_of_the_report_but_not_too_often(record, monkeypatch):

@@ -77,8 +77,8 @@ def test_the_page_shows_what_was_asked_for(page):
 def test_every_trial_is_in_the_page(page):
     data = json.loads(page.split('id="trial-data">')[1].split("</script>")[0])
     assert len(data["rows"]) == 3 * 6
-    study, number, paper, state, value, epochs, _, values, _ = data["rows"][0]
-    assert (number, paper, state, epochs) == (0, 1, "complete", 30)
+    study, number, origin, state, value, epochs, _, values, _ = data["rows"][0]
+    assert (number, origin, state, epochs) == (0, "paper", "complete", 30)
     assert isinstance(value, float)
     assert len(values) == len(data["studies"][study]["knobs"])
 
@@ -197,6 +197,8 @@ def test_a_browser_fills_the_table_of_trials(tmp_path, write_sweep):
     body = dom.split('class="trials"')[1].split("</tbody>")[0]
     assert body.count("<tr") == 1 + 25
     assert "160 of 160 trials" in dom
+    plane = dom.split('id="trial-plane"')[1].split("</svg>")[0]
+    assert plane.count("<circle") == 80 and plane.count('<circle class="paper') <= 1  # of the first study
 
 
 @pytest.mark.slow
