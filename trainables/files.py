@@ -1,6 +1,7 @@
 """Atomic writes of files."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,16 @@ def whole(path: Path, durable: bool = False) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_fault(path: Path) -> str | None:
+    """Returns why a file or a folder cannot be written, else None. Tries it and leaves no trace, because permission
+    bits do not restrict root in /proc or on a read-only share."""
+    try:
+        if path.is_dir():
+            tempfile.TemporaryFile(dir=path).close()
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe without a reader would block
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return None

@@ -8,7 +8,6 @@ import errno
 import inspect
 import os
 import sys
-import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from trainables.config import checked
 from trainables.datasets import expanded
+from trainables.files import write_fault
 from trainables.words import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -245,7 +245,7 @@ def output_folder(folder: Path, flag: str) -> None:
     existing = next(parent for parent in [folder, *folder.absolute().parents] if os.path.lexists(parent))
     if not existing.is_dir():
         raise ValueError(f"{folder} cannot be written ({existing} is not a folder); choose another {flag}")
-    if fault := _fault(existing):
+    if fault := write_fault(existing):
         raise ValueError(f"{folder} cannot be written ({fault}); choose another {flag}")
 
 
@@ -256,21 +256,8 @@ def output_file(file: Path, flag: str) -> None:
         raise ValueError(f"{failure} (it is a folder); name a file")
     if not folder.is_dir():
         raise ValueError(f"{failure} (there is no folder {folder}); create it")
-    if fault := _fault(file if file.exists() else folder):
+    if fault := write_fault(file if file.exists() else folder):
         raise ValueError(f"{failure} ({fault}); choose another")
-
-
-def _fault(path: Path) -> str | None:
-    """Returns why a file or a folder cannot be written, else None. Tries it and leaves no trace, because permission
-    bits do not restrict root in /proc or on a read-only share."""
-    try:
-        if path.is_dir():
-            tempfile.TemporaryFile(dir=path).close()
-        else:
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe without a reader would block
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    return None
 
 
 def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+from trainables.files import write_fault
+
 LONGEST_SOCKET = 107  # maximum bytes of a Unix socket's path on Linux
 SECONDS_TO_KNOCK = 5
 
@@ -24,7 +26,7 @@ def check() -> None:
             "set RAY_TMPDIR=/tmp"
         )
     existing = next(path for path in (place, *place.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir() or write_fault(existing):
         raise ValueError(f"{existing}, the folder for Ray's sockets, is not writable; set RAY_TMPDIR to another folder")
 
 

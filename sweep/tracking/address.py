@@ -6,7 +6,6 @@ or a message. This module does both without importing mlflow, which takes second
 
 import contextlib
 import hashlib
-import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.datasets import expanded
+from trainables.files import write_fault
 
 SECONDS_TO_ANSWER = 5
 SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
@@ -73,14 +73,15 @@ def _sqlite_problem(file: Path) -> str | None:
     if file.exists():
         return _sqlite_file_problem(file)
     folder = next(parent for parent in file.parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return f"cannot be created: {folder} is not a writable folder"
-    return None
+    if not folder.is_dir():
+        return f"cannot be created: {folder} is not a folder"
+    fault = write_fault(folder)
+    return fault and f"cannot be created: {fault}"
 
 
 def _sqlite_file_problem(file: Path) -> str | None:
-    if not os.access(file, os.W_OK):
-        return "is not writable"
+    if fault := write_fault(file):
+        return f"is not writable: {fault}"
     try:
         # Not read-only: an unfinished transaction of a killed process must be rolled back before reading.
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as database:

@@ -24,7 +24,7 @@ from sweep.commands.run import front_door
 from sweep.config import SweepConfig, read_config
 from sweep.driver import launch, local_ray
 from sweep.record import Record
-from trainables import flags
+from trainables import files
 from trainables.flags import run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -186,7 +186,8 @@ WRONG = {
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
     "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",
     "--tracking-uri mlruns": "--tracking-uri mlruns is not an address of a tracking server; give sqlite:///",
-    "--tracking-uri sqlite:///file/mlflow.db": "cannot be created: file is not a writable folder",
+    "--tracking-uri sqlite:///file/mlflow.db": "cannot be created: file is not a folder",
+    "--tracking-uri sqlite:////proc/x.db": "sqlite:////proc/x.db cannot be created: /proc: ",
     "--experiment=": "experiment = '': at least 1 character",
     # configuration files
     "--config nowhere.yaml": "--config nowhere.yaml: cannot be read (No such file or directory)",
@@ -326,7 +327,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
     def denied(**_):
         raise PermissionError(errno.EACCES, "Permission denied")  # permissions do not bind those who test as root
 
-    monkeypatch.setattr(flags.tempfile, "TemporaryFile", denied)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", denied)
     assert f"{place}: Permission denied); choose another --out" in refused("--out", "sweeps")
 
 
@@ -452,6 +453,11 @@ def test_a_folder_for_the_sockets_of_ray_that_is_a_file(refused, place, monkeypa
     monkeypatch.setattr(local_ray, "LONGEST_SOCKET", 1000)
     monkeypatch.setenv("RAY_TMPDIR", str(place))
     assert f"{place}/ray, the folder for Ray's sockets, is not writable" in refused()
+
+
+def test_a_folder_for_the_sockets_of_ray_in_which_nothing_can_be_made(refused, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/proc")  # root may write there by its permissions
+    assert "/proc, the folder for Ray's sockets, is not writable" in refused()
 
 
 def test_a_command_to_copy_is_quoted(refused, place):
