@@ -43,14 +43,14 @@ class Density(nn.Module):
 
 
 class Densities(nn.ModuleDict):
-    """What can draw a method's latents, by name."""
+    """The densities of a method, by name."""
 
     def __init__(self, **densities: Density):
         super().__init__(densities)
 
     if TYPE_CHECKING:  # nn.ModuleDict is not generic
 
-        def __getitem__(self, name: str) -> Any: ...  # the method knows of which class the density of a name is
+        def __getitem__(self, name: str) -> Any: ...  # the method knows the class
 
         def values(self) -> ValuesView[Density]: ...
 
@@ -59,7 +59,7 @@ class Densities(nn.ModuleDict):
 
 @runtime_checkable
 class Evaluable(Protocol):
-    """A density whose values are known, beside its samples."""
+    """A density that can also be evaluated."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z): (B, D) -> (B,)."""

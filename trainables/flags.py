@@ -127,7 +127,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"--config {path}: is not YAML in UTF-8 ({error})") from None
     if not isinstance(settings, Mapping):
-        raise ValueError(f"--config {path}: holds no keys; write `key: value` lines")
+        raise ValueError(f"--config {path}: contains no keys; write `key: value` lines")
     return {str(key).replace("-", "_"): value for key, value in settings.items()}
 
 

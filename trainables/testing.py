@@ -463,7 +463,7 @@ def check_hyper(subject: Subject) -> None:
         tried = list(others(subject, name))
         assert tried, f"{subject.method}: no other legal value of {name} was found; pass one in changes"
         assert any(_differ(base, _reports(subject, **{**beside, name: value})) for value in tried), (
-            f"{subject.method}: {name} is dead: {', '.join(map(repr, tried))} all give the same reports. "
+            f"{subject.method}: {name} has no effect: {', '.join(map(repr, tried))} all give the same reports. "
             "Pass an effective value in changes, or other values that it needs in where"
         )
 

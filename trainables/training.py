@@ -244,7 +244,7 @@ class Training:
             except FloatingPointError as error:
                 raise Diverged(self.stage.name, self.epoch, "prepare", str(error)) from error
         self.turns = [Turn(player, self.method) for player in self.stage.players]
-        self.inputs: Tensor | None = None  # computed when the first epoch asks, after a resumed state is in place
+        self.inputs: Tensor | None = None  # computed at the first epoch, after a resumed state is loaded
         self.seconds["train"] += time.perf_counter() - start
 
     def run_epoch(self, between: Callable[["Training"], None] | None = None) -> dict[str, float]:

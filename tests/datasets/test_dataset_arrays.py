@@ -130,7 +130,7 @@ def test_grey_arrays_without_labels(tmp_path):
         ("a.npy", lambda: np.zeros((N, 6, 5, 4), np.uint8), r"shape \(40, 6, 5, 4\); allowed are"),
         ("a.npy", lambda: np.full((N, 6, 5), 2.0), "floats go from 0 to 1, got 2 to 2"),
         ("a.npy", lambda: np.zeros((N, 6, 5), np.int32), "images are int32; give uint8"),
-        ("a.npy", lambda: np.zeros((5, 6, 5), np.uint8), "holds 5 images to train; at least 10"),
+        ("a.npy", lambda: np.zeros((5, 6, 5), np.uint8), "has 5 train images; at least 10"),
         ("a.npy", lambda: None, "cannot be read"),
         ("a.csv", lambda: None, "a file of images ends in .npy"),
     ],

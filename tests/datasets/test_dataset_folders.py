@@ -417,8 +417,8 @@ def test_what_was_left_out_is_counted_by_its_reason(tmp_path, random):
     os.mkfifo(tmp_path / "pets" / "pipe.png")  # opening it would wait for ever
     reading = pets(tmp_path).reading
     assert reading.classes == ("cat", "dog") and sum(reading.pictures.values()) == 12
-    assert reading.left_out == {"hidden": 3, ".heic": 2, ".txt": 1, "without a suffix": 1, "no regular files": 1}
-    assert "left out: 3 hidden, 2 .heic, 1 .txt, 1 no regular files, 1 without a suffix" in reading.words()
+    assert reading.left_out == {"hidden": 3, ".heic": 2, ".txt": 1, "without a suffix": 1, "irregular files": 1}
+    assert "left out: 3 hidden, 2 .heic, 1 .txt, 1 irregular files, 1 without a suffix" in reading.words()
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".avif", ".jp2"])
@@ -433,13 +433,13 @@ def test_pictures_outside_the_classes_are_warned_of(tmp_path, random):
     fill(tmp_path / "pets", 1, random)
     splits = pets(tmp_path)
     assert splits.train.labels is None and splits.reading.classes == ()
-    assert "no labels, because some pictures of train lie outside the class folders" in splits.reading.words()
+    assert "no labels, because some pictures of train are outside the class folders" in splits.reading.words()
 
 
 def test_classes_that_differ_by_case_are_warned_of(tmp_path, random):
     for kind in ("cat", "Cat", "dog"):
         fill(tmp_path / "pets" / kind, 6, random)
-    assert "WARNING: the classes Cat, cat differ in upper and lower case only" in pets(tmp_path).reading.words()
+    assert "WARNING: the classes Cat, cat differ only in case" in pets(tmp_path).reading.words()
 
 
 def test_links_to_one_another_count_each_picture_once(tmp_path, random):
@@ -453,7 +453,7 @@ def test_links_to_one_another_count_each_picture_once(tmp_path, random):
     for part in parts:
         for image, label in zip(part.images, part.labels, strict=True):
             assert image.tobytes() in written["ab"[label]]
-    assert splits.reading.left_out == {"links to what is read already": 3}
+    assert splits.reading.left_out == {"links to files already read": 3}
 
 
 def test_a_link_to_itself_is_named(tmp_path, random):

@@ -174,7 +174,7 @@ def test_a_training_is_announced_until_it_is_cached(few_steps, monkeypatch, metr
     monkeypatch.setitem(self_supervised.RECIPE, "steps", 20)
     splits = tiny(labels, name=f"announced-{metric}")
     splits.train.images[0] = 7  # of no other test, so not in the cache
-    assert to_be_trained(metric, splits) == f"announced-{metric}: training the {what} on 64 images, this once ..."
+    assert to_be_trained(metric, splits) == f"announced-{metric}: training the {what} on 64 images, once ..."
     extractor(metric, splits)
     assert to_be_trained(metric, splits) is None
 

@@ -175,5 +175,5 @@ def test_weights_under_torch_hub_are_found(tmp_path, monkeypatch):
     held = tmp_path / "hub" / "checkpoints" / WEIGHTS
     held.parent.mkdir(parents=True)
     held.write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=f"{held} does not hold the weights"):
+    with pytest.raises(ValueError, match=f"{held} does not contain the weights"):
         inception()

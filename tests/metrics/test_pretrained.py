@@ -149,7 +149,7 @@ def test_what_holds_no_such_weights_is_refused_in_one_line(clip_folder, dinov2_f
         f"cmmd:{dinov2_folder}": "expected a folder of a clip",
         f"fd_dinov2:{clip_folder}": "expected a folder of a dinov2",
         "cmmd": "needs weights; write cmmd:PATH",
-        "fd_dinov2:": "names no weights; write fd_dinov2:PATH",
+        "fd_dinov2:": "lacks weights; write fd_dinov2:PATH",
     }
     for metric, words in wrong.items():
         with pytest.raises(ValueError, match=words) as error:

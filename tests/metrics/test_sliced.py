@@ -37,7 +37,7 @@ def test_it_is_symmetric_and_repeats_itself(generator):
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"one dimension, got \(3, 4\) and \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"equal dimension, got \(3, 4\) and \(3, 5\)"):
         sliced_wasserstein(torch.zeros(3, 4), torch.zeros(3, 5))
     with pytest.raises(ValueError, match=r"got \(0, 4\)"):
         sliced_wasserstein(torch.zeros(0, 4), torch.zeros(3, 4))

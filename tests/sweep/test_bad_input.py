@@ -103,8 +103,8 @@ WRONG = {
     "--datasets folder:~no-such-user/leaves": "write the whole path",
     "--datasets folder:.": "holds 0 pictures, but at least 10 are needed",
     # metric
-    "--metric mse": "--metric mse does not apply to digits, which holds images; use fcd",
-    "--datasets cosine --metric fcd --set batch_size=9": "fcd does not apply to cosine, which holds points; use mse",
+    "--metric mse": "--metric mse does not apply to digits, which contains images; use fcd",
+    "--datasets cosine --metric fcd --set batch_size=9": "fcd does not apply to cosine, which contains points; use mse",
     "--datasets cosine --objectives mse": "objectives = mse is already the metric of cosine; omit it",
     "--metric fd_dinov2": "--metric fd_dinov2: needs weights; write fd_dinov2:PATH",
     "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",
@@ -193,12 +193,12 @@ WRONG = {
     "--config nowhere.yaml": "--config nowhere.yaml: cannot be read (No such file or directory)",
     "--config sweeps": "--config sweeps: cannot be read (Is a directory)",
     "--config malformed.yaml": "--config malformed.yaml: is not YAML",
-    "--config list.yaml": "--config list.yaml: holds no keys; write `key: value` lines",
+    "--config list.yaml": "--config list.yaml: contains no keys; write `key: value` lines",
     "--config twice.yaml": "twice.yaml: line 3: the key 'set' is written twice; write it once",
     "--config nested.yaml": "nested.yaml: line 3: the key 'beta' is written twice; write it once",
     "--config alike.yaml": "alike.yaml: line the key 'image_size' is written twice",
     "--config latin1.yaml": "latin1.yaml: is not YAML in UTF-8",
-    "--config empty.yaml": "--config empty.yaml: holds no keys",
+    "--config empty.yaml": "--config empty.yaml: contains no keys",
     "--config misspelt.yaml": "misspelt.yaml: unknown key 'trails'; did you mean 'trials'?",
     "--config misspelt.yaml --epochs 3": "unknown key 'trails'; did you mean 'trials'?",
     "--config negative.yaml": "negative.yaml: epochs = -1: greater than or equal to 1",
@@ -314,7 +314,7 @@ def test_a_weights_file_that_is_none(refused, place, content):
     weights = place / "weights.pth"
     weights.write_bytes(content) if isinstance(content, bytes) else torch.save(content, weights)
     told = refused("--metric", "fid", "--fid-weights", weights)
-    assert "weights.pth does not hold the weights of the FID's network; expected pt_inception-2015-12-05" in told
+    assert "weights.pth does not contain the weights of the FID's network; expected pt_inception-2015-12-05" in told
 
 
 def test_a_sweep_that_somebody_else_is_writing(refused, surroundings, place):

@@ -240,7 +240,7 @@ def test_a_wrong_flag_is_answered_in_one_line_and_code_2(argv, words, capsys):
     "text, words",
     [
         ("epoch: 3\n", r"unknown key 'epoch'; did you mean 'epochs'\?"),
-        ("- 3\n", "holds no keys"),
+        ("- 3\n", "contains no keys"),
         ("a: [\n", "is not YAML"),
         ("epochs: 0\n", "epochs = 0: "),
     ],

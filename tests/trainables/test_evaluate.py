@@ -410,7 +410,7 @@ def test_a_metric_of_labels_needs_labels(digits):
     unlabelled = Splits(
         "nameless", "mnist", *(Split(part.images) for part in (digits.train, digits.valid, digits.test))
     )
-    with pytest.raises(ValueError, match=r"--metric probe_error reads labels, which nameless lacks; use fsd"):
+    with pytest.raises(ValueError, match=r"--metric probe_error needs labels, which nameless lacks; use fsd"):
         Evaluator(unlabelled, "probe_error")
 
 

@@ -204,8 +204,8 @@ WRONG = {
     other_size_beside: "takes images of shape (1, 8, 8)",
     unknown_score: "unknown scores ['kidd']",
     unknown_metric: "unknown metric 'fdi'",
-    no_weights: "does not hold the weights",
-    weights_of_another_network: "does not hold the weights",
+    no_weights: "does not contain the weights",
+    weights_of_another_network: "does not contain the weights",
     a_file_in_no_folder: "cannot be written",
 }
 
@@ -279,7 +279,7 @@ def test_statistics_stand_for_the_images_they_were_made_from(digits, tmp_path, c
         told.append(json.loads((tmp_path / "told.json").read_text()))
     assert told[0]["values"]["fcd"] == pytest.approx(told[1]["values"]["fcd"], rel=1e-9)
     assert told[1]["recipes"]["fcd"]["reference_n"] == 80 and "unknown_recipe" not in told[1]["caveats"]
-    assert "holds no images, which ['kid', 'ndb'] need" in says(
+    assert "contains no images, which ['kid', 'ndb'] need" in says(
         capsys, a, "--against", tmp_path / "b.npz", "--scores", "distance", "kid", "ndb"
     )
 

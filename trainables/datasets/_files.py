@@ -105,10 +105,12 @@ def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out
     """origins: the array or the files of each split; left_out: the number of items not read, by reason."""
     parts = numbered(parts)
     if "train" not in parts:
-        raise ValueError(f"{name} holds {', '.join(parts) or 'nothing'}, but no training images; name one split train")
+        raise ValueError(
+            f"{name} contains {', '.join(parts) or 'nothing'}, but no training images; name one split train"
+        )
     for split, part in parts.items():
         if len(part) < (fewest := _folder.FEWEST[split]):
-            raise ValueError(f"{name} holds {len(part)} images to {split}; at least {fewest} are needed")
+            raise ValueError(f"{name} has {len(part)} {split} images; at least {fewest} are needed")
     if "test" not in parts:
         order = np.random.default_rng(0).permutation(len(parts["train"]))
         held_out = max(_folder.FEWEST["test"], len(order) // 10)
@@ -139,7 +141,7 @@ def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str]
             origins[split] = pictures
             taken |= {pictures, labels}
     if not parts:
-        raise ValueError(f"{path} holds {', '.join(map(str, found))}; name the arrays images and labels")
+        raise ValueError(f"{path} contains {', '.join(map(str, found))}; name the arrays images and labels")
     return parts, origins, {f"array called {key}": 1 for key in found if key not in taken}
 
 
@@ -170,7 +172,7 @@ def _torch(path: Path) -> Any:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load passes on errors of zip and pickle
-        raise ValueError(f"{path} holds no tensors alone ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path} must contain only tensors ({str(error).splitlines()[0]})") from error
 
     def plain(value: Any) -> Any:
         return value.numpy() if isinstance(value, torch.Tensor) else value
@@ -184,7 +186,7 @@ def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, i
     files = [path] if path.is_file() else sorted(file for kind in TABLES for file in path.rglob(f"*{kind}"))
     files = [file for file in files if not file.name.startswith("cache-")]  # caches of Hugging Face's map
     if not files:
-        raise ValueError(f"{path} holds no file that ends in {' or '.join(TABLES)}")
+        raise ValueError(f"{path} contains no file that ends in {' or '.join(TABLES)}")
     by_split: dict[str, list[Path]] = {}
     for file in files:
         pieces = re.split(r"[\W_]+", str(file.relative_to(path.parent)).lower())

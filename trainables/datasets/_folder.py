@@ -1,8 +1,8 @@
 """Any folder of pictures as a data set, with or without class subfolders and official splits.
 
 The data set starts at the first folder with more than one subfolder, because archives often add outer folders. Official
-splits are subfolders there such as `train` beside `test` or `val`, `training_set` beside `test_set`, `seg_train` beside
-`seg_test`, `trainA` beside `testA`, or subfolders of these names in each class. Classes are the first level of folders
+splits are subfolders there such as `train` with `test` or `val`, `training_set` with `test_set`, `seg_train` with
+`seg_test`, `trainA` with `testA`, or subfolders of these names in each class. Classes are the first level of folders
 below that. `Reading` describes what was read and what was left out.
 """
 
@@ -159,7 +159,7 @@ def find(folder: Path) -> Found:
         except OSError:  # a broken link: decoding fails on it, and names it
             status = None
         if status is not None and not stat.S_ISREG(status.st_mode):
-            left_out["no regular files"] += 1
+            left_out["irregular files"] += 1
             return False
         files.append(File(path, status.st_size, status.st_mtime_ns) if status else File(path, 0, 0))
         return True
@@ -170,7 +170,7 @@ def find(folder: Path) -> Found:
         path = links.pop(0)
         real = os.path.realpath(folder / path)
         if real in seen or own.startswith(f"{real.rstrip('/')}/"):
-            left_out["links to what is read already"] += 1
+            left_out["links to files already read"] += 1
         elif os.path.isdir(real):
             folders.append(f"{path}/")
             walk(f"{path}/")
@@ -209,7 +209,7 @@ def _arrange(folder: Path, found: Found) -> tuple[dict[str, str], dict[str, Plac
                 places[f"{base}{kind}{name}/{path}"] = Place(part, own or None)
     for path in here:
         if base + path not in places:
-            where = f"in {base}{path.partition('/')[0]}/" if "/" in path else "beside the folders of the splits"
+            where = f"in {base}{path.partition('/')[0]}/" if "/" in path else "next to the folders of the splits"
             beside[where] = beside.get(where, 0) + 1
     return {part: ", ".join(sorted(set(names))) for part, names in origins.items() if names}, places, beside
 
@@ -284,10 +284,10 @@ def _part(folder: Path, files: list[File], places: dict[str, Place], classes: di
 
 
 def _warnings(classes: dict[str, int], parts: dict[str, Part]) -> tuple[str, ...]:
-    told = []
+    doubts = []
     alike = Counter(name.casefold() for name in classes)
     if same := [name for name in classes if alike[name.casefold()] > 1]:
-        told.append(f"the classes {', '.join(same)} differ in upper and lower case only")
+        doubts.append(f"the classes {', '.join(same)} differ only in case")
     if classes and (without := [part for part, pictures in parts.items() if pictures.labels is None]):
-        told.append(f"no labels, because some pictures of {', '.join(without)} lie outside the class folders")
-    return tuple(told)
+        doubts.append(f"no labels, because some pictures of {', '.join(without)} are outside the class folders")
+    return tuple(doubts)

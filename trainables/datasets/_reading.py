@@ -29,14 +29,14 @@ class Pixels:
 
     def words(self) -> list[str]:
         """Returns one clause for each conversion that was applied."""
-        told = []
+        clauses = []
         if self.deep:
-            told.append(f"{_many(self.deep, 'picture')} of more than 8 bits, 0 to {self.white:g} scaled to 0 to 255")
+            clauses.append(f"{_many(self.deep, 'picture')} of more than 8 bits, 0 to {self.white:g} scaled to 0 to 255")
         if self.transparent:
-            told.append(f"{_many(self.transparent, 'picture')} with transparent pixels, blended with {BACKGROUND}")
+            clauses.append(f"{_many(self.transparent, 'picture')} with transparent pixels, blended with {BACKGROUND}")
         if self.paged:
-            told.append(f"only the first page of {_many(self.paged, 'file')} with several")
-        return told
+            clauses.append(f"only the first page of {_many(self.paged, 'file')} with several")
+        return clauses
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Reading:
         """Returns the description in one line."""
         splits = ", ".join(f"{n} {split} ({self.origins[split]})" for split, n in self.pictures.items())
         named = ", ".join(self.classes[:NAMED]) + (", ..." if len(self.classes) > NAMED else "")
-        told = [
+        clauses = [
             f"{_many(sum(self.pictures.values()), 'picture')}: {splits}",
             f"{len(self.classes)} classes ({named})" if self.classes else "no classes",
             *self.pixels.words(),
             *left_out_words(self.left_out),
             *(f"WARNING: {doubt}" for doubt in self.doubts()),
         ]
-        return "; ".join(told)
+        return "; ".join(clauses)
 
     def doubts(self) -> list[str]:
         """Returns probable mistakes."""

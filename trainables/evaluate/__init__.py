@@ -48,7 +48,7 @@ def evaluator_for(
     if points != (metric == "mse"):
         kind = "points" if points else "images"
         allowed = default_metric(splits)
-        raise ValueError(f"--metric {metric} does not apply to {splits.name}, which holds {kind}; use {allowed}")
+        raise ValueError(f"--metric {metric} does not apply to {splits.name}, which contains {kind}; use {allowed}")
     for name in ("train", settings.get("split", "valid")):
         images = getattr(splits, name).images
         if not points and not any((image != images[0]).any() for image in images):

@@ -99,7 +99,7 @@ class Evaluator:
         self.metric = choose(metric).recorded
         if self.metric in OF_CODES:
             if self.classes < 2:
-                raise ValueError(f"--metric {metric} reads labels, which {splits.name} lacks; use fsd")
+                raise ValueError(f"--metric {metric} needs labels, which {splits.name} lacks; use fsd")
             metric = default_metric(splits)
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         score = choose(metric).score

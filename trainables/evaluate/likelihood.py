@@ -27,7 +27,7 @@ def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[
     if not isinstance(prior, Evaluable):
         raise ValueError(f"nll needs a prior with a density, which this model's {own} lacks; omit nll")
     if tuple(images.shape[1:]) != tuple(method.shape):
-        raise ValueError(f"images of shape {tuple(images.shape[1:])}; the model is of {tuple(method.shape)}")
+        raise ValueError(f"the model needs images of shape {tuple(method.shape)}, got {tuple(images.shape[1:])}")
     torch.manual_seed(seed)
     with torch.no_grad():
         posteriors = method.encode(as_images(images))

@@ -164,7 +164,7 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     real, statistics, how = _real(settings, splits)
     images_only = wanted & {"ndb", "nll"} | gathered.both_sides
     if not len(real) and images_only:
-        raise ValueError(f"--against {settings.against} holds no images, which {sorted(images_only)} need")
+        raise ValueError(f"--against {settings.against} contains no images, which {sorted(images_only)} need")
     if "nll" in wanted and generated.method is None:
         raise ValueError(f"nll needs a saved model, got {settings.source}; omit nll")
     if len(real):
@@ -212,7 +212,7 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
 
 
 def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray, Path | None, str]:
-    """Returns the reference images, uint8 (N, C, H, W), or none and their file of statistics; how they were read."""
+    """Returns the reference images, uint8 (N, C, H, W), or their file of statistics, and how they were read."""
     if settings.against is None:
         return some_of(getattr(splits, settings.split).images), None, splits.reading.words() if splits.reading else ""
     if settings.against.suffix == ".npz":
@@ -280,7 +280,7 @@ def main(argv: Sequence[str]) -> None:
 def _words(recipe: dict[str, Any]) -> str:
     if recipe["extractor"] == "none":
         return f"  {recipe['metric']} of {recipe['n']} images ({recipe['sampler']}), {recipe['split']}"
-    real = "unknown many" if recipe["reference_n"] is None else recipe["reference_n"]
+    real = "an unknown number" if recipe["reference_n"] is None else recipe["reference_n"]
     protocol = Recipe(**recipe).protocol
     return (
         f"  {protocol and f'{protocol}: '}{recipe['n']} images ({recipe['sampler']}) against {real} of "

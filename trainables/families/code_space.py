@@ -41,7 +41,7 @@ from trainables.networks import Networks, latent_width
 class PixelAutoencoder(nn.Module):
     """Maps images to standardised codes and back: (B, C, H, W) -> (B, E) -> (B, C, H, W) in [0, 1]."""
 
-    mean: Tensor  # (E,) of the encoder's output, once it is trained
+    mean: Tensor  # (E,) of the trained encoder's output
     std: Tensor  # (E,)
 
     def __init__(self, nets: Networks, code_dim: int):
@@ -118,7 +118,7 @@ class CodeSpaceVAE(CodeSpaceMethod):
 
     class Hyper(CodeSpaceMethod.Hyper):
         kl_weight: NonNegative = 1.0
-        gamma: Positive = 1.0  # at first; it is learned
+        gamma: Positive = 1.0  # initial value; it is learned
         gamma_rate: Positive = 1.0  # learning rate of gamma over that of the networks
         error_in: Literal["pixels", "codes"] = "pixels"
         frozen: bool = True  # whether stage 2 leaves the autoencoder unchanged

@@ -32,7 +32,7 @@ class GECO(Method):
     hyper: Hyper
     multiplier: Tensor  # ()
     constraint: Tensor  # (), C_ma
-    begun: Tensor  # (), 0 until C_ma has started from the first C
+    begun: Tensor  # (), 0 until the first C initialises C_ma
 
     def build(self, nets: Networks) -> None:
         self.encoder = nets.encoder(2 * self.hyper.latent_dim)

@@ -103,4 +103,4 @@ def to_be_trained(metric: str, splits: Splits) -> str | None:
         return None
     if not must_be_trained(splits):
         return None
-    return f"{splits.name}: training the {what} on {len(splits.train)} images, this once ..."
+    return f"{splits.name}: training the {what} on {len(splits.train)} images, once ..."

@@ -11,7 +11,7 @@ from trainables.words import did_you_mean
 FID = ("fid", "fid_tensorflow1", "fid_clean")  # by resize, see inception.WAYS
 OWN = ("fcd", "fsd")  # networks trained on the data set, with and without its labels
 BY_PATH = ("fd_dinov2", "cmmd")  # networks whose weights follow a colon
-SCORES = ("kid", "sliced")  # of an extractor's features, instead of its own distance: fcd_kid, fid_sliced
+SCORES = ("kid", "sliced")  # of an extractor's features, instead of its default distance: fcd_kid, fid_sliced
 OF_CODES = ("probe_error", "knn_error")  # error rates of classifiers on codes
 OF_POINTS = ("mse",)
 CHOICES = (
@@ -36,7 +36,7 @@ def choose(metric: str) -> Choice:
     bare, colon, place = metric.partition(":")
     if colon and bare in BY_PATH:
         if not place:
-            raise ValueError(f"--metric {metric}: names no weights; write {bare}:PATH")
+            raise ValueError(f"--metric {metric}: lacks weights; write {bare}:PATH")
         return Choice(metric, "distance", bare)
     if colon:
         return Choice(metric, "distance", f"fd_{place.rpartition('.')[2].lower()}")

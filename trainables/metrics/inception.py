@@ -143,7 +143,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _not_the_weights(source: str | Path) -> str:
-    return f"{source} does not hold the weights of the FID's network; expected {WEIGHTS}"
+    return f"{source} does not contain the weights of the FID's network; expected {WEIGHTS}"
 
 
 def _from_hub() -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, block_size: int = 500, *, biased: 
     """
     if len(x) < 2 or len(y) < 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
-            f"a discrepancy needs two samples of 2 or more points of one dimension, "
+            f"a discrepancy needs two samples of at least 2 points of equal dimension, "
             f"got {tuple(x.shape)} and {tuple(y.shape)}"
         )
     xs, ys = x.double().split(block_size), y.double().split(block_size)

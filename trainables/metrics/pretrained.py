@@ -110,7 +110,7 @@ def _extractor(
 
 
 def _load(metric: str, path: Path, kind: str, family: str) -> Any:
-    """The network as transformers has it, with its `config`."""
+    """A network of transformers, with its `config`."""
     try:
         import transformers
     except ModuleNotFoundError as error:
@@ -123,13 +123,13 @@ def _load(metric: str, path: Path, kind: str, family: str) -> Any:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        network, told = getattr(transformers, kind).from_pretrained(
+        network, info = getattr(transformers, kind).from_pretrained(
             path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # from the library, JSON or safetensors
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"--metric {metric}:{path} cannot be loaded ({reason}); {expected}") from error
-    if missing := told["missing_keys"] | set(told["mismatched_keys"]):
+    if missing := info["missing_keys"] | set(info["mismatched_keys"]):
         raise ValueError(
             f"--metric {metric}:{path} lacks {len(missing)} weights, {min(map(str, missing))} first; {expected}"
         )

@@ -19,7 +19,7 @@ from trainables.metrics.sliced import sliced_wasserstein
 
 PAIRWISE = frozenset({"kid", "neighbourhoods"})
 BOTH_SIDES = PAIRWISE | {"sliced"}  # need the features of the real images, not only their moments
-NONE = torch.empty(0)  # features, where no score needs any
+NONE = torch.empty(0)  # placeholder if no score needs features
 SCORES = BOTH_SIDES | {"distance", "infinity", "inception_score"}
 
 

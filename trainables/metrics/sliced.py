@@ -23,7 +23,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, lines: int = LINES, seed: int = 0, 
     """
     if not len(x) or not len(y) or x.shape[1] != y.shape[1]:
         raise ValueError(
-            f"a sliced distance needs two samples of one dimension, got {tuple(x.shape)} and {tuple(y.shape)}"
+            f"a sliced distance needs two samples of equal dimension, got {tuple(x.shape)} and {tuple(y.shape)}"
         )
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(lines, x.shape[1], generator=generator, dtype=torch.float64).to(x.device)

@@ -94,17 +94,17 @@ def measured(
     glance, vectors = latent.at_a_glance(mean, log_var, torch.cat(rates))
     full = latent.in_full(mean, log_var)
     gamma = method.decoder_variance()
-    told = {ERROR: squared / len(images), ACTIVE: glance["active_dims"], "KL": glance["kl"], "gamma": gamma}
-    told |= {"variance law": full["var_law"], "variance law, as coded": full["var_law_sd"]}
-    told |= {"inactive variables": full["inactive"], "inactive variables, as coded": full["inactive_sd"]}
+    row = {ERROR: squared / len(images), ACTIVE: glance["active_dims"], "KL": glance["kl"], "gamma": gamma}
+    row |= {"variance law": full["var_law"], "variance law, as coded": full["var_law_sd"]}
+    row |= {"inactive variables": full["inactive"], "inactive variables, as coded": full["inactive_sd"]}
     mse = squared / images.numel()
     bound = latent.likelihood_bound(method, glance["kl"], gamma, mse)["nll_bound"]
     pull = gradient_at_codes(method, as_images(images[:GRADIENTS_OF]))["gradient_at_codes"]
-    told |= {BOUND: bound, "|dL/dz|": pull}
+    row |= {BOUND: bound, "|dL/dz|": pull}
     if last:
         pairs = latent.between_pairs(method, mean, log_var, seed)  # of all 10,000 (methods.md 7.6)
-        told |= {MMD: pairs["mmd_imq"], "MMD, noise floor": pairs["mmd_imq_floor"], "MMD, RBF": pairs["mmd_rbf"]}
-    return told, vectors
+        row |= {MMD: pairs["mmd_imq"], "MMD, noise floor": pairs["mmd_imq_floor"], "MMD, RBF": pairs["mmd_rbf"]}
+    return row, vectors
 
 
 def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -129,8 +129,8 @@ def looks(
         assert isinstance(report.method, GaussianDecoderVAE)
         last = report.epoch == config.epochs
         if last or report.epoch % every == 0:
-            told, vectors = measured(report.method, test, config.seed, last)
-            yield report.epoch, {**told, "Rec. Err. (train)": report.metrics["train/reconstruction"]}, vectors
+            row, vectors = measured(report.method, test, config.seed, last)
+            yield report.epoch, {**row, "Rec. Err. (train)": report.metrics["train/reconstruction"]}, vectors
 
 
 def main(argv: Sequence[str]) -> None:
@@ -147,9 +147,9 @@ def main(argv: Sequence[str]) -> None:
         config = Config(
             method="gaussian_vae", dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed
         )
-        for epoch, told, vectors in looks(config, images, test, settings.every):
+        for epoch, row, vectors in looks(config, images, test, settings.every):
             where = ("Regularization", settings.table, splits.name, method, variant)
-            named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in told.items()}
+            named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in row.items()}
             rows = [(*where, name, epoch, value, "") for name, value in named.items()]
             add(settings.out, COLUMNS, rows)
             if settings.latents is not None:
@@ -157,9 +157,9 @@ def main(argv: Sequence[str]) -> None:
                 which = (settings.table, splits.name, method, variant, epoch)
                 latents = [(*which, j, f"{noise:.4g}", f"{spread:.4g}") for j, (noise, spread) in enumerate(pairs)]
                 add(settings.latents, LATENTS, latents)
-            line = f"SSE {told[ERROR]:.2f}  active {told[ACTIVE]:.0f}  KL {told['KL']:.2f}  gamma {told['gamma']:.4f}"
+            line = f"SSE {row[ERROR]:.2f}  active {row[ACTIVE]:.0f}  KL {row['KL']:.2f}  gamma {row['gamma']:.4f}"
             print(f"{method}, {variant}  epoch {epoch:3d}  {line}", flush=True)
-        learned = told["gamma"]
+        learned = row["gamma"]
 
 
 def add(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
