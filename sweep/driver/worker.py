@@ -115,7 +115,7 @@ class TrialWorker(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         """Set up a trial. Must not raise an error of the trial, which the first step returns as its result."""
         self.trial, self.reports, self.reported = config, None, None
-        self.untold: list[Row] = []
+        self.unreported: list[Row] = []
         self.alive_at, self.longest = None, 0.0
         self.folder = Path(config["folder"])
 
@@ -151,7 +151,7 @@ class TrialWorker(tune.Trainable):
         return {"progress": [progress]}  # in a list, because Ray flattens dicts and keeps statistics of every number
 
     def _advance(self, progress: Progress, start: float) -> None:
-        self.untold = progress.rows
+        self.unreported = progress.rows
         if self.reports is None:
             self.reports = self._fit()
             self.saved_at = start
@@ -180,7 +180,7 @@ class TrialWorker(tune.Trainable):
                 self.longest = max(self.longest, now - self.alive_at)
             faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * self.longest), exit=True, file=self.hung)
             self.alive_at = now
-        if not self.untold and (self.asked_to_end or now - self.saved_at > SAVE_SECONDS):
+        if not self.unreported and (self.asked_to_end or now - self.saved_at > SAVE_SECONDS):
             with storing(self.folder):
                 training.save(self.checkpoint)
             self.saved_at = now
