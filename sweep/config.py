@@ -25,14 +25,14 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     groups: ClassVar = {
-        "What is compared": "methods datasets set points spaces networks",
+        "Methods and data sets": "methods datasets set points spaces networks",
         "Budget": "trials epochs scale seconds_per_study factor first_rung",
         "Search": "searcher search seeds seed warm_start",
-        "What is measured": "metric objectives samples split looks pairs inception_splits fid_weights",
+        "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds",
         "Images": "data_root present_only image_size channels",
-        "What is kept, and where": "out name tracking_uri experiment keep keep_gb",
-        "The machine": "concurrent cpus_per_trial gpus_per_trial address retries",
+        "Storage and tracking": "out name tracking_uri experiment keep keep_gb",
+        "Resources": "concurrent cpus_per_trial gpus_per_trial address retries",
     }
 
     methods: list[str] = Field(
@@ -112,7 +112,7 @@ class SweepConfig(BaseModel):
     points: list[str] | None = Field(
         None, min_length=1, description="names of the hand-tuned points to run; default: all points of the data set"
     )
-    spaces: dict[str, UserPath] = Field({}, description="METHOD=FILE: search spaces to use instead of the methods' own")
+    spaces: dict[str, UserPath] = Field({}, description="METHOD=FILE: search spaces that replace those of the methods")
 
     warm_start: UserPath | None = Field(
         None, description="folder of an earlier sweep; its best points are tried after the hand-tuned ones"
