@@ -4,9 +4,10 @@ import pytest
 import torch
 from made_up import ENTRY, event
 
+from sweep.driver import hub
 from sweep.driver.winners import collect, find, load_winner
-from sweep.record import WEIGHTS, Trials
-from trainables import Config, save
+from sweep.record import RECORD, WEIGHTS, Record, Trials
+from trainables import Config, load, save
 from trainables.catalog import find as find_method
 
 STUDY = ENTRY | {"study": "vae-digits", "dataset": "digits"}
@@ -103,3 +104,38 @@ def test_three_lines_to_a_winner_that_samples_and_reconstructs(tmp_path):
     assert winner.sample(3).shape == (3, 1, 8, 8) and not winner.training
     assert winner.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
     assert all(torch.equal(a, b) for a, b in zip(winner.parameters(), trained.parameters(), strict=True))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep of one complete trial, whose model is the winner."""
+    folder = tmp_path / "sweep"
+    with Record(folder / RECORD) as record:
+        record.append("sweep", sweep="s", studies=[STUDY])
+        for story in trial(0, "complete", 20.0):
+            record.append(story.event, **story.model_dump(exclude={"time", "event"}))
+    torch.manual_seed(0)
+    config = Config(method="vae", dataset="digits", values=VALUES, epochs=9, seed=3, data_root="/home/ada/data")
+    save(find_method("vae")(config.hyper, (1, 8, 8)), config, folder / "winners" / "vae-digits")
+    for name in ("samples", "nearest_training_images"):
+        (folder / "winners" / "vae-digits" / f"{name}.png").touch()
+    return folder
+
+
+def test_a_pushed_winner_loads_and_tells_nothing_of_the_machine_or_the_data(sweep, tmp_path):
+    out = tmp_path / "model"
+    hub.write(sweep, "vae", None, out)
+    assert {file.name for file in out.iterdir()} == {"README.md", "config.json", "model.safetensors", "samples.png"}
+    torch.manual_seed(1)
+    drawn = load(out).sample(2)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, load_winner(sweep, "vae").sample(2))
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "# VAE on digits" in card and "**20.0**" in card and "| learning_rate | 0.001 |" in card
+    assert "/home/ada" not in card + (out / "config.json").read_text()
+
+
+def test_a_winner_is_not_pushed_over_files(sweep, tmp_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ValueError, match="exists and is not an empty folder"):
+        hub.write(sweep, "vae", None, tmp_path)
