@@ -178,4 +178,4 @@ class Progress(BaseModel):
     state: State | None = None
     reason: str = ""
     worker: dict[str, Any] | None = None
-    node: str | None = None  # Ray's id of the worker's node
+    node: str = ""  # Ray's id of the worker's node

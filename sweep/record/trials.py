@@ -171,7 +171,7 @@ class Trials:
     @property
     def outcome(self) -> str | None:
         """The outcome of the latest driver, None while it runs."""
-        return self.finish and self.finish.outcome
+        return self.finish.outcome if self.finish else None
 
     @classmethod
     def from_events(cls, events: Iterable[Event], strict: bool = True) -> "Trials":

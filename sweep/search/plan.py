@@ -157,9 +157,11 @@ def load_splits(config: SweepConfig) -> dict[str, Splits]:
     """Load the data sets, by their names in the configuration; with `present_only`, absent ones are skipped."""
     splits, absent = {}, []
     for name in config.datasets:
-        options = {"size": config.image_size, "channels": config.channels, "download": not config.present_only}
         try:
-            splits[name] = load(name, config.data_root, **options)
+            splits[name] = load(
+                name, config.data_root, size=config.image_size, channels=config.channels,
+                download=not config.present_only,
+            )  # fmt: skip
         except Absent as error:
             if not config.present_only:
                 raise
@@ -224,7 +226,9 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
         for field, dimension in space.dimensions.items():
             for value in _extremes(dimension):
                 checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
-            for value in _largest(dimension) if memory is not None else ():
+            if memory is None:
+                continue
+            for value in _largest(dimension):
                 hyper = checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
                 _require_memory_at(field, value, cls, hyper, data, memory)
     except ValueError as error:

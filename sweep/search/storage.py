@@ -94,8 +94,9 @@ def _frozen(trial: Trial, searched: Mapping[str, BaseDistribution], metrics: lis
     state = STATES.get(trial.state, TrialState.FAIL)
     evaluated = {epoch: row.metrics for epoch, row in trial.rows.items() if trial.metric in row.metrics}
     last = evaluated[max(evaluated)] if evaluated else {}
-    values: list[float] | None = [last[name] for name in metrics if name in last]
-    if len(values) < len(metrics) or state not in (TrialState.COMPLETE, TrialState.PRUNED):
+    known = [last[name] for name in metrics if name in last]
+    values: list[float] | None = known
+    if len(known) < len(metrics) or state not in (TrialState.COMPLETE, TrialState.PRUNED):
         values = None
         state = TrialState.FAIL if state == TrialState.COMPLETE else state
     if state == TrialState.PRUNED and len(metrics) > 1:

@@ -86,7 +86,10 @@ class Spec:
     @property
     def most_epochs(self) -> int:
         """The maximum total epochs of the trials."""
-        return self.budget_epochs if self.count is None else self.count * self.epochs
+        if self.count is not None:
+            return self.count * self.epochs
+        assert self.budget_epochs is not None  # the budget is one or the other
+        return self.budget_epochs
 
     def share(self, epochs: int, trials: int) -> float:
         """Return the share of the budget used by `epochs` epochs and `trials` trials; at 1 it is exhausted.
@@ -94,7 +97,7 @@ class Spec:
         A budget in epochs is exhausted when at most half a training is left, so a study trains its budget to within
         half a training. A budget in trials also counts failed trials, because they take time, too.
         """
-        return trials / self.count if self.count is not None else epochs / (self.budget_epochs - self.epochs / 2)
+        return trials / self.count if self.count is not None else epochs / (self.most_epochs - self.epochs / 2)
 
     def to_record(self) -> StudyEntry:
         """Return the study's entry in the record's sweep event."""
@@ -189,7 +192,7 @@ class Study:
         """The number of additional trials that could run concurrently if no running trial is stopped."""
         if self.spec.count is not None:
             return max(0, self.spec.count - len(self._trials))
-        return max(0, round((self.spec.budget_epochs - self.spent) / self.spec.epochs))
+        return max(0, round((self.spec.most_epochs - self.spent) / self.spec.epochs))
 
     def ask(self) -> Asked | None:
         """Return the next trial, or None while the budget is exhausted; a stopped trial returns part of its budget."""

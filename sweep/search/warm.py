@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sweep.record import RECORD, Trial, Trials, read_trials
 from sweep.search.plan import Plan, Planned
@@ -53,7 +54,7 @@ def _best(study: Planned, trials: Trials, folder: Path) -> Iterator[Point]:
             return
 
 
-def _within(study: Planned, trial: Trial) -> dict | None:
+def _within(study: Planned, trial: Trial) -> dict[str, Any] | None:
     """Return the values of a trial in the present space, None if it lies outside."""
     values = {}
     for name, dimension in study.spec.space.dimensions.items():

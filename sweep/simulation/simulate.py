@@ -7,7 +7,7 @@ a budget before it is spent. It does not model the start of processes, lost node
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -53,7 +53,7 @@ class Simulation:
     @property
     def utilisation(self) -> float:
         """The share of slots x wall time in which a trial held a slot."""
-        held = sum(trial.ended - trial.started for trial in self.trials.trials.values())
+        held = sum(trial.ended - trial.started for trial in self.trials.trials.values() if trial.ended is not None)
         return held / (self.slots * self.wall) if self.wall else 1.0
 
     @property
@@ -68,11 +68,15 @@ class Simulation:
 
     def best_found(self, study: str) -> list[tuple[float, float]]:
         """Return (time, value) of each complete trial of a study that improved on all before it."""
-        complete = [t for t in self.trials.of(study) if t.state == "complete" and t.value is not None]
+        complete = [
+            (trial.ended, trial.value)
+            for trial in self.trials.of(study)
+            if trial.state == "complete" and trial.ended is not None and trial.value is not None
+        ]
         found: list[tuple[float, float]] = []
-        for trial in sorted(complete, key=lambda trial: trial.ended):
-            if not found or trial.value < found[-1][1]:
-                found.append((trial.ended, trial.value))
+        for ended, value in sorted(complete, key=lambda one: one[0]):
+            if not found or value < found[-1][1]:
+                found.append((ended, value))
         return found
 
     def __str__(self) -> str:
@@ -119,7 +123,8 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
     """Virtual Ray: process events in the order of their times until no trial runs."""
     levels = (*conductor.plan.rungs, conductor.plan.config.epochs)
     due: list[tuple[float, str, float, Evaluated]] = []  # time, Ray's trial id, start of the trial, its evaluation
-    courses, metrics = {}, {}
+    courses: dict[str, Iterator[Evaluated]] = {}
+    metrics: dict[str, str] = {}
     ids = (f"{number:08d}" for number in count())
 
     def go_on(ray_id: str, began: float) -> None:

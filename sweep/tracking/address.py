@@ -55,8 +55,8 @@ def check(uri: str) -> None:
     Raises ValueError, in one line without credentials, if runs cannot be tracked there.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
-    if sqlite_file(uri):
-        problem = _sqlite_problem(sqlite_file(uri))
+    if file := sqlite_file(uri):
+        problem = _sqlite_problem(file)
     elif scheme in ("http", "https"):
         problem = _http_problem(uri)
     elif scheme in _DATABASES:
@@ -103,7 +103,9 @@ def _other_schema(rows: Sequence[Sequence[str]]) -> str | None:
 
 def known_schema() -> str:
     """Return the schema revision of the installed MLflow: the one without a successor."""
-    folder = Path(find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
+    spec = find_spec("mlflow")
+    assert spec is not None and spec.origin is not None  # MLflow is a dependency
+    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
     texts = [file.read_text(encoding="utf-8") for file in folder.glob("*.py")]
     revisions, followed = ({m[1] for text in texts if (m := _REVISION[kind].search(text))} for kind in _REVISION)
     (head,) = revisions - followed

@@ -5,6 +5,8 @@ file next to the record, which saves time and can be lost without harm. `Tracker
 the sweep; `track` and `reconcile` run one to the end of the record.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -16,13 +18,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sweep.record import CONFIG, RECORD, Event, follow
 from sweep.tracking.address import check, fingerprint, redact
 from sweep.tracking.story import PARENT, Story
 from trainables.files import whole
 from trainables.locks import Held, is_held, locked
+
+if TYPE_CHECKING:
+    from sweep.tracking.server import Server
 
 EXPERIMENT = "autoencoder-sweep"
 
@@ -39,6 +44,11 @@ class Follower:
         story: the part of the record read so far.
         refusals: one line for each write that the server rejected permanently.
     """
+
+    _offset: int  # of the next unread byte of the record
+    _taken: int  # number of events in the story
+    _told: int  # number of events that the server has
+    _server: Server | None
 
     def __init__(self, folder: Path, uri: str, experiment: str, from_start: bool = False):
         self.refusals: list[str] = []
@@ -57,8 +67,7 @@ class Follower:
         if not self.story.touched:
             return False
         try:
-            self._connect()
-            self._tell()
+            self._tell(self._connect())
         except Exception:
             self._server = None  # the last write may or may not have arrived: read the server's state again
             raise
@@ -68,8 +77,7 @@ class Follower:
 
     def correct(self) -> int:
         """Mark every run whose status differs from the record to be sent again; return their number."""
-        self._connect()
-        runs = [(name, run) for name, run in self._server.runs.items() if not run.deleted]
+        runs = [(name, run) for name, run in self._connect().runs.items() if not run.deleted]
         wrong = {name for name, run in runs if run.status != self.story.portrait(name).status}
         self.story.touched |= wrong
         return len(wrong)
@@ -117,8 +125,9 @@ class Follower:
             self._waiting.extend(events)
             if events:
                 _flush(self._record)
-        if self._known and self._waiting:
-            self._skip_known()
+        if self._waiting and (known := self._known):
+            self._known = None
+            self._skip(known)
         self._add(_SLICE)
 
     def _add(self, count: int) -> None:
@@ -127,12 +136,11 @@ class Follower:
             self._waiting.popleft()
             self._taken += 1
 
-    def _skip_known(self) -> None:
+    def _skip(self, known: dict[str, Any]) -> None:
         """Add the events up to the stored position without sending them: the server has them already.
 
         A position of another sweep or beyond the end of the record is ignored.
         """
-        known, self._known = self._known, None
         if known["sweep"] != getattr(self._waiting[0], "sweep", None) or known["events"] > len(self._waiting):
             return
         self._add(known["events"])
@@ -141,9 +149,9 @@ class Follower:
             self.story.told(name)
         self._told = self._taken
 
-    def _connect(self) -> None:
+    def _connect(self) -> Server:
         if self._server is not None:
-            return
+            return self._server
         from sweep.tracking.server import Server  # takes seconds, so it is imported in the Tracker's thread
 
         server = Server(self._uri, self._experiment, self.story.sweep)
@@ -154,22 +162,23 @@ class Follower:
             if not held:
                 self.story.release()
         self._server = server
+        return server
 
-    def _tell(self) -> None:
+    def _tell(self, server: Server) -> None:
         for name in sorted(self.story.touched, key=lambda name: name or ""):  # the parent first
-            self._tell_of(name)
+            self._tell_of(name, server)
             self.story.told(name)
-            self._tracked |= {name} & self._server.runs.keys()
+            self._tracked |= {name} & server.runs.keys()
 
-    def _tell_of(self, name: str | None) -> None:
+    def _tell_of(self, name: str | None, server: Server) -> None:
         portrait, rows = self.story.portrait(name), self.story.rows(name)
-        self._unless_refused(portrait.name, self._server.write, name, portrait, rows)
-        if name not in self._server.runs:  # the server rejected its creation
+        self._unless_refused(portrait.name, server.write, name, portrait, rows)
+        if name not in server.runs:  # the server rejected its creation
             return
         if portrait.status != "RUNNING":
             files, documents = self._files(name), self.story.documents(name)
-            self._unless_refused(portrait.name, self._server.attach, name, files, documents)
-        self._unless_refused(portrait.name, self._server.settle, name, portrait)
+            self._unless_refused(portrait.name, server.attach, name, files, documents)
+        self._unless_refused(portrait.name, server.settle, name, portrait)
 
     def _unless_refused(self, name: str, write: Callable[..., None], *args: object) -> None:
         from sweep.tracking.server import Refused

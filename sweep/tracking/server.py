@@ -178,7 +178,9 @@ class Server:
 def _artifact_location(uri: str, experiment: str) -> str | None:
     """Return the artifact location next to a sqlite file, or None for a server, which has its own."""
     file = sqlite_file(uri)
-    return file and (file.parent / "mlruns" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
+    if file is None:
+        return None
+    return (file.parent / "mlruns" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
 
 
 @contextlib.contextmanager

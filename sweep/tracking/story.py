@@ -7,7 +7,7 @@ server, with the same result. This module accesses neither servers nor files.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class Story:
         return self._first.sweep
 
     @property
-    def trials(self) -> Iterable[str]:
+    def trials(self) -> Collection[str]:
         return self._trials.trials.keys()
 
     @property
@@ -137,21 +137,24 @@ class Story:
 
         The metric of the study comes first, because MLflow's comparison of runs starts with the metric logged first.
         """
-        trial = self._trials.trials.get(name)
+        trial = self._trial(name)
         rows = [] if trial is None else [row for row in trial.rows.values() if row is not _SENT]
         found = [
             Measurement(_key(key), float(value), _milliseconds(row.time), row.epoch)
             for row in rows
             for key, value in row.metrics.items()
-            if math.isfinite(value) and not key.startswith(_FINDINGS)
+            if math.isfinite(value) and not key.startswith(_FINDINGS) and row.time is not None
         ]
         first = _key(trial.metric) if trial else ""
         return sorted(found, key=lambda measurement: measurement.key != first)
 
     def documents(self, name: str | None) -> dict[str, dict[str, Any]]:
         """Return the vectors of the last evaluation, which do not fit into rows, by file name."""
-        trial = self._trials.trials.get(name)
+        trial = self._trial(name)
         return {"vectors.json": {"epoch": trial.vectors_epoch, **trial.vectors}} if trial and trial.vectors else {}
+
+    def _trial(self, name: str | None) -> Trial | None:
+        return None if name is None else self._trials.trials.get(name)
 
     def portrait(self, name: str | None) -> Portrait:
         """Return the desired content of the run of a trial, or of the parent run."""
@@ -265,7 +268,7 @@ def _data(name: str, known: Mapping[str, Any]) -> Data:
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Flatten {"a": {"b": 1}} to {"a.b": "1"}, because MLflow stores only keys and text."""
-    found = {}
+    found: dict[str, str] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{key}.")

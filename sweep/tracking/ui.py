@@ -116,7 +116,7 @@ def _runs_of(session: "requests.Session", api: str, experiment: str, sweep: str)
         return "", {}
     answer.raise_for_status()
     place = answer.json()["experiment"]["experiment_id"]
-    wanted = {"experiment_ids": [place], "filter": f"tags.sweep_id = '{sweep}'", "max_results": 1000}
+    wanted: dict[str, Any] = {"experiment_ids": [place], "filter": f"tags.sweep_id = '{sweep}'", "max_results": 1000}
     runs: Runs = {}
     while True:
         answer = session.post(f"{api}/runs/search", json=wanted, timeout=SECONDS)

@@ -136,7 +136,7 @@ def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str]
     for split, words in SPLITS.items():
         pictures, labels = (_of_split(found, names, words, split) for names in (IMAGES, LABELS))
         if pictures is not None:
-            own = labels and found[labels]
+            own = found[labels] if labels else None
             parts[split] = Part(*checked(np.asarray(found[pictures]), own, f"{path}, {split}"))
             origins[split] = pictures
             taken |= {pictures, labels}
