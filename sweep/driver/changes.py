@@ -15,8 +15,10 @@ from sweep.search.plan import Plan, check
 from sweep.search.study import Spec
 
 # Fields that results in the record depend on, in addition to the study's entry.
-FROZEN = ("epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points")
-FROZEN += ("image_size", "channels", "split", "pairs", "inception_splits", "seeds")
+FROZEN = (
+    "epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points",
+    "image_size", "channels", "split", "pairs", "inception_splits", "seeds",
+)  # fmt: skip
 
 WHERE = {"out", "name", "tracking_uri", "address"}  # fields that may differ when a sweep is resumed
 

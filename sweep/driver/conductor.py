@@ -89,6 +89,7 @@ class Conductor:
             # Fair share: choose the study that has used the smallest share of its budget.
             study = min(self.studies, key=self._share)
             asked = self.studies[study].ask()
+            assert asked is not None  # the budget of one study is left, so this one's is
             name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
         self._tell(
             "start", trial=name, study=study, number=number, values=values, origin=origin, attempt=attempt,

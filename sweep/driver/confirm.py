@@ -67,7 +67,7 @@ def confirm(
     top: int | None = None,
     seeds: int | None = None,
     again: bool = False,
-    **changes: object,
+    **changes: Any,
 ) -> Path:
     """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
@@ -257,7 +257,7 @@ class Confirming(Job):
         return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}
 
     def finished(self, conductor: Conductor, stop: Stop) -> None:
-        time_alone(conductor, self.announce, stop)
+        time_alone(conductor, self.plan.seeds[0], self.announce, stop)
 
     def conclude(self, trials: Trials) -> None:
         for trial in trials.trials.values():  # keep only the models of the first seed
@@ -267,17 +267,18 @@ class Confirming(Job):
         write_report(self.sweep)
 
 
-def time_alone(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
+def time_alone(conductor: Conductor, seed: int, announce: Callable[[str], None], stop: Stop) -> None:
     """Time each confirmed point without concurrent trials, because trials of the confirmation share cores and caches.
 
-    Each point is trained again with its first seed, for a few epochs and at most half a training, and its seconds per
-    epoch are recorded. Full trainings one at a time would leave a cluster idle. Raises Stopped.
+    Each point is trained again with `seed`, the first of the confirmation, for a few epochs and at most half a
+    training, and its seconds per epoch are recorded. Full trainings one at a time would leave a cluster idle. Raises
+    Stopped.
     """
     from sweep.driver.executor import train_alone  # Ray takes a second to import
 
     epochs = conductor.plan.config.epochs
     few = min(epochs, EPOCHS_ALONE, max(2, epochs // 2))
-    first = [trial for trial in conductor.trials.trials.values() if trial.seed == conductor.plan.seeds[0]]
+    first = [trial for trial in conductor.trials.trials.values() if trial.seed == seed]
     untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
     if untimed:
         announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")

@@ -22,6 +22,7 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
     openings = [event for event in events if isinstance(event, SweepEvent)]
     if not openings or not {"out", "name"} <= openings[-1].config.keys():
         return False
+    assert config.name is not None  # that of the folder
     home = config.out.absolute() / config.name
     was = openings[-1].config
     original = Path(was["out"], was["name"]) / record.absolute().relative_to(home)

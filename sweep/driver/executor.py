@@ -48,7 +48,7 @@ class _Asker(Searcher):
         super().__init__()
         self.conductor, self.pool, self.stop = conductor, pool, stop
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         with self.stop.going_on():
             if self.conductor.done:
                 return Searcher.FINISHED
@@ -100,7 +100,7 @@ class _Stopper(tune.Callback):
     def __init__(self, stop: Stop):
         self.stop = stop
 
-    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with self.stop.going_on():
             pass
 
@@ -120,8 +120,8 @@ class _Watch(tune.Callback):
         before, concurrent = self.conductor.resources, self.conductor.plan.config.concurrent
         after = before.on(self.pool.holding(), concurrent)
         self.conductor.resources = after
-        if before.slots and not after.slots:
-            self.announce(after.waiting(self.pool.holding()))
+        if before.slots and (waiting := after.waiting(self.pool.holding())):
+            self.announce(waiting)
         # The search is asked only when a slot is free, so waiting trials cannot make a cluster grow.
         if concurrent and (wanted := min(concurrent, self.conductor.places)) != self.wanted:
             self.wanted = wanted
@@ -198,7 +198,7 @@ def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
     # Processes are reused for the same request only, so no trial gets one on an excluded node.
-    nodes = {"bundle_label_selector": [trial["nodes"]]} if trial.get("nodes") else {}
+    nodes: dict[str, Any] = {"bundle_label_selector": [trial["nodes"]]} if trial.get("nodes") else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 
@@ -218,7 +218,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune would restart such trials itself
     }
-    tune_controller.RayActorManager = _ActorManager
+    tune_controller.RayActorManager = _ActorManager  # type: ignore[attr-defined]  # where Tune looks it up
     refs = _put(plan, pool)
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the record and the screen show errors
@@ -298,11 +298,12 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
     If a server of the local Ray dies, it calls `stop.ask` with the reason. Raises ValueError if Ray does not start or
     cannot be reached.
     """
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    started: list[subprocess.Popen] = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         if address is None:
+            assert resources is not None  # known of this machine
             with _apart(started):
                 ray.init(
                     "local",  # regardless of RAY_ADDRESS and an earlier `ray start`
@@ -324,7 +325,7 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
 
 
 @contextmanager
-def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
+def _apart(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Context manager in which every program is started in a new process group and appended to `started`.
 
     Otherwise a SIGTERM to this program's group, as sent by `timeout`, Slurm and shells, would end Ray's servers before
@@ -332,7 +333,7 @@ def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
     """
     start = subprocess.Popen.__init__
 
-    def begin(process: subprocess.Popen, *command: Any, **settings: Any) -> None:
+    def begin(process: subprocess.Popen[bytes], *command: Any, **settings: Any) -> None:
         start(process, *command, **settings, process_group=0)
         started.append(process)
 
@@ -341,12 +342,12 @@ def _apart(started: list[subprocess.Popen]) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(started: list[subprocess.Popen], stop: Stop) -> Iterator[None]:
+def _watched(started: list[subprocess.Popen[bytes]], stop: Stop) -> Iterator[None]:
     """Context manager that calls `stop.ask` and kills the other programs if a server of Ray dies. Otherwise Ray's
     library would end this process seconds after one server notices the loss of another."""
     leaving = threading.Event()
 
-    def watch(server: subprocess.Popen, name: str) -> None:
+    def watch(server: subprocess.Popen[bytes], name: str) -> None:
         code = server.wait()
         if not leaving.is_set():
             leaving.set()
@@ -356,7 +357,8 @@ def _watched(started: list[subprocess.Popen], stop: Stop) -> Iterator[None]:
             stop.ask(f"{name}, a server of Ray (process {server.pid}), has died ({how})")
 
     for server in started:
-        if (name := Path(server.args[0]).name) in SERVERS:
+        command = server.args
+        if isinstance(command, list) and (name := Path(os.fsdecode(command[0])).name) in SERVERS:
             threading.Thread(target=watch, args=(server, name), name=name, daemon=True).start()
     try:
         yield

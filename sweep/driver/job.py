@@ -179,7 +179,7 @@ def prepare_metrics(
     for name, splits in planned.splits.items():
         if (line := to_be_trained(planned.metric_of(name), splits)) is not None:
             announce(line)
-        options = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
+        options: dict[str, Any] = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
         judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **options)
         if (found := judge.resolution()) is not None:
             announce(f"{splits.name}: {found.words(judge.metric)}")

@@ -32,8 +32,8 @@ class Resources:
         grows = config.address is not None and config.concurrent is not None
         total_gpus = sum(gpus for _, gpus in nodes)
         if grows:
-            cpus, gpus = config.cpus_per_trial or 1, config.gpus_per_trial or 0.0
-            return cls(cpus, gpus, 0, 0, total_gpus).on(nodes, config.concurrent)
+            least = cls(config.cpus_per_trial or 1, config.gpus_per_trial or 0.0, 0, 0, total_gpus)
+            return least.on(nodes, config.concurrent)
         largest = max((cpus for cpus, _ in nodes), default=0)
         if largest == 0:
             raise ValueError(

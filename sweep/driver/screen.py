@@ -118,7 +118,7 @@ class Screen:
             shown = ""
         else:
             shown = _number(hand.value) if hand.state == "complete" and hand.value is not None else hand.state
-        return (_number(best.value) if best else ""), shown
+        return (_number(best.value) if best and best.value is not None else ""), shown
 
     def _headline(self) -> str:
         trials = f"{self.trials.ended} trial{'s' * (self.trials.ended != 1)}"

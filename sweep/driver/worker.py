@@ -28,6 +28,7 @@ from sweep.driver.process import limit, settings
 from sweep.record import CHECKPOINT, HUNG, TRACEBACK, Progress, Row
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
+from trainables.evaluate import PointsEvaluator
 from trainables.feed import DEVICE_SHARE, placed, shared
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
@@ -99,10 +100,11 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
 class TrialWorker(tune.Trainable):
     """Class trainable of Ray Tune. `config` is a trial as described by the conductor; `data` maps data sets to refs."""
 
-    def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef]) -> None:
-        self.refs, self.loaded = data, {}
+    def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef[Any]]) -> None:  # type: ignore[override]  # see `tune.with_parameters`
+        self.refs = data
+        self.loaded: dict[str, tuple[torch.Tensor, Evaluator | PointsEvaluator]] = {}
         self.device = limit(config["cpus"], config["gpus"])
-        self.restore = settings()
+        self.reset_settings = settings()
         self.asked_to_end = False
         self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
         self.node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
@@ -114,9 +116,12 @@ class TrialWorker(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         """Set up a trial. Must not raise an error of the trial, which the first step returns as its result."""
-        self.trial, self.reports, self.reported = config, None, None
+        self.trial = config
+        self.reports: Iterator[Report] | None = None
+        self.reported: Report | None = None
         self.unreported: list[Row] = []
-        self.alive_at, self.longest = None, 0.0
+        self.alive_at: float | None = None
+        self.longest = 0.0
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
@@ -163,7 +168,7 @@ class TrialWorker(tune.Trainable):
             if report.evaluation is not None:
                 if report.epoch not in self.trial["looks"] or self.trial["metric"] in report.metrics:
                     progress.value = self._value(report)  # a look at a first stage may lack the metric
-                self._keep_pictures(report)
+                self._keep_pictures(report.evaluation)
             if last:
                 with storing(self.folder):
                     save(report.method, Config(**self.trial["fit"]), self.folder)
@@ -209,7 +214,7 @@ class TrialWorker(tune.Trainable):
             resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
         find(config.method)  # import its module before restoring global settings, which it may change
-        self.restore(config.seed)
+        self.reset_settings(config.seed)
         images, evaluator = self._data(config.dataset)
         evaluator.seed = self.trial["evaluate"]["seed"]  # trials in one process may have different seeds
         with storing(self.folder):
@@ -219,7 +224,7 @@ class TrialWorker(tune.Trainable):
             looks=self.trial["looks"], resume=resume, device=self.device, between=self._between,
         )  # fmt: skip
 
-    def _unwatched(self, evaluator: Evaluator) -> Callable[..., Evaluation]:
+    def _unwatched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
         """Wrap the evaluator so that the hang timer is off during an evaluation of unknown length."""
 
         def evaluate(*arguments: Any, **named: Any) -> Evaluation:
@@ -233,7 +238,7 @@ class TrialWorker(tune.Trainable):
         faulthandler.cancel_dump_traceback_later()
         self.alive_at = None
 
-    def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator]:
+    def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator | PointsEvaluator]:
         """Return training images, on the device or the host, and the evaluator; both are kept between trials."""
         if dataset not in self.loaded:
             while len(self.loaded) >= KEPT_DATASETS:
@@ -262,9 +267,9 @@ class TrialWorker(tune.Trainable):
             raise Diverged(report.stage, report.epoch, metric, "not finite")
         return value
 
-    def _keep_pictures(self, report: Report) -> None:
+    def _keep_pictures(self, evaluation: Evaluation) -> None:
         with storing(self.folder):
-            for name, picture in report.evaluation.pictures.items():
+            for name, picture in evaluation.pictures.items():
                 save_grid(picture, self.folder / f"{name}.png")
 
     def _save_reported(self) -> None:

@@ -321,8 +321,8 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
         end = Progress(rows=[row], value=1.0, epoch=9, state="complete")
         while conductor.next("a") is not None:
             conductor.hear("a", end)
-        time_alone(conductor, said.append, Stop())
-        time_alone(conductor, said.append, Stop())  # as a resumed one does
+        time_alone(conductor, conductor.plan.seeds[0], said.append, Stop())
+        time_alone(conductor, conductor.plan.seeds[0], said.append, Stop())  # as a resumed one does
     assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
     assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
     trials = Trials.from_events(read(tmp_path / "record.jsonl"))
