@@ -77,7 +77,7 @@ class Sweep:
     @property
     def outcome(self) -> str:
         """`done`, `interrupted`, or `running` (also after its driver was killed)."""
-        return read_sweep(self.folder).meta["outcome"]
+        return str(read_sweep(self.folder).meta["outcome"])
 
     @property
     def trials(self) -> pd.DataFrame:

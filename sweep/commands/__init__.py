@@ -7,8 +7,7 @@ import ast
 import pkgutil
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.resources import files
 
 from cyclopts import App
 
@@ -42,4 +41,5 @@ def program() -> App:
 
 def _about(module: str) -> str:
     """Return a command's docstring without importing it, which takes seconds."""
-    return ast.get_docstring(ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8")))
+    file = files(__name__) / f"{module.rpartition('.')[2]}.py"
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""

@@ -23,7 +23,7 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def conclude(folder: Path, **where: str | None) -> None:
+def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | None = None) -> None:
     """Show the results of a sweep, and confirm it if it is configured so and not confirmed yet.
 
     The exit code, which job schedulers use, is 130 if the sweep was interrupted, as after Ctrl-C, and 1 if it could not
@@ -42,7 +42,7 @@ def conclude(folder: Path, **where: str | None) -> None:
         return
     say("\nThe search is done; starting its confirmation.")
     try:
-        looked = confirmation.confirm(folder, say, **where)
+        looked = confirmation.confirm(folder, say, tracking_uri=tracking_uri, address=address)
     except KeyboardInterrupt:  # before the confirmation had a record
         say(f"Interrupted before the confirmation began. Continue with:  python -m sweep confirm {quote(str(folder))}")
         raise
@@ -57,7 +57,7 @@ def show_end(folder: Path) -> str:
     sentences = headline(board) if width == math.inf else textwrap.fill(headline(board), int(width))
     say(f"{leaderboard_text(board, width)}\n\n{sentences}\n")
     config = launch.config_of(folder)
-    outcome = done.meta["outcome"]
+    outcome = str(done.meta["outcome"])
     if outcome != "done":
         state = "Not done. If it is no longer running:" if outcome == "running" else "Interrupted; no results are lost."
         say(f"{state} Continue with:  python -m sweep resume {quote(str(folder))}\n")

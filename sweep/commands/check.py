@@ -3,7 +3,6 @@
 The method is trained at its first hand-tuned point, reduced in size. The exit code is 1 if a requirement is not met.
 """
 
-from types import MappingProxyType
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -24,9 +23,9 @@ Shape = Annotated[
 ]
 
 
-def main(method: Name, /, *, set: Values = MappingProxyType({}), shape: Shape = (1, 8, 8)) -> None:
+def main(method: Name, /, *, set: Values | None = None, shape: Shape = (1, 8, 8)) -> None:
     point = space_of(method, SweepConfig(methods=[method])).paper[0]
-    values = {**point.values, **SMALL, **set}
+    values = {**point.values, **SMALL, **(set or {})}
     checked(find(method).Hyper, values, method)
     subject, broken = Subject(method, values, shape), 0
     for check in CHECKS:

@@ -88,7 +88,7 @@ def examine(config: SweepConfig, cluster: Path | None) -> Iterator[Finding]:
     if cluster is None or config.address is not None:  # otherwise the head, not this machine, runs the driver
         yield from this_machine(config)
     if config.address is not None:
-        yield from every_node(config)
+        yield from every_node(config, config.address)
 
 
 def attempt(where: str, check: Callable[[], str]) -> Finding:
@@ -287,9 +287,8 @@ def room(where: str, folder: Path) -> Finding:
 
 
 def data_set(where: str, name: str, config: SweepConfig) -> Finding:
-    options = {"size": config.image_size, "channels": config.channels, "download": False}
     try:
-        splits = load(name, config.data_root, **options)
+        splits = load(name, config.data_root, size=config.image_size, channels=config.channels, download=False)
     except Absent as error:
         if config.present_only:
             return Finding("warn", where, f"{name} is absent and will be skipped")
@@ -337,19 +336,19 @@ def graphics(where: str, expected: int, seen: int, cards: int) -> Finding:
 # The nodes of a running cluster
 
 
-def every_node(config: SweepConfig) -> Iterator[Finding]:
+def every_node(config: SweepConfig, address: str) -> Iterator[Finding]:
     from sweep.driver.executor import cluster
     from sweep.driver.nodes import ask_all
 
     config.out.mkdir(parents=True, exist_ok=True)
     try:
-        with held(config.out) as sign, cluster(config.address, None, Stop()):
+        with held(config.out) as sign, cluster(address, None, Stop()):
             nodes = ask_all(look_around, config, sign)
             here = look_around(config, sign)
     except ValueError as error:
-        yield Finding("bad", config.address, str(error))
+        yield Finding("bad", address, str(error))
         return
-    yield Finding("ok", config.address, f"{len(nodes)} nodes: {', '.join(node.name for node in nodes)}")
+    yield Finding("ok", address, f"{len(nodes)} nodes: {', '.join(node.name for node in nodes)}")
     for node in nodes:
         if isinstance(node.answer, Exception):
             yield Finding("bad", node.name, f"does not answer ({' '.join(str(node.answer).split())[-300:]})")

@@ -8,7 +8,7 @@ from trainables import find, names, outside
 
 def main() -> None:
     for name in names():
-        say(f"{name:<12} {sys.modules[find(name).__module__].__doc__.splitlines()[0]}")
+        say(f"{name:<12} {(sys.modules[find(name).__module__].__doc__ or '').partition(chr(10))[0]}")
     for kind in ("methods", "datasets", "networks", "metrics"):
         for name, place in outside.installed(kind).items():
             say(f"{name:<12} {kind}: {place}")

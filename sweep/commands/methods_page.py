@@ -9,7 +9,7 @@ import csv
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.resources import files
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,13 +61,15 @@ PROGRAMS |= {f"regularization_table{i}": "trainables.reproductions.regularizatio
 
 def documents(name: str) -> list[str]:
     """Return the module docstrings of a method's file and of its family's file."""
-    return [import_module(kind.__module__).__doc__ for kind in find(name).__mro__ if issubclass(kind, Method)]
+    return [import_module(kind.__module__).__doc__ or "" for kind in find(name).__mro__ if issubclass(kind, Method)]
 
 
 def paper(name: str) -> str:
     """Return, in one line, the parentheses of the module docstring that name a section of methods.md."""
     words = " ".join(documents(name)[0].split())
-    return re.search(r"\(((?:[^()]|\([^()]*\))*methods\.md[^()]*)\)", words)[1]
+    found = re.search(r"\(((?:[^()]|\([^()]*\))*methods\.md[^()]*)\)", words)
+    assert found, name
+    return found[1]
 
 
 def equation(name: str) -> list[str]:
@@ -139,7 +141,8 @@ def status(name: str) -> str:
 
 def row(name: str) -> str:
     """Return the table row of a method."""
-    space = load(files("search_spaces") / f"{name}.toml", hyper_fields(name))
+    with as_file(files("search_spaces") / f"{name}.toml") as path:
+        space = load(path, hyper_fields(name))
     cells = [
         f"[{method_name(name)}]({name}.py)<br>`{name}`",
         paper(name),

@@ -25,8 +25,9 @@ def prefetch(config: SweepConfig, say: Callable[[str], None] = print) -> None:
     for name, splits in load_splits(config).items():
         sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
         say(f"{name}: {sizes} images of {' x '.join(map(str, splits.shape))} under {config.data_root}")
-        options = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        judge = evaluator_for(splits, config.metric, **options)
+        judge = evaluator_for(
+            splits, config.metric, samples=config.samples, fid_weights=config.fid_weights, device=device
+        )
         say(f"{name}: {judge.metric} is ready, with its references in {cache.folder()}")
     if needs_inception(config.metric) and config.fid_weights is None:
         say(f"Inception weights in {Path(torch.hub.get_dir(), 'checkpoints')}")

@@ -1,6 +1,7 @@
 """Run a sweep; the same as `sweep/run.py`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field
 
@@ -38,7 +39,7 @@ def act(flags: RunFlags) -> None:
     """Run, resume, simulate or plan the sweep that the flags describe. Raises ValueError."""
     config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
     if flags.resume is not None:
-        resume(flags, config)
+        resume(flags.resume, flags, config)
     elif flags.simulate:
         foresee(warmed(plan(config)), flags.curves, say)
     elif flags.curves is not None:
@@ -53,7 +54,7 @@ def act(flags: RunFlags) -> None:
 main = from_flags(RunFlags, act)
 
 
-def resume(flags: RunFlags, config: SweepConfig) -> None:
+def resume(folder: Path, flags: RunFlags, config: SweepConfig) -> None:
     """Continue a sweep as it was configured. Raises ValueError for flags that would change it."""
     if changing := flags.model_fields_set - {"resume", "tracking_uri", "address"}:
         raise ValueError(
@@ -61,7 +62,7 @@ def resume(flags: RunFlags, config: SweepConfig) -> None:
             f"{', '.join(sorted(changing))}"
         )
     where = {"tracking_uri": config.tracking_uri, "address": config.address}
-    conclude(launch.resume(flags.resume, say, **where), **where)
+    conclude(launch.resume(folder, say, **where), **where)
 
 
 def show_plan(config: SweepConfig) -> None:
@@ -92,7 +93,7 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
     specs = [study.spec for study in planned.studies]
     epochs = sum(spec.most_epochs for spec in specs)
     training = sum(seconds[spec.study] * spec.most_epochs for spec in specs)
-    trials = sum(spec.count or round(spec.budget_epochs / expected_epochs(planned)) for spec in specs)
+    trials = sum(spec.count or round(spec.most_epochs / expected_epochs(planned)) for spec in specs)
     say(
         f"{len(specs)} studies, {epochs} epochs, about {trials} trials if halving stops the expected number; "
         f"training takes about {duration(training)} of trial time"

@@ -234,7 +234,7 @@ def test_a_head_that_runs_is_named_and_not_used(started):
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "auto"])
 def test_a_cluster_that_does_not_answer_breaks_the_sweep(config, started, address):
     started("127.0.0.1:9")
-    (line,) = words(doctor.every_node(config.model_copy(update={"address": address})))
+    (line,) = words(doctor.every_node(config.model_copy(update={"address": address}), address))
     assert f"Ray at {address} does not answer (ConnectionRefusedError" in line
 
 
