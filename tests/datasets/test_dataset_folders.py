@@ -410,15 +410,15 @@ def test_splits_that_are_ambiguous_are_refused(tmp_path, random, names, words):
 
 
 def test_what_was_left_out_is_counted_by_its_reason(tmp_path, random):
-    for kind in ("cat", "dog", "@eaDir", "__MACOSX", ".cache"):
+    for kind in ("cat", "dog", "@eaDir", "__MACOSX", ".cache", "#recycle"):
         fill(tmp_path / "pets" / kind, 6, random)
     for name in ("a.heic", "b.heic", "notes.TXT", "LICENCE"):
         (tmp_path / "pets" / name).write_text("no picture")
     os.mkfifo(tmp_path / "pets" / "pipe.png")  # opening it would wait for ever
     reading = pets(tmp_path).reading
     assert reading.classes == ("cat", "dog") and sum(reading.pictures.values()) == 12
-    assert reading.left_out == {"hidden": 3, ".heic": 2, ".txt": 1, "without a suffix": 1, "irregular files": 1}
-    assert "left out: 3 hidden, 2 .heic, 1 .txt, 1 irregular files, 1 without a suffix" in reading.words()
+    assert reading.left_out == {"hidden": 4, ".heic": 2, ".txt": 1, "without a suffix": 1, "irregular files": 1}
+    assert "left out: 4 hidden, 2 .heic, 1 .txt, 1 irregular files, 1 without a suffix" in reading.words()
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".avif", ".jp2"])

@@ -36,7 +36,8 @@ OFFICIAL = {
 }
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures")
 ANNOTATIONS = re.compile(r"(?i:.*(?:mask|label|annotation|segmentation|ground.?truth|target).*|gt)")
-SYSTEM = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")  # and .name, and @name on a NAS
+# Recycle bins, snapshots and the like; and .name, and @name on a NAS.
+SYSTEM = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "#recycle", "#snapshot")
 FEWEST = {"train": 10, "valid": 2, "test": 2}  # pictures, at least; a distance needs a covariance, which needs two
 LONGEST_NAME = 100  # bytes: file names contain the name of the data set
 
