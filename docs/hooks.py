@@ -1,4 +1,4 @@
-"""What MkDocs adds to the pages in docs/: documents of the repository, and reference pages made from the code.
+"""MkDocs hooks that add documents of the repository and generated reference pages to the pages in docs/.
 
 A document stays where its subject is, and DOCUMENTS names its page. Links are paths within the repository, so that they
 work in a clone as well; here a link to a document leads to its page, and a link to any other file to a copy of it.
@@ -53,14 +53,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns links within the repository into links within the site."""
+    """Converts links within the repository to links within the site."""
     here = page.file.src_uri
     origin = ROOT / DOCUMENTS.get(here, f"docs/{here}")
 
     def within_the_site(link: re.Match) -> str:
         path = Path(os.path.normpath(origin.parent / link["target"]))
         if not link["target"] or ":" in link["target"] or not path.is_relative_to(ROOT) or not path.exists():
-            return link[0]  # elsewhere, or in the page; MkDocs warns of what it does not find
+            return link[0]  # external, or in the page; MkDocs warns about missing targets
         place = place_of(path, config, files)
         if place is None:
             return link["words"]
@@ -70,7 +70,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def place_of(path: Path, config: MkDocsConfig, files: Files) -> str | None:
-    """Where the site has a document, or a copy of any other file; None for folders, of which it has none."""
+    """Returns the path of a document, or of a copy of another file, in the site; None for folders."""
     name = path.relative_to(ROOT).as_posix()
     pages = FOLDERS | {document: page for page, document in DOCUMENTS.items()}
     if name in pages:
@@ -86,7 +86,7 @@ def place_of(path: Path, config: MkDocsConfig, files: Files) -> str | None:
 
 
 def command_line() -> str:
-    """Every command with its arguments, from the program that reads them."""
+    """Returns the page of all commands and their arguments, from the command line parser."""
     text = program().generate_docs()
     head = (
         "# Command line\n\n`aesweep` is the same program as `python -m sweep`, and `run` is `python sweep/run.py`.\n\n"
@@ -95,7 +95,7 @@ def command_line() -> str:
 
 
 def configuration() -> str:
-    """Every field of a sweep's configuration, in the groups of the help."""
+    """Returns the page of all fields of a sweep's configuration, in the groups of the help."""
     parts = [
         "# Configuration\n\nEach field is a flag of `sweep/run.py` (`data_root` is `--data-root`), a key of the file "
         "of `--config`, and an argument of `sweep.Sweep.run`.\n"
@@ -116,7 +116,7 @@ def rows(model: type[BaseModel], members: list[str]) -> Iterator[tuple[str, str,
 
 
 def search_spaces() -> str:
-    """The hand-tuned points and ranges of every method, from its TOML file."""
+    """Returns the page of hand-tuned points and ranges of each method, from its TOML file."""
     parts = [
         "# Search spaces\n\nThe hand-tuned points of each method, in the order in which a sweep tries them, and the "
         "ranges that a search draws from. The file of a method is `search_spaces/METHOD.toml`.\n"
@@ -131,7 +131,7 @@ def searched(space: Space) -> Iterator[str]:
     lines = []
     for when, dimensions in (("always", space.dimensions), ("with `--search`", space.optional)):
         for name, dimension in dimensions.items():
-            if not isinstance(dimension, Fixed):  # those are among the values of the points
+            if not isinstance(dimension, Fixed):  # fixed values are among the values of the points
                 lines.append((f"`{name}`", f"{dimension}", when))
     return table(("hyperparameter", "range", "searched"), lines)
 
@@ -150,7 +150,7 @@ def hand_tuned(space: Space) -> Iterator[str]:
 
 
 def table(head: tuple[str, ...], lines: Any) -> Iterator[str]:
-    """A Markdown table, line by line."""
+    """Returns the lines of a Markdown table."""
     for cells in (head, ("---",) * len(head), *lines):
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
