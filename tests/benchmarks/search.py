@@ -1,7 +1,7 @@
 """How close searchers come to the best of a study at equal epochs, replayed against recorded trainings.
 
 `search.parquet` holds trainings of random and hand-tuned points to the end, made by `search_table.py`, whose docstring
-describes them: 655 of eight studies. A forest over points predicts whole curves, so that a searcher may ask for any
+describes them: 749 of eight studies. A forest over points predicts whole curves, so that a searcher may ask for any
 point; each simulated training adds the deviations of one recorded repetition from its point's mean.
 
 Prints what the table holds; how the forest does on points held out; Spearman's correlation of each epoch with the last;
