@@ -226,6 +226,8 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
         "machine": last.machine,
         "code": last.code,
         "unreadable_lines": damaged,
+        "paused": sorted(found.paused - found.stopped),
+        "stopped": sorted(found.stopped),
         "readings": last.readings,
         "resolutions": last.resolutions,
         "data": last.data,

@@ -373,7 +373,7 @@ def changed_words(row) -> str:
         return ", ".join([row.changed or "hand-tuned point", f"mean of {row.tuned_runs} runs"])
     if row.tuned_trial == row.hand_tuned_trial:
         return "carried-over point kept" if row.carried else "hand-tuned point kept"
-    return f"{row.changed} (another hand-tuned point)" if row.tuned_origin == "paper" else row.changed
+    return row.changed + {"paper": " (another hand-tuned point)", "enqueued": " (enqueued)"}.get(row.tuned_origin, "")
 
 
 def outcome_words(row) -> str:
@@ -410,8 +410,8 @@ def headline(table: pd.DataFrame, gains: str = "") -> str:
         return f"{first} {gains}"
     if compared.empty:
         return first
-    # A second point of the paper that beats the first is not a result of the search.
-    gains = compared[(compared["improvement_percent"] >= 0.5) & (compared["tuned_origin"] != "paper")]
+    # A second point of the paper that beats the first is not a result of the search, nor is an enqueued one.
+    gains = compared[(compared["improvement_percent"] >= 0.5) & ~compared["tuned_origin"].isin(["paper", "enqueued"])]
     clear = gains[[beyond_noise(row.difference, row.noise) for row in gains.itertuples()]]
     if clear.empty:
         small = "" if gains.empty else " by more than another draw of the held-out images would change"

@@ -31,7 +31,7 @@ class SweepConfig(BaseModel):
         "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds",
         "Images": "data_root present_only image_size channels",
-        "Storage and tracking": "out name tracking_uri experiment keep keep_gb",
+        "Storage and tracking": "out name tracking_uri experiment keep keep_gb at_end",
         "Resources": "concurrent cpus_per_trial gpus_per_trial address retries",
     }
 
@@ -134,6 +134,13 @@ class SweepConfig(BaseModel):
         None, min_length=1, description="MLflow store; default: MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder"
     )
     experiment: str = Field("autoencoder-sweep", min_length=1, description="MLflow experiment")
+
+    at_end: str | None = Field(
+        None,
+        min_length=1,
+        description="shell command to run whenever the sweep or its confirmation ends or is interrupted, with "
+        "SWEEP_FOLDER and SWEEP_OUTCOME (done or interrupted) in its environment",
+    )
 
     concurrent: PositiveInt | None = Field(
         None, description="maximum number of concurrent trials; default: as many as the machine has room for"

@@ -174,11 +174,15 @@ def _mapping(kind: Any, tokens: Sequence[Token]) -> dict[str, Any]:
     for token in tokens:
         key, sign, value = token.value.partition("=")
         if not sign or not key:
-            raise ValueError(f"{token.keyword} {token.value!r}: write KEY=VALUE")
+            raise ValueError(f"{_said(token)}: write KEY=VALUE")
         if key in pairs:
-            raise ValueError(f"{token.keyword} {token.value!r}: {key} is given twice; give it once")
+            raise ValueError(f"{_said(token)}: {key} is given twice; give it once")
         pairs[key] = scalar(value)
     return pairs
+
+
+def _said(token: Token) -> str:
+    return f"{token.keyword} {token.value!r}" if token.keyword else repr(token.value)
 
 
 SEVERAL = Parameter(consume_multiple=(1, None), allow_repeating=False, negative="")  # --flag a b c

@@ -95,9 +95,10 @@ class Watched:
 def _words(trials: Trials) -> str:
     if not trials.studies:
         return "not begun"
-    total = sum(study.trials for study in trials.studies.values())
     seconds = duration(trials.earlier + trials.heard - trials.sweep.time)
-    words = f"{trials.ended} of {total} trials, {seconds}, {trials.outcome or 'running'}"
+    words = f"{trials.ended} trials ended, {seconds}, {trials.outcome or 'running'}"
+    held = {"paused": trials.paused - trials.stopped, "stopped by hand": trials.stopped}
+    words += "".join(f", {len(found)} of {len(trials.studies)} studies {how}" for how, found in held.items() if found)
     silent = time.time() - trials.heard
     return words if trials.outcome or silent < QUIET else f"{words}, silent for {duration(silent)}"
 

@@ -569,6 +569,7 @@ def _warnings(sweep: Sweep) -> list[str]:
         which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
         if part.meta["outcome"] != "done":
             warnings.append(f"{which} is not finished ({part.meta['outcome']}); the results below are preliminary.")
+        warnings += _by_hand(part, of)
         for name, entry in part.meta["readings"].items():
             warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in entry["doubts"]]
         for name, entry in part.meta["resolutions"].items():
@@ -595,6 +596,23 @@ def _warnings(sweep: Sweep) -> list[str]:
         name = f"{method_name(trial.method)} on {dataset_name(trial.dataset)}"
         warnings.append(f"A hand-tuned point of {name} diverged{reason}.")
     return warnings + _flags(sweep)
+
+
+def _by_hand(sweep: Sweep, of: str) -> list[str]:
+    """Return what users changed while the sweep ran; `of` names the sweep where there are several."""
+    warnings = []
+    for how in ("stopped", "paused"):
+        if studies := sweep.meta[how]:
+            words = f"Studies {listed(studies)}{of} were" if len(studies) > 1 else f"The study {studies[0]}{of} was"
+            warnings.append(f"{words} {how} by hand before the end of the budget, so budgets are not equal.")
+    counts = {
+        "stopped by hand": int((sweep.trials["state"] == "cancelled").sum()),
+        "enqueued by hand": int((sweep.trials["origin"] == "enqueued").sum()),
+    }
+    for what, count in counts.items():
+        if count:
+            warnings.append(f"{count} {'trial was' if count == 1 else 'trials were'} {what}{of}.")
+    return warnings
 
 
 def _flags(sweep: Sweep) -> list[str]:

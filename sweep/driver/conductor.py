@@ -8,9 +8,11 @@ from typing import Any
 
 from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.resources import Resources
-from sweep.record import CHECKPOINT, HUNG, Event, Progress, Record, Row, Trial, Trials
+from sweep.record import CHECKPOINT, HUNG, Event, Progress, Record, Request, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.study import Study
+
+STOPPED = "stopped by hand"
 
 Listener = Callable[[Event, Trials], None]
 
@@ -39,7 +41,8 @@ class Conductor:
     def exhausted(self) -> bool:
         """True while no study requests another trial. A stopped trial may free enough budget for another one, and a
         trial whose process is lost runs again."""
-        return not self.waiting and all(self._share(name) >= 1 for name in self.studies)
+        asking = (name for name in self.studies if name not in self.trials.stopped)
+        return not self.waiting and all(self._share(name) >= 1 for name in asking)
 
     @property
     def done(self) -> bool:
@@ -49,8 +52,32 @@ class Conductor:
     @property
     def places(self) -> int:
         """The maximum number of trials that could run concurrently from now on."""
-        open_places = sum(study.open_places for study in self.studies.values())
+        held = self.trials.stopped | self.trials.paused
+        open_places = sum(study.open_places for name, study in self.studies.items() if name not in held)
         return open_places + len(self.waiting) + len(self.running)
+
+    def accept(self, request: Request) -> bool:
+        """Record and follow a request; return False if it was followed before or names a trial that has ended.
+
+        A running trial ends at the next message of its worker.
+        """
+        if any(request.request == known.request for known in self.trials.requests) or not self._in_time(request):
+            return False
+        self._tell("request", **request.model_dump())
+        self._end_stopping()
+        return True
+
+    def _in_time(self, request: Request) -> bool:
+        if request.trial is not None:
+            trial = self.trials.trials.get(request.trial)
+            return trial is not None and trial.state == "running"
+        return request.study is None or request.study in self.studies
+
+    def _end_stopping(self) -> None:
+        """End the trials that are to stop and have no process."""
+        for trial in [trial for trial in self.waiting if trial.stopping]:
+            self.waiting.remove(trial)
+            self._end(trial, "cancelled", STOPPED, trial.epoch, None)
 
     def retry(self, names: Iterable[str]) -> None:
         """Schedule ended trials to run again from the start."""
@@ -73,6 +100,7 @@ class Conductor:
                 self._checkpoint(trial).unlink()
             if trial.state != "running":
                 self.waiting.remove(trial)
+        self._end_stopping()
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """Return the next trial for Ray to run, or None while enough trials run."""
@@ -83,13 +111,15 @@ class Conductor:
             self.studies[trial.study].reopen(trial.number)
             name, study, number, attempt = trial.name, trial.study, trial.number, trial.attempt + 1
             values, origin = trial.values, trial.origin
-        elif self.exhausted:
-            return None
         else:
+            held = self.trials.stopped | self.trials.paused
+            asking = [name for name in self.studies if name not in held and self._share(name) < 1]
             # Fair share: choose the study that has used the smallest share of its budget.
-            study = min(self.studies, key=self._share)
-            asked = self.studies[study].ask()
-            assert asked is not None  # the budget of one study is left, so this one's is
+            study = min(asking, key=self._share, default=None)
+            if study is None:
+                return None
+            asked = self.studies[study].ask(next(iter(self.trials.enqueued.get(study, [])), None))
+            assert asked is not None  # its budget is left
             name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
         self._tell(
             "start", trial=name, study=study, number=number, values=values, origin=origin, attempt=attempt,
@@ -112,6 +142,8 @@ class Conductor:
             continues = study.report(trial.number, progress.epoch, progress.value, metrics)
         if state is None and not continues:
             state, reason = "pruned", self._behind(progress.epoch)
+        if state is None and trial.stopping:
+            state, reason = "cancelled", STOPPED
         if state is None:
             return True
         del self.running[ray_id]
@@ -163,7 +195,10 @@ class Conductor:
             self._end(trial, state, f"{reason} {trial.stalled + 1} times", trial.epoch, worker)
 
     def _again(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
-        """Record that an attempt ended as `state`, and schedule the trial to run next."""
+        """Record that an attempt ended as `state`, and schedule the trial to run next, unless it is to stop."""
+        if trial.stopping:
+            self._end(trial, "cancelled", STOPPED, trial.epoch, worker)
+            return
         self._tell("lost", trial=trial.name, state=state, epoch=trial.epoch, reason=reason, worker=worker)
         self.waiting.append(trial)
 

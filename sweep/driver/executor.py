@@ -28,6 +28,7 @@ from ray.util import register_serializer
 
 from sweep.driver import local_ray, provenance
 from sweep.driver.conductor import Conductor
+from sweep.driver.inbox import Inbox
 from sweep.driver.maps import files_of, opened, sent
 from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
 from sweep.driver.resources import Node, Resources
@@ -44,12 +45,13 @@ SERVERS = ("gcs_server", "raylet")  # servers of Ray that it cannot run without
 class _Asker(Searcher):
     """Searcher from which Ray requests trials."""
 
-    def __init__(self, conductor: Conductor, pool: Pool | None, stop: Stop):
+    def __init__(self, conductor: Conductor, pool: Pool | None, inbox: Inbox, stop: Stop):
         super().__init__()
-        self.conductor, self.pool, self.stop = conductor, pool, stop
+        self.conductor, self.pool, self.inbox, self.stop = conductor, pool, inbox, stop
 
     def suggest(self, trial_id: str) -> Any:
         with self.stop.going_on():
+            self.inbox.look()  # here as well: while no trial runs, Ray calls nothing else
             if self.conductor.done:
                 return Searcher.FINISHED
             trial = self.conductor.next(trial_id)
@@ -97,12 +99,12 @@ class _Judge(FIFOScheduler):
 class _Stopper(tune.Callback):
     """Callback that Ray calls repeatedly; it raises Stopped in the thread of Tune."""
 
-    def __init__(self, stop: Stop):
-        self.stop = stop
+    def __init__(self, inbox: Inbox, stop: Stop):
+        self.inbox, self.stop = inbox, stop
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with self.stop.going_on():
-            pass
+            self.inbox.look()
 
 
 class _Watch(tune.Callback):
@@ -210,6 +212,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
     plan = conductor.plan
     conductor.settle()
     pool = _pool(conductor, announce)
+    inbox = Inbox(conductor, stop, announce)
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record holds the results
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record holds the state
@@ -226,9 +229,13 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         trainable,
         name="ray",
         storage_path=str(conductor.folder.absolute()),
-        search_alg=_Asker(conductor, pool, stop),
+        search_alg=_Asker(conductor, pool, inbox, stop),
         scheduler=_Judge(conductor, pool, stop),
-        callbacks=[_Stopper(stop), _Losses(conductor, stop), *([_Watch(conductor, pool, announce)] if pool else [])],
+        callbacks=[
+            _Stopper(inbox, stop),
+            _Losses(conductor, stop),
+            *([_Watch(conductor, pool, announce)] if pool else []),
+        ],
         num_samples=-1,
         max_failures=0,
         raise_on_failed_trial=False,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,12 +17,13 @@ from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, began
+from sweep.record import RECORD, Event, Record, Trials, began, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
 from trainables.memory import gpu_words
 
 DRAIN_SECONDS = 30.0
+SECONDS_AT_END = 60.0
 # Ray reads this when it is imported. Otherwise Ray on Linux replaces 127.0.0.1 by an address that other machines reach,
 # and its servers listen on all interfaces, where any client can execute code.
 ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -85,7 +87,11 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
     stop = Stop()
-    with cluster(config.address, resources, stop) as found, stopped_by_signals(stop, announce):
+    with (
+        _told(config.at_end, folder, announce),
+        cluster(config.address, resources, stop) as found,
+        stopped_by_signals(stop, announce),
+    ):
         resources = resources or Resources.of(config, found)
         if waiting := resources.waiting(found):
             announce(waiting)
@@ -132,6 +138,30 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     if missing:
         announce(missing)
     return folder
+
+
+@contextmanager
+def _told(command: str | None, folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
+    """Context manager that runs a user's command at its exit, with or without an error, if there is a record.
+
+    A failure of the command is announced and does not affect the sweep.
+    """
+    try:
+        yield
+    finally:
+        if command is not None and (folder / RECORD).exists():
+            _run(command, folder, read_trials(folder).outcome or "interrupted", announce)
+
+
+def _run(command: str, folder: Path, outcome: str, announce: Callable[[str], None]) -> None:
+    told = os.environ | {"SWEEP_FOLDER": str(folder.absolute()), "SWEEP_OUTCOME": outcome}
+    try:
+        done = subprocess.run(command, shell=True, env=told, stdin=subprocess.DEVNULL, timeout=SECONDS_AT_END)
+    except subprocess.TimeoutExpired:
+        announce(f"--at-end: {command} took longer than {SECONDS_AT_END:.0f} s and was ended")
+    else:
+        if done.returncode:
+            announce(f"--at-end: {command} ended with exit code {done.returncode}")
 
 
 @contextmanager

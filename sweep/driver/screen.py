@@ -77,7 +77,7 @@ class Screen:
             states = self._states(study)
             best, hand = self._scores(study.name)
             table.add_row(
-                Text(study.name),
+                Text(f"{study.name}{self._held(study.name)}"),
                 f"{self._spent(study) / study.spec.most_epochs:.0%}",
                 str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
@@ -87,6 +87,12 @@ class Screen:
                 hand,
             )
         return table
+
+    def _held(self, study: str) -> str:
+        """Return the suffix of a study that a user has stopped or paused."""
+        if study in self.trials.stopped:
+            return " (stopped)"
+        return " (paused)" if study in self.trials.paused else ""
 
     def _progress(self, trials: Iterable[Trial]) -> Table:
         """Show the epoch of each trial, and its latest metric or else its latest loss."""
@@ -110,7 +116,8 @@ class Screen:
         """Return whether no trial of the study runs or will start."""
         spec, trials = study.spec, self.trials.of(study.name)
         taken = sum(charged(trial.state, trial.epoch, spec.epochs, spec.first_rung) for trial in trials)
-        return not self._states(study)["running"] and spec.share(taken, len(trials)) >= 1
+        spent = study.name in self.trials.stopped or spec.share(taken, len(trials)) >= 1
+        return spent and not self._states(study)["running"]
 
     def _scores(self, study: str) -> tuple[str, str]:
         best, hand = self.trials.best(study), self.trials.hand_tuned(study)

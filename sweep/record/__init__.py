@@ -2,8 +2,8 @@
 files in the sweep's folder (`layout`). The analysis reads sweeps with it, so nothing here imports torch, Ray, Optuna or
 MLflow."""
 
-from sweep.record.events import SETBACKS, STATES, Event, Progress, Row, State, StudyEntry, SweepEvent
-from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, TRACEBACK, WEIGHTS
+from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
+from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REQUESTS, TRACEBACK, WEIGHTS
 from sweep.record.log import Record, began, follow, parse, read, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
@@ -12,6 +12,7 @@ __all__ = [
     "CONFIG",
     "HUNG",
     "RECORD",
+    "REQUESTS",
     "SETBACKS",
     "STATES",
     "TRACEBACK",
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "Progress",
     "Record",
+    "Request",
     "Row",
     "State",
     "StudyEntry",

@@ -19,7 +19,8 @@ State = Literal["complete", "pruned", "diverged", "failed", "out_of_memory", "pr
 STATES: tuple[State, ...] = get_args(State)
 SETBACKS = ("preempted", "out_of_memory", "failed")  # independent of the values; another attempt may succeed
 
-Origin = Literal["paper", "warm", "search"]
+Origin = Literal["paper", "warm", "enqueued", "search"]
+Action = Literal["stop", "pause", "unpause", "enqueue"]
 
 
 class Row(BaseModel):
@@ -150,6 +151,26 @@ class EndEvent(_Event):
     worker: dict[str, Any] | None = None
 
 
+class Request(BaseModel):
+    """A user's request to a running sweep: about one trial, one study, or, if neither is named, all studies.
+
+    values: all values of the point to try, if the action is "enqueue".
+    """
+
+    request: str  # an id
+    action: Action
+    study: str | None = None
+    trial: str | None = None
+    values: dict[str, Any] = {}
+    user: str = ""
+
+
+class RequestEvent(_Event, Request):
+    """The driver has accepted a request."""
+
+    event: Literal["request"] = "request"
+
+
 class FinishEvent(_Event):
     """The driver exits: the sweep is `done` or `interrupted`; the reason is empty if a user interrupted it."""
 
@@ -158,7 +179,7 @@ class FinishEvent(_Event):
     reason: str = ""
 
 
-Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | FinishEvent
+Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | RequestEvent | FinishEvent
 EVENTS: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
 ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

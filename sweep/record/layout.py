@@ -2,6 +2,7 @@
 
 RECORD = "record.jsonl"
 CONFIG = "config.yaml"
+REQUESTS = "requests"  # folder of requests to the driver, a file each, until they are in the record
 CHECKPOINT = "checkpoint.pt"  # in trials/NAME/, until the trial ends
 HUNG = "hung.txt"  # in trials/NAME/: stack of a training that hung
 TRACEBACK = "traceback.txt"  # in trials/NAME/: of the error of the last attempt

@@ -18,6 +18,7 @@ from sweep.record.events import (
     FinishEvent,
     LostEvent,
     ReportEvent,
+    RequestEvent,
     Row,
     StartEvent,
     StudyEntry,
@@ -64,6 +65,7 @@ class Trial:
     recipe: int | None = None  # index into `Trials.recipes` of the recipe that last measured the metric
     end_epoch: int = 0
     setbacks: Counter[str] = field(default_factory=Counter)  # number of attempts that ended in each of SETBACKS
+    stopping: bool = False  # a user asked to stop it, and it has not ended yet
     stalled: int = 0  # losses of its process or node since it last made progress
     _held: float = 0.0  # seconds of ended attempts
     _began: float | None = None  # start of the present attempt
@@ -106,6 +108,7 @@ class Trial:
         self.attempt, self.state = attempt, "running"
         self.ended = self.reason = self.worker = None
         self.end_epoch = 0
+        self.stopping = False
         self._began = self._heard = time
 
     def add(self, event: ReportEvent) -> None:
@@ -135,6 +138,7 @@ class Trial:
         self.reason, self.worker = event.reason, event.worker
         self.end_epoch = event.epoch or 0
         self.stalled = 0
+        self.stopping = False
         if self.state in SETBACKS:
             self.setbacks[self.state] += 1
         self._stop(event.time)
@@ -157,6 +161,10 @@ class Trials:
     studies: dict[str, StudyEntry] = field(default_factory=dict)  # by name, latest description
     trials: dict[str, Trial] = field(default_factory=dict)
     recipes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> recipes of its metric
+    requests: list[RequestEvent] = field(default_factory=list)  # accepted so far
+    paused: set[str] = field(default_factory=set)  # studies that begin no trial until they are unpaused
+    stopped: set[str] = field(default_factory=set)  # studies that a user stopped
+    enqueued: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # study -> points that wait to be tried
     finish: FinishEvent | None = None  # the latest, None while the sweep runs
     resumed: int = 0  # number of resumes
     heard: float | None = None  # time of the latest event
@@ -196,6 +204,8 @@ class Trials:
             self._start(event)
         elif isinstance(event, FinishEvent):
             self.finish = event
+        elif isinstance(event, RequestEvent):
+            self._request(event)
         elif (trial := self._trial(event)) is None:
             return
         elif isinstance(event, ReportEvent):
@@ -256,10 +266,27 @@ class Trials:
                 self._leaders |= _lead(self.of(event.study))
             return
         about = event.model_dump(include={"study", "number", "values", "origin", "seed", "attempt"})
+        if event.origin == "enqueued" and self.enqueued.get(event.study):
+            self.enqueued[event.study].pop(0)
         trial = Trial(event.trial, metric=self.studies[event.study].metric, started=event.time, **about)
         trial.begin(event.time, event.attempt)
         self.trials[event.trial] = trial
         self._numbered.setdefault(event.study, {})[event.number] = trial
+
+    def _request(self, event: RequestEvent) -> None:
+        self.requests.append(event)
+        if event.action == "enqueue" and event.study is not None:
+            self.enqueued.setdefault(event.study, []).append(event.values)
+        elif event.action == "pause":
+            self.paused |= self.studies.keys() if event.study is None else {event.study}
+        elif event.action == "unpause":
+            self.paused -= self.studies.keys() if event.study is None else {event.study}
+            self.stopped -= {event.study}
+        elif event.trial is not None or event.study is not None:
+            self.stopped |= {event.study} - {None}
+            for trial in self.trials.values():
+                if trial.state == "running" and (trial.name == event.trial or trial.study == event.study):
+                    trial.stopping = True
 
     def _note_recipes(self, trial: Trial, event: ReportEvent) -> None:
         for row in event.rows:

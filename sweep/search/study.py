@@ -194,8 +194,11 @@ class Study:
             return max(0, self.spec.count - len(self._trials))
         return max(0, round((self.spec.most_epochs - self.spent) / self.spec.epochs))
 
-    def ask(self) -> Asked | None:
-        """Return the next trial, or None while the budget is exhausted; a stopped trial returns part of its budget."""
+    def ask(self, enqueued: Mapping[str, Any] | None = None) -> Asked | None:
+        """Return the next trial, or None while the budget is exhausted; a stopped trial returns part of its budget.
+
+        enqueued: values to try in place of a suggestion, after the hand-tuned and the warm points.
+        """
         if self.share >= 1:
             return None
         number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
@@ -204,6 +207,8 @@ class Study:
             return self._open(number, dict(points[number % len(points)].values), "paper")
         if number < len(points) + len(warm):
             return self._open(number, dict(warm[number - len(points)].values), "warm")
+        if enqueued is not None:
+            return self._open(number, dict(enqueued), "enqueued")
         return self._open(number, self._suggest(number), "search")
 
     def report(self, number: int, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> bool:

@@ -61,7 +61,7 @@ def test_the_state_says_what_runs_and_the_report_is_that_of_the_sweep(record):
         (told,) = json.loads(ask(address, "/state")[2])
         status, headers, page = ask(address, "/report/0/?now")
     assert told["running"] == [{"trial": "vae-digits-0001", "epoch": 3, "epochs": 9, "value": "fcd 30.0"}]
-    assert told["words"].startswith("1 of 4 trials, ") and told["words"].endswith(", running")
+    assert told["words"].startswith("1 trials ended, ") and told["words"].endswith(", running")
     assert status == 200 and "VAE comes closest to real digits" in page and headers["Cache-Control"] == "no-store"
 
 

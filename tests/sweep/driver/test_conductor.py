@@ -12,6 +12,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 
 from sweep.driver import executor
 from sweep.driver.conductor import Conductor
+from sweep.driver.inbox import Inbox
 from sweep.driver.resources import Resources
 from sweep.driver.stop import Stop
 from sweep.record import CHECKPOINT, Event, Progress, Row, Trials, read
@@ -453,7 +454,8 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     """Two trials fail on it before their first epoch: they run again, and no process of it is asked for any more."""
     conductor, pool = begin(methods=["vae"], slots=2), Pool("good", "bad")
     stop = Stop()
-    judge, asker = executor._Judge(conductor, pool, stop), executor._Asker(conductor, pool, stop)
+    judge = executor._Judge(conductor, pool, stop)
+    asker = executor._Asker(conductor, pool, Inbox(conductor, stop, print), stop)
 
     def step(ray_id: str, node: str, **what) -> str:
         said = progress(**what).model_copy(update={"node": node})

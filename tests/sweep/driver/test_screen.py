@@ -242,3 +242,11 @@ def test_a_screen_that_works_shows_everything_and_is_given_back(capsys):
     with steady_output():
         print("seen")
     assert sys.stdout is before and capsys.readouterr().out == "seen\n"
+
+
+def test_a_paused_and_a_stopped_study_are_said_to_be(make_plan, tmp_path, clock):
+    stage = Stage(make_plan(), tmp_path, clock)
+    stage.tell("request", request="1", action="pause", study="vae-digits")
+    stage.tell("request", request="2", action="stop", study="beta_vae-digits")
+    table = stage.table()
+    assert "vae-digits (paused)" in table and "beta_vae-digits (stopped)" in table
