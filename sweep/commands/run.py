@@ -1,6 +1,6 @@
 """Run a sweep; the same as `sweep/run.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -15,6 +15,8 @@ from sweep.search.warm import warmed
 from sweep.simulation.simulate import foresee
 from trainables import flags as command_line
 from trainables.config import UserPath
+from trainables.memory import Footprint
+from trainables.metrics.inception import WAYS, hub_file
 
 
 class RunFlags(SweepConfig):
@@ -85,8 +87,21 @@ def show_plan(config: SweepConfig) -> None:
         say(f"  memory: {memory[study.name]}")
         searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
         for name, dimension in searched.items():
-            say(f"  searched: {name} in {dimension}")
+            scale = " (log scale)" if dimension.to_record().get("log") else ""
+            say(f"  searched: {name} in {dimension}{scale}")
+    show_disk(planned, memory)
     show_cost(planned, seconds, resources.slots if resources else None)
+
+
+def show_disk(planned: Plan, memory: Mapping[str, Footprint]) -> None:
+    """Show what trained models take on disk, and whether the weights of the FID's network have to be downloaded."""
+    config = planned.config
+    kept = sum((config.keep + 1) * memory[study.name].network for study in planned.studies)
+    size = min(kept, config.keep_bytes) / 1e6
+    say(f"kept models: about {size:.3g} MB in {config.out} at the size of the hand-tuned points")
+    if any(planned.metric_of(study.dataset) in WAYS for study in planned.studies):
+        file = config.fid_weights or hub_file()
+        say(f"weights of the FID: {file}" + ("" if file.is_file() else ", to be downloaded when the sweep starts"))
 
 
 def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> None:

@@ -146,8 +146,13 @@ def _not_the_weights(source: str | Path) -> str:
     return f"{source} does not contain the weights of the FID's network; expected {WEIGHTS}"
 
 
+def hub_file() -> Path:
+    """Returns where torch hub's cache has the weights, downloaded or not."""
+    return Path(torch.hub.get_dir(), "checkpoints", WEIGHTS)
+
+
 def _from_hub() -> dict[str, Tensor]:
-    path = Path(torch.hub.get_dir(), "checkpoints", WEIGHTS)
+    path = hub_file()
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

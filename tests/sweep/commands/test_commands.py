@@ -1,6 +1,7 @@
 """What the programs say, as far as no sweep has to run for it."""
 
 import json
+import re
 
 import pytest
 
@@ -21,13 +22,42 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
     assert "beta = 4.0" in lines[beta_vae + 1] and "GAE paper" in lines[beta_vae + 2]
     assert "beta = 0.1" in lines[beta_vae + 3] and "our second reading" in lines[beta_vae + 4]
     assert (
-        "  searched: beta in 0.001..20.0" in lines
+        "  searched: beta in 0.001..20.0 (log scale)" in lines
         and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
     )
     assert not any("network" in line for line in lines if line.startswith("  searched"))
+    assert re.fullmatch(r"kept models: about [\d.]+ MB in sweeps at the size of the hand-tuned points", lines[-3])
     assert lines[-2].startswith("2 studies, 162 epochs, about 24 trials if halving stops the expected number; training")
     assert "concurrent trials: about" in lines[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_says_whether_the_weights_of_the_fid_are_there(there, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
+    if there:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    front_door(
+        "about",
+        [
+            "--methods",
+            "vae",
+            "--trials",
+            "1",
+            "--epochs",
+            "1",
+            "--set",
+            "network=mlp_8",
+            "--metric",
+            "fid",
+            "--dry-run",
+        ],
+    )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "weights of the FID" in line]
+    assert line.startswith(f"weights of the FID: {file}") and ("to be downloaded" in line) != there
 
 
 def test_the_list_names_every_method_with_a_sentence(capsys):
