@@ -114,10 +114,10 @@ class Conductor:
         else:
             held = self.trials.stopped | self.trials.paused
             asking = [name for name in self.studies if name not in held and self._share(name) < 1]
-            # Fair share: choose the study that has used the smallest share of its budget.
-            study = min(asking, key=self._share, default=None)
-            if study is None:
+            if not asking:
                 return None
+            # Fair share: choose the study that has used the smallest share of its budget.
+            study = min(asking, key=self._share)
             asked = self.studies[study].ask(next(iter(self.trials.enqueued.get(study, [])), None))
             assert asked is not None  # its budget is left
             name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin

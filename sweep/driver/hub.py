@@ -4,6 +4,7 @@ import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -38,7 +39,7 @@ def write(folder: Path, method: str, dataset: str | None, out: Path) -> None:
         part.write_text(_card(folder, winner.name, saved), encoding="utf-8")
 
 
-def _card(folder: Path, study: str, saved: dict) -> str:
+def _card(folder: Path, study: str, saved: dict[str, Any]) -> str:
     sweep = read_sweep(folder)
     about, best = sweep.studies[study], sweep.best(study)
     if best is None:

@@ -283,7 +283,8 @@ class Trials:
             self.paused -= self.studies.keys() if event.study is None else {event.study}
             self.stopped -= {event.study}
         elif event.trial is not None or event.study is not None:
-            self.stopped |= {event.study} - {None}
+            if event.study is not None:
+                self.stopped.add(event.study)
             for trial in self.trials.values():
                 if trial.state == "running" and (trial.name == event.trial or trial.study == event.study):
                     trial.stopping = True
