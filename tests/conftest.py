@@ -42,6 +42,7 @@ def session_cache(tmp_path_factory) -> Iterator[Path]:
     cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEP_CACHE", str(cache))
+        patch.setenv("RAY_worker_niceness", "0")  # with Ray's 15, other tests would starve its workers
         yield cache
 
 
@@ -100,10 +101,7 @@ class Programs:
         self.ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets want a short path
         self.mark = f"SWEEP_TEST={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
-        settings = {
-            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_TMPDIR": str(self.ray),
-            "RAY_worker_niceness": "0",  # Ray's 15 would let the other tests starve them
-        }  # fmt: skip
+        settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_TMPDIR": str(self.ray)}
         self.environment = os.environ | settings | {name: value}
         self.database, self.tracking = tracking, f"sqlite:///{tracking}"
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; ours would inherit it
