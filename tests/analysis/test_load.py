@@ -120,6 +120,8 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "readings": {},
         "resolutions": {},
         "data": {},
+        "stopped": [],
+        "paused": [],
     }
 
 

@@ -500,7 +500,7 @@ def test_credentials_are_never_shown(text, shown):
         ("http://not a host/", "does not answer"),
         ("sqlite:///{tmp}", "is a folder"),
         ("sqlite:///{tmp}/text", "cannot be read"),
-        ("sqlite:///{tmp}/text/mlflow.db", "is not a writable folder"),
+        ("sqlite:///{tmp}/text/mlflow.db", "is not a folder"),
         ("sqlite:///{tmp}/other.db", "not a database of MLflow"),
     ],
 )
