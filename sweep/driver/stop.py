@@ -2,11 +2,13 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 SECONDS_TO_END_TRIALS = 10.0
+SECONDS_TO_HEAR = 1.0
 STOPPING = "Stopping: running trials save their checkpoints. Press Ctrl-C again to exit immediately."
 
 
@@ -49,19 +51,30 @@ class Stop:
             else:
                 self._news.put(None)
 
-        threading.Thread(target=run, name="work", daemon=True).start()
+        worker = threading.Thread(target=run, name="work", daemon=True)
+        worker.start()
         try:
-            news = self._news.get()
+            news = self._heard()
             if isinstance(news, str):
                 self.reason = news
                 self._end()
                 if not news:
                     with suppress(Empty):
-                        news = self._news.get(timeout=SECONDS_TO_END_TRIALS)
+                        news = self._news.get(timeout=SECONDS_TO_END_TRIALS if worker.is_alive() else 0)
         finally:
             self._end()
         if news is not None:
             raise Stopped if isinstance(news, str) else news
+
+    def _heard(self) -> str | BaseException | None:
+        """Wait for news and return the most important. A signal to all processes of a sweep also ends Ray's servers and
+        fails the work, in any order: the signal counts most, then the death of a server."""
+        news = [self._news.get()]
+        until = time.monotonic() + SECONDS_TO_HEAR
+        while news[-1] is not None and news[-1] != "" and (left := until - time.monotonic()) > 0:
+            with suppress(Empty):
+                news.append(self._news.get(timeout=left))
+        return min(news, key=lambda one: (one != "", not isinstance(one, str), one is None))
 
     def _end(self) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 import os
 import signal
 from queue import SimpleQueue
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -65,13 +65,38 @@ def test_work_that_was_done_when_it_was_asked_to_stop_is_done():
     stop.attend(last.wait)
 
 
-def test_nobody_waits_for_work_that_cannot_go_on():
+def test_nobody_waits_for_work_that_cannot_go_on(monkeypatch):
     """It hangs in a call that no signal reaches."""
+    monkeypatch.setattr(stopping, "SECONDS_TO_HEAR", 0.01)
     stop, never = Stop(), Event()
     stop.ask("the server has died")
     with pytest.raises(Stopped):
         stop.attend(never.wait)
     assert stop.reason == "the server has died"
+    never.set()
+
+
+@pytest.mark.parametrize("before", ["the server has died", "the work fails"])
+def test_a_signal_counts_more_than_what_it_did_to_others_before(before):
+    """It reaches all processes of a sweep, in any order."""
+    stop, never, failed = Stop(), Event(), Event()
+
+    def work() -> None:
+        if before == "the work fails":
+            failed.set()
+            raise ZeroDivisionError
+        stop.ask(before)
+        failed.set()
+        never.wait()
+
+    def signalled() -> None:
+        failed.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=signalled).start()
+    with stopped_by_signals(stop, print), pytest.raises(Stopped):
+        stop.attend(work)
+    assert stop.reason == ""
     never.set()
 
 
