@@ -30,6 +30,7 @@ def run(tmp_path_factory) -> tuple[Path, str]:
     (home / "sweep.yaml").write_text("trials: 3\nepochs: 3\nset: {beta: 5.0, latent_dim: 4}\n")
     command = [sys.executable, "run.py", "--config", "sweep.yaml", "--methods", "beta_vae", "--samples", "300"]
     command += ["--set", f"beta={BETA}", "network=mlp_64_32", "--name", "small"]
+    command += ["--at-end", 'echo "$SWEEP_OUTCOME $SWEEP_FOLDER" > at_end.txt']
     done = subprocess.run(command, cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return home / "sweeps" / "small", done.stdout
@@ -43,6 +44,7 @@ def test_it_ends_with_the_leaderboard_and_where_to_look(run):
     winner = folder / "winners" / "beta_vae-digits"
     assert {"model.safetensors", "config.json", "samples.png", "reconstructions.png"} <= set(os.listdir(winner))
     assert not (folder / "ray").exists()
+    assert (folder.parents[1] / "at_end.txt").read_text().split() == ["done", str(folder)]
 
 
 def test_beta_walks_from_the_command_line_to_every_place(run):
