@@ -13,6 +13,7 @@ from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.winners import load_winner
+from sweep.search.rung_table import rung_table
 from trainables.config import checked
 from trainables.method import Method
 
@@ -99,6 +100,12 @@ class Sweep:
         """One row per study and balance hyperparameter: how far its hand-tuned value is from the optimum; see
         `analysis.profiles.balances`."""
         return balances(read_sweep(self.folder))
+
+    @property
+    def rungs(self) -> pd.DataFrame:
+        """One row per study and rung: how many trials it stopped, and how well it ranked them; see
+        `sweep.search.rung_table.rung_table`."""
+        return rung_table(self.folder)
 
     @property
     def confirmed(self) -> pd.DataFrame:

@@ -74,7 +74,7 @@ from analysis.tables import (
     spaced,
 )
 
-REPORT, COMPARISON, IMPORTANCES = "report.html", "comparison.html", "importances.csv"
+REPORT, COMPARISON, IMPORTANCES, RUNGS = "report.html", "comparison.html", "importances.csv", "rungs.csv"
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
 USE_WORDS = {
@@ -208,11 +208,12 @@ class _Confirmed:
 
 @dataclass(frozen=True)
 class _More:
-    """Optional contents of a sweep's folder: a confirmation with its tables, importances of knobs, and budgets."""
+    """Optional contents of a sweep's folder: a confirmation with its tables, importances, rungs, and budgets."""
 
     confirmation: Sweep | None
     confirmed: list[_Confirmed]
     importances: pd.DataFrame
+    rungs: pd.DataFrame
     budgets: pd.DataFrame
 
     @classmethod
@@ -223,16 +224,18 @@ class _More:
             if len(table):
                 of_it = table["dataset"] == comparison.dataset
                 tables.append(_Confirmed(comparison, points(comparison.sweep), table[of_it]))
-        parts = sweep.parts or {"": sweep}
-        files = {label: part.folder / IMPORTANCES for label, part in parts.items()}
-        found = [_importances(file, f"{label}/" if label else "") for label, file in files.items() if file.exists()]
-        importances = pd.concat(found) if found else pd.DataFrame(columns=["study", "importance"])
-        return cls(latest if tables else None, tables, importances, budgets(sweep))
+        importances, rungs = _beside(sweep, IMPORTANCES), _beside(sweep, RUNGS)
+        return cls(latest if tables else None, tables, importances, rungs, budgets(sweep))
 
 
-def _importances(file: Path, prefix: str) -> pd.DataFrame:
-    table = pd.read_csv(file)
-    return table.assign(study=prefix + table["study"])
+def _beside(sweep: Sweep, name: str) -> pd.DataFrame:
+    """A table by studies that lies beside the record, or those of all parts; without rows where there is none."""
+    found = []
+    for label, part in (sweep.parts or {"": sweep}).items():
+        if (part.folder / name).exists():
+            table = pd.read_csv(part.folder / name)
+            found.append(table.assign(study=(f"{label}/" if label else "") + table["study"]))
+    return pd.concat(found) if found else pd.DataFrame(columns=["study", "importance"])
 
 
 def data_uri(path: Path) -> str:
@@ -515,12 +518,19 @@ def _study(sweep: Sweep, more: _More, study: Study, row: dict, broken: list[str]
         "source": study.hand_tuned_source,
         "knobs": knobs,
         "epochs": study.epochs,
-        "rungs": ", ".join(map(str, study.rungs)),
+        "rungs": [_rung(row) for row in more.rungs[more.rungs["study"] == study.name].itertuples()],
         "walks": [(picture, words) for picture, words in walks if picture],
         "pictures": [
             (_svg(figure, f"{row['method']}: {caption}"), caption) for figure, caption in pictures if figure is not None
         ],
     }
+
+
+def _rung(row) -> tuple[int, int, int, int, str]:
+    """Epoch, trials that came, that were stopped, that were spared, and the correlation with the end in words."""
+    known = math.isfinite(row.correlation)
+    words = f"{row.correlation:.2f} [{row.low:.2f}, {row.high:.2f}]" if known else "not known"
+    return row.epoch, row.came, row.stopped, row.spared, words
 
 
 def _svg(figure: Figure, title: str) -> Markup:

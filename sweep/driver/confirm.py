@@ -29,6 +29,7 @@ from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent,
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, Planned, load_splits
+from sweep.search.rung_table import write_rungs
 from sweep.search.space import Point
 from sweep.search.study import Spec
 from trainables.catalog import label
@@ -144,6 +145,7 @@ def write_pages(sweep: Path, out: Path | None = None) -> Path:
     """
     write_tables(sweep)
     write_importances(sweep)
+    write_rungs(sweep)
     for look in looks_at_test(sweep):
         write_confirmed(look)
     return write_report(sweep, out=out)

@@ -20,6 +20,7 @@ from sweep.driver.winners import collect
 from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
+from sweep.search.rung_table import write_rungs
 from sweep.search.warm import warmed
 from trainables.config import checked
 from trainables.datasets import expanded
@@ -185,6 +186,7 @@ class Search(Job):
         collect(self.folder, trials, self.plan.config.keep, self.plan.config.keep_bytes)
         write_tables(self.folder)
         write_importances(self.folder)
+        write_rungs(self.folder)
         write_report(self.folder)
 
 

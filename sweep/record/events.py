@@ -56,6 +56,7 @@ class StudyEntry(BaseModel):
 
     budget_epochs: maximum total epochs of its trials; None if the budget is the number of `trials`, as in all older
     records.
+    spared: share of trials that no rung stops.
     """
 
     study: str
@@ -69,6 +70,7 @@ class StudyEntry(BaseModel):
     rungs: list[int] = []
     first_rung: int | None = None
     factor: int = 3
+    spared: float = 0.0
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}
     hand_tuned_source: str = ""

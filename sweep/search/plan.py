@@ -12,7 +12,7 @@ import torch
 from sweep.config import SweepConfig
 from sweep.driver.maps import joined
 from sweep.search import space as spaces
-from sweep.search.rungs import Rungs
+from sweep.search.rungs import SPARED, Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
 from trainables import outside
@@ -134,7 +134,7 @@ def plan(config: SweepConfig) -> Plan:
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
-                factor=config.factor, sampler=config.searcher,
+                factor=config.factor, spared=SPARED, sampler=config.searcher,
                 objectives=tuple(OBJECTIVES[name] for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
@@ -304,4 +304,4 @@ def expected_epochs(planned: Plan) -> float:
     for level in [*planned.rungs, planned.config.epochs]:
         spent += share * (level - previous)
         previous, share = level, share / planned.config.factor
-    return spent
+    return (1 - SPARED) * spent + SPARED * planned.config.epochs

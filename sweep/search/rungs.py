@@ -5,12 +5,21 @@ Massively Parallel Hyperparameter Tuning"). Ray's scheduler is not used for thre
 driver dies, it stops the second trial at a rung if it is slightly worse than the first, and it would stop a paper's
 hand-tuned point, which must run to the end as the baseline.
 
+A random share of the trials that a rung would stop is spared and runs to the end. It shows how well the rung ranks
+trials: the trials that pass were selected by the values to be judged.
+
 The state depends only on the sequence of reports; replaying them restores it.
 """
 
 import math
-from collections.abc import Container, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+SPARED = 0.05  # the share of trials that no rung stops
+FEWEST = 5.0  # trials, of equal weight, from which on a correlation is given
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,16 @@ class Judged:
 
     value: float  # lower is better
     goes_on: bool
+    behind: bool = False  # not among those that the rung lets pass; it goes on all the same if exempt or spared
+
+
+class Ranking(NamedTuple):
+    """How well a rung ranked trials: Spearman's correlation of the values at the rung with those at the end, and its
+    95 % interval."""
+
+    correlation: float
+    low: float
+    high: float
 
 
 @dataclass
@@ -26,14 +45,17 @@ class Rungs:
     """The rungs of one study.
 
     `epochs` is the full budget of a trial, `first` the epoch of the lowest rung, `factor` the reduction factor. Trials
-    in `exempt` count in the comparison, but are never stopped. Lower values are better.
+    in `exempt`, and those that `spared` selects independently of their values, count in the comparison, but are never
+    stopped. Lower values are better.
     """
 
     epochs: int
     first: int
     factor: int
     exempt: Container[Hashable] = frozenset()
+    spared: Callable[[Hashable], bool] = field(default=lambda trial: False, compare=False)
     judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> value and decision
+    ended: dict[Hashable, float] = field(init=False, default_factory=dict)  # trial -> value after all epochs
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.first < 1 or self.factor < 2:
@@ -67,18 +89,64 @@ class Rungs:
         """
         if not self.goes_on(trial):
             return False
+        value = value if math.isfinite(value) else math.inf
+        if epoch >= self.epochs:
+            self.ended.setdefault(trial, value)
         level = max((level for level in self.levels if level <= epoch), default=None)
         if level is None:
             return True
         rung = self.judged[level]
         if trial not in rung:
-            value = value if math.isfinite(value) else math.inf
             better = sum(other.value < value for other in rung.values())
             seen = len(rung) + 1
             among_best = math.isfinite(value) and better < seen // self.factor
-            rung[trial] = Judged(value, trial in self.exempt or seen < self.factor or among_best)
+            behind = seen >= self.factor and not among_best
+            rung[trial] = Judged(value, not behind or trial in self.exempt or self.spared(trial), behind)
         return rung[trial].goes_on
 
     def goes_on(self, trial: Hashable) -> bool:
         """Return False once any rung has stopped `trial`."""
         return all(rung[trial].goes_on for rung in self.judged.values() if trial in rung)
+
+    def stopped(self, level: int) -> int:
+        """How many trials a rung has stopped."""
+        return sum(not judged.goes_on for judged in self.judged[level].values())
+
+    def spared_of(self, level: int) -> int:
+        """How many trials a rung would have stopped, had they not been spared."""
+        rung = self.judged[level]
+        return sum(judged.behind and judged.goes_on for trial, judged in rung.items() if trial not in self.exempt)
+
+    def ranking(self, level: int) -> Ranking | None:
+        """How well a rung ranks trials, as if all had run to the end; None where too few did.
+
+        Of the trials that any rung would stop only those that were spared have come to the end. As they were drawn
+        without regard to their values, each stands for as many as there are of all of those per one that has ended
+        (Hájek's estimator of a mean from a sample with unequal chances). The interval is by Fisher's transformation
+        with the variance of Fieller et al. (1957), at Kish's effective number of trials.
+        """
+        rung, exempt = self.judged[level], self.exempt
+        behind = {t for on in self.judged.values() for t, j in on.items() if j.behind and t not in exempt}
+        ended = [trial for trial in self.ended if trial in rung]
+        spared = sum(trial in behind for trial in ended)
+        if behind and not spared:
+            return None
+        weights = np.array([len(behind) / spared if trial in behind else 1.0 for trial in ended])
+        count = weights.sum() ** 2 / (weights**2).sum() if ended else 0.0
+        if count < FEWEST:
+            return None
+        at = _ranks(np.array([rung[trial].value for trial in ended]), weights)
+        last = _ranks(np.array([self.ended[trial] for trial in ended]), weights)
+        both = np.cov(at, last, aweights=weights)
+        spread = math.sqrt(both[0, 0] * both[1, 1])
+        if not spread:
+            return None
+        found = min(1.0, max(-1.0, both[0, 1] / spread))
+        middle, half = math.atanh(min(0.999, max(-0.999, found))), 1.96 * math.sqrt(1.06 / (count - 3))
+        return Ranking(found, min(found, math.tanh(middle - half)), max(found, math.tanh(middle + half)))
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N,) The weight of what is lower, and half of what is equal."""
+    lower, equal = values[None] < values[:, None], values[None] == values[:, None]
+    return (lower + equal / 2) @ weights

@@ -7,7 +7,7 @@ study's name, the trial's number and the table, and a study replayed from the re
 """
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import nsmallest
@@ -49,8 +49,9 @@ class Spec:
 
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
-    each further multiple by `factor`. The sampler "none" suggests nothing; the points run in turn repeatedly. `warm`
-    are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
+    each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. The sampler "none"
+    suggests nothing; the points run in turn repeatedly. `warm` are points of an earlier sweep; they run after the
+    hand-tuned ones and can be stopped.
     """
 
     study: str
@@ -66,6 +67,7 @@ class Spec:
     warm: tuple[Point, ...] = ()
     objectives: tuple[str, ...] = ()
     budget_epochs: int | None = None
+    spared: float = 0.0
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -114,6 +116,7 @@ class Spec:
             rungs=Rungs(self.epochs, self.first_rung, self.factor).levels,
             first_rung=self.first_rung,
             factor=self.factor,
+            spared=self.spared,
             sampler=self.sampler,
             hand_tuned=dict(first.values),
             hand_tuned_source=first.source,
@@ -138,6 +141,7 @@ class Spec:
             "metric",
             "first_rung",
             "factor",
+            "spared",
             "sampler",
         )
         space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
@@ -179,7 +183,7 @@ class Study:
         self.spent = 0  # epochs; a running trial counts with its full budget
         self._trials: dict[int, _Trial] = {}
         self._exempt: set[int] = set()  # the hand-tuned points, which must run to the end as the baseline
-        self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt)
+        self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt, spared=self._is_spared)
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 
     @property
@@ -332,6 +336,9 @@ class Study:
         frozen = create_trial(params=params, distributions=self._distributions, **outcome)
         frozen.number = trial.asked.number + 1  # the requested trial is number 0 in its new study
         return frozen
+
+    def _is_spared(self, number: Hashable) -> bool:
+        return crc32(f"{self.seed}/{self.spec.study}/{number}/spared".encode()) < self.spec.spared * 2**32
 
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())

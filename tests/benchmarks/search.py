@@ -31,6 +31,7 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
+from sweep.search.rungs import SPARED
 from sweep.search.space import Choice, Fixed, Space
 from sweep.search.study import Spec, Study, distribution, parameter, value_of
 
@@ -81,7 +82,7 @@ class Recorded:
         return found if len(found) else np.zeros((1, len(self.levels)))
 
     def mean(self, values: dict[str, Any]) -> np.ndarray:
-        """The predicted log curve, (levels,). The forest's own `predict` takes ten times as long for one point."""
+        """The predicted log curve, (levels,). The forest's own `predict` takes 20 times as long for one point."""
         at = self.coordinates(values)[None].astype(np.float32)
         return np.mean([tree.tree_.predict(at)[0, :, 0] for tree in self.forest.estimators_], axis=0)
 
@@ -133,7 +134,9 @@ class Ended(NamedTuple):
 def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, spend: bool) -> Iterator[Ended]:
     """The sweep's own study of `budget` full trainings; without `spend`, of as many trials, however short."""
     epochs = budget * of.epochs if spend else None
-    spec = Spec(of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler)
+    spec = Spec(
+        of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED
+    )
     study, spent = Study(replace(spec, budget_epochs=epochs), seed), 0
     while asked := study.ask():
         for epoch, value in of.training(asked.values, seed, asked.number).items():

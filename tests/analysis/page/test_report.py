@@ -255,6 +255,16 @@ def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
     assert "importance at epoch 3, 24 trials" in page and "75 %" in page
 
 
+def test_rungs_are_shown_with_what_is_known_of_them(tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
+    (folder / "rungs.csv").write_text(
+        "study,epoch,came,stopped,spared,correlation,low,high\n"
+        "vae-digits,3,21,13,2,-0.25,-0.71,0.36\nvae-digits,9,8,4,0,,,\n"
+    )
+    page = re.sub(r"<[^>]*>|\s+", " ", write_report(folder).read_text())
+    assert re.search(r"epoch 3 +21 +13 +2 +-0.25 \[-0.71, 0.36\] +epoch 9 +8 +4 +0 +not known", page)
+
+
 def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
     assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))

@@ -8,6 +8,7 @@ import pytest
 
 from sweep.config import SweepConfig, read_config
 from sweep.search.plan import epoch_seconds, expected_epochs, plan, space_of
+from sweep.search.rungs import SPARED
 from sweep.search.space import Choice, Fixed, Range
 
 OUTSIDE = '''
@@ -227,6 +228,7 @@ def test_what_a_trial_trains(make_plan):
     ],
 )
 def test_expected_epochs_count_what_halving_leaves(make_plan, epochs, factor, expected):
+    expected = SPARED * epochs + (1 - SPARED) * expected
     assert expected_epochs(make_plan(epochs=epochs, factor=factor, methods=["vae"])) == pytest.approx(expected)
 
 

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from sweep.search.rungs import Rungs
 
@@ -149,3 +151,64 @@ def test_a_replay_with_repeats_rebuilds_the_same_state(reports):
     for report in reports:
         assert lived.report(*report) <= lived.goes_on(report[0]), "once stopped, stopped"
     assert lived == replayed
+
+
+def run(rungs: Rungs, at: np.ndarray, end: np.ndarray) -> None:
+    """Trials one after the other, with their values at epoch 1 and at the last."""
+    for trial, (early, late) in enumerate(zip(at, end, strict=True)):
+        if rungs.report(trial, 1, early):
+            rungs.report(trial, rungs.epochs, late)
+
+
+def test_a_spared_trial_runs_on_and_is_counted_apart():
+    rungs = Rungs(2, 1, 2, exempt={0}, spared={1, 3}.__contains__)
+    run(rungs, np.array([9.0, 8.0, 7.0, 10.0, 11.0]), np.zeros(5))
+    assert [rungs.judged[1][t].behind for t in range(5)] == [False, False, False, True, True]
+    assert [rungs.goes_on(trial) for trial in range(5)] == [True, True, True, True, False]
+    assert (rungs.stopped(1), rungs.spared_of(1), sorted(rungs.ended)) == (1, 1, [0, 1, 2, 3])
+
+
+def test_ranking_without_a_stop_is_spearmans_correlation():
+    chance = np.random.default_rng(0)
+    at = chance.integers(0, 6, 40).astype(float)  # with ties
+    end = at + chance.normal(size=40) * 2
+    rungs = Rungs(2, 1, 2, spared=lambda trial: True)
+    run(rungs, np.sort(at)[::-1], end[np.argsort(at)[::-1]])
+    everyone = Rungs(2, 1, 2, exempt=range(40))
+    run(everyone, at, end)
+    found = everyone.ranking(1)
+    assert found.correlation == pytest.approx(spearmanr(at, end).statistic)
+    half = 1.96 * math.sqrt(1.06 / 37)
+    assert math.atanh(found.high) - math.atanh(found.low) == pytest.approx(2 * half)
+    assert rungs.ranking(1).correlation == pytest.approx(spearmanr(at, end).statistic)
+
+
+def test_ranking_is_not_biased_by_what_was_stopped():
+    chance = np.random.default_rng(0)
+    found, among_the_passed, truth = [], [], []
+    for _ in range(60):
+        at = chance.normal(size=150)
+        end = -at + chance.normal(size=150)  # the rung is worse than none
+        lucky = set(np.flatnonzero(chance.random(150) < 0.2))
+        rungs = Rungs(3, 1, 3, spared=lucky.__contains__)
+        run(rungs, at, end)
+        found.append(rungs.ranking(1))
+        passed = [trial for trial in rungs.ended if not rungs.judged[1][trial].behind]
+        among_the_passed.append(spearmanr(at[passed], end[passed]).statistic)
+        truth.append(spearmanr(at, end).statistic)
+    assert np.mean([f.correlation for f in found]) == pytest.approx(np.mean(truth), abs=0.03)
+    assert np.mean(among_the_passed) > np.mean(truth) + 0.1
+    covered = [f.low <= -0.69 <= f.high for f in found]  # 6 / pi * asin(-sqrt(1 / 8)), of normal values
+    assert np.mean(covered) > 0.85
+
+
+def test_ranking_of_few_trials_or_without_spared_ones_is_not_known():
+    rungs = Rungs(2, 1, 2, exempt=range(4))
+    run(rungs, np.arange(4.0), np.arange(4.0))
+    assert rungs.ranking(1) is None
+    rungs = Rungs(2, 1, 2, exempt=range(10))
+    run(rungs, np.arange(12.0), np.arange(12.0))
+    assert rungs.stopped(1) == 2 and rungs.ranking(1) is None
+    level = Rungs(2, 1, 2, exempt=range(10))
+    run(level, np.zeros(10), np.arange(10.0))
+    assert level.ranking(1) is None, "equal values rank nothing"

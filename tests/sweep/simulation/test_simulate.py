@@ -1,6 +1,7 @@
 """Sweeps on a virtual clock: successive halving, fairness and the use of slots are read from what they recorded."""
 
 from collections import Counter
+from zlib import crc32
 
 import pytest
 
@@ -12,7 +13,7 @@ from sweep.search.study import Study
 from sweep.simulation.curves import Evaluated, Recorded, Synthetic
 from sweep.simulation.simulate import simulate
 
-SLOTS, TRIALS, FACTOR = 8, 60, 3
+SLOTS, TRIALS, FACTOR, SEED, SPARED = 8, 60, 3, 0, 0.05
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def simulated(make_plan, tmp_path):
     """A simulated sweep of two studies, and the events of its record."""
 
     def make(curves=None, slots=SLOTS, name="virtual", **changes):
-        plan = make_plan(**{"trials": TRIALS, "epochs": 9, "searcher": "random"} | changes)
+        plan = make_plan(**{"trials": TRIALS, "epochs": 9, "searcher": "random", "seed": SEED} | changes)
         curves = curves or synthetic(plan)
         (tmp_path / name).mkdir()
         return simulate(plan, curves, slots, tmp_path / name), read(tmp_path / name / "record.jsonl")
@@ -46,9 +47,11 @@ class Even:
 
 def test_halving_follows_its_rule_read_from_the_record(simulated):
     """The stopping form of asynchronous halving, told anew: at a rung the trial must be among the best third of
-    those seen there so far, itself included; the first two pass, and the paper's point always."""
+    those seen there so far, itself included; the first two pass, and the paper's point and spared trials always."""
     done, events = simulated()
-    paper = {event.trial for event in events if event.event == "start" and event.origin == "paper"}
+    starts = [event for event in events if event.event == "start"]
+    lots = {start.trial: crc32(f"{SEED}/{start.study}/{start.number}/spared".encode()) / 2**32 for start in starts}
+    always = {start.trial for start in starts if start.origin == "paper" or lots[start.trial] < SPARED}
     study = {event.trial: event.study for event in events if event.event == "start"}
     seen, stopped, ended = {}, {}, {}
     for event in events:
@@ -59,7 +62,7 @@ def test_halving_follows_its_rule_read_from_the_record(simulated):
                 rung = seen.setdefault((study[event.trial], row.epoch), [])
                 rung.append(row.metrics["valid/fcd"])
                 rank = sorted(rung).index(rung[-1])
-                if len(rung) >= FACTOR and rank >= len(rung) // FACTOR and event.trial not in paper:
+                if len(rung) >= FACTOR and rank >= len(rung) // FACTOR and event.trial not in always:
                     stopped[event.trial] = row.epoch
         elif event.event == "end":
             ended[event.trial] = (event.state, event.epoch)

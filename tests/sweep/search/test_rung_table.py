@@ -1,0 +1,59 @@
+"""The table of rungs: what the record of a sweep says of each, in Python and as a file."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from made_up import event
+
+from sweep.search.rung_table import rung_table, write_rungs
+from sweep.search.study import Study
+
+
+@pytest.fixture
+def folder(make_plan, tmp_path):
+    """The record of a study whose values at epoch 1 are the order of the values at the end, turned round."""
+    spec = make_plan(methods=["vae"], epochs=9, trials=24, searcher="random").studies[0].spec
+    spec = replace(spec, spared=0.3)
+    study, told = Study(spec, 3), [event("sweep", sweep="s", studies=[spec.to_record()], config={"seed": 3})]
+    while asked := study.ask():
+        value = (asked.number * 7) % 11 + asked.number / 100
+        about = {"study": spec.study, "number": asked.number, "values": asked.values, "origin": asked.origin}
+        told.append(event("start", trial=asked.trial, **about))
+        for epoch in (1, 3, 9):
+            shown = 20 - value if epoch < 9 else value
+            told.append(event("report", trial=asked.trial, rows=[{"epoch": epoch, "metrics": {spec.metric: shown}}]))
+            if not study.report(asked.number, epoch, shown):
+                break
+        state = "complete" if epoch == 9 else "pruned"
+        study.end(asked.number, state, epoch)
+        told.append(event("end", trial=asked.trial, state=state, epoch=epoch))
+    (tmp_path / "record.jsonl").write_text("".join(e.model_dump_json() + "\n" for e in told))
+    return tmp_path, [e for e in told if e.event == "end"]
+
+
+def test_the_table_says_what_became_of_the_trials(folder):
+    place, ends = folder
+    table = rung_table(place).set_index("epoch")
+    for level in (1, 3):
+        assert table.came[level] == sum(e.epoch >= level for e in ends)
+        assert table.stopped[level] == sum(e.state == "pruned" and e.epoch == level for e in ends)
+    assert table.spared.sum() >= 1 and table.correlation[1] < -0.9
+    assert (table.low <= table.correlation).all()
+
+
+def test_a_sweep_that_spared_nobody_knows_no_correlation(folder):
+    record = folder[0] / "record.jsonl"
+    first, *rest = record.read_text().splitlines()
+    told = json.loads(first)
+    del told["studies"][0]["spared"]
+    kept = [line for line in rest if "-0000" in line]
+    record.write_text("\n".join([json.dumps(told), *kept]) + "\n")
+    table = rung_table(folder[0])
+    assert (table.spared == 0).all() and table.correlation.isna().all()
+
+
+def test_the_file_holds_the_table(folder):
+    write_rungs(folder[0])
+    pd.testing.assert_frame_equal(pd.read_csv(folder[0] / "rungs.csv"), rung_table(folder[0]), check_dtype=False)
