@@ -15,8 +15,9 @@ from sweep.search.warm import warmed
 from sweep.simulation.simulate import foresee
 from trainables import flags as command_line
 from trainables.config import UserPath
+from trainables.datasets import refuse_identical
 from trainables.memory import Footprint
-from trainables.metrics.inception import WAYS, hub_file
+from trainables.metrics import needs_inception
 
 
 class RunFlags(SweepConfig):
@@ -70,6 +71,9 @@ def resume(folder: Path, flags: RunFlags, config: SweepConfig) -> None:
 def show_plan(config: SweepConfig) -> None:
     """Show studies, points, ranges and the cost, estimated by a few steps of each hand-tuned point."""
     planned = warmed(plan(config))
+    weights = weights_of_fid(planned)
+    for data in planned.splits.values():
+        refuse_identical(data, ("train", config.split))
     for line in planned.readings():
         say(line)
     resources = of_this_machine(config) if config.address is None else None
@@ -90,18 +94,33 @@ def show_plan(config: SweepConfig) -> None:
             scale = " (log scale)" if dimension.to_record().get("log") else ""
             say(f"  searched: {name} in {dimension}{scale}")
     show_disk(planned, memory)
+    if weights is not None:
+        say(weights)
     show_cost(planned, seconds, resources.slots if resources else None)
 
 
 def show_disk(planned: Plan, memory: Mapping[str, Footprint]) -> None:
-    """Show what trained models take on disk, and whether the weights of the FID's network have to be downloaded."""
+    """Show what trained models take on disk."""
     config = planned.config
     kept = sum((config.keep + 1) * memory[study.name].network for study in planned.studies)
     size = min(kept, config.keep_bytes) / 1e6
     say(f"kept models: about {size:.3g} MB in {config.out} at the size of the hand-tuned points")
-    if any(planned.metric_of(study.dataset) in WAYS for study in planned.studies):
-        file = config.fid_weights or hub_file()
-        say(f"weights of the FID: {file}" + ("" if file.is_file() else ", to be downloaded when the sweep starts"))
+
+
+def weights_of_fid(planned: Plan) -> str | None:
+    """Return where the weights of the FID's network are, or None if no study needs them.
+
+    Raises ValueError if --fid-weights names no file.
+    """
+    if not any(needs_inception(planned.metric_of(study.dataset)) for study in planned.studies):
+        return None
+    from trainables.metrics.inception import hub_file, refuse_missing  # torchvision takes seconds to import
+
+    given = planned.config.fid_weights
+    if given is not None:
+        refuse_missing(given)
+    file = given or hub_file()
+    return f"weights of the FID: {file}{'' if file.is_file() else ', to be downloaded when the sweep starts'}"
 
 
 def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> None:

@@ -111,6 +111,7 @@ WRONG = {
     "--metric fdi": "metric = 'fdi': unknown metric 'fdi'; choose fcd, fsd, fid",
     "--metric fid": "weights could not be downloaded --fid-weights PATH --metric fcd",
     "--metric fid --fid-weights nowhere.pth": "--fid-weights nowhere.pth: no such file; expected pt_inception",
+    "--metric fid --fid-weights nowhere.pth --dry-run": "--fid-weights nowhere.pth: no such file; expected",
     # flags and keys
     "--trails 5": "Unknown option: --trails. Did you mean --trials?",
     "--trial 5": "Unknown option: --trial. Did you mean --trials?",
@@ -389,8 +390,9 @@ def test_pictures_that_are_all_the_same(refused, place):
         (place / "black" / kind).mkdir(parents=True)
         for i in range(30):
             Image.new("L", (8, 8)).save(place / "black" / kind / f"{i}.png")
-    told = refused("--datasets", "folder:black", "--set", "batch_size=5")
-    assert "black: all 49 images of its train split are the same picture" in told
+    for dry in ((), ("--dry-run",)):
+        error = refused("--datasets", "folder:black", "--set", "batch_size=5", *dry)
+        assert "black: all 49 images of its train split are the same picture" in error
 
 
 def test_a_tilde_in_a_flag_or_a_file_is_the_home(place, pictures, monkeypatch, capsys):

@@ -10,7 +10,7 @@ N pictures, C H W channels, height and width of a picture, P coordinates of a po
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +42,7 @@ __all__ = [
     "names",
     "read_pictures",
     "refuse_black",
+    "refuse_identical",
 ]
 
 SMALLEST_SIDE, LARGEST_SIDE = 4, 4096  # pixels of a picture: the smallest network halves it twice
@@ -227,6 +228,14 @@ def refuse_black(images: np.ndarray, where: str) -> None:
     if images.dtype == np.uint8 and _some(images).max() == 1:
         words = "pictures contain only the values 0 and 1 of 0 to 255, which is black; scale them to 0 to 255"
         raise ValueError(f"{where}: its {words}")
+
+
+def refuse_identical(splits: Splits, names: Iterable[str]) -> None:
+    """Raises ValueError if all images of one of the named splits are the same picture; points are not looked at."""
+    for name in names:
+        images = getattr(splits, name).images
+        if images.ndim == 4 and not any((image != images[0]).any() for image in images):
+            raise ValueError(f"{splits.name}: all {len(images)} images of its {name} split are the same picture")
 
 
 def _likeness(images: np.ndarray) -> str:

@@ -9,7 +9,7 @@ statistics, by distances, NDB and likelihood.
 from pathlib import Path
 from typing import Any
 
-from trainables.datasets import Splits
+from trainables.datasets import Splits, refuse_identical
 from trainables.evaluate.evaluator import GRID, Evaluation, Evaluator
 from trainables.evaluate.findings import NotFinite, finite
 from trainables.evaluate.latent import PAIRS_OF
@@ -49,10 +49,7 @@ def evaluator_for(
         kind = "points" if points else "images"
         allowed = default_metric(splits)
         raise ValueError(f"--metric {metric} does not apply to {splits.name}, which contains {kind}; use {allowed}")
-    for name in ("train", settings.get("split", "valid")):
-        images = getattr(splits, name).images
-        if not points and not any((image != images[0]).any() for image in images):
-            raise ValueError(f"{splits.name}: all {len(images)} images of its {name} split are the same picture")
+    refuse_identical(splits, ("train", settings.get("split", "valid")))
     if points:
         return PointsEvaluator(splits, **settings)
     return Evaluator(

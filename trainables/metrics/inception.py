@@ -134,12 +134,17 @@ def inception(weights: str | Path | None = None, device: torch.device | str = "c
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"--fid-weights {path}: no such file; expected {WEIGHTS}")
+    refuse_missing(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load passes on errors of zip and pickle
         raise ValueError(_not_the_weights(path)) from error
+
+
+def refuse_missing(path: Path) -> None:
+    """Raises ValueError if there is no file of weights at `path`."""
+    if not path.is_file():
+        raise ValueError(f"--fid-weights {path}: no such file; expected {WEIGHTS}")
 
 
 def _not_the_weights(source: str | Path) -> str:
