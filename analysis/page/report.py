@@ -224,12 +224,12 @@ class _More:
             if len(table):
                 of_it = table["dataset"] == comparison.dataset
                 tables.append(_Confirmed(comparison, points(comparison.sweep), table[of_it]))
-        importances, rungs = _beside(sweep, IMPORTANCES), _beside(sweep, RUNGS)
+        importances, rungs = _table(sweep, IMPORTANCES), _table(sweep, RUNGS)
         return cls(latest if tables else None, tables, importances, rungs, budgets(sweep))
 
 
-def _beside(sweep: Sweep, name: str) -> pd.DataFrame:
-    """A table by studies that lies beside the record, or those of all parts; without rows where there is none."""
+def _table(sweep: Sweep, name: str) -> pd.DataFrame:
+    """Read a table by study from the sweep's folder, or from those of all its parts; without rows if there is none."""
     found = []
     for label, part in (sweep.parts or {"": sweep}).items():
         if (part.folder / name).exists():
