@@ -27,7 +27,7 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
     )
     assert not any("network" in line for line in lines if line.startswith("  searched"))
     assert re.fullmatch(r"kept models: about [\d.]+ MB in sweeps at the size of the hand-tuned points", lines[-3])
-    assert lines[-2].startswith("2 studies, 162 epochs, about 24 trials if halving stops the expected number; training")
+    assert lines[-2].startswith("2 studies, 162 epochs, about 20 trials if halving stops the expected number; training")
     assert "concurrent trials: about" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
