@@ -62,8 +62,8 @@ class Footprint:
 
     def __str__(self) -> str:
         parts = {"network": self.network, "optimiser": self.optimiser, "activations": self.activations}
-        told = ", ".join(f"{name} {_readable(size)}" for name, size in parts.items())
-        return f"{_readable(self.step)} ({told}), training images {_readable(self.images)}"
+        words = ", ".join(f"{name} {_readable(size)}" for name, size in parts.items())
+        return f"{_readable(self.step)} ({words}), training images {_readable(self.images)}"
 
 
 def footprint(config: Config, images: Tensor) -> Footprint:

@@ -27,19 +27,20 @@ def write(folder: Path, method: str, dataset: str | None, out: Path) -> None:
     winner = find(folder, method, dataset)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out}: exists and is not an empty folder; choose another")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(winner / WEIGHTS, out / WEIGHTS)
-    if (winner / SAMPLES).exists():
-        shutil.copyfile(winner / SAMPLES, out / SAMPLES)
     saved = json.loads((winner / CONFIG).read_text())
     saved["config"].pop("data_root", None)
+    drawn = (winner / SAMPLES).exists()
+    card = _card(folder, winner.name, saved, drawn)  # raises before anything is written
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, SAMPLES) if drawn else (WEIGHTS,):
+        shutil.copyfile(winner / name, out / name)
     with whole(out / CONFIG) as part:
         part.write_text(json.dumps(saved, indent=2) + "\n")
     with whole(out / "README.md") as part:
-        part.write_text(_card(folder, winner.name, saved), encoding="utf-8")
+        part.write_text(card, encoding="utf-8")
 
 
-def _card(folder: Path, study: str, saved: dict[str, Any]) -> str:
+def _card(folder: Path, study: str, saved: dict[str, Any], drawn: bool) -> str:
     sweep = read_sweep(folder)
     about, best = sweep.studies[study], sweep.best(study)
     if best is None:
@@ -69,7 +70,7 @@ by this value, so the value on other images tends to be higher.
 
 Measured with: {recipe or "not recorded"}.
 
-![Samples](samples.png)
+{f"![Samples]({SAMPLES})" if drawn else ""}
 
 ## Use
 

@@ -88,7 +88,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
     stop = Stop()
     with (
-        _told(config.at_end, folder, announce),
+        _at_end(config.at_end, folder, announce),
         cluster(config.address, resources, stop) as found,
         stopped_by_signals(stop, announce),
     ):
@@ -141,7 +141,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
 
 
 @contextmanager
-def _told(command: str | None, folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
+def _at_end(command: str | None, folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
     """Context manager that runs a user's command at its exit, with or without an error, if there is a record.
 
     A failure of the command is announced and does not affect the sweep.
@@ -154,9 +154,9 @@ def _told(command: str | None, folder: Path, announce: Callable[[str], None]) ->
 
 
 def _run(command: str, folder: Path, outcome: str, announce: Callable[[str], None]) -> None:
-    told = os.environ | {"SWEEP_FOLDER": str(folder.absolute()), "SWEEP_OUTCOME": outcome}
+    environment = os.environ | {"SWEEP_FOLDER": str(folder.absolute()), "SWEEP_OUTCOME": outcome}
     try:
-        done = subprocess.run(command, shell=True, env=told, stdin=subprocess.DEVNULL, timeout=SECONDS_AT_END)
+        done = subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL, timeout=SECONDS_AT_END)
     except subprocess.TimeoutExpired:
         announce(f"--at-end: {command} took longer than {SECONDS_AT_END:.0f} s and was ended")
     else:
@@ -175,9 +175,8 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
         history = record.history
         if history and not job.resumed:
             raise ValueError(f"{folder} contains another sweep by now; choose another --name")
-        (folder / "trials").mkdir(
-            exist_ok=True
-        )  # if it is missing on a worker, the sweep's folder is not mounted there
+        # A worker on which it is missing has not mounted the sweep's folder.
+        (folder / "trials").mkdir(exist_ok=True)
         if not history:
             job.begin()
         for line in changes.since(began(history)) if history else ():
