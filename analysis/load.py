@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, salvage
+from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, record_of, salvage
 
 PUBLISHED = Path(__file__).parent / "published"
 MEASURED = PUBLISHED.with_name("measured")
@@ -143,9 +143,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     Raises ValueError if the folder has no record, or a record without a sweep event.
     """
     folder = Path(folder).resolve()
-    path = folder / RECORD
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep, such as sweeps/NAME")
+    path = record_of(folder)
     events, damaged = salvage(path)
     try:
         found = Trials.from_events(events, strict=False)
@@ -191,7 +189,7 @@ def read_published(paper: str, table: int | str) -> pd.DataFrame:
 
 def read_vectors(folder: str | Path) -> dict[str, dict[str, list[float]]]:
     """Read the latest vectors (variances of the codes, ...) of each trial of a sweep, by trial and name."""
-    trials = Trials.from_events(salvage(Path(folder) / RECORD)[0], strict=False)
+    trials = Trials.from_events(salvage(record_of(Path(folder)))[0], strict=False)
     return {name: trial.vectors for name, trial in trials.trials.items() if trial.vectors}
 
 

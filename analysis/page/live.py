@@ -26,7 +26,7 @@ from markupsafe import Markup
 from analysis.load import read_sweep
 from analysis.page.names import duration, measured, short_metric
 from analysis.page.report import TEMPLATES, render
-from sweep.record import RECORD, Trial, Trials, follow
+from sweep.record import RECORD, Trial, Trials, follow, record_of
 
 HOST = "127.0.0.1"
 REST = 10.0  # minimum seconds between two renderings of a report
@@ -115,8 +115,7 @@ def served(folders: Sequence[Path], port: int = 0) -> Iterator[str]:
     Raises ValueError if a folder has no record, or the port is in use.
     """
     for folder in folders:
-        if not (folder / RECORD).is_file():
-            raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep, such as sweeps/NAME")
+        record_of(folder)
     watched = [Watched(folder) for folder in folders]
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(watched))

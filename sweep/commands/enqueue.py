@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sweep.commands._arguments import SweepFolder
-from sweep.commands._asking import ask, sweep_in
+from sweep.commands._asking import ask
 from sweep.driver import inbox
+from sweep.record import read_trials
 from trainables.flags import Pairs
 
 Method = Annotated[str, Parameter(help="its method, or the study's name")]
@@ -18,5 +19,5 @@ Dataset = Annotated[str | None, Parameter(help="needed when the sweep has severa
 
 
 def main(folder: SweepFolder, method: Method, values: Values, /, *, dataset: Dataset = None) -> None:
-    spec = inbox.study_of(sweep_in(folder), method, dataset)
+    spec = inbox.study_of(read_trials(folder), method, dataset)
     ask(folder, action="enqueue", study=spec.study, values=inbox.point(spec, values))

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
-from sweep.record import RECORD, read_trials
+from sweep.record import read_trials
 from sweep.search.storage import write_storage
 from trainables.flags import Place, output_file
 
@@ -17,13 +17,11 @@ Out = Annotated[
 
 
 def main(folder: SweepFolder, /, *, out: Out = None) -> None:
-    if not (folder / RECORD).exists():
-        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
+    trials = read_trials(folder)
     if out is not None and out.exists():
         raise ValueError(f"--out {out} exists; choose another file")
     file = out or folder / "optuna.db"
     output_file(file, "--out")
-    trials = read_trials(folder)
     if not trials.studies:
         raise ValueError(f"{folder} has no study yet; export it after its search has begun")
     write_storage(trials, file)

@@ -9,16 +9,17 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sweep.commands._arguments import SweepFolder
-from sweep.commands._asking import ask, sweep_in
+from sweep.commands._asking import ask
 from sweep.commands._ending import say
 from sweep.driver import inbox
+from sweep.record import read_trials
 
 What = Annotated[str | None, Parameter(help="a trial or a study; all unless given", metavar="TRIAL|STUDY")]
 
 
 def main(folder: SweepFolder, what: What = None, /) -> None:
     if what is not None:
-        ask(folder, action="stop", **inbox.named(sweep_in(folder), what))
+        ask(folder, action="stop", **inbox.named(read_trials(folder), what))
     elif not inbox.runs(folder):
         raise ValueError(f"{folder}: no driver works on it, so there is nothing to stop")
     else:

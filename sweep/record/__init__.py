@@ -4,7 +4,7 @@ MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REQUESTS, TRACEBACK, WEIGHTS
-from sweep.record.log import Record, began, follow, parse, read, salvage
+from sweep.record.log import Record, began, follow, parse, read, record_of, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "parse",
     "read",
     "read_trials",
+    "record_of",
     "salvage",
 ]

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, ReportEvent, SweepEvent
+from sweep.record.layout import RECORD
 
 
 class Record:
@@ -105,6 +106,14 @@ def _referring(event: ReportEvent, known: Set[str]) -> ReportEvent:
             row = row.model_copy(update={"recipes": name})
         rows.append(row)
     return event.model_copy(update={"rows": rows, "recipes": recipes})
+
+
+def record_of(folder: Path) -> Path:
+    """Return the record of the sweep in a folder. Raises ValueError if there is none."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep, such as sweeps/NAME")
+    return path
 
 
 def read(path: str | Path) -> list[Event]:

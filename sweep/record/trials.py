@@ -24,8 +24,7 @@ from sweep.record.events import (
     StudyEntry,
     SweepEvent,
 )
-from sweep.record.layout import RECORD
-from sweep.record.log import read
+from sweep.record.log import read, record_of
 
 DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the start
 
@@ -312,8 +311,8 @@ class Trials:
 
 
 def read_trials(folder: Path) -> Trials:
-    """Read the trials of the sweep in a folder from its record."""
-    return Trials.from_events(read(folder / RECORD))
+    """Read the trials of the sweep in a folder from its record. Raises ValueError if there is none."""
+    return Trials.from_events(read(record_of(folder)))
 
 
 def _known(event: SweepEvent | None) -> SweepEvent:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sweep.record import RECORD, Trials, salvage
+from sweep.record import Trials, record_of, salvage
 from sweep.search.study import Spec, Study
 from trainables.files import whole
 
@@ -20,7 +20,7 @@ def rung_table(folder: Path) -> pd.DataFrame:
     `correlation` is Spearman's between the values there and at the end, `low` and `high` its 95 % interval, as
     `Rungs.ranking` estimates them; NaN where they are not known. Raises ValueError if the folder holds no record.
     """
-    events, _ = salvage(folder / RECORD)
+    events, _ = salvage(record_of(folder))
     trials = Trials.from_events(events, strict=False)
     rows = []
     for name, entry in trials.studies.items():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.record import RECORD, Trial, Trials, read_trials
+from sweep.record import Trial, Trials, read_trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.space import Fixed, Point
 
@@ -25,9 +25,10 @@ def warmed(planned: Plan) -> Plan:
         raise ValueError(
             "warm_start requires a searcher, got none, which runs only hand-tuned points; omit one of them"
         )
-    if not (folder / RECORD).exists():
-        raise ValueError(f"warm_start: {folder} has no {RECORD}; give the folder of a sweep")
-    trials = read_trials(folder)
+    try:
+        trials = read_trials(folder)
+    except ValueError as error:
+        raise ValueError(f"warm_start: {error}") from None
     studies = tuple(
         replace(study, spec=replace(study.spec, warm=tuple(_best(study, trials, folder)))) for study in planned.studies
     )

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sweep.record import RECORD, Trial, read_trials
+from sweep.record import Trial, read_trials
 from sweep.search.space import Choice, Range, Space
 from sweep.search.study import Spec
 
@@ -86,8 +86,6 @@ class Recorded:
 
     def __init__(self, folder: Path, specs: Iterable[Spec]) -> None:
         """Raises ValueError if the sweep in `folder` lacks curves of these studies."""
-        if not (folder / RECORD).exists():
-            raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
         trials = read_trials(folder)
         self.curves: dict[str, list[_Curve]] = {}
         self.spaces: dict[str, Space] = {}

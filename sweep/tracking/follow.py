@@ -20,7 +20,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Self
 
-from sweep.record import CONFIG, RECORD, Event, follow
+from sweep.record import CONFIG, RECORD, Event, follow, record_of
 from sweep.tracking.address import check, fingerprint, redact
 from sweep.tracking.story import PARENT, Story
 from trainables.files import whole
@@ -323,8 +323,7 @@ def reconcile(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> int
 
 def _bring_up(folder: Path, uri: str, experiment: str, from_start: bool) -> tuple[Tracked, int]:
     check(uri)
-    if not (folder / RECORD).exists():
-        raise ValueError(f"{folder} has no {RECORD}; give the folder of a sweep")
+    record_of(folder)
     with Follower(folder, uri, experiment, from_start) as follower:
         try:
             _drain(follower)
