@@ -391,11 +391,12 @@ def spaced(state: str) -> str:
     return state.replace("_", " ")
 
 
-def headline(table: pd.DataFrame, gains: str = "") -> str:
+def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
     """Summarise the leaderboard of a sweep in one or two sentences.
 
-    gains: the result of a confirmation (`analysis.confirm.gains_words`). Without one, the summary says that the search
-    found lower values, not that these points are better, because each was trained once.
+    gains, leader: the results of a confirmation, on tuned against hand-tuned points (`analysis.confirm.gains_words`)
+    and on the best method. Without one, the summary says that the search found lower values, not that these points are
+    better, because each was trained once.
     """
     found = table[table["tuned"].notna()]
     if found.empty:
@@ -404,7 +405,8 @@ def headline(table: pd.DataFrame, gains: str = "") -> str:
     best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
     if best.empty:
         return "The values were measured by different recipes, so the methods are not ranked."
-    first = _closest(found, best)
+    closest, cautions = _closest(found, best)
+    first = " ".join([leader or closest, *cautions])
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if gains:
         return f"{first} {gains}"
@@ -428,8 +430,8 @@ def headline(table: pd.DataFrame, gains: str = "") -> str:
     )
 
 
-def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
-    """Say which method is closest on each data set, or which cannot be told apart, with cautions."""
+def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:
+    """Say which method is closest on each data set, or which cannot be told apart; and cautions about these."""
     closest: dict[str, list[str]] = {}
     ties, cautions = [], []
     for row in best.itertuples():
@@ -447,7 +449,7 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     closest_words = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{closest_words}."] if winners else []), *ties, *cautions])
+    return " ".join([*([f"{closest_words}."] if winners else []), *ties]), cautions
 
 
 def _cautions(near: pd.DataFrame) -> list[str]:

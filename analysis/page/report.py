@@ -180,7 +180,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         style=Markup(style),
         script=Markup(script),
         script_digest=digest,
-        headline=headline(board, _gains_words(more)),
+        headline=headline(board, _gains_words(more), _leader_words(board, more)),
         confirmed=_confirmed_words(more),
         ranked=_ranked_words(sweep, board, more),
         facts=_facts(sweep),
@@ -215,6 +215,11 @@ class _More:
     importances: pd.DataFrame
     rungs: pd.DataFrame
     budgets: pd.DataFrame
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a confirmation is finished."""
+        return self.confirmation is not None and self.confirmation.meta["outcome"] == "done"
 
     @classmethod
     def of(cls, sweep: Sweep) -> "_More":
@@ -641,8 +646,17 @@ def _flags(sweep: Sweep) -> list[str]:
 
 def _gains_words(more: _More) -> str:
     """Return the result of a finished confirmation on tuned against hand-tuned points; "" without one."""
-    done = more.confirmation is not None and more.confirmation.meta["outcome"] == "done"
-    return gains_words(pd.concat([block.table for block in more.confirmed])) if done else ""
+    return gains_words(pd.concat([block.table for block in more.confirmed])) if more.is_confirmed else ""
+
+
+def _leader_words(board: pd.DataFrame, more: _More) -> str:
+    """Return the result of a finished confirmation on the best method of each data set; "" unless it ranks all once."""
+    found = [
+        (block.comparison.dataset, among(block.points, block.table)) for block in more.confirmed if more.is_confirmed
+    ]
+    if sorted(dataset for dataset, words in found if words) != sorted(board["dataset"].unique()):
+        return ""
+    return " ".join(f"On {dataset_name(dataset)}, {words}" for dataset, words in found)
 
 
 def _confirmed_words(more: _More) -> str:

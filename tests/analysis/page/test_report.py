@@ -219,6 +219,7 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
         "seeds 1, 2, 3",
     ):
         assert words in page, words
+    assert "<h1>On digits, GAE has the lowest mean" in page  # of the confirmation, not of the search
     write_record(folder / "confirm", confirm_events(finished=False)[:-4])
     assert "The confirmation is not finished (running)" in write_report(folder).read_text()
 
