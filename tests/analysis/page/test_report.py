@@ -17,7 +17,8 @@ from PIL import Image
 
 from analysis.load import read_sweep
 from analysis.page.names import measured
-from analysis.page.report import LARGEST_GRID, data_uri, render, write_report
+from analysis.page.report import render, write_report
+from analysis.page.section import LARGEST_GRID, data_uri
 from analysis.profiles import balances
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

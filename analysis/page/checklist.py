@@ -1,0 +1,104 @@
+"""The reporting checklist of a sweep: what was measured, how, by what code and on what machine."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from analysis.budget import budgets, space_words
+from analysis.confirm import looks_words
+from analysis.join import confirmation
+from analysis.load import Sweep
+from analysis.page.names import dataset_name, method_name, metric_name
+from analysis.recipes import yardsticks
+
+CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
+
+
+def checklist(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return the reporting checklist of a sweep."""
+    studies, meta = list(sweep.studies.values()), sweep.meta
+    sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
+    return [
+        ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
+        ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
+        *((f"{dataset_name(name)} as read", entry["words"]) for name, entry in meta["readings"].items()),
+        ("objective", ", ".join(f"{metric_name(m)} ({m})" for m in dict.fromkeys(s.metric for s in studies))),
+        *(
+            (f"measured on {dataset_name(dataset)}", _words(way))
+            for dataset in sweep.datasets
+            for metric in dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
+            for way in yardsticks(sweep, dataset, metric)
+        ),
+        ("selection", "lowest objective on the validation split among trials that used their whole budget"),
+        ("repeats of the search", "one training run per point: small differences can be chance"),
+        *_confirmation_recipe(confirmation(sweep)),
+        (
+            "search space",
+            "; ".join(
+                f"{method_name(r.method)} on {dataset_name(r.dataset)}: {space_words(r)}"
+                for r in budgets(sweep).itertuples()
+            )
+            + "; bounds of every knob are listed with its study",
+        ),
+        (
+            "budget",
+            "; ".join(dict.fromkeys(f"{study.budget} per study" for study in studies)),
+        ),
+        *((words, str(sweep.config[key])) for key, words in CONFIG_WORDS.items() if key in sweep.config),
+        (
+            "early stopping",
+            "; ".join(
+                dict.fromkeys(
+                    f"successive halving at epochs {', '.join(map(str, s.rungs))}" if s.rungs else "none"
+                    for s in studies
+                )
+            ),
+        ),
+        ("hand-tuned points", "; ".join(sources) or "–"),
+        ("machine", _words(meta["machine"])),
+        ("versions", _words(meta["versions"])),
+        ("code", str(meta["code"]) or "–"),
+        ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
+        ("started", date(meta["started"])),
+    ]
+
+
+def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
+    if found is None:
+        return [("test split", "not used")]
+    claims = found.meta["confirms"]
+    kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
+    ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
+    return [
+        ("test split", looks_words(found.folder.parent)),
+        (
+            "confirmation",
+            f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
+            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples) on train + validation images",
+        ),
+        ("intervals", "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"),
+        *((f"confirmed on {where}", way) for where, way in ways),
+    ]
+
+
+def _words(mapping: object) -> str:
+    if isinstance(mapping, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in flat(mapping)) or "–"
+    return str(mapping) or "–"
+
+
+def flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten a nested configuration to (dotted key, text), without the passwords of its addresses."""
+    flat = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat += flat(value, f"{prefix}{key}.")
+        else:
+            words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # pages are shared
+    return flat
+
+
+def date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC") if math.isfinite(seconds) else "–"

@@ -1,0 +1,199 @@
+"""Sentences of the report about a whole sweep: facts, warnings, and the results of a confirmation."""
+
+import pandas as pd
+
+from analysis.confirm import gains_words, looks_words, verdict
+from analysis.join import differences
+from analysis.load import Sweep
+from analysis.page.extras import Extras
+from analysis.page.names import dataset_name, duration, listed, method_name, short_metric
+from analysis.ranks import among, best_points, ranks
+from analysis.recipes import require_one_recipe
+from analysis.tables import OUTCOMES, mixed_datasets, spaced
+
+WHAT_A_FLAG_SAYS = {
+    "few_images": "Distances from no more images than features, which are too large",
+    "collapsed": "Samples that hardly differ from each other",
+    "posterior_collapse": "Codes that are independent of the image",
+    "sigma_collapse": "Encoders whose noise has vanished",
+}
+WHAT_A_METRIC_IS = {
+    "fcd": (
+        "fcd, the Fréchet classifier distance, compares the mean and covariance of the features of a small classifier "
+        "of this data set on sampled and real validation images. 0 is a perfect match. It is not FID and not on FID's "
+        "scale: compare it within one data set of this report, never with a published FID."
+    ),
+    "fsd": (
+        "fsd, the Fréchet distance of self-supervised features, compares the mean and covariance of the features of a "
+        "small network, trained on the training images without labels, on sampled and real validation images. 0 is a "
+        "perfect match. It is not FID and specific to these images: compare it within one data set of this report."
+    ),
+    "fd_dinov2": (
+        "fd_dinov2 is the Fréchet distance between sampled and real validation images in the features of DINOv2, with "
+        "the resize of Stein et al. (2023). 0 is a perfect match. It depends on the number of images and on the size "
+        "of the network."
+    ),
+    "cmmd": (
+        "cmmd is 1000 times the squared maximum mean discrepancy between the CLIP embeddings of sampled and real "
+        "validation images (Jayasumana et al., 2024). 0 is a perfect match. Its bias depends on the number of images."
+    ),
+    "probe_error": (
+        "probe_error is the share of validation images whose class is misclassified from their codes by a logistic "
+        "regression fitted to the codes of training images."
+    ),
+    "knn_error": (
+        "knn_error is the share of validation images whose class is misclassified by the 5 nearest training images in "
+        "code space."
+    ),
+    "fid": (
+        "fid is the Fréchet distance between sampled and real validation images in the features of Inception, "
+        "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "
+        "images and on how they were resized: compare it within one data set of this report; published FIDs "
+        "often follow another recipe."
+    ),
+}
+
+
+def explanations(sweep: Sweep) -> list[str]:
+    """Return a sentence or two on each metric that the studies were judged by."""
+    metrics = dict.fromkeys(short_metric(study.metric) for study in sweep.studies.values())
+    return [WHAT_A_METRIC_IS[metric] for metric in metrics if metric in WHAT_A_METRIC_IS]
+
+
+def facts_of(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return the size of the sweep, as (number, unit)."""
+    trials, meta = sweep.trials, sweep.meta
+    counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
+    facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
+    facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
+    if not sweep.parts:
+        facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))
+    facts.append((duration(trials["worker_seconds"].sum()), "of total trial time"))
+    return facts
+
+
+def warnings_of(sweep: Sweep) -> list[str]:
+    """Return warnings about the validity of the results."""
+    warnings = []
+    for label, part in (sweep.parts or {"": sweep}).items():
+        which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
+        if part.meta["outcome"] != "done":
+            warnings.append(f"{which} is not finished ({part.meta['outcome']}); the results below are preliminary.")
+        warnings += _by_hand(part, of)
+        for name, entry in part.meta["readings"].items():
+            warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in entry["doubts"]]
+        for name, entry in part.meta["resolutions"].items():
+            warnings += (
+                [f"{dataset_name(name)}{of}: {entry['words']}."] if "words" in entry else []
+            )  # not in old records
+        if count := part.meta["unreadable_lines"]:
+            lines, verb = (f"{count} line", "was") if count == 1 else (f"{count} lines", "were")
+            warnings.append(f"{lines} of the record{of} could not be read, e.g. after a crash, and {verb} skipped.")
+    warnings += differences(sweep)
+    for dataset in sweep.datasets:
+        metrics = dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
+        for metric in metrics:
+            try:
+                require_one_recipe(sweep, dataset, metric)
+            except ValueError as error:
+                warnings.append(f"{str(error).partition('; compare')[0]}. They are shown separately and not ranked.")
+        if len(metrics) > 1:
+            names = listed([short_metric(metric) for metric in metrics])
+            warnings.append(f"{dataset_name(dataset)} was measured by {names}, shown separately and not ranked.")
+    diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
+    for trial in diverged.itertuples():
+        reason = f": {trial.reason}" if trial.reason else ""
+        name = f"{method_name(trial.method)} on {dataset_name(trial.dataset)}"
+        warnings.append(f"A hand-tuned point of {name} diverged{reason}.")
+    return warnings + _flags(sweep)
+
+
+def _by_hand(sweep: Sweep, of: str) -> list[str]:
+    """Return what users changed while the sweep ran; `of` names the sweep where there are several."""
+    warnings = []
+    for how in ("stopped", "paused"):
+        if studies := sweep.meta[how]:
+            words = f"Studies {listed(studies)}{of} were" if len(studies) > 1 else f"The study {studies[0]}{of} was"
+            warnings.append(f"{words} {how} by hand before the end of the budget, so budgets are not equal.")
+    counts = {
+        "stopped by hand": int((sweep.trials["state"] == "cancelled").sum()),
+        "enqueued by hand": int((sweep.trials["origin"] == "enqueued").sum()),
+    }
+    for what, count in counts.items():
+        if count:
+            warnings.append(f"{count} {'trial was' if count == 1 else 'trials were'} {what}{of}.")
+    return warnings
+
+
+def _flags(sweep: Sweep) -> list[str]:
+    """Return warnings about flags of complete trials, with their number per study."""
+    complete, warnings = sweep.trials[sweep.trials["state"] == "complete"], []
+    for flag, words in WHAT_A_FLAG_SAYS.items():
+        if f"flag/{flag}" in complete:
+            found = complete[complete[f"flag/{flag}"] == 1].groupby(["dataset", "method"], sort=False, observed=True)
+            studies = [
+                f"{method_name(method)} on {dataset_name(dataset)} ({n})"
+                for (dataset, method), n in found.size().items()
+            ]
+            warnings += [f"{words}: {listed(studies)}; in brackets the number of complete trials."] if studies else []
+    return warnings
+
+
+def gains(extras: Extras) -> str:
+    """Return the result of a finished confirmation on tuned against hand-tuned points; "" without one."""
+    return gains_words(pd.concat([block.table for block in extras.confirmed])) if extras.is_confirmed else ""
+
+
+def leaders(board: pd.DataFrame, extras: Extras) -> str:
+    """Return the result of a finished confirmation on the best method of each data set; "" unless it ranks all once."""
+    found = [
+        (block.comparison.dataset, among(block.points, block.table))
+        for block in extras.confirmed
+        if extras.is_confirmed
+    ]
+    if sorted(dataset for dataset, words in found if words) != sorted(board["dataset"].unique()):
+        return ""
+    return " ".join(f"On {dataset_name(dataset)}, {words}" for dataset, words in found)
+
+
+def confirmed_words(extras: Extras) -> str:
+    """Summarise a confirmation in one or two sentences; "" if there is none."""
+    if extras.confirmation is None:
+        return ""
+    table = pd.concat([block.table for block in extras.confirmed])
+    said = [verdict(row) for row in table[table["role"] == "tuned"].itertuples()]
+    parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
+    kept = int((table["role"] == "both").sum())
+    parts += [f"{kept} kept the hand-tuned point"] if kept else []
+    confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
+    seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
+    looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
+    return f"Tuned against hand-tuned on the test split with {seeds} fresh seeds: {', '.join(parts)}. {looks}."
+
+
+def ranked_words(sweep: Sweep, board: pd.DataFrame, extras: Extras) -> list[str]:
+    """Summarise average ranks over several data sets, of tuned values of the search and of confirmed means. Unfinished
+    parts are omitted, because a method without a value would rank last."""
+    pure = board[~board["dataset"].isin(mixed_datasets(board))]
+    done = sweep.meta["outcome"] == "done"
+    found = ranks(_everywhere(pure.rename(columns={"tuned": "value"}))) if done else None
+    said = [] if found is None else [found.sentence]
+    apart = {block.comparison.dataset for block in extras.confirmed if block.comparison.apart}
+    done = extras.confirmation is not None and extras.confirmation.meta["outcome"] == "done"
+    tables = [block.table for block in extras.confirmed if block.comparison.dataset not in apart and done]
+    found = ranks(_everywhere(best_points(pd.concat(tables)).rename(columns={"mean": "value"}))) if tables else None
+    return said if found is None else [*said, f"Confirmed on the test split: {found.sentence}"]
+
+
+def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the values of methods that were run on every data set, methods by data sets."""
+    runs = table.groupby("method")["dataset"].transform("nunique")
+    return table[runs == table["dataset"].nunique()].pivot(index="method", columns="dataset", values="value")
+
+
+def warnings_of_confirmation(extras: Extras) -> list[str]:
+    if extras.confirmation is not None and extras.confirmation.meta["outcome"] != "done":
+        return [
+            f"The confirmation is not finished ({extras.confirmation.meta['outcome']}); its results are preliminary."
+        ]
+    return []
