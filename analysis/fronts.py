@@ -1,15 +1,14 @@
 """Pareto fronts over several objectives."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from analysis.confirm import HAND_TUNED, confirmed
 from analysis.load import Sweep
 
+COLUMNS = {"distance": "value", "train_seconds": "time/train_seconds"}  # of trials; others are valid/<name>
 OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # lower is better for all
-WORDS = {"distance": "distance", "mse": "mse", "train_seconds": "training s", "active_dims": "active dims"}
+WORDS = {"train_seconds": "training seconds", "active_dims": "active dimensions"}
 
 
 def undominated(values: np.ndarray) -> np.ndarray:
@@ -28,15 +27,22 @@ def undominated(values: np.ndarray) -> np.ndarray:
 
 
 def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFrame:
-    """Return the hand-tuned and the tuned points of a data set in OBJECTIVES, and whether each is on the Pareto front.
+    """Return the hand-tuned and the tuned points of a data set in its `objectives`, and whether each is on the front.
 
     With a confirmation, the values are means over its seeds on the test split, and `low` and `high` the interval of the
     distance. Without one, they are values of the search on the validation split, without intervals; all complete
     trials are included if the search had several objectives.
     """
     rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
-    table = pd.DataFrame(rows, columns=["study", "method", "point", *OBJECTIVES, "low", "high"])
-    return table.assign(on_front=undominated(table[list(OBJECTIVES)]))
+    wanted = objectives(sweep, confirmation)
+    table = pd.DataFrame(rows, columns=["study", "method", "point", *wanted, "low", "high"])
+    return table.assign(on_front=undominated(table[wanted]))
+
+
+def objectives(sweep: Sweep, confirmation: Sweep | None = None) -> list[str]:
+    """Return the objectives of a front: OBJECTIVES and, without a confirmation, the further ones of the search."""
+    further = sweep.config.get("objectives", []) if confirmation is None else []
+    return list(dict.fromkeys([*OBJECTIVES, *further]))
 
 
 def _confirmed(confirmation: Sweep, dataset: str) -> list[dict]:
@@ -54,10 +60,6 @@ def _searched(sweep: Sweep, dataset: str) -> list[dict]:
         for _, trial in sweep.complete(study.name).iterrows():
             point = names.get(trial["trial"], f"trial {trial['number']}")
             if trial["trial"] in names or sweep.config.get("objectives"):
-                rows.append({"study": study.name, "method": study.method, "point": point} | _objectives(trial))
+                values = {name: trial.get(COLUMNS.get(name, f"valid/{name}"), np.nan) for name in objectives(sweep)}
+                rows.append({"study": study.name, "method": study.method, "point": point} | values)
     return rows
-
-
-def _objectives(trial: pd.Series) -> dict[str, float]:
-    columns: Sequence[str] = ("value", "valid/mse", "time/train_seconds", "valid/active_dims")
-    return {name: trial.get(column, np.nan) for name, column in zip(OBJECTIVES, columns, strict=True)}

@@ -4,18 +4,22 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label, matching
 from trainables.config import ImageSize, Metric, Seed, UserPath
 from trainables.flags import configured, laid_over, read_flags
-from trainables.metrics import CHOICES
+from trainables.metrics import CHOICES, ERROR_OF
 from trainables.outside import installed_words
 
 PRESET_FILES = files("sweep") / "presets"
-Objective = Literal["mse", "dssim", "active_dims", "probe_error", "knn_error", "train_seconds"]
+Objective = Literal[
+    "mse", "active_dims", "train_seconds",
+    "probe_error", "knn_error", "nmi_error", "ari_error", "dssim", "psnr_rmse",
+    "probe_accuracy", "knn_accuracy", "nmi", "ari", "ssim", "psnr",
+]  # fmt: skip
 LONGEST_NAME = 200  # bytes; file systems allow 255, and file names contain it
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -59,11 +63,13 @@ class SweepConfig(BaseModel):
     )
     metric: Metric | None = Field(
         None,
-        description=f"metric to minimise: {CHOICES}. Default: fcd for data sets with labels, fsd for those without, "
+        description=f"metric to optimise: {CHOICES}. Default: fcd for data sets with labels, fsd for those without, "
         "mse for points",
     )
     objectives: list[Objective] = Field(
-        [], description="further objectives to minimise; halving and the leaderboard use the metric alone"
+        [],
+        description="further objectives; scores such as nmi are maximised, by their errors, and all others minimised. "
+        "Halving and the leaderboard use the metric alone",
     )
     samples: Annotated[int, Field(ge=2)] = Field(5000, description="images to sample for each distance")
     split: Literal["valid", "test"] = Field(
@@ -169,6 +175,11 @@ class SweepConfig(BaseModel):
             named = matching(name)
             found += named if named == [name] else [method for method in named if method not in found + names]
         return found
+
+    @field_validator("objectives")
+    @classmethod
+    def as_errors(cls, names: list[Objective]) -> list[Objective]:
+        return [cast(Objective, ERROR_OF.get(name, name)) for name in names]
 
     @field_validator("methods", "datasets", "objectives", "search")
     @classmethod

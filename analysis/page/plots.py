@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
 from analysis.confirm import HAND_TUNED, mean_words
+from analysis.fronts import WORDS
 from analysis.load import Study, Sweep
 from analysis.page import drawing
 from analysis.page.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
@@ -491,16 +492,18 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
 
 
 def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | None:
-    """Plot distance against reconstruction error and against training seconds; points on the front of all four
-    objectives are solid, the others pale. Hollow is hand-tuned.
+    """Plot distance against reconstruction error, training seconds and the search's further objectives; points on the
+    front of all objectives are solid, the others pale. Hollow is hand-tuned.
 
     front: result of `fronts.front`.
     """
     rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
     if rows.empty:
         return None
-    figure, panels = drawing.panels(2)
-    for ax, column, title in zip(panels, ("mse", "train_seconds"), ("mse", "training seconds"), strict=True):
+    apart = ("study", "method", "point", "distance", "active_dims", "low", "high", "on_front")
+    columns = [column for column in front if column not in apart]
+    figure, panels = drawing.panels(len(columns))
+    for ax, column in zip(panels, columns, strict=True):
         for row in rows.itertuples():
             colour, marker = method_style(row.method, sweep.methods)
             x, strength = getattr(row, column), 1.0 if row.on_front else 0.3
@@ -510,7 +513,7 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
             face = {"mfc": PAPER if hollow else colour, "mec": colour, "mew": 1.6}
             ax.plot(x, row.distance, marker, ms=7, alpha=strength, zorder=3, **face)
         drawing.scale(ax.xaxis, rows[column], most=4)
-        drawing.title(ax, title)
+        drawing.title(ax, WORDS.get(column, column))
     drawing.scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
     return figure
 

@@ -12,11 +12,20 @@ from PIL import Image  # comes with matplotlib
 
 from analysis.budget import space_words
 from analysis.confirm import BETTER, HAND_TUNED, alone_words, gap_words, mean_words, verdict
-from analysis.fronts import front
+from analysis.fronts import WORDS, front, objectives
 from analysis.load import Study, Sweep
 from analysis.page import drawing, plots
 from analysis.page.extras import Confirmed, Extras
-from analysis.page.names import dataset_name, duration, measured, method_name, metric_name, readable, short_metric
+from analysis.page.names import (
+    dataset_name,
+    duration,
+    listed,
+    measured,
+    method_name,
+    metric_name,
+    readable,
+    short_metric,
+)
 from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
 from analysis.ranks import among
 from analysis.recipes import Comparison
@@ -39,12 +48,12 @@ WALKS = {
 }
 LARGEST_GRID = 544  # pixels; a page of forty grids stays below two megabytes
 USE_WORDS = {
-    "probe_error": "linear probe, error",
-    "knn_error": "5 neighbours, error",
-    "nmi": "clusters, NMI",
-    "ari": "clusters, ARI",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
+    "probe_error": "linear probe, error ↓",
+    "knn_error": "5 neighbours, error ↓",
+    "nmi": "clusters, NMI ↑",
+    "ari": "clusters, ARI ↑",
+    "psnr": "PSNR, dB ↑",
+    "ssim": "SSIM ↑",
     "memorisation": "memorisation",
 }
 
@@ -84,7 +93,7 @@ def section(
         ),
         (
             plots.pareto_front(front(shown, alone, dataset), shown, dataset),
-            "Solid: not dominated by another point in distance, mse, training seconds and active dimensions. "
+            f"Solid: not dominated by another point in {listed([WORDS.get(o, o) for o in objectives(shown, alone)])}. "
             "Hollow: hand-tuned.",
         ),
         (

@@ -45,6 +45,19 @@ WHAT_A_METRIC_IS = {
         "knn_error is the share of validation images whose class is misclassified by the 5 nearest training images in "
         "code space."
     ),
+    "nmi_error": (
+        "nmi_error is 1 minus the normalised mutual information of the classes and as many k-means clusters of the "
+        "validation codes. 0 means that the clusters are the classes."
+    ),
+    "ari_error": (
+        "ari_error is 1 minus the adjusted Rand index of the classes and as many k-means clusters of the validation "
+        "codes. 0 means that the clusters are the classes, 1 is chance."
+    ),
+    "dssim": "dssim is (1 - SSIM) / 2 of reconstructions of validation images, without regard to samples.",
+    "psnr_rmse": (
+        "psnr_rmse is the root mean squared error of a pixel that corresponds to the mean PSNR of reconstructions of "
+        "validation images, 10 to the power of -PSNR / 20, without regard to samples."
+    ),
     "fid": (
         "fid is the Fréchet distance between sampled and real validation images in the features of Inception, "
         "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "

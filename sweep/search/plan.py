@@ -23,13 +23,10 @@ from trainables.feed import shared
 from trainables.flags import scalar
 from trainables.memory import Footprint, footprint, of_this_machine, require_memory
 from trainables.method import Method
-from trainables.metrics import choose, default_metric
+from trainables.metrics import choose, default_metric, obstacle
 from trainables.networks import Networks
 from trainables.training import Training
 from trainables.words import did_you_mean
-
-OBJECTIVES = {name: f"valid/{name}" for name in ("mse", "dssim", "active_dims", "probe_error", "knn_error")}
-OBJECTIVES["train_seconds"] = "time/train_seconds"
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,9 @@ def plan(config: SweepConfig) -> Plan:
         metric = choose(config.metric or default_metric(data)).recorded
         if metric in config.objectives:
             raise ValueError(f"objectives = {metric} is already the metric of {data.name}; omit it")
+        for name in config.objectives:
+            if why := obstacle(name, data):
+                raise ValueError(f"objectives = {name} {why}; omit it")
         kind = _network(config, dataset, data, spaces_of.values())
         for method, space in spaces_of.items():
             space = space.on(data.name, data.like)
@@ -135,13 +135,18 @@ def plan(config: SweepConfig) -> Plan:
                 budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
                 factor=config.factor, spared=SPARED, sampler=config.searcher,
-                objectives=tuple(OBJECTIVES[name] for name in config.objectives),
+                objectives=tuple(recorded(name) for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
             check(studies[-1], data, memory)
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have files of the same name; run them in separate sweeps")
     return Plan(config, splits, tuple(studies))
+
+
+def recorded(objective: str) -> str:
+    """Return the name of a further objective's values in the record."""
+    return "time/train_seconds" if objective == "train_seconds" else f"valid/{objective}"
 
 
 def _network(config: SweepConfig, dataset: str, data: Splits, spaces: Iterable[Space]) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.fronts import front, undominated
 from analysis.load import read_sweep
+from analysis.page.plots import pareto_front
 from analysis.ranks import among, best_points, ranks
 
 
@@ -36,6 +37,15 @@ def test_a_search_for_several_objectives_shows_all_that_came_to_an_end(tmp_path,
     complete = sweep.trials_of("vae-digits").query("state == 'complete'")
     assert len(table) == len(complete) > 2
     assert set(table["point"]) >= {"hand-tuned"} and table["on_front"].any()
+
+
+def test_a_further_objective_of_the_search_is_one_of_the_front(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=30))
+    trials = sweep.trials.assign(**{"valid/nmi_error": np.linspace(0.9, 0.1, len(sweep.trials))})
+    several = replace(sweep, trials=trials, config=sweep.config | {"objectives": ["nmi_error"]})
+    table = front(several, None, "digits")
+    assert table.loc[table["nmi_error"].idxmin(), "on_front"]
+    assert "nmi_error" in [ax.get_title("left") for ax in pareto_front(table, several, "digits").axes]
 
 
 def table(*columns) -> pd.DataFrame:

@@ -105,6 +105,10 @@ WRONG = {
     # metric
     "--metric mse": "--metric mse does not apply to digits, which contains images; use fcd",
     "--datasets cosine --metric fcd --set batch_size=9": "fcd does not apply to cosine, which contains points; use mse",
+    "--objectives ssim": "objectives = dssim needs images of at least 11 x 11 pixels, got 8 x 8; omit it",
+    "--datasets cosine --objectives nmi --set batch_size=9": "nmi_error needs images, and cosine contains points",
+    "--metric psnr --objectives psnr": "objectives = psnr_rmse is already the metric of digits; omit it",
+    "--metric ssim": "--metric ssim needs images of at least 11 x 11 pixels, got 8 x 8; use fcd",
     "--datasets cosine --objectives mse": "objectives = mse is already the metric of cosine; omit it",
     "--metric fd_dinov2": "--metric fd_dinov2: needs weights; write fd_dinov2:PATH",
     "--methods vae --set wae.weight=1": "set: wae.weight: 'wae' is not among the methods (vae)",

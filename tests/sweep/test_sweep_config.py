@@ -95,7 +95,8 @@ def test_what_no_flag_can_say_is_refused_as_well(fields):
     [
         ({"objectives": ["mse"], "searcher": "random"}, "objectives = mse requires searcher = tpe, got random"),
         ({"objectives": ["mse", "mse"]}, "duplicate mse"),
-        ({"objectives": ["beauty"]}, "'mse', 'dssim', 'active_dims'"),
+        ({"objectives": ["nmi", "nmi_error"]}, "duplicate nmi_error"),
+        ({"objectives": ["beauty"]}, "'mse', 'active_dims', 'train_seconds'"),
     ],
 )
 def test_objectives_that_make_no_sense_are_refused(fields, words):

@@ -14,6 +14,7 @@ from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
 from trainables.method import Gaussian, Loss, Method, Posterior, as_images
+from trainables.metrics import ERROR_OF, choose
 
 
 @pytest.fixture(scope="module")
@@ -389,16 +390,18 @@ def test_ssim_is_told_where_images_have_room_for_it(train_images, digits):
         return Split(part.images.repeat(2, axis=2).repeat(2, axis=3), None)
 
     splits = Splits("larger", "mnist", *(larger(part) for part in (digits.train, digits.valid, digits.test)))
-    judge = Evaluator(splits, "my_judge:pixels", samples=100)
+    judge = Evaluator(splits, "ssim", samples=100)
     cls = find("vae")
     method = cls(cls.Hyper(**arguments("vae")["values"]), (1, 16, 16))
+    rung = judge(method, torch.tensor(splits.train.images[:100]))
     told = judge(method, torch.tensor(splits.train.images[:100]), final=True)
     assert -1 < told.metrics["valid/ssim"] < 1
     assert told.metrics["valid/dssim"] == pytest.approx((1 - told.metrics["valid/ssim"]) / 2)
+    assert judge.metric == "dssim" and rung.metrics["valid/dssim"] == told.metrics["valid/dssim"]
     assert "valid/probe_error" not in told.metrics  # there are no labels
 
 
-@pytest.mark.parametrize("metric", ["fcd_kid", "fcd_sliced", "probe_error", "knn_error"])
+@pytest.mark.parametrize("metric", ["fcd_kid", "fcd_sliced", "probe_error", "knn_error", "nmi_error", "psnr_rmse"])
 def test_the_metric_may_be_another_score_of_the_features_or_of_the_codes(metric, train_images, digits):
     judge = Evaluator(digits, metric, samples=100)
     rung, end = (judge(built("vae"), train_images, final=final) for final in (False, True))
@@ -406,12 +409,32 @@ def test_the_metric_may_be_another_score_of_the_features_or_of_the_codes(metric,
     assert end.metrics[f"valid/{metric}"] == rung.metrics[f"valid/{metric}"]
 
 
-def test_a_metric_of_labels_needs_labels(digits):
+def test_a_maximised_score_is_judged_by_its_error(evaluator, train_images, digits):
+    """The best codes have the lowest error, whichever way the score is read."""
+    real = as_images(torch.tensor(digits.train.images)).flatten(1)
+    told = evaluator(mirror({"replay": Replay(real)}), train_images, final=True).metrics
+    blind = evaluator(built("vae"), train_images, final=True).metrics  # untrained
+    for score, error in ERROR_OF.items():
+        assert choose(score) == choose(error)
+        if error != "dssim":  # digits are smaller than its window
+            assert told[f"valid/{error}"] < blind[f"valid/{error}"]
+    assert told["valid/nmi"] + told["valid/nmi_error"] == pytest.approx(1)
+    assert told["valid/ari"] + told["valid/ari_error"] == pytest.approx(1)
+    assert blind["valid/psnr"] == pytest.approx(-20 * math.log10(blind["valid/psnr_rmse"]))
+
+
+@pytest.mark.parametrize("metric", ["probe_error", "knn_accuracy", "nmi", "ari"])
+def test_a_metric_of_labels_needs_labels(metric, digits):
     unlabelled = Splits(
         "nameless", "mnist", *(Split(part.images) for part in (digits.train, digits.valid, digits.test))
     )
-    with pytest.raises(ValueError, match=r"--metric probe_error needs labels, which nameless lacks; use fsd"):
-        Evaluator(unlabelled, "probe_error")
+    with pytest.raises(ValueError, match=rf"--metric {metric} needs labels, which nameless lacks; use fsd"):
+        Evaluator(unlabelled, metric)
+
+
+def test_ssim_as_the_metric_needs_room_for_its_window(digits):
+    with pytest.raises(ValueError, match=r"--metric ssim needs images of at least 11 x 11 pixels, got 8 x 8; use fcd"):
+        Evaluator(digits, "ssim")
 
 
 def test_images_all_alike_collapse_nothing():

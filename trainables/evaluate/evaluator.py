@@ -29,12 +29,13 @@ from trainables.metrics import (
     choose,
     default_metric,
     extractor,
+    obstacle,
     reference,
     reference_features,
     similarity,
     some_of,
 )
-from trainables.metrics.choice import OF_CODES
+from trainables.metrics.choice import OF_CODES, OF_RECONSTRUCTIONS
 from trainables.metrics.memorisation import memorisation, nearest
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.resolution import ENOUGH, Resolution, resolution
@@ -70,7 +71,7 @@ class Evaluator:
     """Scores methods on one split of one data set. Keeps the extractor and the reference between trials.
 
     metric: a name that `metrics.choose` accepts; each rung reports its score for all samplers and reconstructions.
-        With a metric of codes, each rung also reports the default metric of the data set.
+        With a metric of codes or of reconstructions, each rung also reports the default metric of the data set.
     samples: number of images drawn for a distance. seed: seed of the evaluation.
     scores: names from metrics.scores for the first sampler in a final evaluation; default: all that the number of
         images allows.
@@ -97,9 +98,9 @@ class Evaluator:
         self.train, self.held_out = splits.train, getattr(splits, split)
         self.classes = 0 if self.train.labels is None else len(np.unique(self.train.labels))
         self.metric = choose(metric).recorded
-        if self.metric in OF_CODES:
-            if self.classes < 2:
-                raise ValueError(f"--metric {metric} needs labels, which {splits.name} lacks; use fsd")
+        if why := obstacle(metric, splits):
+            raise ValueError(f"--metric {metric} {why}; use {default_metric(splits)}")
+        if self.metric in (*OF_CODES, *OF_RECONSTRUCTIONS):
             metric = default_metric(splits)
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
         score = choose(metric).score
@@ -229,7 +230,8 @@ class Evaluator:
                 rates.append(rate)
             gathered.update(x_hat)
             ratios.append(similarity.psnr(x_hat, x))
-            if final and not alike and min(x.shape[2:]) >= similarity.SMALLEST:
+            wanted = final or self.metric == "dssim"
+            if wanted and not alike and min(x.shape[2:]) >= similarity.SMALLEST:
                 value = similarity.ssim(x_hat, x)  # of one batch only: SSIM is slow
                 alike = {"ssim": value, "dssim": (1 - value) / 2}
                 found.add(alike, self._plain("pixels", "reconstruction", n=len(x)))
@@ -237,7 +239,9 @@ class Evaluator:
             posteriors.append(q)
         self._add(gathered, "reconstruction", "reconstruction", found)
         mse = squared / self.images.numel()
-        found.add({"mse": mse, "psnr": torch.cat(ratios).mean().item()}, self._plain("pixels", "reconstruction"))
+        psnr = torch.cat(ratios).mean().item()
+        alike = {"mse": mse, "psnr": psnr, "psnr_rmse": similarity.rmse_of(psnr)}
+        found.add(alike, self._plain("pixels", "reconstruction"))
         mean = finite(torch.cat([q.mean for q in posteriors]), "codes")  # (N, D)
         log_vars = [q.log_var for q in posteriors if isinstance(q, Gaussian)]
         log_var = torch.cat(log_vars) if log_vars else None  # (N, D)
@@ -287,7 +291,7 @@ class Evaluator:
             sides.append((self._codes(method, part), some_of(part.labels, CODES)))
         (train, held_out), n = sides, len(sides[1][1])
         found.add(codes.class_errors(*train, *held_out), self._plain("classes of codes", "posterior mean", n=n))
-        if final:
+        if final or self.metric in codes.OF_CLUSTERS:
             agreement = codes.cluster_agreement(*held_out, self.seed)
             found.add(agreement, self._plain("clusters of codes", "posterior mean", n=n))
 

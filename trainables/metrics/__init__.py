@@ -17,7 +17,16 @@ from pathlib import Path
 import torch
 
 from trainables.datasets import Splits
-from trainables.metrics.choice import BY_PATH, CHOICES, FID, choose, default_metric, needs_inception
+from trainables.metrics.choice import (
+    BY_PATH,
+    CHOICES,
+    ERROR_OF,
+    FID,
+    choose,
+    default_metric,
+    needs_inception,
+    obstacle,
+)
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments, caveats, frechet_distance
 from trainables.metrics.recipe import Recipe
@@ -26,6 +35,7 @@ from trainables.metrics.scores import Scores
 
 __all__ = [
     "CHOICES",
+    "ERROR_OF",
     "FID",
     "Extractor",
     "Moments",
@@ -37,6 +47,7 @@ __all__ = [
     "extractor",
     "frechet_distance",
     "needs_inception",
+    "obstacle",
     "reference",
     "reference_features",
     "some_of",

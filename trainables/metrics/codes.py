@@ -19,6 +19,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 PROBE_STEPS = 300
+OF_CLUSTERS = ("nmi_error", "ari_error")
 
 
 def class_errors(codes: Tensor, labels: np.ndarray, held_out: Tensor, held_out_labels: np.ndarray) -> dict[str, float]:
@@ -38,12 +39,11 @@ def class_errors(codes: Tensor, labels: np.ndarray, held_out: Tensor, held_out_l
 def cluster_agreement(codes: Tensor, labels: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Compares k-means clusters of codes (M, D), as many as classes, with the labels, int64 (M,).
 
-    nmi: normalised mutual information, 0 to 1; ari: adjusted Rand index, about 0 to 1. k-means uses the best of 4
-    starts.
+    nmi: normalised mutual information, 0 to 1; ari: adjusted Rand index, about 0 to 1; nmi_error and ari_error are 1
+    minus these. k-means uses the best of 4 starts.
     """
     with catch_warnings(action="ignore", category=ConvergenceWarning):  # collapsed: fewer points than clusters
         clusters = KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(codes.double().cpu().numpy())
-    return {
-        "nmi": float(normalized_mutual_info_score(labels, clusters)),
-        "ari": float(adjusted_rand_score(labels, clusters)),
-    }
+    nmi = float(normalized_mutual_info_score(labels, clusters))
+    ari = float(adjusted_rand_score(labels, clusters))
+    return {"nmi": nmi, "ari": ari, "nmi_error": 1 - nmi, "ari_error": 1 - ari}

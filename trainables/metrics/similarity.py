@@ -19,6 +19,11 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
     return -10 * mse.clamp_min((1e-3 / 255) ** 2).log10()
 
 
+def rmse_of(psnr: float) -> float:
+    """Returns the root mean squared error that corresponds to a PSNR in dB; lower is better."""
+    return 10.0 ** (-psnr / 20)
+
+
 def ssim(x: Tensor, y: Tensor) -> float:
     """Returns the structural similarity (Wang et al., 2004) of images (B, C, H, W) in [0, 1], averaged over images.
 

@@ -239,7 +239,7 @@ def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_s
     Image.new("L", (8, 8)).save(picture)
     told = write_report(folder).read_text()
     assert "Quality of codes and samples" in told
-    assert re.search(r"linear probe, error</th>.*?0\.125</td>", told, re.DOTALL) and "clusters, NMI" not in told
+    assert re.search(r"linear probe, error ↓</th>.*?0\.125</td>", told, re.DOTALL) and "clusters, NMI" not in told
     assert "equal steps of their codes" in told
 
 
