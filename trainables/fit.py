@@ -52,9 +52,10 @@ def fit(
     """Trains `config.method` on images, uint8 (N, C, H, W), and yields one report per epoch.
 
     images: on the device to train on, or on the host if `device` is given (see `trainables.feed`).
-    evaluator: runs after the epochs in `evaluate_at` and `looks` and, with `final` set, after the last one. It has its
-        own random numbers, so the number of evaluations does not change the training. In a stage with judged=False it
-        runs only after the epochs in `looks`, and scores only the density in `Stage.sampler`.
+    evaluator: runs after the epochs in `evaluate_at` and `looks` and, with `final` set, after the last one. It draws by
+        `config.seed` and not from the generators of the training, so the number of evaluations does not change the
+        training. In a stage with judged=False it runs only after the epochs in `looks`, and scores only the density in
+        `Stage.sampler`.
     resume: a checkpoint to continue from.
     between: called after each step; it may save a checkpoint.
 
@@ -72,7 +73,7 @@ def fit(
         early = looked and not due and stage.sampler is not None
         if evaluator is not None and (due or early):
             alone: dict[str, Any] = {"sampler": stage.sampler} if early else {}
-            evaluation = evaluator(training.method, images, final=training.finished, **alone)
+            evaluation = evaluator(training.method, images, final=training.finished, seed=config.seed, **alone)
             if evaluation.broken:
                 raise Diverged(training.stage.name, training.epoch, evaluation.broken, "not finite at evaluation")
             seconds = training.seconds

@@ -104,7 +104,7 @@ def made_up(shape: tuple[int, ...], n: int) -> Tensor:
     return images if len(shape) == 1 else (255 * images).byte()
 
 
-def glance(method: Method, images: Tensor, final: bool = False) -> Evaluation:
+def glance(method: Method, images: Tensor, final: bool = False, *, seed: int = 0) -> Evaluation:
     """A quick evaluation that calls the same functions as an Evaluator and also changes the random state."""
     method.eval()
     torch.manual_seed(17)
@@ -118,7 +118,7 @@ def glance(method: Method, images: Tensor, final: bool = False) -> Evaluation:
     return Evaluation(metrics)
 
 
-def told(report: Report) -> dict[str, Any]:
+def reproducible(report: Report) -> dict[str, Any]:
     """Returns the reproducible content of a report, without times."""
     metrics = {name: value for name, value in report.metrics.items() if not name.startswith(CLOCKS)}
     return {"epoch": report.epoch, "stage": report.stage, **metrics}
@@ -401,7 +401,7 @@ def check_repeats(subject: Subject) -> None:
     runs: list[list[dict[str, Any]]] = []
     for seed in (0, 0, 1):
         torch.manual_seed(1000 + len(runs))  # earlier draws of the process must not matter
-        runs.append([told(r) for r in fit(subject.config(seed=seed), images, glance, evaluate_at=(2, 4))])
+        runs.append([reproducible(r) for r in fit(subject.config(seed=seed), images, glance, evaluate_at=(2, 4))])
     for first, again in zip(*runs[:2], strict=True):
         off = differing(first, again)
         assert not off, f"{subject.method}: two runs of one seed differ in epoch {first['epoch']}: {', '.join(off)}"
@@ -415,7 +415,7 @@ def check_resume(subject: Subject) -> None:
     with TemporaryDirectory() as folder:
         whole = []
         for report in fit(config, images, glance, looks):
-            whole.append(told(report))
+            whole.append(reproducible(report))
             torch.rand(report.epoch)  # a caller may draw before it saves
             report.save(Path(folder, f"{report.epoch}.pt"))
         end = report.method.state_dict()
@@ -424,7 +424,7 @@ def check_resume(subject: Subject) -> None:
             where = f"{subject.method}: stopped after epoch {stop} (stage {whole[stop - 1]['stage']}) and resumed"
             rest = []
             for report in fit(config, images, glance, looks, resume=Path(folder, f"{stop}.pt")):
-                rest.append(told(report))
+                rest.append(reproducible(report))
             assert len(rest) == EPOCHS - stop, f"{where}, {len(rest)} of {EPOCHS - stop} epochs follow"
             for never_stopped, resumed in zip(whole[stop:], rest, strict=True):
                 off = differing(never_stopped, resumed)
@@ -439,7 +439,7 @@ def check_looking(subject: Subject) -> None:
     runs = []
     for evaluate_at in ((), range(EPOCHS)):
         for report in fit(config, images, glance, evaluate_at):
-            runs.append({k: v for k, v in told(report).items() if k.startswith("train/")})
+            runs.append({k: v for k, v in reproducible(report).items() if k.startswith("train/")})
         runs.append(parameters(report.method))
     half = len(runs) // 2
     for epoch, (unseen, seen) in enumerate(zip(runs[:half], runs[half:], strict=True), 1):
@@ -469,7 +469,7 @@ def check_hyper(subject: Subject) -> None:
 
 
 def _reports(subject: Subject, **changed: Any) -> Iterator[dict[str, Any]]:
-    return map(told, fit(subject.config(epochs=4, **changed), subject.images(), glance))
+    return map(reproducible, fit(subject.config(epochs=4, **changed), subject.images(), glance))
 
 
 def _differ(base: list[dict[str, Any]], reports: Iterator[dict[str, Any]]) -> bool:

@@ -219,7 +219,7 @@ class Conductor:
         planned, config = self.planned[trial.study], self.plan.config
         seed = self.plan.seed_of(trial.study, trial.number)
         metric = self.plan.metric_of(planned.dataset)
-        evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples, "seed": seed}
+        evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples}
         evaluate |= {"pairs": config.pairs, "inception_splits": config.inception_splits}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())

@@ -133,7 +133,7 @@ def tidy(sweep: Path, config: SweepConfig) -> None:
     if not (look / "confirmed.csv").exists():
         write_confirmed(look)
         write_report(sweep)
-    if not tracking.is_told(look, uri):
+    if not tracking.is_sent(look, uri):
         with suppress(ValueError):  # the server is unavailable; the next command tries again
             tracking.track(look, uri, config.experiment)
 

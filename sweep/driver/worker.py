@@ -216,7 +216,6 @@ class TrialWorker(tune.Trainable):
         find(config.method)  # import its module before restoring global settings, which it may change
         self.reset_settings(config.seed)
         images, evaluator = self._data(config.dataset)
-        evaluator.seed = self.trial["evaluate"]["seed"]  # trials in one process may have different seeds
         with storing(self.folder):
             self.hung = (self.folder / HUNG).open("w")
         return fit(

@@ -146,7 +146,7 @@ class Follower:
         self._add(known["events"])
         self._tracked = {PARENT, *self.story.trials}
         for name in self._tracked:
-            self.story.told(name)
+            self.story.mark_sent(name)
         self._told = self._taken
 
     def _connect(self) -> Server:
@@ -167,7 +167,7 @@ class Follower:
     def _tell(self, server: Server) -> None:
         for name in sorted(self.story.touched, key=lambda name: name or ""):  # the parent first
             self._tell_of(name, server)
-            self.story.told(name)
+            self.story.mark_sent(name)
             self._tracked |= {name} & server.runs.keys()
 
     def _tell_of(self, name: str | None, server: Server) -> None:
@@ -305,7 +305,7 @@ def track(folder: str | Path, uri: str, experiment: str = EXPERIMENT) -> Tracked
     return _bring_up(Path(folder), uri, experiment, from_start=True)[0]
 
 
-def is_told(folder: Path, uri: str) -> bool:
+def is_sent(folder: Path, uri: str) -> bool:
     """Return whether a server has the whole record of a sweep, according to the position stored next to the record."""
     record = folder / "record.jsonl"
     position = _read_position(_position_file(folder, uri))

@@ -125,7 +125,7 @@ class Story:
         self.touched |= {name for name, trial in self._trials.trials.items() if trial.state == "running"}
         self.touched.add(PARENT)
 
-    def told(self, name: str | None) -> None:
+    def mark_sent(self, name: str | None) -> None:
         """Mark everything about a trial as sent."""
         self.touched.discard(name)
         if name in self._trials.trials:

@@ -107,7 +107,7 @@ def train(task: Task) -> dict[str, Any]:
     """The training of one task: its fcd at each level that its stage lets be judged, and its CPU seconds."""
     splits = task.plan.splits[task.study.dataset]
     images = torch.tensor(splits.train.images)
-    evaluator = evaluator_for(splits, "fcd", split="valid", samples=SAMPLES, seed=task.seed)
+    evaluator = evaluator_for(splits, "fcd", split="valid", samples=SAMPLES)
     curve: dict[int, float | None] = {}
     state = "complete"
     begun = time.process_time()
@@ -116,7 +116,7 @@ def train(task: Task) -> dict[str, Any]:
         while not training.finished:
             training.run_epoch()
             if training.finished or (training.epoch in LEVELS and training.stage.judged):
-                value = evaluator(training.method, images, final=False).metrics["valid/fcd"]
+                value = evaluator(training.method, images, seed=task.seed).metrics["valid/fcd"]
                 curve[training.epoch] = value if math.isfinite(value) else None
     except (Diverged, FloatingPointError):
         state = "diverged"

@@ -11,7 +11,7 @@ from trainables import feed
 from trainables.config import Config
 from trainables.feed import ahead, batches, in_order, placed, shared
 from trainables.fit import fit
-from trainables.testing import glance, made_up, told
+from trainables.testing import glance, made_up, reproducible
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,8 @@ def test_a_training_from_a_map_gives_the_numbers_of_one_from_memory(images, meth
     """Among them a closed-form fit, codes that are standardised, second-stage inputs and pseudo-inputs."""
     config = Config(method=method, dataset="made up", values=arguments(method)["values"], epochs=4)
     from_memory, from_map = (
-        [told(report) for report in fit(config, where, glance, evaluate_at=(1,), device="cpu")] for where in images
+        [reproducible(report) for report in fit(config, where, glance, evaluate_at=(1,), device="cpu")]
+        for where in images
     )
     assert from_memory == from_map
 

@@ -13,7 +13,7 @@ from trainables import Config, Diverged, Evaluation, fit
 from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
 from trainables.methods.vae import VAE
 from trainables.outside import Mistake
-from trainables.testing import Subject, glance, made_up, told
+from trainables.testing import Subject, glance, made_up, reproducible
 from trainables.training import MAX_SKIPPED_STEPS, Training, Turn, as_images, parameters_of
 
 VAE_VALUES = {
@@ -603,7 +603,7 @@ def test_resuming_within_a_stage_computes_its_inputs_as_they_were(tmp_path):
 # Reports
 
 
-def noisy(method: Method, images: Tensor, final: bool = False) -> Evaluation:
+def noisy(method: Method, images: Tensor, final: bool = False, *, seed: int = 0) -> Evaluation:
     torch.manual_seed(99)
     torch.rand(7)
     return Evaluation({"valid/fcd": 1.0}, seconds=0.25, density_fit_seconds=0.5)
@@ -674,7 +674,7 @@ class Stopped(Exception):
 def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_path):
     """Alternating players, a second stage's first epoch, warm-ups, multipliers, and meters half full."""
     images, config = made_up((1, 8, 8), 28), Subject(name, **arguments(name)).config(epochs=4)
-    undisturbed = [told(report) for report in fit(config, images, glance, evaluate_at=(2,))]
+    undisturbed = [reproducible(report) for report in fit(config, images, glance, evaluate_at=(2,))]
     for epoch in range(4):
 
         def stop(training, epoch=epoch):
@@ -685,14 +685,18 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_
         before = []
         with pytest.raises(Stopped):
             for report in fit(config, images, glance, evaluate_at=(2,), between=stop):
-                before.append(told(report))
+                before.append(reproducible(report))
         torch.rand(3)  # draws of the caller do not matter
-        after = [told(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=tmp_path / "c.pt")]
+        after = [
+            reproducible(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=tmp_path / "c.pt")
+        ]
         assert before + after == undisturbed
 
 
 def test_looking_between_steps_changes_nothing():
     images, config, seen = made_up((1, 8, 8), 28), vae_config(), []
-    alone = [told(report) for report in fit(config, images)]
-    assert [told(report) for report in fit(config, images, between=lambda t: seen.append(t.within.step))] == alone
+    alone = [reproducible(report) for report in fit(config, images)]
+    assert [
+        reproducible(report) for report in fit(config, images, between=lambda t: seen.append(t.within.step))
+    ] == alone
     assert seen == [*range(1, max(seen) + 1)] * 2

@@ -41,7 +41,7 @@ def evaluator_for(
     """Returns the evaluator of a data set: mse for points, a distance for images.
 
     metric: None selects the default of the data set. pairs, inception_splits: as in `Evaluator`. settings: split,
-    samples, seed, device. Raises ValueError for a metric that does not apply.
+    samples, device. Raises ValueError for a metric that does not apply.
     """
     metric = metric or default_metric(splits)
     points = len(splits.shape) == 1

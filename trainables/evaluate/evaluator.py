@@ -72,7 +72,7 @@ class Evaluator:
 
     metric: a name that `metrics.choose` accepts; each rung reports its score for all samplers and reconstructions.
         With a metric of codes or of reconstructions, each rung also reports the default metric of the data set.
-    samples: number of images drawn for a distance. seed: seed of the evaluation.
+    samples: number of images drawn for a distance.
     scores: names from metrics.scores for the first sampler in a final evaluation; default: all that the number of
         images allows.
     pairs: number of codes, and of images on each side, that a final evaluation compares in pairs.
@@ -86,14 +86,13 @@ class Evaluator:
         *,
         split: str = "valid",
         samples: int = 5000,
-        seed: int = 0,
         fid_weights: Path | None = None,
         device: torch.device | str = "cpu",
         scores: Collection[str] | None = None,
         pairs: int = latent.PAIRS_OF,
         inception_splits: int = 10,
     ):
-        self.split, self.samples, self.seed, self.pairs = split, samples, seed, pairs
+        self.split, self.samples, self.pairs = split, samples, pairs
         self.inception_splits = inception_splits
         self.train, self.held_out = splits.train, getattr(splits, split)
         self.classes = 0 if self.train.labels is None else len(np.unique(self.train.labels))
@@ -131,28 +130,34 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(
-        self, method: Method, train_images: Tensor, final: bool = False, sampler: str | None = None
+        self,
+        method: Method,
+        train_images: Tensor,
+        final: bool = False,
+        sampler: str | None = None,
+        *,
+        seed: int = 0,
     ) -> Evaluation:
         """Scores a method; ex-post densities are fitted to `train_images`, uint8 (N, C, H, W).
 
         final: adds metrics that are too expensive for a rung, and does not change those of the rungs.
         sampler: the only density to score, if the others are not trained yet; None scores all.
-        Uses its own seed and changes the state of the global generators: the caller restores it.
+        seed: of all draws; it changes the state of the global generators, which the caller restores.
         """
         start = time.perf_counter()
         method.eval()
-        torch.manual_seed(self.seed)
+        torch.manual_seed(seed)
         found = Findings(self.split)
         try:
-            fit_seconds = 0.0 if sampler else fit_densities(method, train_images, self.seed)
+            fit_seconds = 0.0 if sampler else fit_densities(method, train_images, seed)
             self._samples(method, found, final, sampler)
-            self._reconstructions(method, found, final, in_full=final or sampler is not None)
+            self._reconstructions(method, found, final, final or sampler is not None, seed)
             pictures = self._pictures(method, sampler)
             self._own(method, found)
             if final or (self.metric in OF_CODES and sampler is None):
-                self._classes_in_codes(method, found, final)
+                self._classes_in_codes(method, found, final, seed)
             if final:
-                self._common_samplers(method, train_images, found)
+                self._common_samplers(method, train_images, found, seed)
                 pictures |= self._walks(method) | self._memorised(method, pictures["samples"], found)
         except FloatingPointError as error:  # also raised when the fit of a density fails
             return Evaluation(broken=str(error))
@@ -202,9 +207,9 @@ class Evaluator:
             if own and final:
                 found.caveats |= caveats(gathered.moments, self.reference)
 
-    def _common_samplers(self, method: Method, train_images: Tensor, found: Findings) -> None:
+    def _common_samplers(self, method: Method, train_images: Tensor, found: Findings, seed: int) -> None:
         """Adds the distance under a Gaussian and a mixture of ten, fitted in the same way for every method."""
-        for name, density in common_densities(method, train_images, self.seed).items():
+        for name, density in common_densities(method, train_images, seed).items():
             if isinstance(density, str):
                 found.flag((f"no_{name}",), {f"no_{name}": density})
             elif name not in method.densities:
@@ -216,7 +221,7 @@ class Evaluator:
                 self._add(gathered, name, name, found)
                 found.metrics |= {f"density/{name}_{flag}": value for flag, value in density.flags().items()}
 
-    def _reconstructions(self, method: Method, found: Findings, final: bool, in_full: bool) -> None:
+    def _reconstructions(self, method: Method, found: Findings, final: bool, in_full: bool, seed: int) -> None:
         """Adds the distance of reconstructions, the floor for all samplers, and metrics of their codes."""
         gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
         rates, ratios = [], []
@@ -253,7 +258,7 @@ class Evaluator:
         if final:
             metrics |= latent.likelihood_bound(method, metrics.get("kl"), metrics["gamma"], mse)
             some = slice(self.pairs)
-            pairs = latent.between_pairs(method, mean[some], None if log_var is None else log_var[some], self.seed)
+            pairs = latent.between_pairs(method, mean[some], None if log_var is None else log_var[some], seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
             pixels = as_images(self.images).flatten(1)  # (N, P)
             variance = pixels.var(0, correction=0).mean().item()
@@ -279,7 +284,7 @@ class Evaluator:
         few = as_images(self.images[:GRADIENTS_OF])
         found.add(gradient_at_codes(method, few), self._plain("gradients", "posterior", n=len(few)))
 
-    def _classes_in_codes(self, method: Method, found: Findings, final: bool) -> None:
+    def _classes_in_codes(self, method: Method, found: Findings, final: bool, seed: int) -> None:
         """Adds the errors of classifiers on frozen codes and, if final, the agreement of clusters and classes."""
         if self.classes < 2:
             return
@@ -292,7 +297,7 @@ class Evaluator:
         (train, held_out), n = sides, len(sides[1][1])
         found.add(codes.class_errors(*train, *held_out), self._plain("classes of codes", "posterior mean", n=n))
         if final or self.metric in codes.OF_CLUSTERS:
-            agreement = codes.cluster_agreement(*held_out, self.seed)
+            agreement = codes.cluster_agreement(*held_out, seed)
             found.add(agreement, self._plain("clusters of codes", "posterior mean", n=n))
 
     def _codes(self, method: Method, part: Split) -> Tensor:

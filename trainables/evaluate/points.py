@@ -20,33 +20,31 @@ from trainables.metrics import Recipe
 class PointsEvaluator:
     """Scores methods on one split of a data set of points; called as an `Evaluator` is.
 
-    samples: number of points drawn for the picture. seed: seed of the evaluation.
+    samples: number of points drawn for the picture.
     """
 
     metric = "mse"
 
-    def __init__(
-        self, splits: Splits, *, split: str = "valid", samples: int = 5000, seed: int = 0, device: str = "cpu"
-    ):
-        self.split, self.samples, self.seed = split, samples, seed
+    def __init__(self, splits: Splits, *, split: str = "valid", samples: int = 5000, device: str = "cpu"):
+        self.split, self.samples = split, samples
         self.points = torch.tensor(getattr(splits, split).images, device=device)  # (N, P)
 
     def resolution(self) -> None:
         """None: the error is per point, not a distance between sets."""
 
     @torch.no_grad()
-    def __call__(self, method: Method, train_points: Tensor, final: bool = False) -> Evaluation:
+    def __call__(self, method: Method, train_points: Tensor, final: bool = False, *, seed: int = 0) -> Evaluation:
         """Computes the mean squared error of reconstructions, in total and per coordinate, and metrics of the codes.
 
         train_points: (N, P), for the fit of ex-post densities. final: adds the vectors `point_<i>`,
-        `reconstruction_<i>` and `sample_<i>` of each coordinate i, for a picture.
+        `reconstruction_<i>` and `sample_<i>` of each coordinate i, for a picture. seed: as for an `Evaluator`.
         """
         start = time.perf_counter()
         method.eval()
-        torch.manual_seed(self.seed)
+        torch.manual_seed(seed)
         found = Findings(self.split)
         try:
-            fit_seconds = fit_densities(method, train_points, self.seed)
+            fit_seconds = fit_densities(method, train_points, seed)
             q = method.encode(self.points)
             mean = finite(q.mean, "codes")  # (N, D)
             z = q.draw()  # (N, D)

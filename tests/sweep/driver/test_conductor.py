@@ -174,7 +174,7 @@ def test_a_trial_is_described_in_full(begin, tmp_path):
     assert described["rungs"] == list(RUNGS) and described["metric"] == METRIC
     assert described["looks"] == []
     pairs = {"pairs": 2000, "inception_splits": 10}
-    assert described["evaluate"] == {"metric": "fcd", "split": "valid", "samples": 50, "seed": 3} | pairs
+    assert described["evaluate"] == {"metric": "fcd", "split": "valid", "samples": 50} | pairs
     assert json.loads(json.dumps(described)) == described
 
 
