@@ -90,14 +90,14 @@ def _words(mapping: object) -> str:
 
 def flat(mapping: Mapping, prefix: str = "") -> list[tuple[str, str]]:
     """Flatten a nested configuration to (dotted key, text), without the passwords of its addresses."""
-    flat = []
+    rows = []
     for key, value in mapping.items():
         if isinstance(value, Mapping):
-            flat += flat(value, f"{prefix}{key}.")
+            rows += flat(value, f"{prefix}{key}.")
         else:
             words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            flat.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # pages are shared
-    return flat
+            rows.append((f"{prefix}{key}", re.sub(r"://[^/@\s]*@", "://…@", words)))  # pages are shared
+    return rows
 
 
 def date(seconds: float) -> str:
