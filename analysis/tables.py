@@ -59,6 +59,7 @@ LEADERBOARD_COLUMNS = (
     "train_images",
     "steps",
     "collapsed",
+    "memorised",
     "images_per_second",
     "carried",
     *(f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")),
@@ -133,7 +134,8 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     `network`, its `parameters`, the seconds per epoch of training and the images per second are those of the tuned
     point; `carried` names the data sets or the network that the hand-tuned point was carried over from. `steps` are the
     optimiser steps of the tuned point on `train_images`, missing if the record does not say; `collapsed`: its samples
-    were flagged, because they hardly differ from each other. `balance_hand_tuned` and `balance_tuned` are the labels of
+    were flagged, because they hardly differ from each other; `memorised`: they were flagged, because they are nearer to
+    the training images than held-out images are. `balance_hand_tuned` and `balance_tuned` are the labels of
     analysis/page/labels.py. The columns from `knob` to `optimum_is` describe the study's main balance knob, see
     `analysis.profiles.balances`. `recipe` is the recipe of the objective: rows of different recipes are not comparable,
     and a study measured by two recipes has two rows.
@@ -218,14 +220,15 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
 
 
 def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
-    """Return training images and steps of the tuned point, and whether its samples collapsed."""
+    """Return training images and steps of the tuned point, and whether its samples collapsed or may be copies."""
     part = _part(sweep, study)
     data = part.meta["data"].get(study.dataset, {})
     images = data.get("train", float("nan")) + (data.get("valid", 0) if part.config.get("split") == "test" else 0)
     if best is None:
-        return {"train_images": images, "steps": float("nan"), "collapsed": False}
+        return {"train_images": images, "steps": float("nan"), "collapsed": False, "memorised": False}
     steps = study.epochs * (images // best.get("hyper/batch_size", float("nan")))
-    return {"train_images": images, "steps": steps, "collapsed": best.get("flag/collapsed") == 1}
+    flags = {flag: best.get(f"flag/{flag}") == 1 for flag in ("collapsed", "memorised")}
+    return {"train_images": images, "steps": steps, **flags}
 
 
 def _part(sweep: Sweep, study: Study) -> Sweep:
@@ -458,6 +461,9 @@ def _cautions(near: pd.DataFrame) -> list[str]:
     alike = [method_name(method) for method in near[near["collapsed"]]["method"]]
     if alike:
         words.append(f"Samples of {listed(alike)} on {name} hardly differ from each other.")
+    copied = [method_name(method) for method in near[near["memorised"]]["method"]]
+    if copied:
+        words.append(f"Samples of {listed(copied)} on {name} may be copies of training images.")
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
     return words

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from trainables.metrics.codes import class_errors, cluster_agreement
-from trainables.metrics.memorisation import memorisation, nearest
+from trainables.metrics.memorisation import copies, memorisation, most_by_chance, nearest
 from trainables.metrics.similarity import psnr, ssim
 
 
@@ -59,6 +59,16 @@ def test_memorisation_is_the_statistic_of_mann_and_whitney(generator):
     assert memorisation(torch.zeros(5), torch.ones(7)) == 1  # copies
     assert memorisation(torch.full((5,), 2.0), torch.ones(7)) == 0
     assert memorisation(torch.ones(5), torch.ones(7)) == 0.5
+
+
+def test_what_chance_allows_has_the_spread_of_new_images():
+    """Over 400 draws of two samples of one distribution, 3 standard deviations are those of the statistic."""
+    generator = torch.Generator().manual_seed(1)
+    n, m = 40, 15
+    draws = [torch.rand(n + m, generator=generator).split([n, m]) for _ in range(400)]
+    values = np.array([memorisation(*draw) for draw in draws])
+    assert 3 * values.std() == pytest.approx(most_by_chance(n, m) - 0.5, rel=0.1)
+    assert copies(most_by_chance(n, m), n, m) == {} and "95%" in copies(0.95, n, m)["memorised"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -3,8 +3,12 @@
 n, m features of two sets of images, F their width.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+SIGNIFICANT = 3.0  # standard deviations by which the statistic of copies exceeds chance
 
 
 def nearest(features: Tensor, others: Tensor, block_size: int = 1000) -> tuple[Tensor, Tensor]:
@@ -25,3 +29,23 @@ def memorisation(samples: Tensor, held_out: Tensor) -> float:
     above = len(ordered) - torch.searchsorted(ordered, values, right=True)
     equal = len(ordered) - torch.searchsorted(ordered, values) - above
     return ((above + equal / 2).double().mean() / len(ordered)).item()
+
+
+def most_by_chance(n: int, m: int) -> float:
+    """Returns the largest `memorisation` that n samples, as near to the training images as m held-out images, have by
+    chance: 1/2 plus 3 standard deviations of the Mann-Whitney statistic without ties."""
+    return 0.5 + SIGNIFICANT * math.sqrt((n + m + 1) / (12 * n * m))
+
+
+def copies(value: float, n: int, m: int) -> dict[str, str]:
+    """Returns a message, by flag, if n samples are significantly nearer to the training images than m held-out images.
+
+    Blurred samples are not flagged as long as their features differ from those of real images.
+    """
+    expected = most_by_chance(n, m)
+    if value <= expected:
+        return {}
+    return {
+        "memorised": f"a sample is nearer to the training images than a held-out image in {value:.0%} of pairs "
+        f"(50% for new images, at most {expected:.0%} by chance): samples may be copies"
+    }
