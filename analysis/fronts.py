@@ -55,7 +55,7 @@ def _confirmed(confirmation: Sweep, dataset: str) -> list[dict]:
 def _searched(sweep: Sweep, dataset: str) -> list[dict]:
     rows = []
     for study in sweep.studies_of(dataset):
-        hand, best = sweep.hand_tuned(study.name), sweep.best(study.name)
+        hand, best = sweep.hand_tuned_trial(study.name), sweep.best(study.name)
         names = {trial["trial"]: name for name, trial in (("tuned 1", best), (HAND_TUNED, hand)) if trial is not None}
         for _, trial in sweep.complete(study.name).iterrows():
             point = names.get(trial["trial"], f"trial {trial['number']}")

@@ -30,7 +30,7 @@ class Study:
     epochs: int
     budget_epochs: int | None = None  # maximum total epochs of all trials; None: the budget is the number of trials
     rungs: tuple[int, ...] = ()
-    hand_tuned: Mapping[str, object] = field(default_factory=dict)
+    hand_tuned_values: Mapping[str, object] = field(default_factory=dict)
     hand_tuned_source: str = ""
     carried: str = ""  # the data sets or the network that its point was carried over from
     space: Mapping[str, Mapping] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Sweep:
         """Return the sweep restricted to some trials and studies."""
         return replace(self, trials=trials, studies=studies, recipes=recipes, cast=self.methods)
 
-    def hand_tuned(self, study: str) -> pd.Series | None:
+    def hand_tuned_trial(self, study: str) -> pd.Series | None:
         """Return the trial of the paper's values, the first if there are several; None before it has started."""
         rows = self.trials_of(study)
         rows = rows[rows["origin"] == "paper"]
@@ -203,7 +203,7 @@ def _study(entry: StudyEntry) -> Study:
         epochs=entry.epochs,
         budget_epochs=entry.budget_epochs,
         rungs=tuple(entry.rungs),
-        hand_tuned=entry.hand_tuned,
+        hand_tuned_values=entry.hand_tuned,
         hand_tuned_source=entry.hand_tuned_source,
         carried=entry.hand_tuned_carried,
         space=entry.space,

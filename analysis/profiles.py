@@ -109,7 +109,7 @@ def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
     trials = trials[[_known(about, trial) for trial in trials.to_dict("records")]].head(MOST)
     if len(trials) < FEWEST or not (trials["value"] > 0).all():
         return None
-    hand = hand_tuned(about, knob)
+    hand = hand_tuned_knob(about, knob)
     knobs = [name for name in about.searched if name != knob]
     places = {name: _places(about.space[name], trials[f"hyper/{name}"]) for name in (knob, *knobs)}
     extra = [] if hand is None else [float(_places(about.space[knob], [hand])[0, 0])]
@@ -144,7 +144,7 @@ def balance(sweep: Sweep, study: Study, knob: str) -> dict:
     """Return a row of `balances` from trials measured by one recipe."""
     found = profile(sweep, study.name, knob)
     row = {name: getattr(study, name) for name in ("method", "dataset", "metric")} | {"study": study.name, "knob": knob}
-    row |= {"trials": len(weighing(sweep, study, knob)), "knob_hand_tuned": hand_tuned(study, knob)}
+    row |= {"trials": len(weighing(sweep, study, knob)), "knob_hand_tuned": hand_tuned_knob(study, knob)}
     if found is None:
         return row | {"optimum_is": TOO_FEW}
     return row | {
@@ -194,9 +194,9 @@ def _ways(sweep: Sweep, study: Study) -> dict[str, pd.DataFrame]:
     return {BY_NUMBER: by_number} | ways
 
 
-def hand_tuned(study: Study, knob: str) -> float | None:
+def hand_tuned_knob(study: Study, knob: str) -> float | None:
     """Return the value of the knob in the paper's point; None if the point does not set the balance by it."""
-    point = study.hand_tuned
+    point = study.hand_tuned_values
     weighs = all(point.get(field) in values for field, values in study.balance[knob].items())
     return float(point[knob]) if weighs and knob in point else None
 

@@ -149,7 +149,7 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
 
 
 def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels: pd.Series) -> dict:
-    sweep, hand = comparison.sweep, whole.hand_tuned(study.name)
+    sweep, hand = comparison.sweep, whole.hand_tuned_trial(study.name)
     trials = sweep.trials_of(study.name)
     points = _points(sweep, study)
     at_best = min(points, key=lambda runs: runs["value"].mean(), default=None)
@@ -249,7 +249,7 @@ def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
     Only the papers' points are run several times; repetitions in a search have the same seed.
     """
     trials = sweep.complete(study.name)
-    knobs = [f"hyper/{knob}" for knob in study.hand_tuned if f"hyper/{knob}" in trials]
+    knobs = [f"hyper/{knob}" for knob in study.hand_tuned_values if f"hyper/{knob}" in trials]
     alone = trials["trial"].where(trials["origin"] != "paper", "")
     return [runs for _, runs in trials.groupby([*knobs, alone], sort=False, dropna=False)]
 
@@ -257,7 +257,7 @@ def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
 def changed(study: Study, trial: pd.Series) -> str:
     """Format the changes of a trial from the paper's point: `beta 4 → 0.12, lr 1e-3 → 4e-4`."""
     steps = []
-    for knob, before in study.hand_tuned.items():
+    for knob, before in study.hand_tuned_values.items():
         after = trial.get(f"hyper/{knob}")
         if not _same(before, after):
             steps.append(f"{short_knob(knob)} {readable(before)} → {readable(after)}")

@@ -130,7 +130,7 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
     share = 1 / (1 + np.arange(len(ordered))[::-1] / 5)  # share of the colour; half for the sixth best
     shades = [(*drawing.blend(GREY, colour, s), drawing.thin(len(ordered), 0.3) + 0.5 * s) for s in share]
     drawing.curves(ax, ordered, shades, 1.2, zorder=2)
-    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    best, hand = sweep.best(study), sweep.hand_tuned_trial(study)
     if hand is not None:
         course = courses.loc[[hand.name]].dropna(axis=1)
         drawing.curves(ax, course, [INK], 1.4, zorder=4, linestyle=(0, (3, 2)))
@@ -347,7 +347,7 @@ def learning_curves(sweep: Sweep, study: str, metric: str | None = None) -> Figu
     ax = drawing.frame(figure, 44, 24, WIDTH - 56, 200)
     colour, marker = method_style(about.method, sweep.methods)
     complete = set(trials.loc[trials["state"] == "complete", "trial"])
-    best, hand = sweep.best(study), sweep.hand_tuned(study)
+    best, hand = sweep.best(study), sweep.hand_tuned_trial(study)
     curves = curves.sort_values(["trial", "epoch"])
     points = curves[["epoch", "value"]].to_numpy(float)
     starts = np.flatnonzero(~curves["trial"].duplicated())
@@ -562,7 +562,7 @@ def _said(trial: dict, column: str) -> str:
 
 def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: str, knob: str) -> None:
     """Plot a metric against a knob: trials that ended early grey, others filled, with the hand-tuned value marked."""
-    spec, hand = study.space[knob], study.hand_tuned.get(knob)
+    spec, hand = study.space[knob], study.hand_tuned_values.get(knob)
     values = trials[f"hyper/{knob}"]
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]
@@ -589,7 +589,7 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
 
 def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:
     """Return a map from values of a knob to [0, 1], and its ticks as (position, text)."""
-    spec, hand = study.space[knob], study.hand_tuned.get(knob)
+    spec, hand = study.space[knob], study.hand_tuned_values.get(knob)
     if "choices" in spec:
         labels = [str(choice) for choice in spec["choices"]]
         step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}

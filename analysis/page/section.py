@@ -328,7 +328,7 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
         (
             knob,
             _range(spec),
-            readable(study.hand_tuned.get(knob)),
+            readable(study.hand_tuned_values.get(knob)),
             "–" if best is None else readable(best.get(f"hyper/{knob}")),
         )
         for knob, spec in study.space.items()

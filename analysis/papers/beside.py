@@ -92,15 +92,15 @@ def our_recipe(sweep: Sweep, study: str) -> dict:
 def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:
     """Return the complete trials of a study's first hand-tuned point, one row per seed."""
     trials = sweep.complete(study.name).sort_values("number")
-    for knob, value in study.hand_tuned.items():
+    for knob, value in study.hand_tuned_values.items():
         trials = trials[trials[f"hyper/{knob}"] == value]
     return trials
 
 
 def departs(study: Study, trial: pd.Series) -> str:
     """Format the differences of a trial's point from the first hand-tuned one: `sigma = exp`."""
-    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned.items()}
-    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned[knob]}
+    differing = {knob: trial[f"hyper/{knob}"] for knob, value in study.hand_tuned_values.items()}
+    differing = {knob: value for knob, value in differing.items() if value != study.hand_tuned_values[knob]}
     return ", ".join(f"{short_knob(knob)} = {readable(value)}" for knob, value in differing.items())
 
 

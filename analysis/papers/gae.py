@@ -261,7 +261,7 @@ def _value(sweep: Sweep, study: Study, way: str) -> float:
     if way == "best_reading":
         trials = trials[trials["origin"] == "paper"]
         trials = rows[0].readings(sweep, trials) if rows else trials
-    knobs = [f"hyper/{knob}" for knob in study.hand_tuned]
+    knobs = [f"hyper/{knob}" for knob in study.hand_tuned_values]
     return float(trials.groupby(knobs, dropna=False)["value"].mean().min()) if len(trials) else math.nan
 
 

@@ -42,7 +42,7 @@ def dispensable(held: Mapping[str, int], trials: Trials, keep: int, budget: floa
         going += [trial.name for trial in here if not _is_complete(trial)]
         complete = sorted(filter(_is_complete, here), key=lambda trial: (trial.value, trial.number))
         for rank, trial in enumerate(complete):
-            stays = trial in (trials.best(study), trials.hand_tuned(study))
+            stays = trial in (trials.best(study), trials.hand_tuned_trial(study))
             if not stays and rank >= keep:
                 going.append(trial.name)
                 continue

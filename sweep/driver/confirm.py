@@ -193,7 +193,7 @@ def chosen(
 
 def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
     """Return the hand-tuned point and the best distinct points, and the claims of the search about each."""
-    paper = trials.hand_tuned(study)
+    paper = trials.hand_tuned_trial(study)
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
     value = paper.value if paper is not None and paper.state == "complete" else None

@@ -120,7 +120,7 @@ class Screen:
         return spent and not self._states(study)["running"]
 
     def _scores(self, study: str) -> tuple[str, str]:
-        best, hand = self.trials.best(study), self.trials.hand_tuned(study)
+        best, hand = self.trials.best(study), self.trials.hand_tuned_trial(study)
         if hand is None or hand.state == "running":
             shown = ""
         else:

@@ -13,7 +13,7 @@ def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.in
     """Copy models and grids of the best and the hand-tuned trial of each study to `winners/` and `hand_tuned/`, and
     delete all other models except the best `keep` within `budget` bytes."""
     for study in trials.studies:
-        for place, trial in (("winners", trials.best(study)), ("hand_tuned", trials.hand_tuned(study))):
+        for place, trial in (("winners", trials.best(study)), ("hand_tuned", trials.hand_tuned_trial(study))):
             if trial is not None and (folder / "trials" / trial.name / WEIGHTS).exists():
                 _copy(folder / "trials" / trial.name, folder / place / study)
     clear(folder, trials, keep, budget)

@@ -72,7 +72,7 @@ class StudyEntry(BaseModel):
     factor: int = 3
     spared: float = 0.0
     sampler: str = "tpe"
-    hand_tuned: dict[str, Any] = {}
+    hand_tuned: dict[str, Any] = {}  # values of the hand-tuned point
     hand_tuned_source: str = ""
     hand_tuned_carried: str = ""  # the network or data set of the point, if it is used on another
     points: list[dict[str, Any]] = []

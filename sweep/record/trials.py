@@ -231,7 +231,7 @@ class Trials:
         """Return the trials of one study, by number."""
         return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
 
-    def hand_tuned(self, study: str) -> Trial | None:
+    def hand_tuned_trial(self, study: str) -> Trial | None:
         """Return the trial of the study's first hand-tuned point, None before its start."""
         return self._numbered.get(study, {}).get(0)
 

@@ -42,7 +42,7 @@ class Planned:
         return self.spec.study
 
     @property
-    def hand_tuned(self) -> dict[str, Any]:
+    def hand_tuned_values(self) -> dict[str, Any]:
         return dict(self.spec.space.paper[0].values)
 
 
@@ -230,11 +230,11 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
             Networks(data.shape, kind)
         for field, dimension in space.dimensions.items():
             for value in _extremes(dimension):
-                checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+                checked(cls.Hyper, {**study.hand_tuned_values, field: value}, study.method)
             if memory is None:
                 continue
             for value in _largest(dimension):
-                hyper = checked(cls.Hyper, {**study.hand_tuned, field: value}, study.method)
+                hyper = checked(cls.Hyper, {**study.hand_tuned_values, field: value}, study.method)
                 _require_memory_at(field, value, cls, hyper, data, memory)
     except ValueError as error:
         raise ValueError(f"{study.name}: {error}") from None
@@ -282,8 +282,8 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
     seconds = {}
     for study in planned.studies:
         images = planned.splits[study.dataset].train.images
-        few = torch.tensor(images[: 4 * study.hand_tuned["batch_size"]], device=device)
-        config = planned.fit_config(study, study.hand_tuned, seed=0)
+        few = torch.tensor(images[: 4 * study.hand_tuned_values["batch_size"]], device=device)
+        config = planned.fit_config(study, study.hand_tuned_values, seed=0)
         training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), few)
         training.run_epoch()  # warm-up
         before = training.seconds["train"]
@@ -296,7 +296,7 @@ def footprints(planned: Plan) -> dict[str, Footprint]:
     """Measure the memory of a training step of each study's hand-tuned point, on the CPU."""
     found = {}
     for study in planned.studies:
-        config = planned.fit_config(study, study.hand_tuned, seed=0)
+        config = planned.fit_config(study, study.hand_tuned_values, seed=0)
         found[study.name] = footprint(config, shared(planned.splits[study.dataset].train.images))
     return found
 

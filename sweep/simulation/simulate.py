@@ -91,7 +91,7 @@ class Simulation:
         table = [["study", *(f"at epoch {level}" for level in levels)]]
         table[0] += ["hand-tuned", *(f"best after {duration(share * self.wall)}" for share in SHARES)]
         for name in self.studies:
-            hand = self.trials.hand_tuned(name)
+            hand = self.trials.hand_tuned_trial(name)
             found = self.best_found(name)
             known = [[value for at, value in found if at <= share * self.wall] for share in SHARES]
             values = [hand.value if hand and hand.state == "complete" else None, *(v[-1] if v else None for v in known)]

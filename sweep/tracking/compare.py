@@ -65,7 +65,7 @@ def groups(trials: Trials) -> Groups:
     """Return the trials to compare, by data set and comparison; groups of one trial are left out."""
     found: Groups = {}
     for study, about in trials.studies.items():
-        best, hand = trials.best(study), trials.hand_tuned(study)
+        best, hand = trials.best(study), trials.hand_tuned_trial(study)
         shown = found.setdefault(about.dataset, {WINNERS: [], PAIRS: []})
         if best is not None:
             shown[WINNERS].append(best.name)

@@ -21,7 +21,9 @@ def test_the_front_is_what_no_other_beats():
 def test_the_front_of_a_search(tmp_path, write_sweep):
     sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=8))
     table = front(sweep, None, "digits")
-    kept = [s for s in sweep.studies if sweep.best(s)["trial"] == sweep.hand_tuned(s)["trial"]]  # one point is both
+    kept = [
+        s for s in sweep.studies if sweep.best(s)["trial"] == sweep.hand_tuned_trial(s)["trial"]
+    ]  # one point is both
     assert len(kept) == 1 and len(table) == 3
     assert table.loc[table["distance"].idxmin(), "on_front"]
     worse = table[~table["on_front"]]

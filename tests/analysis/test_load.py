@@ -214,7 +214,7 @@ def test_a_sweep_without_trials_has_empty_tables_of_the_same_kind(tmp_path, writ
     assert len(empty.trials) == len(empty.curves) == 0
     assert {"trial", "value", "hyper/lr", "started", "worker_seconds", "device_seconds"} <= set(empty.trials.columns)
     assert empty.best("vae-mnist") is None
-    assert empty.hand_tuned("vae-mnist") is None
+    assert empty.hand_tuned_trial("vae-mnist") is None
 
 
 def test_columns_have_one_type_each(tmp_path, write_record):
@@ -283,7 +283,7 @@ def test_a_record_of_the_first_version_is_read(tmp_path, write_record):
     (row,) = sweep.trials.to_dict("records")
     assert (row["value"], row["state"], row["attempt"], row["hyper/lr"]) == (30.0, "complete", 1, 0.1)
     assert (row["worker_seconds"], sweep.meta["unreadable_lines"]) == (5.0, 0)
-    assert sweep.studies["vae-mnist"].hand_tuned == {} and sweep.recipes == {}
+    assert sweep.studies["vae-mnist"].hand_tuned_values == {} and sweep.recipes == {}
 
 
 def test_seconds_on_a_device_leave_out_what_a_trial_waited(tmp_path, write_record):

@@ -44,7 +44,7 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
 
     flags = read("--config", str(tmp_path / "a.yaml"), "--methods", "vae")
     planned = plan(SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields))))
-    assert planned.studies[0].hand_tuned["learning_rate"] == 1e-3
+    assert planned.studies[0].hand_tuned_values["learning_rate"] == 1e-3
 
 
 def test_what_is_set_for_a_method_goes_with_it_when_other_methods_are_named(tmp_path):

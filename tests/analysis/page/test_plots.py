@@ -118,7 +118,7 @@ def test_rate_and_distortion_need_both(sweep):
 
 def test_parallel_coordinates_of_a_study_without_knobs_have_the_distance_alone(sweep):
     about = sweep.studies["wae-digits"]
-    fixed = replace(about, space={knob: {"value": value} for knob, value in about.hand_tuned.items()})
+    fixed = replace(about, space={knob: {"value": value} for knob, value in about.hand_tuned_values.items()})
     figure = plots.parallel_coordinates(replace(sweep, studies={fixed.name: fixed}), fixed.name)
     assert {"fcd, lower is better"} == {text for text in texts(figure) if "better" in text or "log" in text}
 

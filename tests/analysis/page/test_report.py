@@ -307,5 +307,5 @@ def test_rules_are_set_beside_a_searched_number(tmp_path, write_sweep):
     )
     ruled = replace(sweep.studies["beta_vae-digits"], rules={"geco": {"method": ["vae"]}})
     sweep = replace(sweep, studies=sweep.studies | {"beta_vae-digits": ruled})
-    rule = sweep.best("vae-digits")["value"], sweep.hand_tuned("vae-digits")["value"]
+    rule = sweep.best("vae-digits")["value"], sweep.hand_tuned_trial("vae-digits")["value"]
     assert f"BetaVAE geco {measured(rule[1])} {measured(rule[0])}" in plain(render(sweep))

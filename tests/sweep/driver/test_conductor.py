@@ -169,7 +169,7 @@ def test_a_trial_is_described_in_full(begin, tmp_path):
     described = conductor.next("a")
     assert described["trial"] == "vae-digits-0000"
     assert described["folder"] == str(tmp_path / "quick" / "trials" / "vae-digits-0000")
-    assert described["fit"]["values"] == conductor.plan.studies[0].hand_tuned
+    assert described["fit"]["values"] == conductor.plan.studies[0].hand_tuned_values
     assert (described["fit"]["epochs"], described["fit"]["seed"]) == (EPOCHS, 3)
     assert described["rungs"] == list(RUNGS) and described["metric"] == METRIC
     assert described["looks"] == []

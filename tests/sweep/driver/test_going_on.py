@@ -36,7 +36,7 @@ def sweep(tmp_path):
             )  # fmt: skip
             for study, number, state, value, rate in trials:
                 trial = f"{study}-{number:04d}"
-                values = next(s.hand_tuned for s in planned.studies if s.name == study) | {"learning_rate": rate}
+                values = next(s.hand_tuned_values for s in planned.studies if s.name == study) | {"learning_rate": rate}
                 origin = "search" if number else "paper"
                 record.append("start", trial=trial, study=study, number=number, values=values, origin=origin, seed=0,
                               attempt=1)  # fmt: skip
@@ -254,7 +254,9 @@ def test_what_is_fixed_now_is_fixed_in_the_points_too(new_plan):
     (vae, _) = new_plan(set={"network": "mlp_16", "latent_dim": 4}).studies
     assert {(p.values["network"], p.values["latent_dim"]) for p in vae.spec.warm} == {("mlp_16", 4)}
     with pytest.raises(ValueError, match="no complete trial that matches vae-digits, beta_vae-digits"):
-        new_plan(set=PINS | {"learning_rate": vae.hand_tuned["learning_rate"]})  # all points have become the paper's
+        new_plan(
+            set=PINS | {"learning_rate": vae.hand_tuned_values["learning_rate"]}
+        )  # all points have become the paper's
 
 
 def test_points_outside_the_ranges_are_left_out(new_plan):

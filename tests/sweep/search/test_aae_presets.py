@@ -34,7 +34,7 @@ def test_the_tables_are_six_systems_on_five_seeds_with_one_point_each(planned):
     assert all(s.spec.trials == 5 and len(s.spec.space.paper) == 1 for s in grid.studies)
     assert [grid.seed_of("iaae_kld-mnist", number) for number in range(5)] == [0, 1, 2, 3, 4]
     assert grid.splits["mnist"].shape == (3, 32, 32) and grid.rungs == []
-    points = {s.method: s.hand_tuned for s in grid.studies}
+    points = {s.method: s.hand_tuned_values for s in grid.studies}
     assert (points["aae"]["sigma"], points["iaae_kld"]["reading"], points["iaae_niter"]["n"]) == ("raw", "none", 3)
     assert {(point["batch_size"], point["learning_rate"]) for point in points.values()} == {(1024, 1e-4)}
 

@@ -68,7 +68,7 @@ def test_one_network_for_all_methods(make_plan, pictures):
 
 def test_networks_over_latents_follow_the_rule(make_plan):
     planned = make_plan(methods=["two_stage_vae", "ae_vae", "vae_plus"], networks="shared_8", set={})
-    values = {study.method: study.hand_tuned for study in planned.studies}
+    values = {study.method: study.hand_tuned_values for study in planned.studies}
     assert values["two_stage_vae"]["second_width"] == values["vae_plus"]["second_width"] == 128
     assert values["ae_vae"]["latent_network"] == values["vae_plus"]["latent_network"] == "residual_mlp_128_3_affine"
 
@@ -98,7 +98,7 @@ def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
     planned = make_plan(methods=["beta_vae"], set={"beta": "0.37", "network": "mlp_8"})
     (study,) = planned.studies
     assert [point.values["beta"] for point in study.spec.space.paper] == [0.37]  # the two points have become one
-    assert study.hand_tuned["beta"] == 0.37
+    assert study.hand_tuned_values["beta"] == 0.37
     assert study.spec.space.dimensions["beta"] == Fixed(0.37)
     assert isinstance(study.spec.space.dimensions["learning_rate"], Range)
 
@@ -184,7 +184,7 @@ def test_a_method_from_outside_finds_its_space_beside_it(make_plan, my_lab):
     (study,) = planned.studies
     assert (study.name, study.method) == ("ladder-digits", "my_lab.ladder:Ladder")
     assert study.spec.space.dimensions["rungs"] == Range(2, 5, integer=True)
-    assert planned.fit_config(study, study.hand_tuned, seed=0).hyper.rungs == 3
+    assert planned.fit_config(study, study.hand_tuned_values, seed=0).hyper.rungs == 3
 
 
 def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_plan, my_lab):

@@ -151,9 +151,9 @@ def test_the_toy_is_the_papers(tmp_path):
     assert (vae.spec.trials, gae.spec.trials, vae.spec.metric) == (5, 5, "valid/mse")
     assert [toy.seed_of(gae.name, number) for number in range(5)] == [0, 1, 2, 3, 4]
     for study in toy.studies:
-        assert study.hand_tuned["likelihood"] == "gaussian" and study.hand_tuned["network"] == "mlp_256"
-        assert study.hand_tuned["batch_size"] == len(toy.splits["cosine"].train) == 50
-    assert gae.hand_tuned["components"] == 1 and "components" not in vae.hand_tuned
+        assert study.hand_tuned_values["likelihood"] == "gaussian" and study.hand_tuned_values["network"] == "mlp_256"
+        assert study.hand_tuned_values["batch_size"] == len(toy.splits["cosine"].train) == 50
+    assert gae.hand_tuned_values["components"] == 1 and "components" not in vae.hand_tuned_values
 
 
 def test_the_walk_of_the_kl_weight_stops_no_trial_and_draws_it_on_a_log_scale(tmp_path):
@@ -167,8 +167,8 @@ def test_the_walk_of_the_kl_weight_stops_no_trial_and_draws_it_on_a_log_scale(tm
 def test_one_method_can_be_set_alone(make_plan):
     mixed = make_plan(methods=["beta_vae", "wae"], set={"latent_dim": 4, "wae.latent_dim": 8, "beta_vae.beta": "0.5"})
     beta, wae = mixed.studies
-    assert (beta.hand_tuned["latent_dim"], beta.hand_tuned["beta"]) == (4, 0.5)
-    assert wae.hand_tuned["latent_dim"] == 8
+    assert (beta.hand_tuned_values["latent_dim"], beta.hand_tuned_values["beta"]) == (4, 0.5)
+    assert wae.hand_tuned_values["latent_dim"] == 8
 
 
 def test_a_search_has_one_seed(make_plan):
