@@ -14,14 +14,15 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import RECORD, Sweep, read_sweep
-from analysis.page.names import dataset_name, measured, method_name, short_metric
+from analysis.page.names import dataset_name, listed, measured, method_name, short_metric
 from analysis.tables import aligned, replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"
 HAND_TUNED = "hand-tuned"
 FEWEST = 3  # minimum number of values for an interval
 COVERAGE = 0.95
-BETTER, WORSE, UNCLEAR = "tuned is better", "hand-tuned is better", "cannot be told apart"
+GIVEN = {"paper": "another hand-tuned", "enqueued": "enqueued"}  # roles of points that no search found, by origin
+WORSE, UNCLEAR = "hand-tuned is better", "cannot be told apart"
 SHOWN = {
     "mse": "test/mse",
     "active_dims": "test/active_dims",
@@ -55,13 +56,14 @@ def points(confirmation: Sweep) -> pd.DataFrame:
             rows.append(
                 {name: trial[name] for name in ("study", "method", "dataset", "trial")}
                 | {"metric": confirmation.studies[study].metric, "point": claim["point"], "rank": claim["rank"]}
+                | {"role": role(claim["point"], claim["rank"], claim.get("origin", ""))}  # no origin in old records
                 | {"seed": trial["seed"], "state": trial["state"], "searched_trial": claim["trial"]}
                 | {"searched": math.nan if claim["value"] is None else claim["value"]}
                 | {"value": trial["value"] if trial["state"] == "complete" else math.nan}
                 | {name: trial.get(metric, math.nan) for name, metric in SHOWN.items()}
             )
-    columns = ["study", "method", "dataset", "trial", "metric", "point", "rank", "seed", "state", "searched_trial"]
-    table = pd.DataFrame(rows, columns=[*columns, "searched", "value", *SHOWN])
+    columns = ["study", "method", "dataset", "trial", "metric", "point", "rank", "role", "seed", "state"]
+    table = pd.DataFrame(rows, columns=[*columns, "searched_trial", "searched", "value", *SHOWN])
     return table.astype({"rank": "Int64", "seed": "Int64"})
 
 
@@ -69,10 +71,11 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     """Return one row per study and point: number of completed seeds, mean and 95 % interval of the distance on the test
     split, the search's value, the gap (search minus mean), and the means of the values in SHOWN.
 
-    `role` is hand-tuned, tuned, or both for a hand-tuned point that no other point beat in the search. `better` is the
-    mean paired difference over the seeds, hand-tuned minus this point, with its interval; positive means that the point
-    is better. `p` is the two-sided p-value of the paired t-test, and `p_holm` the p-value after Holm's correction over
-    all tuned points of the confirmation, which `verdict` uses. The best tuned point of a data set comes first.
+    `role` is hand-tuned, both for a hand-tuned point that no other point beat in the search, tuned, or a value of GIVEN
+    for a point that the search did not find. `better` is the mean paired difference over the seeds, hand-tuned minus
+    this point, with its interval; positive means that the point is better. `p` is the two-sided p-value of the paired
+    t-test, and `p_holm` the p-value after Holm's correction over all other points of the confirmation, which `verdict`
+    uses. The best tuned point of a data set comes first.
     """
     every = points(confirmation)
     rows = []
@@ -84,7 +87,7 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
         pairs = (hand - values).dropna() if point != HAND_TUNED else pd.Series(dtype=float)
         better_low, better_high = interval(pairs)
         row |= {
-            "role": role(point, first["rank"]),
+            "role": first["role"],
             "seeds": int(values.notna().sum()),
             "failed": int(group["state"].isin(["diverged", "failed", "out_of_memory"]).sum()),
             "mean": values.mean(),
@@ -108,10 +111,10 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     return order.drop(columns=["_place", "_best"]).reset_index(drop=True)
 
 
-def role(point: str, rank) -> str:
-    """Return the role of a point: hand-tuned, tuned, or both."""
+def role(point: str, rank, origin: str) -> str:
+    """Return the role of a point, given its rank in the search and the origin of its trial."""
     if point != HAND_TUNED:
-        return "tuned"
+        return GIVEN.get(origin, "tuned")
     return HAND_TUNED if pd.isna(rank) or rank != 1 else "both"
 
 
@@ -181,7 +184,7 @@ def alone_words(row) -> str:
 
 
 def verdict(row) -> str:
-    """Return the verdict on a tuned point against the hand-tuned one."""
+    """Return the verdict on a point against the hand-tuned one, which has none."""
     if row.role == "both":
         return "hand-tuned point kept"
     if row.role == HAND_TUNED:
@@ -190,18 +193,31 @@ def verdict(row) -> str:
         return "too few seeds"
     if row.p_holm > 1 - COVERAGE:
         return UNCLEAR
-    return BETTER if row.better > 0 else WORSE
+    return f"{row.role} is better" if wins(row) else WORSE
+
+
+def wins(row) -> bool:
+    """Return whether a point is significantly better than the hand-tuned one."""
+    return row.p_holm <= 1 - COVERAGE and row.better > 0
 
 
 def gains_words(table: pd.DataFrame) -> str:
-    """Say in how many studies a tuned point beats the hand-tuned one; "" while no study has enough seeds."""
-    tuned = table[(table["role"] == "both") | table["p_holm"].notna()]
+    """Say in how many studies a tuned point beats the hand-tuned one, and where another point that the search did not
+    find beats it; "" while no study has enough seeds.
+
+    A tuned point counts only if its mean is also the lowest of all points that the search did not find.
+    """
+    given = table["mean"].where(table["role"] != "tuned").groupby(table["study"]).transform("min")
+    tuned = table.assign(given=given)[(table["role"] == "both") | table["p_holm"].notna()]
     if tuned.empty:
         return ""
-    won = tuned[[verdict(row) == BETTER for row in tuned.itertuples()]]
+    better = tuned[[wins(row) for row in tuned.itertuples()]]
+    won = better[(better["role"] == "tuned") & (better["mean"] < better["given"])]
+    others = better[better["role"].isin(GIVEN.values())]
+    also = f" A point that the search did not find beats it for {listed(_names(others))}." if len(others) else ""
     count = tuned["study"].nunique()
     if won.empty:
-        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {count} studies."
+        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {count} studies.{also}"
     # The largest relative gain, because distances on two data sets have no common scale.
     hand = won["mean"] + won["better"]
     top = won.assign(hand=hand).loc[(won["better"] / hand).idxmax()]
@@ -209,8 +225,17 @@ def gains_words(table: pd.DataFrame) -> str:
     which = "most for" if won["study"].nunique() > 1 else "that of"
     return (
         f"Over fresh seeds tuning beats the hand-tuned point in {won['study'].nunique()} of {count} studies, {which} "
-        f"{method_name(top['method'])}{where}: {measured(top['hand'])} → {measured(top['mean'])}."
+        f"{method_name(top['method'])}{where}: {measured(top['hand'])} → {measured(top['mean'])}.{also}"
     )
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the methods of some points, with the data set if there are several."""
+    several = rows["dataset"].nunique() > 1
+    names = [
+        method_name(row.method) + (f" on {dataset_name(row.dataset)}" if several else "") for row in rows.itertuples()
+    ]
+    return list(dict.fromkeys(names))
 
 
 def confirmed_text(table: pd.DataFrame) -> str:

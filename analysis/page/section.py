@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
 from analysis.budget import space_words
-from analysis.confirm import BETTER, HAND_TUNED, alone_words, gap_words, mean_words, verdict
+from analysis.confirm import HAND_TUNED, alone_words, gap_words, mean_words, verdict, wins
 from analysis.fronts import WORDS, front, objectives
 from analysis.load import Study, Sweep
 from analysis.page import drawing, plots
@@ -230,7 +230,7 @@ def _confirmed(sweep: Sweep, block: Confirmed, dataset: str) -> dict:
             "seconds": measured(row.train_seconds),
             "alone": alone_words(row),
             "verdict": verdict(row),
-            "won": verdict(row) == BETTER,
+            "won": wins(row),
         }
         for row in block.table.itertuples()
     ]

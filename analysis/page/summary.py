@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.confirm import gains_words, looks_words, verdict
+from analysis.confirm import HAND_TUNED, gains_words, looks_words, verdict
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
@@ -175,7 +175,7 @@ def confirmed_words(extras: Extras) -> str:
     if extras.confirmation is None:
         return ""
     table = pd.concat([block.table for block in extras.confirmed])
-    said = [verdict(row) for row in table[table["role"] == "tuned"].itertuples()]
+    said = [verdict(row) for row in table[~table["role"].isin([HAND_TUNED, "both"])].itertuples()]
     parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
     kept = int((table["role"] == "both").sum())
     parts += [f"{kept} kept the hand-tuned point"] if kept else []

@@ -51,7 +51,8 @@ def confirmed(file: Path) -> str:
     rows = []
     for _, points in pd.read_csv(file).groupby("study", sort=False):
         by_role = {row.role: row for row in points.itertuples()}
-        hand, tuned = by_role.get("both") or by_role[HAND_TUNED], by_role.get("tuned")
+        hand = by_role.get("both") or by_role[HAND_TUNED]
+        tuned = next((row for role, row in by_role.items() if role not in ("both", HAND_TUNED)), None)
         shown = [hand, tuned] if tuned else [hand]
         means = (mean_words(hand), mean_words(tuned) if tuned else "")
         searched = " → ".join(measured(row.searched) for row in shown)

@@ -197,7 +197,9 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
     value = paper.value if paper is not None and paper.state == "complete" else None
-    said = [{"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None}]
+    said: list[dict[str, Any]] = [
+        {"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None, "origin": "paper"}
+    ]
     complete = [trial for trial in trials.of(study) if trial.state == "complete" and trial.value is not None]
     rank = 0
     for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
@@ -209,7 +211,8 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
         elif trial.values not in [point.values for point in points]:
             rank += 1
             points.append(Point(f"trial {trial.name} of the search", (entry.dataset,), trial.values, f"tuned {rank}"))
-            said.append({"point": f"tuned {rank}", "trial": trial.name, "value": trial.value, "rank": rank})
+            claim = {"point": f"tuned {rank}", "trial": trial.name, "value": trial.value, "rank": rank}
+            said.append(claim | {"origin": trial.origin})
     return points, said
 
 

@@ -94,6 +94,7 @@ def write_sweep(
                 "searcher": "tpe",
                 "samples": 5000,
                 "tracking_uri": "sqlite:///mlflow.db",
+                "set": {"vae": {"latent_dim": 4}},
             },
             "versions": {"python": "3.11.9", "torch": "2.15.0", "ray": "2.60.0", "optuna": "5.0.0"},
             "machine": {"cpu": "2 cores", "gpu": "none", "system": "Linux"},

@@ -107,6 +107,27 @@ def test_only_what_the_seeds_show_is_called_a_gain(home):
     assert gains_words(table[table["study"] == "gae-digits"]) == ""
 
 
+def test_a_point_that_the_search_did_not_find_is_no_gain_of_tuning(home):
+    table = confirmed(read_sweep(home / "confirm"))
+    wae = table["study"] == "wae-digits"
+    other = table.assign(role=table["role"].mask(wae & (table["point"] == "tuned 1"), "another hand-tuned"))
+    none = "Over fresh seeds no tuned point beats the hand-tuned one significantly in 2 studies."
+    assert gains_words(other) == f"{none} A point that the search did not find beats it for WAE-MMD."
+    assert [verdict(row) for row in other[wae].itertuples()] == ["", "another hand-tuned is better"]
+    # A tuned point beside it gains what it is better than both hand-tuned points.
+    found = other[wae & (other["point"] == "tuned 1")].assign(point="tuned 2", role="tuned")
+    assert gains_words(pd.concat([other, found.assign(mean=120.0)])).startswith(none)
+    assert gains_words(pd.concat([other, found.assign(mean=100.0)])).startswith("Over fresh seeds tuning beats")
+
+
+def test_the_role_of_a_point_is_that_of_its_trial_in_the_search(tmp_path, write_record, confirm_events):
+    events = confirm_events()
+    events[0]["confirms"]["points"]["wae-digits"][1]["origin"] = "paper"
+    table = confirmed(read_sweep(write_record(tmp_path / "s" / "confirm", events)))
+    roles = table.set_index(["study", "point"])["role"]
+    assert roles["wae-digits", "tuned 1"] == "another hand-tuned" and roles["gae-digits", "tuned 1"] == "tuned"
+
+
 def test_a_gain_that_only_one_of_many_tests_shows_is_not_told(write_record, confirm_events, tmp_path):
     write_record(tmp_path / "confirm", confirm_events())
     table = confirmed(read_sweep(tmp_path / "confirm"))

@@ -108,6 +108,7 @@ def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
     page = render(read_sweep(folder))
     assert "s3cret" not in page
     assert "https://…@host:5000" in page
+    assert "<dt>set.vae.latent_dim</dt><dd>4</dd>" in page  # beside the other values of the configuration
 
 
 def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):

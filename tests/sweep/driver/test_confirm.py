@@ -65,6 +65,7 @@ def names(told: dict) -> list[tuple]:
 def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
     trials = searched(make_plan, [5.0, 3.0, None, 2.0, 4.0])
     planned, told = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
+    assert [claim["origin"] for claim in told["points"]["vae-digits"]] == ["paper", "search", "search"]
     assert names(told) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
     spec = planned.studies[0].spec
     assert (spec.trials, spec.metric) == (9, "test/fcd")
