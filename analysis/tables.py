@@ -368,6 +368,20 @@ def change_words(row) -> str:
     return "±0 %" if abs(percent) < 0.5 else f"{'−' if percent > 0 else '+'}{abs(percent):.0f} %"
 
 
+def is_kept(row) -> bool:
+    """Return whether the tuned value of a leaderboard row is that of its hand-tuned point."""
+    return bool(row.hand_tuned == row.tuned)
+
+
+def result_words(row) -> str:
+    """Format the hand-tuned and the tuned value of a leaderboard row: `45.4 → 17.7`; one value if they are the same,
+    with `kept` if the search found no better one."""
+    hand = hand_tuned_words(row)
+    if is_kept(row):
+        return f"{hand}, kept" if row.searched else hand
+    return f"{hand} → {measured(row.tuned) if row.complete else 'none complete'}"
+
+
 def changed_words(row) -> str:
     """Format the changes of the tuned point of a leaderboard row; some papers have several hand-tuned points."""
     if row.tuned != row.tuned:

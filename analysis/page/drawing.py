@@ -207,9 +207,19 @@ def thin(count: int, alpha: float) -> float:
     return alpha * min(1.0, math.sqrt(80 / max(count, 1)))
 
 
-def rings(ax: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Plot hollow marks around others."""
-    ax.scatter(x, y, s=70, marker="o", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Move ascending places up, so that neighbours are at least `gap` apart, then all down to keep within 0..1."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    for i in reversed(range(len(moved))):  # those above 1 come down and push their neighbours
+        moved[i] = min(moved[i], moved[i + 1] - gap if i + 1 < len(moved) else 1.0)
+    return moved
+
+
+def shortened(text: str, letters: int) -> str:
+    """Return a text of at most `letters` characters, with an ellipsis if it was longer."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def value_scale(values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:

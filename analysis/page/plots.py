@@ -1,9 +1,8 @@
 """Plots of a sweep with common conventions: hollow is hand-tuned, filled is tuned, grey did not finish.
 
 Every function returns a matplotlib Figure of the width of a phone, so that it is readable there and three fit side by
-side on a desktop, or None if there is nothing to plot. A method has the same colour and marker in every plot. The
-colours are those of Okabe and Ito that are visible on white and on black, with a purple; the markers make methods
-distinguishable without colour. `drawing.themed_svg` converts a Figure to SVG text with the colours of the page.
+side on a desktop, or None if there is nothing to plot. A method has the same colour and marker in every plot, as
+`palette` assigns them. `drawing.themed_svg` converts a Figure to SVG text with the colours of the page.
 """
 
 import math
@@ -24,7 +23,6 @@ from analysis.load import Study, Sweep
 from analysis.page import drawing
 from analysis.page.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
 from analysis.page.names import (
-    METHODS,
     measured,
     method_name,
     metric_name,
@@ -32,46 +30,39 @@ from analysis.page.names import (
     short_knob,
     short_metric,
 )
+from analysis.page.palette import method_style, name_ends, with_key
 from analysis.profiles import profile, weighing
-from analysis.tables import change_words, hand_tuned_words
+from analysis.tables import change_words, is_kept, result_words
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#8561c5")
-MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "*")
-
-
-def method_style(method: str, methods: Iterable[str] = ()) -> tuple[str, str]:
-    """Return colour and marker of a method; methods outside the papers get a free slot among `methods`."""
-    known = list(METHODS)
-    strangers = sorted({*methods, method} - set(known))
-    slot = (known + strangers).index(method)
-    # The counts are coprime, so no pair repeats within 84 methods.
-    return COLOURS[slot % len(COLOURS)], MARKERS[slot % len(MARKERS)]
+PANELS = 12  # maximum number of panels of a plot of all methods
+ROWS = 15  # maximum number of methods in one plot of arrows
 
 
-def arrows(board: pd.DataFrame, dataset: str) -> Figure:
+def arrows(board: pd.DataFrame, dataset: str, part: int = 0) -> Figure:
     """Plot arrows from hand-tuned (hollow) to tuned (filled), a row per method, the best tuned value on top.
 
-    board: result of `tables.leaderboard`.
+    board: result of `tables.leaderboard`. part: which ROWS methods, all on one scale.
     """
-    rows = board[board["dataset"] == dataset]
-    row_height, top, bottom = 44, 6, 40
+    methods, board = board["method"], board[board["dataset"] == dataset]
+    row_height, top, bottom = 44 if len(board) <= ROWS else 32, 6, 40
+    rows = board[ROWS * part : ROWS * (part + 1)]
     height = top + row_height * len(rows) + bottom
     figure = drawing.sheet(height)
     ax = drawing.box(figure, 12, top, WIDTH - 24, height - top - bottom)
     ax.set_ylim(len(rows), 0)
-    values = rows[["hand_tuned", "tuned"]].to_numpy(float).ravel()
+    values = board[["hand_tuned", "tuned"]].to_numpy(float).ravel()
     drawing.scale(ax.xaxis, values, pad=0.05)
     ax.spines[:].set_visible(False)
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0, pad=6)
     low, high = ax.get_xlim()
     for y, row in enumerate(rows.itertuples()):
-        colour, marker = method_style(row.method, board["method"])
+        colour, marker = method_style(row.method, methods)
         line = y + 0.72
         ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
         ax.text(0, y + 0.42, method_name(row.method), transform=ax.get_yaxis_transform(), **drawing.bold())
-        said = f"{hand_tuned_words(row)} → {measured(row.tuned) if row.complete else 'none complete'}"
-        change = change_words(row) if math.isfinite(row.improvement_percent) else ""
+        said = result_words(row)
+        change = change_words(row) if math.isfinite(row.improvement_percent) and not is_kept(row) else ""
         ax.text(
             0.83 if change else 1, y + 0.42, said, transform=ax.get_yaxis_transform(), ha="right", **drawing.plain()
         )
@@ -82,17 +73,16 @@ def arrows(board: pd.DataFrame, dataset: str) -> Figure:
         elif math.isfinite(tuned):  # the hand-tuned point has no value: draw it at the end of the scale
             ax.plot([tuned, high], [line, line], color=colour, lw=2, ls=(0, (1, 2)), alpha=0.7, zorder=2)
             ax.plot(high, line, marker="x", ms=6, mew=2, color=MUTED, zorder=3, clip_on=False)
-        kept = hand == tuned  # one point: one mark inside the other
-        if math.isfinite(hand):
-            size = 13 if kept else 8
-            ax.plot(hand, line, "o", ms=size, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
+        if math.isfinite(hand) and not is_kept(row):
+            ax.plot(hand, line, "o", ms=8, mfc=PAPER, mec=INK, mew=1.6, zorder=3, clip_on=False)
         if math.isfinite(tuned):
-            size = 7.5 if kept else 9
-            ax.plot(tuned, line, marker, ms=size, mfc=colour, mec=PAPER, mew=1.2, zorder=4, clip_on=False)
-    metric = board["metric"].iloc[0] if rows.empty else rows["metric"].iloc[0]
+            edge = INK if is_kept(row) else PAPER  # one point is both: filled, with the outline of a hand-tuned one
+            ax.plot(tuned, line, marker, ms=9, mfc=colour, mec=edge, mew=1.4, zorder=4, clip_on=False)
     note = ", log scale" if ax.get_xscale() == "log" else ""
     ax.set_xlabel(
-        f"{short_metric(metric)}{note} · lower is better · ○ hand-tuned  ● tuned", **drawing.plain(), labelpad=5
+        f"{short_metric(board['metric'].iloc[0])}{note} · lower is better · ○ hand-tuned  ● tuned",
+        **drawing.plain(),
+        labelpad=5,
     )
     return figure
 
@@ -154,12 +144,12 @@ def parallel_coordinates(sweep: Sweep, study: str) -> Figure:
 
 
 def distance_against_time(sweep: Sweep, dataset: str) -> Figure | None:
-    """Plot the distance of every complete trial against its training seconds; rings are hand-tuned points."""
+    """Plot the distance of every complete trial against its training seconds; hollow marks are hand-tuned points."""
     return _cloud(sweep, dataset, "time/train_seconds", None, "training seconds (log)", log_x=True)
 
 
 def distance_against_parameters(sweep: Sweep, dataset: str) -> Figure | None:
-    """Plot the distance of every complete trial against its number of parameters; rings are hand-tuned points."""
+    """Plot the distance of every complete trial against its parameters; hollow marks are hand-tuned points."""
     return _cloud(sweep, dataset, "model/parameters", None, "parameters (log)", log_x=True)
 
 
@@ -182,17 +172,19 @@ def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, l
     if trials.empty:
         return None
     present = [study for study in studies if (trials["study"] == study.name).any()]
-    figure, top = _with_legend(sweep, [study.method for study in present], 230)
-    ax = drawing.frame(figure, 44, top, WIDTH - 56, 230)
+    figure, top, width = with_key(sweep.methods, [study.method for study in present], 230)
+    ax = drawing.frame(figure, 44, top, width, 230)
+    ends = {}
     for study in present:
         rows = trials[trials["study"] == study.name]
         _points(ax, rows, rows[x], y_column, method_style(study.method, sweep.methods), size=40)
-        hand = rows[rows["origin"] == "paper"]
-        drawing.rings(ax, hand[x], hand[y_column])
+        best = rows.loc[rows[y_column].idxmin()]
+        ends[study.method] = best[x], best[y_column]
     drawing.scale(ax.xaxis, trials[x], log=log_x and trials[x].min() > 0)
     drawing.scale(ax.yaxis, trials[y_column])
     drawing.title(ax, f"{y_name} ↓")
     ax.set_xlabel(x_label, **drawing.plain())
+    name_ends(ax, sweep.methods, ends)
     return figure
 
 
@@ -209,22 +201,8 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
         trials = trials.loc[ended.sort_values(kind="stable").index]
         best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
         if best.notna().any():
-            lines[study.method] = best.to_numpy(float)
-    if not lines:
-        return None
-    figure, top = _with_legend(sweep, list(lines), 200)
-    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
-    for method, best in lines.items():
-        colour, marker = method_style(method, sweep.methods)
-        count = np.arange(1, len(best) + 1)
-        ax.step(count, best, where="post", color=colour, lw=2)
-        ax.plot(count[-1], best[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
-    drawing.scale(ax.xaxis, np.arange(1, max(map(len, lines.values())) + 1), log=False, whole=True)
-    drawing.scale(ax.yaxis, np.concatenate(list(lines.values())))
-    metric = sweep.studies_of(dataset)[0].metric
-    drawing.title(ax, f"best {short_metric(metric)} so far ↓")
-    ax.set_xlabel("finished trials", **drawing.plain())
-    return figure
+            lines[study.method] = np.column_stack([np.arange(1, len(best) + 1), best.to_numpy(float)])
+    return _step_lines(sweep, dataset, lines, "best {} so far ↓", "finished trials", whole=True)
 
 
 def over_time(sweep: Sweep) -> Figure:
@@ -236,15 +214,15 @@ def over_time(sweep: Sweep) -> Figure:
     changes = pd.concat([pd.Series(1, began / unit), pd.Series(-1, ended / unit)])
     running = changes.groupby(level=0).sum().cumsum()
     height, gap = 120, 56
-    figure, top = _with_legend(sweep, list(sweep.methods), height + (height + gap) * len(sweep.datasets))
+    figure, top, width = with_key(sweep.methods, sweep.methods, height + (height + gap) * len(sweep.datasets))
     panels = [
-        drawing.frame(figure, 44, top + (height + gap) * i, WIDTH - 56, height) for i in range(1 + len(sweep.datasets))
+        drawing.frame(figure, 44, top + (height + gap) * i, width, height) for i in range(1 + len(sweep.datasets))
     ]
     panels[0].fill_between(running.index, running, step="post", color=GREY, alpha=0.5, lw=0)
     drawing.scale(panels[0].yaxis, [0, running.max()], log=False, whole=True, most=5)
     drawing.title(panels[0], "trials running")
     for ax, dataset in zip(panels[1:], sweep.datasets, strict=True):
-        drawn = []
+        drawn, ends = [], {}
         for study in sweep.studies_of(dataset):
             rows = trials[(trials["study"] == study.name) & (trials["state"] == "complete")]
             rows = rows.loc[ended[rows.index].sort_values(kind="stable").index]
@@ -253,12 +231,14 @@ def over_time(sweep: Sweep) -> Figure:
             ax.step(ended[best.index] / unit, best, where="post", color=colour, lw=2)
             if len(best):
                 at = ended[best.index[-1]] / unit
+                ends[study.method] = at, best.iloc[-1]
                 ax.plot(at, best.iloc[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
             drawn.append(best)
         drawing.scale(ax.yaxis, pd.concat(drawn), most=5)
-        drawing.title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
-    for ax in panels:
         drawing.scale(ax.xaxis, [0, ended.max() / unit], log=False)
+        drawing.title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
+        name_ends(ax, sweep.methods, ends)
+    drawing.scale(panels[0].xaxis, [0, ended.max() / unit], log=False)
     panels[-1].set_xlabel(name, **drawing.plain())
     return figure
 
@@ -267,7 +247,7 @@ def slices(sweep: Sweep, study: str, metric: str | None = None, knobs: Sequence[
     """Plot a metric (the objective if None) against each searched hyperparameter, a panel each.
 
     Filled trials are complete; grey ones ended early and show their last value, from an earlier epoch. The dashed line
-    is the hand-tuned value, the ring its trial.
+    is the hand-tuned value, the hollow mark its trial.
     """
     about, trials = sweep.studies[study], sweep.trials_of(study)
     knobs = about.searched if knobs is None else tuple(knobs)
@@ -318,19 +298,22 @@ def balance_profiles(sweep: Sweep, study: str) -> Figure | None:
 def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
     """Plot active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
 
-    Marks are the same as in `slices`.
+    Marks are the same as in `slices`. Of many panels, those of the methods with the lowest distances are drawn.
     """
     drawn = []
-    for study in sweep.studies_of(dataset):
+    best = {study.name: sweep.best(study.name) for study in sweep.studies_of(dataset)}
+    lowest = sorted(best, key=lambda name: math.inf if best[name] is None else best[name]["value"])
+    for study in map(sweep.studies.get, lowest):
         trials = sweep.trials_of(study.name)
         if "valid/active_dims" in trials and trials["valid/active_dims"].notna().any():
             drawn += [(study, trials, knob) for knob in study.balance]
     if not drawn:
         return None
+    drawn = drawn[:PANELS]
     figure, panels = drawing.panels(len(drawn))
     for ax, (study, trials, knob) in zip(panels, drawn, strict=True):
         _slice(ax, sweep, study, trials[trials["valid/active_dims"].notna()], "valid/active_dims", knob)
-        drawing.title(ax, f"{method_name(study.method)}: {knob}")
+        drawing.title(ax, drawing.shortened(f"{method_name(study.method)}: {knob}", 22))
     everything = pd.concat([trials["valid/active_dims"] for _, trials, _ in drawn])
     drawing.scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
     return figure
@@ -404,21 +387,22 @@ def _step_lines(
     """Plot a step line per method through (x, distance), arrays of (N, 2)."""
     if not lines:
         return None
-    figure, top = _with_legend(sweep, list(lines), 200)
-    ax = drawing.frame(figure, 44, top, WIDTH - 56, 200)
+    figure, top, width = with_key(sweep.methods, lines, 200)
+    ax = drawing.frame(figure, 44, top, width, 200)
     for method, line in lines.items():
         colour, marker = method_style(method, sweep.methods)
-        ax.step(line[:, 0], line[:, 1], where="post", color=colour, lw=2)
+        ax.step(line[:, 0], line[:, 1], where="post", color=colour, lw=1 + drawing.thin(12 * len(lines), 1))
         ax.plot(*line[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
     everything = np.concatenate(list(lines.values()))
     drawing.scale(ax.xaxis, np.append(everything[:, 0], 0 if not whole else 1), log=False, whole=whole)
     drawing.scale(ax.yaxis, everything[:, 1])
     drawing.title(ax, title.format(short_metric(sweep.studies_of(dataset)[0].metric)))
     ax.set_xlabel(x_label, **drawing.plain())
+    name_ends(ax, sweep.methods, {method: tuple(line[-1]) for method, line in lines.items()})
     return figure
 
 
-def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str] = ()) -> Figure | None:
+def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str]) -> Figure | None:
     """Plot the importance of each knob as a bar, the largest on top.
 
     importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials.
@@ -442,11 +426,11 @@ def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[
     return figure
 
 
-def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) -> Figure | None:
+def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str, methods: Iterable[str]) -> Figure | None:
     """Plot confirmed distances on the test split, a row per point: a dot per seed, mean and interval, and × for the
     search's value. Hollow is hand-tuned, filled is tuned.
 
-    points, table: results of `confirm.points` and `confirm.confirmed`.
+    points, table: results of `confirm.points` and `confirm.confirmed`; methods: those of the page.
     """
     rows = table[table["dataset"] == dataset]
     rows = rows[rows["mean"].notna()]
@@ -464,7 +448,7 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str) ->
     ax.tick_params(axis="x", length=0, pad=6)
     low, high = ax.get_xlim()
     for y, row in enumerate(rows.itertuples()):
-        colour, marker = method_style(row.method, table["method"])
+        colour, marker = method_style(row.method, methods)
         line = y + 0.72
         ax.plot([low, high], [line, line], color=FAINT, lw=1.5, solid_capstyle="round", zorder=1)
         name = f"{method_name(row.method)}, {'kept' if row.role == 'both' else row.point}"
@@ -518,42 +502,21 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
     return figure
 
 
-def _with_legend(sweep: Sweep, methods: list[str], height: float) -> tuple[Figure, float]:
-    """Return a figure with a legend of methods on top, and the top position of the axes."""
-    longest = max((len(method_name(method)) for method in methods), default=0)
-    columns, line = max(1, min(3, 48 // (longest + 3))), 17
-    rows = math.ceil(len(methods) / columns)
-    top = 6 + rows * line + 24
-    figure = drawing.sheet(top + height + 38)
-    ax = drawing.box(figure, 10, 0, WIDTH - 20, 6 + rows * line)
-    ax.axis("off")
-    ax.set_xlim(0, columns)
-    ax.set_ylim(6 + rows * line, 0)
-    for i, method in enumerate(methods):
-        colour, marker = method_style(method, sweep.methods)
-        x, y = i % columns, 12 + line * (i // columns)
-        ax.plot(x + 0.04, y, marker, ms=7, mfc=colour, mec=PAPER, mew=0.6, clip_on=False)
-        ax.text(x + 0.11, y, method_name(method), va="center_baseline", **drawing.plain(INK))
-    return figure, top
-
-
 def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
-    """Plot a mark per trial with a known x; hovering shows the trial's name, unless there are too many."""
+    """Plot a mark per trial with a known x, hollow for hand-tuned points; hovering shows the trial's name, unless there
+    are too many."""
     # Keep only the needed ones of hundreds of columns.
-    trials, x = trials.loc[x.notna(), ["trial", "state", column]], x[x.notna()]
-    many = len(trials) > drawing.RASTER_FROM
-    ax.scatter(
-        x,
-        trials[column],
-        s=size,
-        marker=style[1],
-        c=style[0],
-        alpha=0.3 + drawing.thin(len(trials), 0.45),
-        linewidths=0,
-        zorder=3,
-        rasterized=many,
-        gid=None if many else drawing.TITLES + "|".join(_said(trial, column) for trial in trials.to_dict("records")),
-    )
+    trials, x = trials.loc[x.notna(), ["trial", "state", "origin", column]], x[x.notna()]
+    many, colour = len(trials) > drawing.RASTER_FROM, style[0]
+    by_hand = trials["origin"] == "paper"
+    solid = {"alpha": 0.3 + drawing.thin(len(trials), 0.45), "c": colour, "linewidths": 0, "zorder": 3}
+    hollow = {"alpha": 1.0, "c": PAPER, "edgecolors": colour, "linewidths": 1.6, "zorder": 4}
+    for chosen, look in ((~by_hand, solid), (by_hand, hollow)):
+        shown = trials[chosen]
+        if len(shown):
+            names = "|".join(_said(trial, column) for trial in shown.to_dict("records"))
+            gid = None if many else f"{drawing.TITLES}{names}"
+            ax.scatter(x[chosen], shown[column], s=size, marker=style[1], rasterized=many, gid=gid, **look)
 
 
 def _said(trial: dict, column: str) -> str:
@@ -583,8 +546,6 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
     _points(ax, trials[complete], x[complete], column, style, size=26)
     if at is not None:
         ax.axvline(at, color=INK, lw=1, ls=(0, (3, 2)), zorder=2)
-    paper = complete & (trials["origin"] == "paper")
-    drawing.rings(ax, x[paper], trials.loc[paper, column])
 
 
 def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, list[tuple[float, str]]]:

@@ -26,6 +26,7 @@ from analysis.page.names import (
     readable,
     short_metric,
 )
+from analysis.page.palette import method_style
 from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
 from analysis.ranks import among
 from analysis.recipes import Comparison
@@ -39,6 +40,7 @@ from analysis.tables import (
     hand_tuned_words,
     networks_words,
     outcome_words,
+    result_words,
 )
 
 WALKS = {
@@ -73,7 +75,7 @@ def section(
     pictures = [
         (
             plots.distance_against_time(shown, dataset),
-            "Distance against training time: lower left is better.",
+            "Distance against training time: lower left is better; hollow: hand-tuned.",
         ),
         (
             plots.distance_against_parameters(shown, dataset),
@@ -102,10 +104,13 @@ def section(
         ),
         (
             plots.active_dimensions(shown, dataset),
-            "Active latent dimensions against the balance knob; dashed: the hand-tuned value.",
+            f"Active latent dimensions against the balance knob, at most {plots.PANELS} knobs, the best methods first; "
+            "dashed: the hand-tuned value.",
         ),
     ]
     name = dataset_name(dataset)
+    fitted = balances(shown)
+    fitted = fitted[fitted["study"].isin(names)]
     budgets = extras.budgets[extras.budgets["study"].isin(names)]
     return {
         "name": name,
@@ -114,12 +119,17 @@ def section(
         "metric": short_metric(comparison.metric),
         "metric_name": metric_name(comparison.metric),
         "networks": networks_words(board[board["dataset"] == dataset]),
-        "arrows": _svg(plots.arrows(board, dataset), f"Hand-tuned to tuned on {name}"),
+        "arrows": [
+            _svg(plots.arrows(board, dataset, part), f"Hand-tuned to tuned on {name}")
+            for part in range(math.ceil(len(rows) / plots.ROWS))
+        ],
         "real": next(filter(None, (_grid(f / "real" / f"{dataset}.png", broken) for f in folders_of(sweep))), ""),
         "rows": rows,
         "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
         "uses": _uses(shown, board[board["dataset"] == dataset]),
-        "balances": [_balance(shown, row) for row in balances(shown).itertuples() if row.study in names],
+        "balances": [_balance(shown, row) for row in fitted.itertuples() if row.optimum_is != TOO_FEW],
+        "unfitted": [_unfitted(row) for row in fitted.itertuples() if row.optimum_is == TOO_FEW],
+        "fewest": FEWEST,
         "rules": [_rule(shown, row) for row in rules(shown).itertuples() if row.study in names],
         "budgets": [_budget(shown, row) for row in budgets.itertuples()],
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
@@ -154,7 +164,8 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
     return {
         "study": row.study,
         "method": method_name(row.method),
-        "colour": plots.method_style(row.method, shown.methods)[0],
+        "colour": method_style(row.method, shown.methods)[0],
+        "result": result_words(row),
         "hand": hand_tuned_words(row),
         "hand_number": math.isfinite(row.hand_tuned),
         "tuned": measured(row.tuned) if row.complete else "none complete",
@@ -218,7 +229,7 @@ def _confirmed(sweep: Sweep, block: Confirmed, dataset: str) -> dict:
     rows = [
         {
             "method": method_name(row.method),
-            "colour": plots.method_style(row.method, sweep.methods)[0],
+            "colour": method_style(row.method, sweep.methods)[0],
             "point": "hand-tuned, kept" if row.role == "both" else row.point,
             "tuned": row.role != HAND_TUNED,
             "mean": mean_words(row),
@@ -234,7 +245,7 @@ def _confirmed(sweep: Sweep, block: Confirmed, dataset: str) -> dict:
         }
         for row in block.table.itertuples()
     ]
-    figure = plots.confirmed_points(block.points, block.table, dataset)
+    figure = plots.confirmed_points(block.points, block.table, dataset, sweep.methods)
     return {
         "rows": rows,
         "apart": block.comparison.apart,
@@ -249,7 +260,7 @@ def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
     rows = [
         {
             "method": method_name(row.method),
-            "colour": plots.method_style(row.method, sweep.methods)[0],
+            "colour": method_style(row.method, sweep.methods)[0],
             "cells": [measured(getattr(row, f"{name}_tuned")) for name in names],
         }
         for row in board.itertuples()
@@ -258,18 +269,16 @@ def _uses(sweep: Sweep, board: pd.DataFrame) -> dict:
 
 
 def _balance(sweep: Sweep, row) -> dict:
-    """Format a row of `profiles.balances`."""
+    """Format a row of `profiles.balances` with a fit."""
     cells = {
         "method": method_name(row.method),
-        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "colour": method_style(row.method, sweep.methods)[0],
         "knob": row.knob,
         "hand": "–" if pd.isna(row.knob_hand_tuned) else readable(row.knob_hand_tuned),
         "trials": row.trials,
     }
-    words = {TOO_FEW: f"{TOO_FEW}, at least {FEWEST} required", NOT_DETERMINED: "the data do not determine the optimum"}
-    cells["says"] = words.get(row.optimum_is, row.optimum_is)
-    if row.optimum_is == TOO_FEW:
-        return cells | {"optimum": "–", "flat": "–", "cost": "–"}
+    undetermined = row.optimum_is == NOT_DETERMINED
+    cells["says"] = "the data do not determine the optimum" if undetermined else row.optimum_is
     cost = "–"
     if not math.isnan(row.cost_percent):
         cost = f"+{row.cost_percent:.0f} % [{row.cost_low:.0f}, {row.cost_high:.0f}]"
@@ -280,10 +289,15 @@ def _balance(sweep: Sweep, row) -> dict:
     }
 
 
+def _unfitted(row) -> str:
+    """Name a balance without a fit, with its number of trials."""
+    return f"{method_name(row.method)} {row.knob} ({row.trials})"
+
+
 def _rule(sweep: Sweep, row) -> dict:
     return {
         "method": method_name(row.method),
-        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "colour": method_style(row.method, sweep.methods)[0],
         "set_by": row.set_by,
         "hand": measured(row.hand_tuned),
         "tuned": measured(row.tuned),
@@ -294,7 +308,7 @@ def _rule(sweep: Sweep, row) -> dict:
 def _budget(sweep: Sweep, row) -> dict:
     return {
         "method": method_name(row.method),
-        "colour": plots.method_style(row.method, sweep.methods)[0],
+        "colour": method_style(row.method, sweep.methods)[0],
         "trials": row.trials,
         "epochs": row.epochs if math.isnan(row.budget_epochs) else f"{row.epochs} of {row.budget_epochs:.0f}",
         "seconds": duration(row.device_seconds),

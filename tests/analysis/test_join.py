@@ -12,6 +12,7 @@ from analysis.load import read_sweep
 from analysis.page import plots
 from analysis.page.labels import label_trials
 from analysis.page.names import method_name
+from analysis.page.palette import method_style
 from analysis.page.report import COMPARISON, render, write_report
 from analysis.recipes import comparisons
 from analysis.tables import leaderboard
@@ -63,7 +64,7 @@ def test_a_method_of_two_sweeps_is_told_apart_by_their_names(folders):
     assert sweep.methods == ("vae@first", "gae", "vae@again", "wae")
     assert [method_name(method) for method in sweep.methods[:3]] == ["VAE (first)", "GAE", "VAE (again)"]
     assert sweep.datasets == ("digits", "mnist")
-    styles = {plots.method_style(method, sweep.methods) for method in sweep.methods}
+    styles = {method_style(method, sweep.methods) for method in sweep.methods}
     assert len(styles) == 4
     assert sweep.home("again/vae-mnist") == (again, "vae-mnist")
 

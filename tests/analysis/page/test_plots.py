@@ -5,14 +5,16 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from analysis.confirm import confirmed, points
 from analysis.fronts import front
 from analysis.load import read_sweep
-from analysis.page import drawing, plots
+from analysis.page import drawing, palette, plots
 from analysis.page.names import METHODS
+from analysis.page.palette import method_style
 from analysis.profiles import profile
 from analysis.tables import leaderboard
 
@@ -37,15 +39,52 @@ def marks(ax, marker: str, size: float) -> list[float]:
 
 
 def test_every_method_has_its_own_colour_and_marker():
-    styles = [plots.method_style(method) for method in METHODS]
+    styles = [method_style(method, METHODS) for method in METHODS]
     assert len(set(styles)) == len(METHODS)
-    assert len({colour for colour, _ in styles[:5]}) == len({marker for _, marker in styles[:5]}) == 5
+
+
+def test_few_methods_have_a_colour_each_and_many_that_of_their_family():
+    few = ("vae", "info_vae", "gae", "wae", "my.a:A")
+    assert len({method_style(method, few)[0] for method in few}) == len(few)
+    colours = {method: method_style(method, METHODS)[0] for method in METHODS}
+    for family, members in palette.FAMILIES.items():
+        assert len({colours[method] for method in members}) == (family != "other")
+    assert {method for members in palette.FAMILIES.values() for method in members} == set(METHODS)
+    assert method_style("vae@long", [*METHODS, "vae@long"])[0] == colours["vae"]
+
+
+def test_no_key_of_many_methods_is_taller_than_its_plot(tmp_path, write_sweep):
+    """The best are named beside the plot, apart from each other and within it."""
+    made = read_sweep(write_sweep(tmp_path / "s", datasets=("digits",), trials=3))
+    cast = tuple(METHODS)[:20]
+    studies, shares = {}, []
+    for place, method in enumerate(cast):
+        source = made.studies_of("digits")[place % 5]
+        name = f"{method}-digits"
+        studies[name] = replace(source, name=name, method=method)
+        shares.append(made.trials_of(source.name).assign(study=name, method=method))
+    trials = pd.concat(shares, ignore_index=True)
+    many = replace(made, studies=studies, trials=trials.assign(trial=trials["study"] + trials["number"].astype(str)))
+    for name in ("distance_against_time", "best_so_far"):
+        figure = getattr(plots, name)(many, "digits")
+        key, ax = figure.axes
+        assert key.get_position().height < ax.get_position().height / 2
+        named = {text.get_text(): text.get_position()[1] for text in ax.texts}
+        assert len(named) == palette.NAMED + 1 and "6 more" in named
+        heights = sorted(named.values())
+        assert min(np.diff(heights)) > 0.04 and heights[-1] < 1.1
+
+
+def test_labels_are_moved_apart_and_stay_inside():
+    assert drawing.apart([0.1, 0.11, 0.5], 0.1) == pytest.approx([0.1, 0.2, 0.5])
+    assert drawing.apart([0.9, 0.95, 0.96], 0.1) == pytest.approx([0.8, 0.9, 1.0])
 
 
 def test_strangers_get_styles_that_no_known_method_has():
     strangers = ["my.a:A", "my.b:B"]
-    known = {plots.method_style(method) for method in METHODS}
-    own = {plots.method_style(method, strangers) for method in strangers}
+    cast = [*METHODS, *strangers]
+    known = {method_style(method, cast) for method in METHODS}
+    own = {method_style(method, cast) for method in strangers}
     assert len(own) == 2
     assert not own & known
 
@@ -56,9 +95,10 @@ def test_arrows_stand_at_the_values_of_the_leaderboard(sweep):
     moved = board[board["difference"] < 0]
     kept = board[board["difference"] == 0]
     assert marks(ax, "o", 8) == pytest.approx(moved["hand_tuned"].tolist())
-    assert marks(ax, "o", 13) == pytest.approx(kept["hand_tuned"].tolist())
+    outlined = [line.get_xdata()[0] for line in ax.get_lines() if line.get_mec() == drawing.INK and line.get_ms() == 9]
+    assert outlined == pytest.approx(kept["hand_tuned"].tolist())
     for row in moved.itertuples():
-        marker = plots.method_style(row.method)[1]
+        marker = method_style(row.method, board["method"])[1]
         assert row.tuned in marks(ax, marker, 9)
     assert any("diverged →" in text for text in texts(ax.figure))
     assert len(marks(ax, "x", 6)) == 1
@@ -231,7 +271,7 @@ def test_what_is_dominated_is_pale(sweep):
 def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_events):
     confirmation = read_sweep(write_record(tmp_path / "s" / "confirm", confirm_events()))
     table = confirmed(confirmation)
-    figure = plots.confirmed_points(points(confirmation), table, "digits")
+    figure = plots.confirmed_points(points(confirmation), table, "digits", confirmation.methods)
     ax = figure.axes[0]
     drawn = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 8.5)
     assert drawn == pytest.approx(sorted(table["mean"]))
@@ -239,7 +279,7 @@ def test_confirmed_points_stand_at_their_means(tmp_path, write_record, confirm_e
     assert sum(len(line.get_xdata()) for line in seeds) == 14
     assert "WAE-MMD, tuned 1" in texts(figure) and "110 [85.2, 135]" in texts(figure)
     nothing = table.assign(mean=np.nan)
-    assert plots.confirmed_points(points(confirmation), nothing, "digits") is None
+    assert plots.confirmed_points(points(confirmation), nothing, "digits", ()) is None
 
 
 def test_a_balance_profile_marks_hand_tuned_tuned_and_the_flat_range(tmp_path, write_sweep):
@@ -252,7 +292,7 @@ def test_a_balance_profile_marks_hand_tuned_tuned_and_the_flat_range(tmp_path, w
     dashed, flat = (next(line for line in ax.get_lines() if line.get_lw() == width) for width in (1, 3))
     assert set(dashed.get_xdata()) == {4.0}
     assert tuple(flat.get_xdata()) == found.flat
-    _, marker = plots.method_style("beta_vae", made.methods)
+    _, marker = method_style("beta_vae", made.methods)
     assert marks(ax, marker, 7) == [made.best("beta_vae-digits")["hyper/beta"]]
     assert plots.balance_profiles(made, "vae-digits") is None  # nothing to balance
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from analysis.load import read_sweep
+from analysis.page import plots
 from analysis.page.names import measured
 from analysis.page.report import render, write_report
 from analysis.page.section import LARGEST_GRID, data_uri
@@ -268,6 +269,16 @@ def test_rungs_are_shown_with_what_is_known_of_them(tmp_path, write_sweep):
     assert re.search(r"epoch 3 +21 +13 +2 +-0.25 \[-0.71, 0.36\] +epoch 9 +8 +4 +0 +not known", page)
 
 
+def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monkeypatch):
+    folder = write_sweep(tmp_path / "s", datasets=("digits",), trials=1, pictures=True)
+    assert "more methods</summary>" not in render(read_sweep(folder))
+    monkeypatch.setattr(plots, "ROWS", 3)
+    page = render(read_sweep(folder))
+    arrows = page.split('class="hero tall"')[1].split("<figcaption>")[0]
+    assert arrows.count("<svg") == 2 and arrows.count("GAE") == 1
+    assert "fcd" in arrows and "→ " not in arrows.replace("○", "")  # one trial each: nothing was searched
+
+
 def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
     assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))
@@ -293,7 +304,7 @@ def plain(page: str) -> str:
 def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
     count = int((read_sweep(tmp_path / "few").trials["state"] == "complete").sum())
-    assert f"WAE-MMD weight 200 – – – {count} too few trials, at least 8 required" in few
+    assert f"A fit requires 8 complete trials. Fewer, in brackets: WAE-MMD weight ({count})." in few
     many = write_sweep(tmp_path / "many", methods=("beta_vae",), datasets=("digits",), trials=14, rungs=())
     (row,) = balances(sweep := read_sweep(many)).itertuples()
     said = plain(render(sweep))
