@@ -215,6 +215,11 @@ class Method(nn.Module):
         return None
 
     @property
+    def code_dim(self) -> int:
+        """D, the length of a code: latent_dim, times the number of positions if codes form a picture."""
+        return self.hyper.latent_dim
+
+    @property
     def prior(self) -> Density:
         """The density that codes are compared with: "prior" if present, else the first one, which is fitted to them."""
         return self.densities["prior"] if "prior" in self.densities else next(iter(self.densities.values()))

@@ -351,7 +351,7 @@ def check_posterior(subject: Subject) -> None:
     x = as_images(subject.images()[:7])  # (B, C, H, W)
     with torch.no_grad():
         q, first = method.encode(x), method.encode(x[:2])
-        wanted = (len(x), method.hyper.latent_dim)
+        wanted = (len(x), method.code_dim)
         for name in ("mean", "log_var") if isinstance(q, Gaussian) else ("mean",):
             value, alone = getattr(q, name), getattr(first, name)
             what = f"{subject.method}: encode(x).{name}"

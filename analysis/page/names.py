@@ -23,6 +23,7 @@ METHODS = {
     "ae_wae": "AE + WAE-MMD",
     "rae_sn": "RAE-SN",
     "fsq": "FSQ",
+    "vq_vae": "VQ-VAE",
     "geco": "GECO",
     "aae": "AAE",
     "ae": "AE",

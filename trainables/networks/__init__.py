@@ -5,8 +5,9 @@ A kind is a name such as "mlp_500_500_2000"; each family of kinds is one file of
 B batch, C H W image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,28 @@ class Networks:
         """Images (B, C, H, W) -> logits (B, out): the critic of the family, by default another encoder."""
         make = getattr(self._family, "critic", self._family.encoder)
         return make(self.shape, self._bare, out)
+
+    def code_shape(self, channels: int) -> tuple[int, int, int]:
+        """Returns the shape (channels, h, w) of a picture of codes."""
+        return (channels, *self._spatial("code_sides")(self.shape, self._bare))
+
+    def spatial_encoder(self, out: int) -> nn.Module:
+        """Images (B, C, H, W) -> a picture of codes (B, out, h, w)."""
+        return self._spatial("spatial_encoder")(self.shape, self._bare, out)
+
+    def spatial_decoder(self, latent: int) -> nn.Module:
+        """A picture of codes (B, latent, h, w) -> logits (B, C, H, W)."""
+        return self._spatial("spatial_decoder")(self.shape, self._bare, latent)
+
+    def patch_critic(self) -> nn.Module:
+        """Images (B, C, H, W) -> a logit for each patch, (B, 1, h, w)."""
+        return self._spatial("patch_critic")(self.shape, self._bare)
+
+    def _spatial(self, function: str) -> Callable[..., Any]:
+        found: Callable[..., Any] | None = getattr(self._family, function, None)
+        if found is None:
+            raise ValueError(f"network = {self.kind!r} has no {function}; use shared or shared_WIDTH")
+        return found
 
     def latent_critic(
         self, latent: int, widths: Sequence[int] = mlp_aae.CRITIC_WIDTHS, dropout: float = mlp_aae.DROPOUT

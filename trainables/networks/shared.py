@@ -11,7 +11,12 @@
 Only the heads differ between methods, by the number of values per latent. GroupNorm normalises each image separately
 in training and evaluation, so there are no running statistics that players share or that lag in a short training.
 
-A critic of images is another encoder. A network over latents (a latent critic, a second stage, the small network of a
+Codes that form a picture (`spatial_encoder`, `spatial_decoder`) keep at most 8x8 positions, and a quarter of the side
+or less: the same strided convolutions without the dense layers, followed by two residual blocks and a 1x1 convolution,
+and the mirror of these. 28 pixels become 7, and 32, 64 and 128 become 8.
+
+A critic of images is another encoder, and `patch_critic` scores each patch of an image by two strided convolutions. A
+network over latents (a latent critic, a second stage, the small network of a
 code space) has hidden layers of 16 W = 512 units; the method sets their number and shortcuts. The design is ours, after
 DCGAN (Radford et al., 2016) and GroupNorm (Wu and He, 2018).
 
@@ -25,7 +30,7 @@ from itertools import pairwise
 from torch import nn
 
 from trainables.networks.conv_rae import strided
-from trainables.networks.resnet import halvings, image_shape, upsampling
+from trainables.networks.resnet import Residual, halved, halvings, image_shape, upsampling
 
 KINDS = "shared or shared_WIDTH, e.g. shared_32"
 KIND = re.compile(r"shared(?:_([1-9]\d*))?")
@@ -34,6 +39,8 @@ SMALLEST = 2  # largest side at the end of the encoder
 MOST = 8  # maximum channels and dense units, divided by the width
 LATENT = 16  # units of a hidden layer over latents, divided by the width
 GROUPS = 8
+POSITIONS = 8  # largest side of a picture of codes
+RESIDUAL_BLOCKS = 2
 
 
 def accepts(kind: str) -> bool:
@@ -81,3 +88,56 @@ def decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
     for (small, large), (of, to) in zip(pairwise(scales[::-1]), pairwise(counts[::-1]), strict=True):
         parts += [*_normalised(of), upsampling(of, to, KERNEL, small, large)]
     return nn.Sequential(*parts)
+
+
+def code_sides(shape: tuple[int, ...], kind: str) -> tuple[int, int]:
+    """Returns the sides (H, W) of a picture of codes."""
+    return _spatial_layers(shape, kind)[0][-1]
+
+
+def _spatial_layers(shape: tuple[int, ...], kind: str) -> tuple[list[tuple[int, int]], list[int]]:
+    """Returns the sides and the channels of each layer, from the image to the picture of codes."""
+    channels, height, width = image_shape(shape, kind)
+    half = halved((height, width))
+    scales = [(height, width), half, *halvings(halved(half), until=POSITIONS)]
+    base = width_of(kind)
+    return scales, [channels, *(min(base << i, MOST * base) for i in range(len(scales) - 1))]
+
+
+def _residual_blocks(channels: int) -> list[nn.Module]:
+    def branch() -> nn.Module:
+        halves = ([*_normalised(channels), nn.Conv2d(channels, channels, 3, padding=1)] for _ in range(2))
+        return nn.Sequential(*(module for half in halves for module in half))
+
+    return [Residual(branch(), nn.Identity()) for _ in range(RESIDUAL_BLOCKS)]
+
+
+def spatial_encoder(shape: tuple[int, ...], kind: str, out: int) -> nn.Module:
+    scales, counts = _spatial_layers(shape, kind)
+    parts = []
+    for i, (of, to) in enumerate(pairwise(counts)):
+        parts += [*(_normalised(of) if i else []), *strided(of, to, KERNEL, scales[i])]
+    last = counts[-1]
+    return nn.Sequential(*parts, *_residual_blocks(last), *_normalised(last), nn.Conv2d(last, out, 1))
+
+
+def spatial_decoder(shape: tuple[int, ...], kind: str, latent: int) -> nn.Module:
+    scales, counts = _spatial_layers(shape, kind)
+    parts: list[nn.Module] = [nn.Conv2d(latent, counts[-1], 3, padding=1), *_residual_blocks(counts[-1])]
+    for (small, large), (of, to) in zip(pairwise(scales[::-1]), pairwise(counts[::-1]), strict=True):
+        parts += [*_normalised(of), upsampling(of, to, KERNEL, small, large)]
+    return nn.Sequential(*parts)
+
+
+def patch_critic(shape: tuple[int, ...], kind: str) -> nn.Module:
+    channels, height, width = image_shape(shape, kind)
+    base = width_of(kind)
+    first, second = (height, width), halved((height, width))
+    return nn.Sequential(
+        *strided(channels, base, KERNEL, first),
+        nn.LeakyReLU(0.2),
+        *strided(base, 2 * base, KERNEL, second),
+        nn.GroupNorm(math.gcd(GROUPS, 2 * base), 2 * base),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * base, 1, 3, padding=1),
+    )

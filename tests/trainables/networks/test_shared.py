@@ -92,3 +92,24 @@ def test_equalised_convolutions_keep_unit_variance():
 def test_points_have_no_picture_to_convolve():
     with pytest.raises(ValueError, match="needs images, got points of 3 numbers"):
         Networks((3,), "shared").encoder(2)
+
+
+@pytest.mark.parametrize("side, positions", [(8, 2), (28, 7), (32, 8), (50, 7), (64, 8), (256, 8)])
+def test_a_picture_of_codes_has_at_most_eight_by_eight_positions(side, positions):
+    nets = Networks((3, side, side), TINY)
+    x = torch.rand(2, 3, side, side)
+    assert nets.code_shape(5) == (5, positions, positions)
+    assert nets.spatial_encoder(5)(x).shape == (2, 5, positions, positions)
+    assert nets.spatial_decoder(5)(torch.randn(2, 5, positions, positions)).shape == x.shape
+    assert nets.patch_critic()(x).shape[:2] == (2, 1)
+
+
+def test_a_patch_is_scored_by_its_surroundings_alone():
+    critic = Networks((1, 64, 64), TINY).patch_critic()
+    (norm,) = (i for i, m in enumerate(critic) if isinstance(m, nn.GroupNorm))
+    critic[norm] = nn.Identity()  # the normalisation sees the whole image
+    x = torch.rand(1, 1, 64, 64)
+    changed = x.clone()
+    changed[..., :8, :8] += 1
+    differs = (critic(changed) - critic(x)).abs()[0, 0] > 1e-6
+    assert differs[:2, :2].all() and not differs[5:].any() and not differs[:, 5:].any()
