@@ -62,7 +62,7 @@ class Confirmation(Plan):
 
 
 def confirm(
-    sweep: Path,
+    searched: Path,
     announce: Callable[[str], None] = print,
     *,
     top: int | None = None,
@@ -72,45 +72,45 @@ def confirm(
 ) -> Path:
     """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
-    top: number of best points of each study; seeds: trainings of each point; both default to the configuration
-    (confirm_top, confirm_seeds). `changes` replace fields of the sweep's configuration that do not affect results
-    (tracking_uri, address, concurrent).
+    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point; both
+    default to the configuration (confirm_top, confirm_seeds). `changes` replace fields of the sweep's configuration
+    that do not affect results (tracking_uri, address, concurrent).
 
     Raises ValueError, before anything is written, if the sweep cannot be confirmed, or if it was confirmed before,
     unless `again`.
     """
-    config = launch.config_of(sweep).model_copy(update={k: v for k, v in changes.items() if v is not None})
+    config = launch.config_of(searched).model_copy(update={k: v for k, v in changes.items() if v is not None})
     for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
     if config.split == "test":
-        raise ValueError(f"{sweep} already scored its trials on the test split; run more seeds instead: --seeds N")
-    Record(sweep / RECORD).close()  # raises while a search is writing it
-    looks = looks_at_test(sweep)
+        raise ValueError(f"{searched} already scored its trials on the test split; run more seeds instead: --seeds N")
+    Record(searched / RECORD).close()  # raises while a search is writing it
+    looks = looks_at_test(searched)
     events = read(looks[-1] / RECORD) if looks else []
     if looks and Trials.from_events(events).outcome != "done":
         if again:
             raise ValueError(f"{looks[-1]} is not done; continue it without --again before another confirmation")
-        return _go_on(sweep, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds})
+        return _go_on(searched, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds})
     if looks and not again:
-        tidy(sweep, config)
+        tidy(searched, config)
         count = sum(evaluations(read(look / RECORD)) for look in looks)
         raise ValueError(
-            f"{sweep} was already scored on the test split ({count} trained models, {looks[-1].name}/confirmed.csv); a "
-            "second look weakens the evidence; --again confirms with new seeds and is counted"
+            f"{searched} was already scored on the test split ({count} trained models, {looks[-1].name}/confirmed.csv);"
+            " a second look weakens the evidence; --again confirms with new seeds and is counted"
         )
     used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
     first = max([config.seed, *used]) + 1  # never a seed used before
     fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
-    folder = sweep / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, claims = chosen(read_trials(sweep), config, top or config.confirm_top, fresh)
+    folder = searched / (f"confirm-{len(looks) + 1}" if looks else "confirm")
+    planned, claims = chosen(read_trials(searched), config, top or config.confirm_top, fresh)
     claims["look"] = len(looks) + 1
-    return drive(Confirming(sweep, planned, folder, announce, resumed=False, confirms=claims), announce)
+    return drive(Confirming(searched, planned, folder, announce, resumed=False, confirms=claims), announce)
 
 
-def looks_at_test(sweep: Path) -> list[Path]:
+def looks_at_test(searched: Path) -> list[Path]:
     """Return the folders of a sweep's confirmations that have begun, in order."""
-    begun = [path.parent for path in sweep.glob(f"confirm*/{RECORD}") if read(path)]
+    begun = [path.parent for path in searched.glob(f"confirm*/{RECORD}") if read(path)]
     return sorted(begun, key=lambda folder: _claims(began(read(folder / RECORD)))["look"])
 
 
@@ -121,34 +121,34 @@ def _claims(opening: SweepEvent) -> dict[str, Any]:
     return opening.confirms
 
 
-def is_confirmed(sweep: Path) -> bool:
+def is_confirmed(searched: Path) -> bool:
     """Return whether a sweep has a confirmation and the latest is done."""
-    looks = looks_at_test(sweep)
+    looks = looks_at_test(searched)
     return bool(looks) and read_trials(looks[-1]).outcome == "done"
 
 
-def tidy(sweep: Path, config: SweepConfig) -> None:
+def tidy(searched: Path, config: SweepConfig) -> None:
     """Write what a driver that died after the last line of the latest confirmation did not write."""
-    look, uri = looks_at_test(sweep)[-1], default_tracking(config)
+    look, uri = looks_at_test(searched)[-1], default_tracking(config)
     if not (look / "confirmed.csv").exists():
         write_confirmed(look)
-        write_report(sweep)
+        write_report(searched)
     if not tracking.is_sent(look, uri):
         with suppress(ValueError):  # the server is unavailable; the next command tries again
             tracking.track(look, uri, config.experiment)
 
 
-def write_pages(sweep: Path, out: Path | None = None) -> Path:
+def write_pages(searched: Path, out: Path | None = None) -> Path:
     """Rewrite tables and report of a sweep and its confirmations from their records; return the path of the report.
 
     out: path of the page; default: report.html in the folder. Raises ValueError if the folder has no record.
     """
-    write_tables(sweep)
-    write_importances(sweep)
-    write_rungs(sweep)
-    for look in looks_at_test(sweep):
+    write_tables(searched)
+    write_importances(searched)
+    write_rungs(searched)
+    for look in looks_at_test(searched):
         write_confirmed(look)
-    return write_report(sweep, out=out)
+    return write_report(searched, out=out)
 
 
 def sweep_of(folder: Path) -> Path | None:
@@ -227,7 +227,7 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> C
 
 
 def _go_on(
-    sweep: Path,
+    searched: Path,
     folder: Path,
     opening: SweepEvent,
     config: SweepConfig,
@@ -241,7 +241,7 @@ def _go_on(
         raise ValueError(f"{folder} began with {was}, and its points and seeds are frozen; continue it with {was}")
     studies = [Spec.from_record(entry) for entry in opening.studies]
     planned = _plan(config, studies, tuple(claims["seeds"]))
-    return drive(Confirming(sweep, planned, folder, announce, resumed=True, confirms=claims), announce)
+    return drive(Confirming(searched, planned, folder, announce, resumed=True, confirms=claims), announce)
 
 
 class Confirming(Job):
@@ -250,15 +250,15 @@ class Confirming(Job):
     plan: Confirmation
 
     def __init__(
-        self, sweep: Path, plan: Confirmation, folder: Path, announce: Callable[[str], None], resumed: bool,
+        self, searched: Path, plan: Confirmation, folder: Path, announce: Callable[[str], None], resumed: bool,
         confirms: dict[str, Any],
     ):  # fmt: skip
         super().__init__(plan, folder, resumed)
-        self.sweep, self.announce, self.confirms = sweep, announce, confirms
+        self.searched, self.announce, self.confirms = searched, announce, confirms
 
     @property
     def opening(self) -> dict[str, Any]:
-        name, look = self.sweep.absolute().name, self.confirms["look"]
+        name, look = self.searched.absolute().name, self.confirms["look"]
         return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}
 
     def finished(self, conductor: Conductor, stop: Stop) -> None:
@@ -269,7 +269,7 @@ class Confirming(Job):
             if trial.state != "running" and trial.seed != self.plan.seeds[0]:
                 (self.folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
         write_confirmed(self.folder)
-        write_report(self.sweep)
+        write_report(self.searched)
 
 
 def time_alone(conductor: Conductor, seed: int, announce: Callable[[str], None], stop: Stop) -> None:
