@@ -1,4 +1,4 @@
-"""Comparison of our runs with Tables 1-5, by the sign of each difference to AAE, and Figure 10 of the AAE paper.
+"""Comparison of our runs with Tables 1-5, by the sign of each difference to AAE, and Figures 9 and 10 of the AAE paper.
 
     python -m analysis.papers.aae SWEEP [SWEEP ...]   sweeps of the presets aae-tables and aae-sigma, or confirmations
 
@@ -24,7 +24,7 @@ from analysis.confirm import interval
 from analysis.load import Sweep, read_sweep
 from analysis.page.drawing import grids
 from analysis.page.names import dataset_name, measured, method_name, short_metric
-from analysis.papers.beside import departs, printed, samples_of
+from analysis.papers.beside import departs, first_point, printed, samples_of
 from analysis.papers.conditions import conditions, of_study
 
 BASE, NO_OP = "aae", "iaae_kld"
@@ -46,6 +46,8 @@ DATASETS = {
 TABLES = (1, 2, 3, 4, 5)
 CELL = ["dataset", "variant", "metric"]
 QUANTILES = ("q05", "q50", "q95")
+PANELS = {f"train/loss_{player}": f"loss, {player}" for player in ("autoencoder", "critic", "generator")}
+FEW = 20  # points of a line that are marked
 COLLAPSED, SPREAD = 0.05, 0.5  # |sigma| below and codes above these are almost deterministic (methods.md 7.10)
 
 
@@ -203,6 +205,44 @@ def figure10(sigmas: pd.DataFrame, dataset: str, of: Literal["sigma", "mu"] = "s
     return figure
 
 
+def courses(sweep: Sweep) -> pd.DataFrame:
+    """Return the losses of the players and the distance at each epoch of every complete training of a first point.
+
+    dataset, method, seed, epoch, metric (a column of PANELS), value.
+    """
+    parts = []
+    for study in sweep.studies.values():
+        if study.method not in METHODS.values():
+            continue
+        named = {**PANELS, study.metric: short_metric(study.metric)}
+        for _, trial in first_point(sweep, study).iterrows():
+            found = sweep.curves[(sweep.curves["trial"] == trial["trial"]) & sweep.curves["metric"].isin(named)]
+            about = {"dataset": study.dataset, "method": study.method, "seed": trial["seed"]}
+            metric = [named[name] for name in found["metric"]]
+            parts.append(found[["epoch", "value"]].assign(metric=metric, **about))
+    columns = ["dataset", "method", "seed", "epoch", "metric", "value"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def figure9(found: pd.DataFrame, dataset: str) -> Figure:
+    """Plot Figure 9: the losses of the three players and the distance over epochs, a line per system, means over seeds.
+
+    found: from `courses`. Losses are means over the training images of an epoch; the distance is that of the search.
+    """
+    found = found[found["dataset"] == dataset]
+    panels = list(dict.fromkeys([*PANELS.values(), *found["metric"]]))
+    figure = Figure(figsize=(3.2 * len(panels), 3.2), layout="constrained")
+    for ax, metric in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for method in METHODS.values():
+            line = found[(found["metric"] == metric) & (found["method"] == method)].groupby("epoch")["value"].mean()
+            if len(line):
+                ax.plot(line.index, line, "o-" if len(line) < FEW else "-", ms=3, lw=1.2, label=method_name(method))
+        ax.set(xlabel="epoch", title=metric)
+        ax.tick_params(labelsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
 def sample_grids(sweep: Sweep, dataset: str) -> Figure:
     """Plot samples of each point of each system on a data set, from the lowest seed that has some; a panel each."""
     shown = []
@@ -257,7 +297,7 @@ def main(argv: Sequence[str]) -> None:
         sweeps = [read_sweep(folder) for folder in argv]
     except ValueError as error:
         raise SystemExit(f"python -m analysis.papers.aae: error: {error}") from None
-    ours, sigmas = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma))
+    ours, sigmas, lines = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma, courses))
     print(text(differences(ours)), noise(ours).to_string(index=False), sigma_text(convergence(sigmas)), sep="\n\n")
     folder = sweeps[0].folder
     ours.to_csv(folder / "aae_values.csv", index=False)
@@ -265,9 +305,10 @@ def main(argv: Sequence[str]) -> None:
     for dataset in sigmas["dataset"].unique():
         for half in ("sigma", "mu"):
             figure10(sigmas, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
+        figure9(lines, dataset).savefig(folder / f"aae_courses_{dataset}.png", dpi=120)
     for dataset in sweeps[0].datasets:
         sample_grids(sweeps[0], dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
-    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_sigma_*.png, aae_mu_*.png, aae_samples_*.png")
+    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_{{sigma,mu,courses,samples}}_*.png")
 
 
 if __name__ == "__main__":

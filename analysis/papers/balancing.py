@@ -1,6 +1,7 @@
-"""Comparison of our runs with Tables 1 to 5 and Figures 4 to 6 of the Balancing paper.
+"""Comparison of our runs with Tables 1 to 5 and Figures 2 and 4 to 6 of the Balancing paper.
 
     python -m analysis.papers.balancing SWEEP [SWEEP ...]
+    python -m analysis.papers.balancing FILE.csv LATENTS.csv [...]
 
 SWEEP is the folder of a sweep of `two_stage_vae` without a searcher: the presets balancing-table1 to -table5, or any
 other sweep, because the ratios of one kind of gamma to the other and of the second stage to the first are comparable on
@@ -8,6 +9,10 @@ every data set. REC, GEN-1 and GEN-2 are FIDs in print; here they use the sweep'
 
 The released code averages sigma where the text has sigma^2, in the variance law and in the count of inactive variables,
 so the print is compared with that reading; the text's reading is in separate columns (methods.md 7.4).
+
+The files are those of `python -m trainables.reproductions.regularization --out FILE.csv --latents LATENTS.csv
+--latent-steps N`, which trains the same VAE with `--set gamma_rule=computed` or `learned`. They give the figures,
+written next to the first file.
 """
 
 import math
@@ -19,6 +24,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import Sweep, read_sweep
+from analysis.papers import regularization
 from analysis.papers.beside import beside, markdown, our_recipe, printed
 from analysis.papers.conditions import conditions
 
@@ -211,7 +217,7 @@ def latents(files: str | Path | Sequence[str | Path]) -> pd.DataFrame:
 
 
 def figure4(found: pd.DataFrame) -> Figure:
-    """Plot Figures 4 to 6: E sigma^2 of every latent over epochs, a panel for each training of `latents`.
+    """Plot Figures 4 and 6: E sigma^2 of every latent over epochs, a panel for each training of `latents`.
 
     A latent that the decoder uses leaves the top; if the decoder's variance follows the error, they do so one by one.
     """
@@ -232,9 +238,40 @@ def figure4(found: pd.DataFrame) -> Figure:
     return figure
 
 
+def figure5(found: pd.DataFrame) -> Figure:
+    """Plot Figure 5: E sigma^2 of every latent within the first epoch, from files with `--latent-steps`."""
+    return figure4(found[found["epoch"] <= 1])
+
+
+def figure2(looks: pd.DataFrame) -> Figure:
+    """Plot Figure 2: error, KL and decoder variance over epochs, a line per training; computed against learned."""
+    return regularization.curves(looks, (regularization.ERROR, "KL", "gamma"))
+
+
+def draw(files: Sequence[str | Path]) -> list[Path]:
+    """Draw the figures from the program's files, and return their paths. Raises ValueError for other files."""
+    drawn = {file for file in files if "latent" in pd.read_csv(file, nrows=0)}
+    figures = {}
+    if looks := [file for file in files if file not in drawn]:
+        figures["figure2"] = figure2(regularization.read(looks))
+    if drawn:
+        found = latents([file for file in files if file in drawn])
+        figures |= {"figure4": figure4(found), "figure5": figure5(found)}
+    written = {Path(files[0]).with_name(f"balancing_{name}.png"): figure for name, figure in figures.items()}
+    for path, figure in written.items():
+        figure.savefig(path, dpi=120)
+    return list(written)
+
+
 def main(argv: Sequence[str]) -> None:
     if not argv:
-        raise SystemExit("usage: python -m analysis.papers.balancing SWEEP [SWEEP ...]")
+        raise SystemExit("usage: python -m analysis.papers.balancing SWEEP [SWEEP ...] | FILE.csv [FILE.csv ...]")
+    if all(name.endswith(".csv") for name in argv):
+        try:
+            print(*draw(argv), sep="\n")
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"python -m analysis.papers.balancing: error: {error}") from None
+        return
     for folder in argv:
         try:
             sweep = read_sweep(folder)

@@ -1,16 +1,18 @@
-"""Comparison of our runs with Tables 1-4 of the VG paper by epoch.
+"""Comparison of our runs with Tables 1-4 and the pictures of the VG paper.
 
-    python -m analysis.papers.vg FILE.csv [FILE.csv ...]
+    python -m analysis.papers.vg FILE.csv [FILE.csv ...] [SYSTEM.npz ...]
 
-FILE is written by `python -m trainables.reproductions.vg --out FILE.csv`. The print continues to epoch 10 in Figures 11
-and 13, whose logs include the tables' numbers. Both sides use the print's units: test loss in nats per image, training
-loss as a sum over a batch of 2000.
+The files are written by `python -m trainables.reproductions.vg --out FILE.csv --pictures FOLDER`. The print continues
+to epoch 10 in Figures 11 and 13, whose logs include the tables' numbers. Both sides use the print's units: test loss in
+nats per image, training loss as a sum over a batch of 2000. The files of pictures give the counterparts of Figures 12
+and 14 to 16, written next to the first one: pictures.png and codes.png.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -23,6 +25,7 @@ TABLES = {
     ("denoising MLP VAE-GAN", "test set loss"): "Table 3",
     ("denoising MLP VAE-GAN", "average training loss"): "Table 4",
 }
+ROWS = {"image": "test", "seen": "noisy", "reconstruction": "decoded", "sample": "sample"}
 VARIANTS = {"without BatchNorm": "#0072b2", "with BatchNorm": "#d55e00"}
 
 
@@ -78,14 +81,71 @@ def plot(found: pd.DataFrame) -> Figure:
     return figure
 
 
+def read_pictures(files: Sequence[str | Path]) -> dict[str, dict[str, np.ndarray]]:
+    """Read files of pictures: the arrays of each, by a title with its system, latent size and epochs.
+
+    Raises ValueError if a file is not of `trainables.reproductions.vg --pictures`.
+    """
+    found = {}
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            held = dict(arrays)
+        if missing := [key for key in ("image", "seen", "reconstruction", "sample", "codes") if key not in held]:
+            raise ValueError(f"{file} has no {missing[0]}; give a file of trainables.reproductions.vg --pictures")
+        size = f"d = {held['codes'].shape[1]}, {held['epochs']} epochs"
+        found[f"{held['method']}, {held['variant']}\n{size}"] = held
+    return found
+
+
+def pictures(found: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Plot test images, their noisy inputs if any, their reconstructions and samples; a panel for each system."""
+    figure = Figure(figsize=(4.6 * min(2, len(found)), 2.6 * -(-len(found) // 2)), layout="constrained")
+    panels = figure.subplots(-(-len(found) // 2), min(2, len(found)), squeeze=False).flat
+    for ax in panels:
+        ax.axis("off")
+    for ax, (name, held) in zip(figure.axes, found.items(), strict=False):
+        noisy = not np.array_equal(held["seen"], held["image"])
+        rows = {key: words for key, words in ROWS.items() if noisy or key != "seen"}
+        tiles = [np.concatenate([*held[key][:, 0]], axis=1) for key in rows]  # (H, N W) each
+        side = held["image"].shape[-1]
+        ax.axis("on")
+        ax.imshow(np.concatenate(tiles), cmap="gray", vmin=0, vmax=255)
+        ax.set_yticks([side * (row + 0.5) for row in range(len(rows))], [*rows.values()], fontsize=8)
+        ax.set_xticks([])
+        ax.set_title(name, fontsize=8)
+    return figure
+
+
+def codes(found: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Plot the posterior means of test images on their two principal axes, coloured by label; a panel per system."""
+    figure = Figure(figsize=(2.8 * len(found), 3.0), layout="constrained")
+    for ax, (name, held) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        centred = held["codes"] - held["codes"].mean(0)  # (N, D)
+        plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T  # (N, 2)
+        ax.scatter(*plane.T, c=held.get("labels"), cmap="tab10", s=2, lw=0)
+        ax.set_title(name, fontsize=7)
+        ax.tick_params(labelsize=7)
+    return figure
+
+
 def main(argv: Sequence[str]) -> None:
     if not argv:
-        raise SystemExit("usage: python -m analysis.papers.vg FILE.csv [FILE.csv ...]")
-    found = beside_print(argv)
-    print(text(found))
-    picture = Path(argv[0]).with_suffix(".png")
-    plot(found).savefig(picture, dpi=120)
-    print(f"\n{picture}")
+        raise SystemExit("usage: python -m analysis.papers.vg FILE.csv [FILE.csv ...] [SYSTEM.npz ...]")
+    drawn = [file for file in argv if file.endswith(".npz")]
+    written = {}
+    try:
+        if tables := [file for file in argv if file not in drawn]:
+            found = beside_print(tables)
+            print(f"{text(found)}\n")
+            written[Path(tables[0]).with_suffix(".png")] = plot(found)
+        if drawn:
+            held, folder = read_pictures(drawn), Path(drawn[0]).parent
+            written |= {folder / "pictures.png": pictures(held), folder / "codes.png": codes(held)}
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"python -m analysis.papers.vg: error: {error}") from None
+    for file, figure in written.items():
+        figure.savefig(file, dpi=120)
+        print(file)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 
 from trainables import find
+from trainables.datasets import load
 from trainables.reproductions.vg import COLUMNS, main
 from trainables.reproductions.vg import test_loss as loss_of_test_images
 
@@ -40,3 +42,20 @@ def test_the_loss_of_many_images_is_that_of_one_batch():
     images = torch.randint(0, 256, (2300, 1, 4, 4), dtype=torch.uint8)
     x = images / 255
     assert loss_of_test_images(method, images, noisy=True) == pytest.approx(method.loss_at_mean(x, x).item(), rel=1e-5)
+
+
+def test_pictures_of_the_test_set_are_kept_and_change_no_number(tmp_path):
+    """The encoder of a denoising system sees other images than it reconstructs; the numbers are those of a run
+    without pictures."""
+    flags = ["--dataset", "digits", "--epochs", "1", "--systems", "vg", "vg_denoise", *SMALL]
+    main([*flags, "--out", str(tmp_path / "with.csv"), "--pictures", str(tmp_path / "pictures")])
+    main([*flags, "--out", str(tmp_path / "without.csv")])
+    assert (tmp_path / "with.csv").read_text() == (tmp_path / "without.csv").read_text()
+    test = load("digits", tmp_path).test
+    for system, noisy in (("vg", False), ("vg_denoise", True)):
+        held = np.load(tmp_path / "pictures" / f"{system}.npz", allow_pickle=False)
+        assert np.array_equal(held["image"], test.images[:10])
+        assert np.array_equal(held["seen"], held["image"]) != noisy
+        for name in ("reconstruction", "sample"):
+            assert held[name].shape == (10, 1, 8, 8) and held[name].std() > 0
+        assert held["codes"].shape == (len(test), 3) and np.array_equal(held["labels"], test.labels)

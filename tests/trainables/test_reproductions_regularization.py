@@ -34,6 +34,19 @@ def test_the_sweep_over_kappa_with_and_without_shortcuts(tmp_path):
     assert [row["latent"] for row in seen] == 2 * list("01234")
 
 
+def test_latents_are_followed_within_the_first_epoch(tmp_path):
+    """1,497 digits in batches of 300 are 4 steps; watching every second one changes no number of the training."""
+    flags = [*SMALL, "--networks", "residual_mlp_16_1", "--kappas", "3"]
+    main([*flags, "--out", str(tmp_path / "a.csv")])
+    main([*flags, "--out", str(tmp_path / "b.csv"), "--latents", str(tmp_path / "l.csv"), "--latent-steps", "2"])
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    seen = rows(tmp_path / "l.csv")
+    epochs = list(dict.fromkeys(float(row["epoch"]) for row in seen))
+    assert epochs == pytest.approx([2 * 300 / 1497, 4 * 300 / 1497, 1, 2], rel=1e-5)
+    first, second = ([r["posterior_variance"] for r in seen if float(r["epoch"]) == e] for e in epochs[:2])
+    assert len(first) == 3 and first != second
+
+
 def test_the_fixed_gamma_is_the_one_that_was_learned(tmp_path):
     out = tmp_path / "table2.csv"
     main([*SMALL, "--out", str(out), "--table", "2", "--every", "2"])

@@ -10,7 +10,8 @@ inactive variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), a
 MMD(q(z), N(0, I)) of 2000 codes, IMQ (7.6).
 
 Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.regularization`
-compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each evaluation.
+compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each evaluation, and
+with `--latent-steps N` also every N steps of the first epoch, which `analysis.papers.balancing` draws (methods.md 7.4).
 
 N images, C H W image, D latent.
 """
@@ -36,6 +37,7 @@ from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
 from trainables.reproductions.vg import COLUMNS
+from trainables.training import Training
 
 KAPPAS = [50, 100, 200, 400, 784]
 BATCH, GRADIENTS_OF = 500, 200
@@ -68,6 +70,7 @@ class Settings(BaseModel):
     seed: Seed = Field(0, description="seed of the initialisation and the order of images")
     device: Device = Field("auto", description="auto, cpu, cuda, ...")
     latents: UserPath | None = Field(None, description="CSV file for the variances of each latent at each evaluation")
+    latent_steps: PositiveInt | None = Field(None, description="steps between further rows of --latents in epoch 1")
 
 
 @torch.no_grad()
@@ -107,6 +110,16 @@ def measured(
     return row, vectors
 
 
+@torch.no_grad()
+def variances(method: GaussianDecoderVAE, images: Tensor) -> dict[str, list[float]]:
+    """Returns E sigma^2 and Var mu of each latent on images uint8 (N, C, H, W), in the middle of an epoch."""
+    method.eval()
+    posteriors = [method.encode(as_images(batch)) for batch in images.split(BATCH)]
+    method.train()
+    mean = torch.cat([q.mean for q in posteriors])  # (N, D)
+    return latent.at_a_glance(mean, torch.cat([q.log_var for q in posteriors]), None)[1]
+
+
 def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields method and variant as printed, and the hyperparameters; Table 2's second case still lacks gamma."""
     if settings.table == 2:
@@ -122,10 +135,25 @@ def cases(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def looks(
-    config: Config, images: Tensor, test: Tensor, every: int
-) -> Iterator[tuple[int, dict[str, float], dict[str, list[float]]]]:
-    """Trains one model; yields epoch, metrics and vectors every `every` epochs and after the last."""
-    for report in fit(config, images):
+    config: Config, images: Tensor, test: Tensor, every: int, steps: int | None = None
+) -> Iterator[tuple[float, dict[str, float], dict[str, list[float]]]]:
+    """Trains one model; yields epoch, metrics and vectors every `every` epochs and after the last.
+
+    steps: also yields vectors, without metrics, after each `steps` steps of the first epoch, a fraction of it.
+    """
+    early: list[tuple[float, dict[str, list[float]]]] = []
+
+    def between(training: Training) -> None:
+        assert training.within is not None and steps is not None
+        share = training.within.step * config.hyper.batch_size / len(images)
+        if training.epoch == 0 and training.within.step % steps == 0:
+            assert isinstance(training.method, GaussianDecoderVAE)
+            early.append((share, variances(training.method, test)))
+
+    for report in fit(config, images, between=between if steps else None):
+        for share, vectors in early:
+            yield share, {}, vectors
+        early.clear()
         assert isinstance(report.method, GaussianDecoderVAE)
         last = report.epoch == config.epochs
         if last or report.epoch % every == 0:
@@ -147,16 +175,18 @@ def main(argv: Sequence[str]) -> None:
         config = Config(
             method="gaussian_vae", dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed
         )
-        for epoch, row, vectors in looks(config, images, test, settings.every):
-            where = ("Regularization", settings.table, splits.name, method, variant)
-            named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in row.items()}
-            rows = [(*where, name, epoch, value, "") for name, value in named.items()]
-            add(settings.out, COLUMNS, rows)
+        steps = settings.latent_steps if settings.latents else None
+        for epoch, row, vectors in looks(config, images, test, settings.every, steps):
             if settings.latents is not None:
                 pairs = zip(vectors["posterior_variance"], vectors["code_variance"], strict=True)
-                which = (settings.table, splits.name, method, variant, epoch)
+                which = (settings.table, splits.name, method, variant, f"{epoch:g}")
                 latents = [(*which, j, f"{noise:.4g}", f"{spread:.4g}") for j, (noise, spread) in enumerate(pairs)]
                 add(settings.latents, LATENTS, latents)
+            if not row:  # within the first epoch
+                continue
+            where = ("Regularization", settings.table, splits.name, method, variant)
+            named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in row.items()}
+            add(settings.out, COLUMNS, [(*where, name, epoch, value, "") for name, value in named.items()])
             line = f"SSE {row[ERROR]:.2f}  active {row[ACTIVE]:.0f}  KL {row['KL']:.2f}  gamma {row['gamma']:.4f}"
             print(f"{method}, {variant}  epoch {epoch:3d}  {line}", flush=True)
         learned = row["gamma"]

@@ -6,6 +6,10 @@ BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.1
 noisy images, and a second value is for clean ones.
 
 Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.vg` compares them.
+`--pictures FOLDER` adds, after the last epoch of each system, a file with images and codes of the test set, which the
+same program draws.
+
+N images, C H W image, D latent.
 """
 
 import csv
@@ -19,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.config import Config, Device, Seed, UserPath
-from trainables.datasets import Splits, load
+from trainables.datasets import Split, Splits, load
 from trainables.families.vg import MLPVAEGAN
+from trainables.files import whole
 from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
@@ -35,6 +40,7 @@ ROWS: dict[System, tuple[int, int, str, str]] = {
     "vg_denoise": (3, 4, "denoising MLP VAE-GAN", "without BatchNorm"),
     "vg_denoise_bn": (3, 4, "denoising MLP VAE-GAN", "with BatchNorm"),
 }
+SHOWN, CODES = 10, 2000  # images and codes of the test set in a file of pictures
 TEST, TRAIN, TEST_CLEAN = "test set loss", "average training loss", "test set loss, clean input"
 
 
@@ -51,6 +57,7 @@ class Settings(BaseModel):
     set: dict[str, Any] = Field({}, description="hyperparameters that override the paper's point")
     seed: Seed = Field(0, description="seed of the initialisation and the order of images")
     device: Device = Field("auto", description="auto, cpu, cuda, ...")
+    pictures: UserPath | None = Field(None, description="folder for SYSTEM.npz, images and codes after the last epoch")
 
 
 @torch.no_grad()
@@ -62,6 +69,21 @@ def test_loss(method: MLPVAEGAN, images: Tensor, noisy: bool) -> float:
         x = as_images(batch)  # (B, C, H, W)
         total += method.loss_at_mean(method.seen(x) if noisy else x, x).item() * len(x)
     return total / len(images)
+
+
+@torch.no_grad()
+def pictures(method: MLPVAEGAN, test: Split, device: str) -> dict[str, np.ndarray]:
+    """Returns images uint8 (SHOWN, C, H, W): of the test set, as the encoder sees them, decoded from the mean of their
+    posterior, and sampled; and codes: the means of CODES test images (N, D), with their labels (N,) if there are any.
+    """
+    x = as_images(torch.tensor(test.images[:CODES], device=device))  # (N, C, H, W)
+    seen = method.seen(x)
+    codes = method.encode(seen).mean  # (N, D)
+    shown = {"image": x[:SHOWN], "seen": seen[:SHOWN], "reconstruction": method.decode(codes[:SHOWN])}
+    shown["sample"] = method.sample(SHOWN)
+    found = {name: (255 * images).round().byte().cpu().numpy() for name, images in shown.items()}
+    found["codes"] = codes.cpu().numpy()
+    return found if test.labels is None else found | {"labels": test.labels[:CODES]}
 
 
 def rows(
@@ -84,6 +106,11 @@ def rows(
         for table, metric, value in found:
             row = ("VAE-GAN", table, splits.name, method, variant, metric, report.epoch, f"{value:.4f}", "")
             yield dict(zip(COLUMNS, row, strict=True))
+        if settings.pictures is not None and report.epoch == settings.epochs:
+            about: dict[str, Any] = {"method": method, "variant": variant, "epochs": settings.epochs}
+            settings.pictures.mkdir(parents=True, exist_ok=True)
+            with whole(settings.pictures / f"{name}.npz") as part, open(part, "wb") as stream:
+                np.savez_compressed(stream, **(about | pictures(report.method, splits.test, device)))
 
 
 def main(argv: Sequence[str]) -> None:

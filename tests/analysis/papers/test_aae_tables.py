@@ -153,8 +153,30 @@ def test_sigma_is_followed_from_the_first_to_the_last_evaluation(sweep):
     assert means.get_ylim()[0] < -9 and means.get_yscale() == "linear"
 
 
+def test_the_course_of_a_training_is_a_line_per_system(sweep):
+    """Figure 9: the mean over the seeds of the first point; other points and failed trainings do not count."""
+
+    def lines(level):
+        return [(e, {"train/loss_critic": level + e, "train/l1": 9.0, "valid/fid": 10 * level}) for e in (1, 2)]
+
+    trials = [("aae", "mnist", seed, "complete", {}, lines(seed)) for seed in (1, 3)]
+    trials += [
+        ("aae", "mnist", 1, "complete", {"sigma": "exp"}, lines(50)),
+        ("aae", "mnist", 5, "failed", {}, lines(7)),
+    ]
+    trials.append(("iaae_niter", "mnist", 1, "complete", {}, lines(4)))
+    found = aae.courses(sweep(trials))
+    assert set(found["metric"]) == {"loss, critic", "fid"} and set(found["seed"]) == {1, 3}
+    panels = {ax.get_title(): ax for ax in aae.figure9(found, "mnist").axes}
+    assert list(panels) == ["loss, autoencoder", "loss, critic", "loss, generator", "fid"]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in panels["loss, critic"].lines}
+    assert drawn == {"AAE": [3, 4], "n-iter-IAAE": [5, 6]}
+    assert panels["fid"].lines[0].get_ydata().tolist() == [20, 20]
+
+
 def test_a_sweep_without_these_systems_has_no_rows(sweep):
     other = sweep(trained("vae", AAE_FID))
+    assert aae.courses(other).empty
     assert aae.values(other).empty and aae.sigma(other).empty
     assert aae.differences(aae.values(other)).empty
 

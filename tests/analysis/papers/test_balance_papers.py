@@ -269,3 +269,31 @@ def test_each_latent_is_a_line_over_epochs(tmp_path):
     assert [ax.get_title() for ax in figure.axes] == ["VAE\na", "VAE\nb"]
     lines = figure.axes[0].lines[:4]
     assert [list(line.get_ydata()) for line in lines] == [[1 / (e + j) for e in (1, 2, 3)] for j in range(4)]
+
+
+def test_the_figures_are_drawn_from_the_programs_files(tmp_path, capsys):
+    """Figure 5 ends with the first epoch; figure 2 has a line for each rule of gamma."""
+    rows = [
+        {"method": "VAE", "variant": "a", "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
+        for e in (0.25, 0.5, 1, 2)
+        for j in range(3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "latents.csv", index=False)
+    line = balancing.figure5(balancing.latents(tmp_path / "latents.csv")).axes[0].lines[0]
+    assert list(line.get_xdata()) == [0.25, 0.5, 1] and list(line.get_ydata()) == [4, 2, 1]
+    looks = [
+        (1, "mnist", f"VAE, residual decoder, {rule} gamma", "kappa=50", metric, epoch, epoch)
+        for rule in ("learnable", "computed")
+        for metric in (regularization.ERROR, "KL", "gamma")
+        for epoch in (1, 2)
+    ]
+    file = program_csv(tmp_path / "looks.csv", looks)
+    panels = balancing.figure2(regularization.read([file])).axes
+    assert [ax.get_title() for ax in panels] == [regularization.ERROR, "KL", "gamma"]
+    labels = [line.get_label() for line in panels[2].lines]
+    assert labels == [f"VAE, residual decoder, {rule} gamma, kappa=50" for rule in ("learnable", "computed")]
+    balancing.main([str(file), str(tmp_path / "latents.csv")])
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"balancing_figure{n}.png") for n in (2, 4, 5)]
+    pd.DataFrame({"a": [1]}).to_csv(tmp_path / "other.csv")
+    with pytest.raises(SystemExit, match=r"error: .*other\.csv has no column table"):
+        balancing.main([str(tmp_path / "other.csv")])

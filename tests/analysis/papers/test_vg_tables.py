@@ -1,10 +1,11 @@
 """The VG tables beside the print."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.load import read_published
-from analysis.papers.vg import beside_print, plot, printed, text
+from analysis.papers.vg import beside_print, codes, main, pictures, plot, printed, read_pictures, text
 
 HEADER = "paper,table,dataset,method,variant,metric,epoch,value,std\n"
 
@@ -58,3 +59,48 @@ def test_another_file_is_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"a\.csv has no column method; give a file"):
         beside_print([tmp_path / "a.csv"])
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Files of pictures of a system without noise and of one with it."""
+    random = np.random.default_rng(0)
+    for name, noisy in (("vg", False), ("vg_denoise", True)):
+        image, seen, *others = random.integers(0, 256, (4, 10, 1, 4, 4), np.uint8)
+        held = {"image": image, "seen": seen if noisy else image}
+        held |= dict(zip(("reconstruction", "sample"), others, strict=True))
+        plane = random.normal(size=(30, 2)) * [3, 1]
+        about = {"codes": plane @ np.linalg.qr(random.normal(size=(5, 2)))[0].T, "labels": np.arange(30) % 10}
+        np.savez(tmp_path / f"{name}.npz", **held, **about, method=name, variant="with BatchNorm", epochs=10)
+    return [str(tmp_path / f"{name}.npz") for name in ("vg", "vg_denoise")]
+
+
+def test_noisy_inputs_are_drawn_between_images_and_reconstructions(kept):
+    found = read_pictures(kept)
+    clean, noisy = pictures(found).axes
+    assert clean.get_title() == "vg, with BatchNorm\nd = 5, 10 epochs"
+    assert [label.get_text() for label in clean.get_yticklabels()] == ["test", "decoded", "sample"]
+    assert [label.get_text() for label in noisy.get_yticklabels()] == ["test", "noisy", "decoded", "sample"]
+    drawn, held = noisy.images[0].get_array(), [*found.values()][1]
+    assert drawn.shape == (4 * 4, 10 * 4)
+    for row, name in enumerate(("image", "seen", "reconstruction", "sample")):
+        assert np.array_equal(drawn[4 * row : 4 * row + 4, 8:12], held[name][2, 0])
+
+
+def test_codes_are_drawn_on_their_two_principal_axes(kept):
+    found = read_pictures(kept)
+    axes = codes(found).axes
+    for ax, held in zip(axes, found.values(), strict=True):
+        (points,) = ax.collections
+        plane, centred = points.get_offsets(), held["codes"] - held["codes"].mean(0)
+        assert (plane**2).sum() == pytest.approx((centred**2).sum())  # codes of two dimensions lose nothing
+        assert plane[:, 0].var() > plane[:, 1].var()
+        assert list(points.get_array()) == list(held["labels"])
+
+
+def test_the_program_draws_pictures_and_refuses_other_files(kept, measured, tmp_path, capsys):
+    main([str(measured), *kept])
+    assert all((tmp_path / name).is_file() for name in ("measured.png", "pictures.png", "codes.png"))
+    np.savez(tmp_path / "other.npz", a=1)
+    with pytest.raises(SystemExit, match=r"error: .*other\.npz has no image; give a file"):
+        main([str(tmp_path / "other.npz")])
