@@ -123,7 +123,8 @@ def plan(config: SweepConfig) -> Plan:
         kind = _network(config, dataset, data, spaces_of.values())
         for method, space in spaces_of.items():
             space = space.on(data.name, data.like)
-            space = space.carried_to(data.name, math.prod(data.shape), find(method).per_pixel)
+            images = len(data.train) if len(data.shape) == 3 else None
+            space = space.carried_to(data.name, math.prod(data.shape), find(method).per_pixel, images)
             if kind is not None:
                 space = space.with_fixed(find(method).on_network(kind), by="--networks")
             space = _pinned(space, method, config)

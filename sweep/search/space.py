@@ -35,6 +35,7 @@ from typing import Any, TypeVar
 from trainables.words import did_you_mean
 
 Value = bool | int | float | str
+STEPS_PER_EPOCH, SMALLEST_BATCH = 30, 16  # of points carried to few images: our choice
 Kind = TypeVar("Kind", bound=Value)
 Conditions = Mapping[str, Mapping[str, list[Value]]]  # by name: required fields and their allowed values
 
@@ -182,10 +183,12 @@ class Space:
         fixed = {name: Fixed(value) for name, value in points[0].values.items()}
         return replace(self, paper=tuple(points), dimensions=fixed | dict(self.dimensions))
 
-    def carried_to(self, dataset: str, numbers: int, per_pixel: Sequence[str]) -> "Space":
+    def carried_to(self, dataset: str, numbers: int, per_pixel: Sequence[str], images: int | None = None) -> "Space":
         """Return the space with its points of other data sets marked as carried over.
 
         Their weights named in `per_pixel`, and the ranges of these, are scaled by the ratio of the numbers per image.
+        Their batches are reduced on few training `images`, so that an epoch has STEPS_PER_EPOCH optimiser steps, but
+        not below SMALLEST_BATCH.
         """
         points, dimensions = [], dict(self.dimensions)
         for point in self.paper:
@@ -195,12 +198,19 @@ class Space:
             origin = ", ".join(point.datasets)
             ratio = numbers / point.numbers if point.numbers else 1.0
             weights = {name: value for name in per_pixel if isinstance(value := point.values.get(name), (int, float))}
-            scaled = {name: float(f"{ratio * weight:.4g}") for name, weight in weights.items()}
+            scaled: dict[str, Value] = {name: float(f"{ratio * weight:.4g}") for name, weight in weights.items()}
             words = [f"carried over from {origin}"]
-            words += [f"{name} times {ratio:.3g} for {numbers} numbers per image" for name in scaled if ratio != 1]
+            words += [f"{name} times {ratio:.3g} for {numbers} numbers per image" for name in weights if ratio != 1]
+            batch = point.values.get("batch_size")
+            most = math.inf if images is None else max(min(SMALLEST_BATCH, images), images // STEPS_PER_EPOCH)
+            if isinstance(batch, int) and batch > most:
+                scaled["batch_size"] = int(most)
+                words.append(f"batch_size {batch} reduced to {most} for {images} images")
             source = "; ".join([point.source, *words])
             points.append(replace(point, source=source, values={**point.values, **scaled}, carried=f"from {origin}"))
         first = self.paper[0]
+        if isinstance(dimensions.get("batch_size"), Fixed):
+            dimensions["batch_size"] = Fixed(points[0].values["batch_size"])
         if first.numbers and dataset not in first.datasets:
             for name in per_pixel:
                 if isinstance(found := dimensions.get(name), Range):

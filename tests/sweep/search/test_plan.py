@@ -94,6 +94,17 @@ def test_points_of_other_data_sets_are_carried_over(make_plan, pictures):
     assert "beta times 0.98 for 768 numbers per image" in beta_vae.paper[0].source
 
 
+@pytest.mark.parametrize("images, batch", [(60_000, 100), (2999, 99), (486, 16), (9, 9)])
+def test_the_batch_of_a_carried_point_leaves_steps_enough_in_an_epoch(images, batch):
+    space = space_of("beta_vae", SweepConfig()).on("leaves", "mnist")
+    carried = space.carried_to("leaves", 784, ("beta",), images)
+    assert {point.values["batch_size"] for point in carried.paper} == {batch}
+    assert carried.dimensions["batch_size"] == Fixed(batch)
+    reduced = f"batch_size 100 reduced to {batch} for {images} images"
+    assert (reduced in carried.paper[0].source) == (batch < 100)
+    assert space.carried_to("mnist", 784, ("beta",), images).paper == space.paper  # its own data set
+
+
 def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
     planned = make_plan(methods=["beta_vae"], set={"beta": "0.37", "network": "mlp_8"})
     (study,) = planned.studies
