@@ -24,6 +24,7 @@ METHODS = {
     "rae_sn": "RAE-SN",
     "fsq": "FSQ",
     "vq_vae": "VQ-VAE",
+    "kl_ae": "KL autoencoder",
     "geco": "GECO",
     "aae": "AAE",
     "ae": "AE",

@@ -22,6 +22,7 @@ GENTLE = {
     "rae_sn": {"network": "conv_rae_2", "code_weight": 1e-3},  # a decoder of slope one learns nothing by heart
     "two_stage_vae": {"gamma": 0.02, "second_width": 16, "second_share": 0.5},
     "ae_wae": {"code_dim": 6, "latent_network": "mlp_16", "weight": 1.0},
+    "kl_ae": {"network": "shared_4"},
     "vq_vae": {"network": "shared_4", "prior_width": 8},  # only convolutions have pictures of codes
     "ae_vae": {"code_dim": 6, "latent_network": "mlp_16"},
     "vae_plus": {"code_dim": 6, "latent_network": "mlp_16", "second_width": 16},
@@ -30,6 +31,7 @@ CHANGES: dict[str, dict] = {
     "vae_plus": {"latent_network": "mlp_12"},
     "ae_vae": {"latent_network": "mlp_12"},
     "ae_wae": {"latent_network": "mlp_12"},
+    "kl_ae": {"network": "shared_6"},
     "vq_vae": {"network": "shared_6"},
 }
 WHERE: dict[str, dict] = {

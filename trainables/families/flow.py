@@ -32,6 +32,12 @@ class Flow(Density):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
+    @torch.no_grad()
+    def follow(self, codes: Tensor, share: float) -> None:
+        """Moves the standardisation towards codes (B, D) by this share, if the flow is trained beside an encoder."""
+        self.mean.lerp_(codes.mean(0), share)
+        self.std.lerp_(codes.std(0, correction=0).clamp_min(1e-6), share)
+
     @torch.enable_grad()
     def fit(self, codes: Tensor, seed: int) -> None:
         """Fits the flow to codes (N, D) by Adam, with a rate that decays to 0. Raises FloatingPointError for NaN or
