@@ -1,12 +1,15 @@
 """VQ-VAE: codes are a picture of words from a learned codebook (van den Oord et al., 2017, eq. 3; methods.md 13.4).
 
-    autoencoder:  Rec(x, f(e)) + |sg[g(x)] - e|^2 + commitment |g(x) - sg[e]|^2,    e_ij = the word nearest to g_ij(x)
+    autoencoder:  Rec(x, f(e)) + commitment |g(x) - sg[e]|^2,    e_ij = the word nearest to g_ij(x)
+    codebook:     |sg[g(x)] - e|^2
     prior:        -sum_ij log p(e_ij | e_before),    a masked convolution, trained on the words of the same batch
 
-sg stops gradients. Those of the reconstruction pass straight through the lookup. The paper trains the prior, a
-PixelCNN, after the autoencoder; here it is a second player, so each rung has a trained sampler. Its context is the
-window of 7 x 7 words around a position, as far as they come before it by rows. The decoder looks its input up first, so
-any density of codes can draw images; "histogram" draws each position independently from the frequencies of its words.
+sg stops gradients. Those of the reconstruction pass straight through the lookup. The words are a player with a rate of
+their own, because codes leave them behind at the rate of the networks; no other loss moves them. The paper trains the
+prior, a PixelCNN, after the autoencoder; here it is a third player, so each rung has a trained sampler. Its context is
+the window of 7 x 7 words around a position, as far as they come before it by rows. The decoder looks its input up
+first, so any density of codes can draw images; "histogram" draws each position independently from the frequencies of
+its words.
 
 B batch, C H W image, h w positions, L latent_dim, D = L h w, K words, N codes.
 """
@@ -130,6 +133,7 @@ class VQVAE(Method):
         words: Annotated[int, Field(ge=2)]  # K
         commitment: NonNegative
         prior_width: PositiveInt  # hidden layers of the prior
+        codebook_rate: Positive = 10.0  # learning rate of the words over that of the autoencoder
         prior_rate: Positive = 1.0  # learning rate of the prior over that of the autoencoder
 
     hyper: Hyper
@@ -171,19 +175,26 @@ class VQVAE(Method):
         codebook, commitment = squared_error(word, z.detach()), squared_error(z, word.detach())  # () each
         nats = self.densities["autoregressive"].nats(indices)  # ()
         terms = {"reconstruction": rec, "codebook": codebook, "commitment": commitment, "prior_nats": nats}
-        autoencoder = rec + codebook + self.hyper.commitment * commitment
-        return {"autoencoder": Loss(autoencoder, terms), "prior": Loss(nats, terms)}
+        autoencoder = rec + self.hyper.commitment * commitment
+        return {
+            "autoencoder": Loss(autoencoder, terms),
+            "codebook": Loss(codebook, terms),
+            "prior": Loss(nats, terms),
+        }
 
     def loss_of(self, name: str, x: Tensor) -> Loss:
         return self.losses(x)[name]
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
-        rate = self.hyper.learning_rate
-        own, prior = Optimiser(rate), Optimiser(rate * self.hyper.prior_rate)
-        modules = (self.encoder, self.decoder, self.codebook)
-        players = (
-            Player(modules, partial(self.loss_of, "autoencoder"), own, "autoencoder"),
-            Player((self.densities,), partial(self.loss_of, "prior"), prior, "prior"),
+        h = self.hyper
+        owners: tuple[tuple[str, tuple[nn.Module, ...], float], ...] = (
+            ("autoencoder", (self.encoder, self.decoder), 1.0),
+            ("codebook", (self.codebook,), h.codebook_rate),
+            ("prior", (self.densities,), h.prior_rate),
+        )
+        players = tuple(
+            Player(modules, partial(self.loss_of, name), Optimiser(h.learning_rate * rate), name)
+            for name, modules, rate in owners
         )
         return (Stage(epochs=epochs, players=players, joint=self.losses),)
 

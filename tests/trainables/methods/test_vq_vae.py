@@ -44,8 +44,9 @@ def test_the_gradients_of_the_three_terms_by_hand():
     method, x = spread(made()), torch.rand(8, *SHAPE)
     z = method.encoder(x).detach().requires_grad_()
     method.encoder.forward = lambda _: z
-    total = method.losses(x)["autoencoder"].total
-    of_z, of_words = torch.autograd.grad(total, [z, method.codebook.words])
+    losses = method.losses(x)
+    (of_z,) = torch.autograd.grad(losses["autoencoder"].total, z, retain_graph=True)
+    (of_words,) = torch.autograd.grad(losses["codebook"].total, method.codebook.words)
     indices = method.codebook.nearest(z)
     word = method.codebook.look_up(indices).detach()
     at_word = word.clone().requires_grad_()
