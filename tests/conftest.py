@@ -18,6 +18,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
+# Before NumPy and PyTorch are imported: xdist has a process for each core, whose threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the slow tests: Ray, servers, whole sweeps")
@@ -195,6 +198,7 @@ TINY = [
     ("--epochs", "9"),
     ("--trials", "3"),
     ("--cpus-per-trial", "1"),
+    ("--concurrent", "1"),  # each more is a process that imports PyTorch
     ("--name", "quick"),
 ]
 
