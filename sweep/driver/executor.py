@@ -11,13 +11,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from ray import cloudpickle, tune
+from ray._private.node import Node as RayNode
 from ray.air.execution._internal import RayActorManager
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
@@ -311,11 +312,11 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
     try:
         if address is None:
             assert resources is not None  # known of this machine
-            with _apart(started):
+            with _apart(started), _lean():
                 ray.init(
                     "local",  # regardless of RAY_ADDRESS and an earlier `ray start`
                     num_cpus=resources.slots * resources.cpus, num_gpus=resources.total_gpus, include_dashboard=False,
-                    _node_ip_address="127.0.0.1", **quiet,
+                    _node_ip_address="127.0.0.1", _system_config={"prestart_worker_first_driver": False}, **quiet,
                 )  # fmt: skip
         else:
             local_ray.knock((local_ray.last_head() if address == "auto" else None) or address)
@@ -345,6 +346,16 @@ def _apart(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
         started.append(process)
 
     with replaced(subprocess.Popen, "__init__", begin):
+        yield
+
+
+@contextmanager
+def _lean() -> Iterator[None]:
+    """Context manager in which Ray starts none of the programs that a local sweep does not use: the autoscaler, the
+    sender of logs to the driver, and the server of the dashboard. Ray has no setting for them."""
+    with ExitStack() as stack:
+        for unused in ("start_monitor", "start_log_monitor", "start_api_server"):
+            stack.enter_context(replaced(RayNode, unused, lambda *_, **__: None))
         yield
 
 
