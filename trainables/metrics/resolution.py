@@ -32,7 +32,8 @@ class Resolution(NamedTuple):
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
         return (
             f"{self.n} held-out images are few{rank}: over random draws of them, {metric} of real images is "
-            f"{self.floor:.3g} ± {self.spread:.2g}; confirm small differences with --confirm"
+            f"{self.floor:.3g} ± {self.spread:.2g}, so a smaller difference than {self.spread:.2g} cannot be told, and "
+            "distances of worse images vary more; --confirm scores the best points on the test images"
         )
 
 
