@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layouts import rows, write_picture
 from PIL import Image
 
-from trainables.datasets import load
+from trainables.datasets import load, read_pictures
 
 
 def fill(folder, n, random, size=(8, 8), suffix=".png"):
@@ -136,12 +136,23 @@ def test_the_order_is_the_sorted_names_whatever_the_disk_says(tmp_path, random, 
     np.testing.assert_array_equal(first.train.images, second.train.images)
 
 
-def test_differing_sizes_name_two_files(tmp_path, random):
+@pytest.mark.parametrize(("sides", "side"), [((40, 50, 20), 32), ((300, 500, 900), 64), ((9, 10, 8), 8)])
+def test_pictures_of_different_sizes_get_a_common_one(sides, side, tmp_path):
+    for i in range(12):
+        short, long = sides[i % 3], sides[i % 3] + 3
+        write_picture(tmp_path / "pets" / f"{i}.png", np.full((short, long), 20 * i, np.uint8))
+    for _ in range(2):  # written, and then read from the file
+        splits = pets(tmp_path)
+        assert splits.shape == (1, side, side)
+        assert f"cropped to squares and resized to {side}x{side} pixels (--image-size N" in splits.reading.words()
+    assert len(np.unique(splits.train.images)) == len(splits.train)
+
+
+def test_pictures_to_be_scored_are_not_resized(tmp_path, random):
     fill(tmp_path / "pets", 12, random)
     write_picture(tmp_path / "pets" / "odd.png", np.zeros((8, 10), np.uint8))
-    with pytest.raises(ValueError, match=r"\.png is .*x8 and .*\.png is .*x8; set a size") as error:
-        pets(tmp_path)
-    assert "odd.png is 10x8" in str(error.value)
+    with pytest.raises(ValueError, match=r"\.png is .*x8 and .*odd\.png is 10x8; resize all pictures") as error:
+        read_pictures(tmp_path / "pets")
     assert "\n" not in str(error.value)
 
 

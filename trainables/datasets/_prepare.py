@@ -37,6 +37,7 @@ RULES = b"2"  # increment it if the same pictures and options produce other byte
 RUN = 32  # pictures per task of a thread: passing a small one takes as long as decoding it
 AHEAD = 32  # runs decoded ahead of the writer; limits the memory
 NAMED = 3  # damaged files listed in an error
+MOST_CHOSEN = 64  # pixels of a side that is chosen for pictures of different sizes
 
 Result = TypeVar("Result")
 
@@ -59,8 +60,8 @@ def prepare(
 ) -> tuple[list[np.ndarray], Pixels]:
     """Returns the pictures of each part, uint8 (N, C, H, W), as a read-only map of a file in one of `folders`.
 
-    Writes the file to the first writable folder. Raises a `ValueError` if pictures are damaged, if sizes differ without
-    a `size`, or if no folder is writable.
+    Writes the file to the first writable folder. If sizes differ without a `size`, one is chosen, see `_common_side`.
+    Raises a `ValueError` if pictures are damaged, or if no folder is writable.
     """
     key = digest(RULES, *(part.stamp for part in parts), repr((size, channels)).encode()).hex()
     readable = "".join(letter if letter.isascii() else "_" for letter in name[:50])
@@ -72,9 +73,12 @@ def prepare(
 
 
 def decode(pictures: Pictures, channels: int | None = None) -> tuple[np.ndarray, Pixels]:
-    """Returns the pictures, uint8 (N, C, H, W), in memory. Raises a `ValueError` as `prepare` does."""
+    """Returns the pictures, uint8 (N, C, H, W), in memory. Raises a `ValueError` if pictures are damaged or differ in
+    size."""
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         shape, pixels = _shape([pictures], None, channels, pool)
+        if pixels.sizes:
+            raise ValueError(f"{pixels.sizes}; resize all pictures to one size")
         decoded = list(_each([pictures], _reader(shape, None, pixels.white), pool))
     return np.stack([one.array for one in decoded]), _counted(pixels, [pictures], [one.seen for one in decoded])
 
@@ -114,6 +118,7 @@ def _write(file: Path, parts: Sequence[Pictures], size: int | None, channels: in
     partial = file.with_name(f"{file.name}.{uuid4().hex}.partial")
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         shape, pixels = _shape(parts, size, channels, pool)
+        size = size or (shape[1] if pixels.sizes else None)
         header = {"descr": "|u1", "fortran_order": False, "shape": (sum(map(len, parts)), *shape)}
         try:
             seen = []
@@ -186,7 +191,7 @@ def _shape(
 ) -> tuple[tuple[int, int, int], Pixels]:
     """Returns (C, H, W) of all pictures, from their headers, and the range of those of more than 8 bits.
 
-    The headers must agree except where options override them.
+    Without a `size`, pictures of different sizes get a common one.
     """
     if (shape := parts[0].shape) is not None and all(part.shape == shape for part in parts):
         return (channels or shape[0], size or shape[1], size or shape[2]), Pixels()
@@ -197,22 +202,28 @@ def _shape(
         deque(_each(parts, _decode, pool), maxlen=0)  # so that the error also counts pictures with intact headers
         raise
     width, height = looks[0].size
-    if size is None:
-        for name, other in zip(names, (one.size for one in looks), strict=True):
-            if other != (width, height):
-                raise ValueError(
-                    f"{names[0]} is {width}x{height} and {name} is {other[0]}x{other[1]}; set a size to crop "
-                    "and resize all pictures"
-                )
-    else:
+    sizes = ""
+    if size is not None:
         width = height = size
+    elif odd := [(name, one.size) for name, one in zip(names, looks, strict=True) if one.size != looks[0].size]:
+        other, (across, down) = odd[0]
+        sizes = f"{names[0]} is {width}x{height} and {other} is {across}x{down}"
+        width = height = _common_side([one.size for one in looks])
     deep = [one.largest for one in looks if one.largest is not None]
     pixels = Pixels(
         deep=len(deep),
         white=range_of(max(deep)) if deep else None,
         paged=sum(one.pages > 1 for one in looks),
+        sizes=sizes,
+        side=height if sizes else 0,
     )
     return (channels or (1 if all(one.grey for one in looks) else 3), height, width), pixels
+
+
+def _common_side(sizes: Sequence[tuple[int, int]]) -> int:
+    """Returns the largest power of two that is at most the median of the shorter sides and at most MOST_CHOSEN."""
+    median = int(np.median([min(size) for size in sizes]))
+    return min(MOST_CHOSEN, 1 << (max(1, median).bit_length() - 1))
 
 
 def _each(parts: Sequence[Pictures], function: Callable[[Open], Result], pool: ThreadPoolExecutor) -> Iterator[Result]:

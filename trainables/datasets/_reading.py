@@ -18,7 +18,7 @@ class Pixels:
 
     deep: of more than 8 bits; white: their value that became 255. transparent: blended with white. paged: with further
     pages, which were ignored. repeated: pictures of the validation and test splits that are also in an earlier split,
-    pixel for pixel.
+    pixel for pixel. sizes: two pictures of different sizes; side: that of the squares to which all were then resized.
     """
 
     deep: int = 0
@@ -26,10 +26,15 @@ class Pixels:
     transparent: int = 0
     paged: int = 0
     repeated: int = 0
+    sizes: str = ""
+    side: int = 0
 
     def words(self) -> list[str]:
         """Returns one clause for each conversion that was applied."""
         clauses = []
+        if self.sizes:
+            size = f"{self.side}x{self.side} pixels (--image-size N for others)"
+            clauses.append(f"of different sizes, so cropped to squares and resized to {size}")
         if self.deep:
             clauses.append(f"{_many(self.deep, 'picture')} of more than 8 bits, 0 to {self.white:g} scaled to 0 to 255")
         if self.transparent:
