@@ -297,9 +297,14 @@ def leaderboard_text(table: pd.DataFrame, width: float = math.inf) -> str:
         title = f"{dataset_name(dataset)} · {short_metric(metric)}, lower is better"
         if dataset in mixed:
             title += f" · not comparable with the other blocks, measured by {recipe or 'an unknown recipe'}"
-        above = [words] if (words := networks_words(rows)) else []
+        above = _wrapped(networks_words(rows), width)
         blocks.append("\n".join([title, *above, *_fitted(lines, width)]))
     return "\n\n".join(blocks)
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    """Return the lines of a text of at most `width` characters each; none for ""."""
+    return textwrap.wrap(text, int(width)) if width < math.inf else [text] * bool(text)
 
 
 def _fitted(rows: Sequence[Sequence[str]], width: float) -> list[str]:

@@ -19,9 +19,9 @@ MARKERS = ("s", "D", "^", "v", "o", "P", "X", "p", "<", ">", "h", "d")
 FAMILIES = {  # at most as many as COLOURS, with the last for methods outside the repository
     "variational": (
         *("vae", "beta_vae", "factor_vae", "beta_tcvae", "info_vae", "vamp_vae", "gmvae", "vade", "gaussian_vae"),
-        "geco",
+        *("geco", "kl_ae"),
     ),
-    "deterministic": ("wae", "rae_l2", "gae", "rae_sn", "fsq", "ae"),
+    "deterministic": ("wae", "rae_l2", "gae", "rae_sn", "fsq", "vq_vae", "ae"),
     "two-stage": ("two_stage_vae", "ae_vae", "vae_plus", "ae_wae"),
     "adversarial": ("aae", "iaae_mapping", "iaae_niter", "iaae_kld", "iaae_feature", "iaae_equal"),
     "VAE-GAN": ("vae_gan", "vg", "vg_bn", "vg_denoise", "vg_denoise_bn"),

@@ -1,4 +1,5 @@
-"""Write a study's winner as the folder of a model hub: card, weights in safetensors, configuration; upload nothing."""
+"""Write a study's winner as the folder of a model hub: card, weights in safetensors, configuration; upload nothing
+unless --mlflow is given."""
 
 from pathlib import Path
 from shlex import quote
@@ -6,9 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sweep.commands._arguments import SweepFolder
+from sweep import tracking
+from sweep.commands._arguments import SweepFolder, Switch, TrackingUri
 from sweep.commands._ending import say
 from sweep.driver import hub, launch
+from sweep.driver.job import default_tracking
 from trainables.flags import Place, output_folder
 
 
@@ -19,11 +22,18 @@ def main(
     *,
     dataset: Annotated[str | None, Parameter(help="required if the sweep has several")] = None,
     out: Annotated[Place, Parameter(help="folder to write")] = Path("model"),
+    mlflow: Annotated[bool, Parameter(help="also log it as a model of its run in MLflow"), Switch] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
-    launch.config_of(folder)  # raises for a folder without a sweep
+    config = launch.config_of(folder)  # raises for a folder without a sweep
+    uri = tracking_uri or default_tracking(config)
+    if mlflow:
+        tracking.check(uri)
     output_folder(out, "--out")
-    hub.write(folder, method, dataset, out)
+    study = hub.write(folder, method, dataset, out)
+    if mlflow:
+        address = tracking.log_model(folder, study, out, uri, config.experiment)
+        return say(f"{out} contains the winner and its card; {tracking.redact(uri)} has it as {address}")
     say(f"{out} contains the winner and its card; nothing was uploaded")
     say(f"  to Hugging Face: hf upload USER/NAME {quote(str(out))}")
-    attach = f"mlflow artifacts log-artifacts --local-dir {quote(str(out))} --artifact-path model --run-id RUN"
-    say(f"  to an MLflow run: {attach}")
+    say(f"  to MLflow: python -m sweep push {quote(str(folder))} {quote(method)} --mlflow")

@@ -18,8 +18,8 @@ from trainables.files import whole
 CONFIG, SAMPLES = "config.json", "samples.png"
 
 
-def write(folder: Path, method: str, dataset: str | None, out: Path) -> None:
-    """Write the winner of a study of the sweep in `folder` into the new folder `out`.
+def write(folder: Path, method: str, dataset: str | None, out: Path) -> str:
+    """Write the winner of a study of the sweep in `folder` into the new folder `out`; return the name of the study.
 
     Paths of this machine and pictures of the data set are left out. Raises ValueError if there is no such winner, or
     `out` contains files.
@@ -38,6 +38,7 @@ def write(folder: Path, method: str, dataset: str | None, out: Path) -> None:
         part.write_text(json.dumps(saved, indent=2) + "\n")
     with whole(out / "README.md") as part:
         part.write_text(card, encoding="utf-8")
+    return winner.name
 
 
 def _card(folder: Path, study: str, saved: dict[str, Any], drawn: bool) -> str:

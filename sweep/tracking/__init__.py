@@ -6,5 +6,6 @@ for the server. `track` sends missed events again at any time.
 
 from sweep.tracking.address import check, redact
 from sweep.tracking.follow import Tracker, is_sent, reconcile, track
+from sweep.tracking.models import log_model
 
-__all__ = ["Tracker", "check", "is_sent", "reconcile", "redact", "track"]
+__all__ = ["Tracker", "check", "is_sent", "log_model", "reconcile", "redact", "track"]

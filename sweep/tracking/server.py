@@ -1,4 +1,4 @@
-"""Idempotent writes of runs to MLflow. The only module that imports mlflow.
+"""Idempotent writes of runs to MLflow. The only module that imports mlflow, besides the code of logged models.
 
 Runs are identified by their tags. Parameters and tags are sent only if they differ from those on the server, and
 metric rows carry the times of the record, so MLflow drops duplicates. Features of MLflow that are unsuitable in a
@@ -15,7 +15,7 @@ import re
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from trainables.locks import locked
 
 # Permanent errors: sending the same again cannot succeed.
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}
+
+SAMPLER = Path(__file__).with_name("sampler.py")
 
 _NOTE = "mlflow.note.content"  # MLflow's description of a run; a user's text is not overwritten
 
@@ -58,9 +60,9 @@ class Server:
             _silence()
             import mlflow
 
-            self._mlflow = mlflow
+            self._mlflow, self._uri = mlflow, absolute(uri)
             with _alone(uri):
-                self._client = mlflow.MlflowClient(tracking_uri=absolute(uri))
+                self._client = mlflow.MlflowClient(tracking_uri=self._uri)
                 self._experiment = self._find_experiment(uri, experiment)
             self.runs = self._find_runs(sweep)
 
@@ -116,6 +118,24 @@ class Server:
             # not wait for it.
             self._client.get_run(run.id)
             raise Refused(f"artifacts: {error}") from error
+
+    def log_model(self, trial: str, name: str, saved: Path, shape: Sequence[int], requirement: str) -> str:
+        """Log a saved model of images of `shape` as a model of the run of `trial`; return the model's address."""
+        import numpy as np
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+        signature = ModelSignature(
+            Schema([ColSpec("long", "n")]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]),
+            ParamSchema([ParamSpec("seed", "long", 0)]),
+        )
+        self._mlflow.set_tracking_uri(self._uri)
+        logged = Model.log(
+            None, self._mlflow.pyfunc, name=name, run_id=self.runs[trial].id, python_model=str(SAMPLER),
+            artifacts={"model": str(saved)}, signature=signature, pip_requirements=[requirement],
+        )  # fmt: skip
+        return logged.model_uri
 
     def _input(self, data: Data) -> Any:
         entities = self._mlflow.entities

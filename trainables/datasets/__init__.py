@@ -125,8 +125,8 @@ def load(
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
     sides = train.images.shape[2:]
     if sides and not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE:
-        given = f"{sides[1]}x{sides[0]}"
-        raise ValueError(f"{source.name}: its pictures are {given}; give a size from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+        given, allowed = f"{sides[1]}x{sides[0]}", f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
+        raise ValueError(f"{source.name}: its pictures are {given}; give --image-size {allowed}")
     refuse_black(train.images, source.name)
     reading = source.reading and replace(
         source.reading,

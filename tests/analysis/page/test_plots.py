@@ -48,8 +48,8 @@ def test_few_methods_have_a_colour_each_and_many_that_of_their_family():
     assert len({method_style(method, few)[0] for method in few}) == len(few)
     colours = {method: method_style(method, METHODS)[0] for method in METHODS}
     for family, members in palette.FAMILIES.items():
+        assert set(members) <= set(METHODS)
         assert len({colours[method] for method in members}) == (family != "other")
-    assert {method for members in palette.FAMILIES.values() for method in members} == set(METHODS)
     assert method_style("vae@long", [*METHODS, "vae@long"])[0] == colours["vae"]
 
 

@@ -1,9 +1,11 @@
 """What is kept of the trained models, and how it is found again."""
 
+import numpy as np
 import pytest
 import torch
 from made_up import ENTRY, event
 
+from sweep import tracking
 from sweep.driver import hub
 from sweep.driver.winners import collect, find, load_winner
 from sweep.record import RECORD, WEIGHTS, Record, Trials
@@ -133,6 +135,27 @@ def test_a_pushed_winner_loads_and_tells_nothing_of_the_machine_or_the_data(swee
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "# VAE on digits" in card and "**20.0**" in card and "| learning_rate | 0.001 |" in card
     assert "/home/ada" not in card + (out / "config.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_winner_in_mlflow_samples_without_a_pickle(sweep, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    uri, out = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "model"
+    study = hub.write(sweep, "vae", None, out)
+    with pytest.raises(ValueError, match="has no run of the winner of vae-digits; add it with: python -m sweep track"):
+        tracking.log_model(sweep, study, out, uri, "e")
+    tracking.track(sweep, uri, "e")
+    address = tracking.log_model(sweep, study, out, uri, "e")
+    model = mlflow.pyfunc.load_model(address)
+    drawn = model.predict({"n": [2]}, params={"seed": 1})
+    winner = load_winner(sweep, "vae")
+    torch.manual_seed(1)
+    assert np.array_equal(drawn, winner.sample(2).numpy())
+    assert np.array_equal(drawn, model.predict({"n": [2]}, params={"seed": 1}))
+    (run,) = mlflow.search_runs(search_all_experiments=True, filter_string="tags.trial_id = 'vae-digits-0000'",
+                                output_format="list")  # fmt: skip
+    assert run.info.status == "FINISHED" and run.outputs.model_outputs
+    assert {file.suffix for file in tmp_path.rglob("*")}.isdisjoint({".pkl", ".pickle", ".pt", ".pth"})
 
 
 def test_a_winner_is_not_pushed_over_files(sweep, tmp_path):
