@@ -228,6 +228,8 @@ class Conductor:
         return {
             "trial": trial.name,
             "folder": str(self.folder.absolute() / "trials" / trial.name),
+            "record": str(self.record.path.absolute()),
+            "holder": self.record.holder,
             "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,
             "rungs": self.plan.rungs,

@@ -22,6 +22,7 @@ from sweep.driver import provenance
 SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch
 SECONDS_BETWEEN_LOOKS = 2.0
 STRIKES = 2  # consecutive trials that fail because of a node before it is excluded
+DRAINED = "Ray is draining it"
 NODE_ID = "ray.io/node-id"  # the label that Ray sets on every node
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
@@ -155,6 +156,8 @@ class Pool:
             there = self._task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
             gpus = self._holds(node)[1] if self._gpus else 0
             self._asked[node] = there.remote(*self._expected, gpus, self._files)
+        for node in draining() & self._nodes.keys():
+            self._put_aside(node, DRAINED)
         refs = list(self._asked.values())
         answered, _ = ray.wait(refs, num_returns=len(refs), timeout=seconds) if refs else ([], [])
         for node in [node for node, ref in self._asked.items() if ref in answered]:
@@ -198,7 +201,9 @@ class Pool:
     def spoilt(self, node: str, reason: str) -> None:
         """Note that a trial failed on a node for a reason outside the trial."""
         self._strikes[node] += 1
-        if self._strikes[node] >= STRIKES and self._used() - {node}:
+        if node in draining():
+            self._put_aside(node, DRAINED)
+        elif self._strikes[node] >= STRIKES and self._used() - {node}:
             self._put_aside(node, reason)
 
     def _put_aside(self, node: str, reason: str) -> None:
@@ -216,6 +221,13 @@ class Pool:
     def _holds(self, node: str) -> tuple[int, int]:
         resources = self._nodes[node]["Resources"]
         return int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+
+
+def draining() -> set[str]:
+    """Return the ids of the nodes that Ray is about to lose, e.g. after a spot warning."""
+    from ray._private.state import state  # no public function returns them
+
+    return set(state.get_draining_nodes())
 
 
 def _all_exist(files: set[Path]) -> bool:

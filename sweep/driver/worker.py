@@ -24,8 +24,9 @@ from ray.exceptions import RayError
 from safetensors import SafetensorError
 
 from sweep.driver import failure
+from sweep.driver.nodes import draining
 from sweep.driver.process import limit, settings
-from sweep.record import CHECKPOINT, HUNG, TRACEBACK, Progress, Row
+from sweep.record import CHECKPOINT, HUNG, TRACEBACK, Progress, Row, holder_of
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
@@ -37,6 +38,7 @@ from trainables.training import Training
 QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report costs time in the driver
 SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
+SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
 KEPT_DATASETS = 2  # per process
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
@@ -63,6 +65,14 @@ def share(gpus: float) -> float:
 def readable(text: str) -> str:
     """Replace what cannot be encoded as UTF-8: text of outside code may contain lone surrogates."""
     return text.encode(errors="replace").decode()
+
+
+class Leaving(Exception):
+    """A trial leaves this process in the middle of an epoch of `training`."""
+
+    def __init__(self, training: Training):
+        super().__init__()
+        self.training = training
 
 
 class StorageError(Exception):
@@ -105,10 +115,19 @@ class TrialWorker(tune.Trainable):
         self.loaded: dict[str, tuple[torch.Tensor, Evaluator | PointsEvaluator]] = {}
         self.device = limit(config["cpus"], config["gpus"])
         self.reset_settings = settings()
-        self.asked_to_end = False
+        self.asked_to_end = self.drained = False
         self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
         self.node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+        if self.node:
+            threading.Thread(target=self._watch_node, name="node", daemon=True).start()
         self._begin(config)
+
+    def _watch_node(self) -> None:
+        """Notice that Ray is draining this node."""
+        while not self.drained:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            with suppress(Exception):  # of Ray, e.g. if its head is not reachable
+                self.drained = self.node in draining()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._begin(new_config)
@@ -119,6 +138,7 @@ class TrialWorker(tune.Trainable):
         self.trial = config
         self.reports: Iterator[Report] | None = None
         self.reported: Report | None = None
+        self.left: Training | None = None
         self.unreported: list[Row] = []
         self.alive_at: float | None = None
         self.longest = 0.0
@@ -131,6 +151,10 @@ class TrialWorker(tune.Trainable):
         try:
             with torch.inference_mode(False):  # a method may have left it on, and no function turns it off
                 self._advance(progress, start)
+        except Leaving as leaving:
+            self.left = leaving.training
+            if not progress.rows:  # else it is saved at the next step, when the record has these rows
+                self._leave(progress)
         except Diverged as divergence:
             progress.state, progress.reason, progress.epoch = "diverged", str(divergence), divergence.epoch
         except StorageError as error:  # not caused by the trial; the unsaved results of this step are dropped
@@ -155,7 +179,21 @@ class TrialWorker(tune.Trainable):
         progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
         return {"progress": [progress]}  # in a list, because Ray flattens dicts and keeps statistics of every number
 
+    def _leave(self, progress: Progress) -> None:
+        """Save the trial that left; end the process if it was asked to end."""
+        assert self.left is not None
+        try:
+            with self._storing():
+                self.left.save(self.checkpoint)
+            progress.state, progress.reason = "preempted", "its node is being drained"
+        except StorageError as error:
+            progress.state, progress.reason = "preempted", str(error)
+        if self.asked_to_end:
+            raise SystemExit(f"process {os.getpid()} was asked to end")
+
     def _advance(self, progress: Progress, start: float) -> None:
+        if self.left is not None:
+            raise Leaving(self.left)
         self.unreported = progress.rows
         if self.reports is None:
             self.reports = self._fit()
@@ -170,27 +208,27 @@ class TrialWorker(tune.Trainable):
                     progress.value = self._value(report)  # a look at a first stage may lack the metric
                 self._keep_pictures(report.evaluation)
             if last:
-                with storing(self.folder):
+                with self._storing():
                     save(report.method, Config(**self.trial["fit"]), self.folder)
                 progress.state = "complete"
             if last or report.evaluation is not None or time.monotonic() - start > QUIET_SECONDS:
                 break
 
     def _between(self, training: Training) -> None:
-        """After each training step: reset the hang timer, and save a checkpoint within a long epoch or when this
-        process is asked to end, unless the driver has not received the previous epochs yet."""
+        """After each training step: reset the hang timer, and save a checkpoint within a long epoch, unless the driver
+        has not received the previous epochs yet. Raises Leaving if this process or its node is to end."""
         now = time.monotonic()
         if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
             if self.alive_at is not None:
                 self.longest = max(self.longest, now - self.alive_at)
             faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * self.longest), exit=True, file=self.hung)
             self.alive_at = now
-        if not self.unreported and (self.asked_to_end or now - self.saved_at > SAVE_SECONDS):
-            with storing(self.folder):
+        if self.asked_to_end or self.drained:
+            raise Leaving(training)
+        if not self.unreported and now - self.saved_at > SAVE_SECONDS:
+            with self._storing():
                 training.save(self.checkpoint)
             self.saved_at = now
-        if self.asked_to_end:
-            raise SystemExit(f"process {os.getpid()} was asked to end")
 
     def _end(self, number: int, frame: Any) -> None:
         """Handle SIGTERM, e.g. of a preempted node: a running training is saved first."""
@@ -276,16 +314,24 @@ class TrialWorker(tune.Trainable):
         has the results of the last one. If a checkpoint were ahead of the record, epochs would be lost."""
         due = time.monotonic() - self.saved_at > SAVE_SECONDS
         if self.reported is not None and (self.reported.evaluation is not None or due):
-            with storing(self.folder):
+            with self._storing():
                 self.reported.save(self.checkpoint)
             self.saved_at = time.monotonic()
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Like `storing`; ends the process if another driver continues the sweep because this trial's was cut off."""
+        with storing(self.folder):
+            if holder_of(Path(self.trial["record"])) != self.trial["holder"]:
+                raise SystemExit("another driver continues the sweep")
+            yield
 
     def _release(self) -> None:
         if self.reports is not None:
             with suppress(OSError):  # a failed disk is already the trial's outcome
                 self.hung.close()
                 (self.folder / HUNG).unlink(missing_ok=True)
-        self.reports = self.reported = None
+        self.reports = self.reported = self.left = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -4,7 +4,7 @@ MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REQUESTS, TRACEBACK, WEIGHTS
-from sweep.record.log import Record, began, follow, parse, read, record_of, salvage
+from sweep.record.log import Record, began, follow, holder_of, parse, read, record_of, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Trials",
     "began",
     "follow",
+    "holder_of",
     "parse",
     "read",
     "read_trials",

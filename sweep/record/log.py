@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ class Record:
         self._clock, self._durable = clock, durable
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opening:
-            opening.enter_context(_lock(self.path))
+            self.holder = opening.enter_context(_lock(self.path))
             self._file = opening.enter_context(open(self.path, "ab", buffering=0))
             self.history, end = follow(self.path)
             self._file.truncate(end)
@@ -51,9 +52,12 @@ class Record:
         """Write one event of `sweep.record.events` and return it.
 
         All events except reports are on disk when this returns. Reports survive the process, but may be lost with the
-        machine; training then repeats them. Raises ValueError for an unknown or invalid event or field and for NaN or
-        infinity, and OSError if the disk is full; nothing is written in either case.
+        machine; training then repeats them. Raises ValueError for an unknown or invalid event or field, for NaN or
+        infinity, and if another process has opened the record because this one was cut off from a network file system
+        and lost its lock, and OSError if the disk is full; nothing is written in any of these cases.
         """
+        if self._durable and (now := holder_of(self.path)) != self.holder:
+            raise ValueError(f"{self.path} is being written by {_named(now)} by now; this driver stops")
         if event not in EVENTS:
             raise ValueError(f"{self.path.name}: unknown event {event!r}; known: {', '.join(EVENTS)}")
         kind = EVENTS[event]
@@ -186,18 +190,33 @@ def _line_number(path: str | Path, offset: int) -> int:
         return file.read(offset).count(b"\n") + 1
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Context manager that holds the lock file next to `path`; a second file names the holder."""
-    from trainables.locks import Held, locked  # only for writers: the package imports torch, which readers do not need
+def holder_of(path: Path) -> str:
+    """Return the text that identifies the last process that opened a record for writing; empty if there is none."""
+    try:
+        return path.with_suffix(".holder").read_text()
+    except FileNotFoundError:
+        return ""
 
-    holder = path.with_suffix(".holder")
+
+def _named(holder: str) -> str:
+    return holder.partition("\n")[0] or "another process"
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[str]:
+    """Context manager that holds the lock file next to `path` and yields the holder's text, in a second file."""
+    # Only for writers: the package imports torch, which readers do not need.
+    from trainables.files import whole
+    from trainables.locks import Held, locked
+
+    holder = f"process {os.getpid()} on {socket.gethostname()}\n{uuid.uuid4().hex}\n"
     try:
         with locked(path.with_suffix(".lock"), wait=False):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            yield
+            with whole(path.with_suffix(".holder")) as part:
+                part.write_text(holder)
+            yield holder
     except Held:
-        who = holder.read_text().strip() if holder.exists() else "another process"
+        who = _named(holder_of(path))
         raise ValueError(
             f"{path} is being written by {who}; wait for that sweep, stop it, or choose another name"
         ) from None

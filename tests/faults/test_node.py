@@ -26,6 +26,18 @@ TRIALS = 3
 HELD = ["--methods", "mischief:Mischief", "--set", "network=mlp_8", "latent_dim=2", "mischief=none"]
 
 
+DRAIN = """
+import sys
+import ray
+from ray.scripts.scripts import cli
+address, name = sys.argv[1:]
+ray.init(address, log_to_driver=False)
+(node,) = (node["NodeID"] for node in ray.nodes() if node["Labels"].get("name") == name)
+reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "600"]
+cli(["drain-node", "--address", address, "--node-id", node, *reason])
+"""
+
+
 class Cluster:
     """A head that trains nothing, and nodes of one CPU, on which trials of HELD stop at epoch 5 until `let_go`."""
 
@@ -43,7 +55,12 @@ class Cluster:
 
     def add(self, name: str, before: str = "", cpus: int = 1) -> None:
         """A node; `before` is a shell command that changes what it sees of the disk."""
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", before=before)
+        labels = f"--labels=name={name}"
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", labels, before=before)
+
+    def drain(self, name: str) -> None:
+        """As the autoscaler does after a spot warning."""
+        self._programs.start("-c", DRAIN, self.address, name, **self.secret).ends_well()
 
     def change(self, name: str, command: str) -> None:
         """Runs a shell command in what a node sees of the disk."""
@@ -109,6 +126,30 @@ def test_a_killed_node(programs):
     assert {(trial, epoch) for trial, epoch, _ in tracked} == set(told)
     runs = {trial: outcome for trial, _, outcome in programs.runs(events[0].sweep)}
     assert runs == {None: "done"} | {name: trial.state for name, trial in trials.items()}
+
+
+def test_a_drained_node(programs):
+    """Its trial saves, leaves it and continues elsewhere; no epoch is trained twice, and no process was killed."""
+    cluster = Cluster(programs)
+    cluster.add("one")
+    cluster.add("two")
+    flags = [*HELD, "--trials", TRIALS, "--concurrent", 2, "--address", cluster.address]
+    sweep = programs.sweep(*flags, **cluster.secret)
+    record = programs.folder / "sweeps" / "quick" / "record.jsonl"
+    sweep.until(lambda: len(running(record)) == 2)
+    cluster.drain("two")
+    sweep.until(lambda: "is excluded: Ray is draining it" in sweep.output)
+    cluster.let_go()
+    sweep.ends_well()
+
+    events = read(record)
+    trials = Trials.from_events(events).trials
+    lost = [event for event in events if event.event == "lost"]
+    assert {(event.state, event.reason) for event in lost} <= {("preempted", "its node is being drained")}
+    assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
+    assert {event.trial for event in lost} == {name for name, trial in trials.items() if trial.attempt > 1}
+    told = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
+    assert len(told) == len(set(told)) and len(lost) == 1
 
 
 def can_mount() -> bool:

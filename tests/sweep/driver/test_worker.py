@@ -424,6 +424,47 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, tmp_pat
     assert without_clock(told) == undisturbed
 
 
+@pytest.mark.parametrize("step", [3, 14], ids=["nothing unreported", "an epoch unreported"])
+def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, tmp_path, monkeypatch, step):
+    """It is saved in the middle of an epoch, after the driver has the epochs before, and continues elsewhere."""
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    with monkeypatch.context() as patch:
+        worker = make_worker(again)
+        at_step(patch, lambda: setattr(worker, "drained", True), step)
+        told = list(steps(worker))
+    assert (told[-1].state, told[-1].reason, told[-1].rows) == ("preempted", "its node is being drained", [])
+    epoch = 1 + step // 11
+    state = torch.load(tmp_path / "again" / CHECKPOINT)
+    assert (state["position"]["epoch"], state["within"]["step"]) == (epoch, 3)
+    assert [row.epoch for step in told for row in step.rows] == list(range(1, epoch + 1))
+    told += steps(make_worker(again))
+    assert without_clock(told) == undisturbed
+
+
+def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(make_worker, described, tmp_path, monkeypatch):
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    with monkeypatch.context() as patch:
+        worker = make_worker(again)
+        at_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM), 14)
+        told = [next(steps(worker)) for _ in range(2)]
+        with pytest.raises(SystemExit, match="asked to end"):
+            worker.step()
+    assert torch.load(tmp_path / "again" / CHECKPOINT)["position"]["epoch"] == 2
+    told += steps(make_worker(again))
+    assert without_clock(told) == undisturbed
+
+
+def test_a_trial_whose_driver_was_replaced_writes_nothing_more(make_worker, described, tmp_path):
+    worker = make_worker(described)
+    list(steps(worker, most=2))
+    Path(described["record"]).with_suffix(".holder").write_text("process 1 on another machine\nid\n")
+    with pytest.raises(SystemExit, match="another driver continues the sweep"):
+        worker.step()
+    assert epochs_saved(worker.checkpoint) == 1
+
+
 def test_epochs_that_take_long_are_saved_within_but_never_ahead_of_what_was_told(
     make_worker, described, tmp_path, monkeypatch
 ):

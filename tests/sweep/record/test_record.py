@@ -183,6 +183,16 @@ def test_the_lock_dies_with_its_process(path):
         Record(path).close()
 
 
+def test_a_writer_that_was_cut_off_writes_nothing_more(path):
+    """A network file system may give the lock of a machine that it does not reach to another."""
+    with Record(path) as record:
+        first = record.append("finish", outcome="1")
+        path.with_suffix(".holder").write_text("process 7 on another machine\nid\n")
+        with pytest.raises(ValueError, match="being written by process 7 on another machine by now; this driver stops"):
+            record.append("finish", outcome="2")
+    assert read(path) == [first]
+
+
 def test_closing_twice_is_harmless(path):
     with Record(path) as record:
         record.close()
