@@ -119,7 +119,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def leaderboard(sweep: Sweep) -> pd.DataFrame:
+def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     """Return one row per study with the columns of LEADERBOARD_COLUMNS; per data set, the best tuned value first.
 
     `hand_tuned` is the value of the paper's point, missing unless that trial is complete (`hand_tuned_state` is its
@@ -139,16 +139,18 @@ def leaderboard(sweep: Sweep) -> pd.DataFrame:
     analysis/page/labels.py. The columns from `knob` to `optimum_is` describe the study's main balance knob, see
     `analysis.profiles.balances`. `recipe` is the recipe of the objective: rows of different recipes are not comparable,
     and a study measured by two recipes has two rows.
+
+    profiled: False leaves the columns from `knob` to `optimum_is` empty; their fit takes seconds per study.
     """
     labels = label_trials(sweep.trials)["balance"]
     rows = []
     for comparison in comparisons(sweep):
-        block = [_leaderboard_row(sweep, comparison, study, labels) for study in comparison.studies]
+        block = [_leaderboard_row(sweep, comparison, study, labels, profiled) for study in comparison.studies]
         rows += sorted(block, key=lambda row: (row["tuned"] != row["tuned"], row["tuned"]))
     return pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
 
 
-def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels: pd.Series) -> dict:
+def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels: pd.Series, profiled: bool) -> dict:
     sweep, hand = comparison.sweep, whole.hand_tuned_trial(study.name)
     trials = sweep.trials_of(study.name)
     points = _points(sweep, study)
@@ -190,7 +192,8 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
             known = runs is not None and metric in runs
             row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
     row |= _network(at_best, study) | _training(whole, best, study)
-    row |= _profiled(comparison.sweep, study)
+    if profiled:
+        row |= _profiled(comparison.sweep, study)
     row |= {f"times_{setback}": int(trials[f"times_{setback}"].sum()) for setback in SETBACKS}
     return row | {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
 

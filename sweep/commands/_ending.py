@@ -52,7 +52,7 @@ def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | No
 def show_end(folder: Path) -> str:
     """Show the leaderboard and the next commands. Return the outcome: done, interrupted or running."""
     done = read_sweep(folder)
-    board = leaderboard(done)
+    board = leaderboard(done, profiled=False)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     sentences = headline(board) if width == math.inf else textwrap.fill(headline(board), int(width))
     say(f"{leaderboard_text(board, width)}\n\n{sentences}\n")

@@ -5,10 +5,12 @@ screen is real, so what grows with the number of trials shows. Seconds of the pr
 depend on who else is there; the record waits for the disk besides. Prints figures; asserts nothing.
 
     python tests/benchmarks/scale.py --trials 200 2000
+    python tests/benchmarks/scale.py --trials 400 4000 --sets 20 --workers 500     # 100 studies
 """
 
 import argparse
 import io
+import resource
 import sys
 import tempfile
 import time
@@ -38,9 +40,22 @@ class Cost:
     replay: float  # reading the record again and bringing the studies to where it ends
     board: float  # what `python -m sweep board` does, without its imports
     size: int  # of the record, in bytes
+    memory: int  # peak of this process so far, in bytes
 
 
-def no_ops(trials: int, methods: list[str], epochs: int, searcher: str) -> Cost:
+def copies_of_digits(folder: Path, number: int) -> list[str]:
+    """Data sets of the same images under several names, so that there are as many studies of each method."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = (digits.images * (255 / 16)).astype(np.uint8)
+    for i in range(number):
+        np.savez(folder / f"digits{i}.npz", images=images, labels=digits.target)
+    return [f"file:{folder}/digits{i}.npz" for i in range(number)]
+
+
+def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: int, workers: int) -> Cost:
     from rich.console import Console
 
     from analysis.load import read_sweep
@@ -56,9 +71,14 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str) -> Cost:
     from sweep.simulation.simulate import Clock, run
     from trainables.metrics import Recipe
 
-    planned = plan(SweepConfig(methods=methods, trials=trials // len(methods), epochs=epochs, searcher=searcher))
+    with tempfile.TemporaryDirectory() as images:
+        names = copies_of_digits(Path(images), sets) if sets > 1 else ["digits"]
+        each = trials // (len(methods) * sets)
+        planned = plan(
+            SweepConfig(methods=methods, datasets=names, trials=each, epochs=epochs, searcher=searcher, metric="fcd")
+        )
     curves = Synthetic([s.spec for s in planned.studies], {s.name: 1.0 for s in planned.studies}, seed=0)
-    resources = Resources(cpus=1, gpus=0.0, slots=8, ahead=8, total_gpus=0)
+    resources = Resources(cpus=1, gpus=0.0, slots=workers, ahead=workers, total_gpus=0)
     clock, spent = Clock(), {"next": 0.0, "hear": 0.0}
     ways = {f"valid/fcd_{sampler}": Recipe(**RECIPE, sampler=sampler).model_dump() for sampler in SAMPLERS}
     steps = 0
@@ -106,16 +126,19 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str) -> Cost:
         Trials.from_events(events)
         replay = time.process_time() - began
         began = time.process_time()
-        leaderboard_text(leaderboard(read_sweep(folder)))
+        leaderboard_text(leaderboard(read_sweep(folder), profiled=False))
         board, size = time.process_time() - began, record.path.stat().st_size
-    return Cost(len(conductor.trials.trials), total, spent["next"], spent["hear"], steps, replay, board, size)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Cost(len(conductor.trials.trials), total, spent["next"], spent["hear"], steps, replay, board, size, memory)
 
 
 def told(cost: Cost) -> str:
     return (
         f"{cost.trials} trials: {1000 * cost.total / cost.trials:.2f} ms per trial, of which asking "
-        f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps; "
-        f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB"
+        f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
+        f"{1000 * cost.total / cost.steps:.2f} with asking; "
+        f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB, "
+        f"memory {cost.memory / 1e6:.0f} MB"
     )
 
 
@@ -127,10 +150,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["vae", "beta_vae", "wae", "rae_l2", "gae"])
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--searcher", default="tpe")
+    parser.add_argument("--sets", type=int, default=1, help="number of data sets, each a copy of the digits")
+    parser.add_argument("--workers", type=int, default=8, help="number of simulated workers")
     flags = parser.parse_args()
     per_trial = []
     for trials in flags.trials:
-        cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher)
+        cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher, flags.sets, flags.workers)
         print(told(cost), flush=True)
         per_trial.append(cost.total / cost.trials)
     print(f"growth {per_trial[-1] / per_trial[0]:.2f} x")
