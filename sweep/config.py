@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -35,7 +36,7 @@ class SweepConfig(BaseModel):
         "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds",
         "Images": "data_root present_only image_size channels",
-        "Storage and tracking": "out name tracking_uri experiment keep keep_gb at_end",
+        "Storage and tracking": "out mirror name tracking_uri experiment keep keep_gb at_end",
         "Resources": "concurrent cpus_per_trial gpus_per_trial address retries",
     }
 
@@ -134,7 +135,12 @@ class SweepConfig(BaseModel):
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour")
     fid_weights: UserPath | None = Field(None, description="file of pytorch-fid's Inception weights; default: download")
 
-    out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps")
+    out: UserPath = Field(Path("sweeps"), description="folder that holds the sweeps, or an address as for mirror")
+    mirror: str | None = Field(
+        None,
+        description="fsspec address such as s3://BUCKET/FOLDER to which the sweep is copied while it runs; given as "
+        "--out, the sweep itself is in the default folder",
+    )
     name: str | None = Field(None, description="name of this sweep's folder; default: made from data sets and time")
     tracking_uri: str | None = Field(
         None, min_length=1, description="MLflow store; default: MLFLOW_TRACKING_URI, or sqlite in the sweeps' folder"
@@ -166,6 +172,27 @@ class SweepConfig(BaseModel):
     keep_gb: Annotated[float, Field(ge=0)] = Field(
         10.0, description="GB that all models of a sweep may use; a study's best and its hand-tuned one are always kept"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def address_as_mirror(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "://" not in str(fields.get("out", "")):
+            return fields
+        if fields.get("mirror") is not None:
+            raise ValueError(f"out = {fields['out']} is an address, as is mirror; give out a folder")
+        return {name: value for name, value in fields.items() if name != "out"} | {"mirror": str(fields["out"])}
+
+    @field_validator("mirror")
+    @classmethod
+    def address_without_credentials(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        parts = urlsplit(address)
+        if not parts.scheme or "://" not in address:
+            raise ValueError("must be an address such as s3://BUCKET/FOLDER; for a folder, use out")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
+        return address.rstrip("/")
 
     @field_validator("methods")
     @classmethod
@@ -229,6 +256,11 @@ class SweepConfig(BaseModel):
             if by := {name, name.rpartition(".")[2]} & self.set.keys():
                 raise ValueError(f"search = {name} is fixed by set = {by.pop()}; keep one")
         return self
+
+    @property
+    def mirror_address(self) -> str | None:
+        """The address to which this sweep is copied. The sweep must have a name."""
+        return self.mirror and f"{self.mirror}/{self.name}"
 
     @property
     def keep_bytes(self) -> float:

@@ -32,6 +32,7 @@ from sweep.config import SweepConfig, from_flags
 from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
+from sweep.driver.mirror import require_usable
 from sweep.driver.resources import of_this_machine
 from sweep.driver.stop import Stop
 from sweep.search.plan import footprints, plan
@@ -199,6 +200,8 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
     for name in config.datasets:
         yield data_set(where, name, config)
     yield attempt(where, lambda: tracked(default_tracking(config)))
+    if (address := config.mirror) is not None:
+        yield attempt(where, lambda: mirrored(address))
     yield from memory(where, config)
 
 
@@ -297,6 +300,11 @@ def data_set(where: str, name: str, config: SweepConfig) -> Finding:
         return Finding("bad", where, str(error))
     sizes = " + ".join(str(len(part)) for part in (splits.train, splits.valid, splits.test))
     return Finding("ok", where, f"data set {splits.name}: {sizes} of {' x '.join(map(str, splits.shape))}")
+
+
+def mirrored(address: str) -> str:
+    require_usable(address)
+    return f"sweeps are copied to {address}, where objects can be created only once"
 
 
 def tracked(uri: str) -> str:

@@ -7,13 +7,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sweep import tracking
-from sweep.commands._arguments import TrackingUri
+from sweep.commands._arguments import Out, TrackingUri
 from sweep.commands._ending import say
 from sweep.driver import archive, launch
 from trainables.flags import Place
 
 File = Annotated[Place, Parameter(help="a .tar.gz")]
-Out = Annotated[Place, Parameter(help="folder that holds the sweeps")]
 
 
 def main(file: File, /, *, out: Out = Path("sweeps"), tracking_uri: TrackingUri = None) -> None:

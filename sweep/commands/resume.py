@@ -1,14 +1,19 @@
-"""Continue an interrupted sweep or confirmation."""
+"""Continue an interrupted sweep or confirmation, also from its copy in a bucket."""
 
+from pathlib import Path
 from typing import Any
 
-from sweep.commands._arguments import Address, SweepFolder, TrackingUri
+from sweep.commands._arguments import Address, Out, Source, TrackingUri
 from sweep.commands._ending import conclude, conclude_confirmation, say
 from sweep.driver import confirm as confirmation
-from sweep.driver import launch
+from sweep.driver import launch, mirror
+from trainables.datasets import expanded
 
 
-def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None, address: Address = None) -> None:
+def main(
+    source: Source, /, *, out: Out = Path("sweeps"), tracking_uri: TrackingUri = None, address: Address = None
+) -> None:
+    folder = mirror.fetch(source, out) if "://" in source else expanded(source)
     where: dict[str, Any] = {"tracking_uri": tracking_uri, "address": address}
     if (home := confirmation.sweep_of(folder)) is not None:
         conclude_confirmation(confirmation.confirm(home, say, **where))

@@ -1,8 +1,7 @@
 """Export of a sweep as one file, to resume, extend, inspect or track it on another machine.
 
-The folder of a sweep holds its complete state. The archive contains that folder without files specific to the machine
-(locks, tracking positions, Ray's files, partial files). To copy a sweep only to another MLflow server, use
-`tracking.track`.
+The folder of a sweep holds its complete state. The archive contains that folder without files specific to the machine.
+To copy a sweep only to another MLflow server, use `tracking.track`.
 """
 
 import shutil
@@ -11,9 +10,8 @@ from pathlib import Path
 
 from sweep.driver.launch import config_of
 from sweep.record import CONFIG, RECORD, Record, read_trials
+from sweep.record.layout import belongs
 from trainables.files import whole
-
-LEFT_BEHIND = ("*.lock", "*.holder", "tracking-*", "ray", ".*", "*.part")
 
 
 def pack(folder: Path, file: Path) -> int:
@@ -33,7 +31,7 @@ def pack(folder: Path, file: Path) -> int:
 
 def _belongs(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     name = Path(member.name)
-    return None if any(name.match(pattern) for pattern in LEFT_BEHIND) and len(name.parts) > 1 else member
+    return member if belongs(name.name) or len(name.parts) == 1 else None
 
 
 def unpack(file: Path, out: Path) -> Path:

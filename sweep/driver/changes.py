@@ -20,7 +20,7 @@ FROZEN = (
     "image_size", "channels", "split", "pairs", "inception_splits", "seeds",
 )  # fmt: skip
 
-WHERE = {"out", "name", "tracking_uri", "address"}  # fields that may differ when a sweep is resumed
+WHERE = {"out", "mirror", "name", "tracking_uri", "address"}  # fields that may differ when a sweep is resumed
 
 
 def refuse_another(config: SweepConfig, existing: SweepConfig, folder: Path) -> None:

@@ -257,6 +257,10 @@ class Confirming(Job):
         self.searched, self.announce, self.confirms = searched, announce, confirms
 
     @property
+    def home(self) -> Path:
+        return self.searched
+
+    @property
     def opening(self) -> dict[str, Any]:
         name, look = self.searched.absolute().name, self.confirms["look"]
         return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}

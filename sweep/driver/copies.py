@@ -16,7 +16,8 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
     """Set the id in the record of a copied sweep to `sweep`; return whether it is a copy.
 
     It is a copy if the folder in which it was last written still holds a record of the same id. A moved folder keeps
-    its id, also on another machine. `config` is the sweep's configuration with the present `out` and `name`.
+    its id, also on another machine, and so does a folder fetched from the mirror, which only one folder continues.
+    `config` is the sweep's configuration with the present `out` and `name`.
     """
     events = read(record) if record.exists() else []
     openings = [event for event in events if isinstance(event, SweepEvent)]
@@ -25,6 +26,8 @@ def rename(record: Path, config: SweepConfig, sweep: str) -> bool:
     assert config.name is not None  # that of the folder
     home = config.out.absolute() / config.name
     was = openings[-1].config
+    if config.mirror is not None and (config.mirror, config.name) == (was.get("mirror"), was["name"]):
+        return False
     original = Path(was["out"], was["name"]) / record.absolute().relative_to(home)
     if not original.exists() or original.samefile(record):
         return False

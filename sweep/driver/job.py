@@ -15,6 +15,7 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
+from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, read_trials
@@ -40,6 +41,11 @@ class Job:
 
     def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
         self.plan, self.folder, self.resumed, self.again = plan, folder, resumed, tuple(again)
+
+    @property
+    def home(self) -> Path:
+        """The folder of the sweep."""
+        return self.folder
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -95,7 +101,11 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         resources = resources or Resources.of(config, found)
         if waiting := resources.waiting(found):
             announce(waiting)
-        with _record(job, announce) as (record, history, sweep), screen(plan, resources, folder) as shown:
+        with (
+            _record(job, announce) as (record, history, sweep),
+            mirrored(job.home, config.mirror_address, announce, stop),
+            screen(plan, resources, folder) as shown,
+        ):
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in plan.studies}
             opening = record.append(
                 "sweep", sweep=sweep, resumed=bool(history), config=public(config),

@@ -13,7 +13,7 @@ import yaml
 from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep.config import SweepConfig
-from sweep.driver import changes
+from sweep.driver import changes, mirror
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
@@ -57,11 +57,13 @@ def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
     planned = warmed(plan(config))
     folder = folder_for(planned.config)
     named = planned.config.model_copy(update={"name": folder.name})
+    if named.mirror_address is not None:
+        mirror.require_unused(named.mirror_address)
     return drive(Search(replace(planned, config=named), folder, resumed=False), announce)
 
 
 def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
-    """Resume the sweep that `config` names if it exists, or start it, and return its folder.
+    """Resume the sweep that `config` names if it exists, in `out` or in the mirror, or start it, and return its folder.
 
     Use it for a driver that is restarted after each failure. Raises ValueError if the configuration has no name or
     differs from that of the existing sweep, and as `start` and `resume` do.
@@ -70,7 +72,9 @@ def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print
         raise ValueError("--resume-if-exists requires --name NAME, the name of the sweep to resume")
     folder = config.out / config.name
     if not (folder / RECORD).exists():
-        return start(config, announce)
+        if config.mirror_address is None or not mirror.has_sweep(config.mirror_address):
+            return start(config, announce)
+        mirror.fetch(config.mirror_address, config.out)
     changes.refuse_another(anywhere(config), config_of(folder), folder)
     return resume(folder, announce, tracking_uri=config.tracking_uri, address=config.address)
 

@@ -186,7 +186,9 @@ WRONG = {
     "--name a/b": "name = 'a/b': a sweep's name must be a folder name without a slash",
     "--name ..": "name = '..': a leading dot",
     f"--name {'x' * 300}": "a sweep's name must have at most 200 bytes",
-    "--out s3://bucket/sweeps": "out = 's3://bucket/sweeps': is a URL; give a path on this machine",
+    "--out nowhere://bucket/sweeps": "Protocol not known: nowhere",
+    "--out s3://me:secret@bucket/sweeps": "must not contain credentials; set them in the environment",
+    "--data-root s3://bucket/data": "data_root = 's3://bucket/data': is a URL; give a path on this machine",
     # tracking
     "--tracking-uri http://127.0.0.1:9": "--tracking-uri http://127.0.0.1:9 does not answer",
     "--tracking-uri http://me:secret@127.0.0.1:9": "--tracking-uri http://***@127.0.0.1:9 does not answer",

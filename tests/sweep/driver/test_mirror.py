@@ -1,0 +1,263 @@
+"""A sweep's copy in object storage can be resumed at every moment, by one driver at a time."""
+
+import json
+import threading
+from contextlib import suppress
+
+import pytest
+
+from sweep.config import SweepConfig
+from sweep.driver import mirror
+from sweep.driver.mirror import Mirror, Overtaken, fetch, mirrored, require_unused, require_usable
+from sweep.driver.stop import Stop
+from sweep.record import RECORD
+
+moto = pytest.importorskip("moto.server")
+
+
+@pytest.fixture(scope="module")
+def server():
+    found = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """A bucket of a real S3 server on loopback."""
+    import s3fs
+
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = f"bucket-{threading.get_ident()}-{monkeypatch.__hash__() % 10**6}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}/sweeps"
+
+
+class Folder:
+    """A sweep's folder in which one trial trains: each step reports an epoch and then saves it, as a worker does. Every
+    third step completes a trial: its model is written before the record says so, and the next trial begins."""
+
+    def __init__(self, path):
+        self.path, self.trial, self.epoch = path, 0, 0
+        (path / "trials").mkdir(parents=True)
+        (path / "config.yaml").write_text("epochs: 3\n")
+        (path / ".hidden.part").touch()
+        self.tell(event="sweep")
+        self.step()
+
+    def tell(self, **event):
+        with (self.path / RECORD).open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def step(self):
+        place = self.path / "trials" / f"t{self.trial}"
+        place.mkdir(exist_ok=True)
+        self.epoch += 1
+        self.tell(event="report", trial=place.name, epoch=self.epoch)
+        if self.epoch < 3:
+            part = place / "checkpoint.part"
+            part.write_text(str(self.epoch))
+            part.replace(place / "checkpoint.pt")
+            return
+        (place / "model.safetensors").write_text("weights")
+        self.tell(event="end", trial=place.name)
+        (place / "checkpoint.pt").unlink()
+        self.trial, self.epoch = self.trial + 1, 0
+
+
+def resumable(folder) -> list[dict]:
+    """The events of a copy, after checks of what a resume needs of it."""
+    events = [json.loads(line) for line in (folder / RECORD).read_text().splitlines()]
+    epochs = {event["trial"]: event["epoch"] for event in events if event["event"] == "report"}
+    ended = {event["trial"] for event in events if event["event"] == "end"}
+    for trial in ended:
+        assert (folder / "trials" / trial / "model.safetensors").read_text() == "weights"
+    for checkpoint in folder.glob("trials/*/checkpoint.pt"):
+        assert int(checkpoint.read_text()) <= epochs.get(checkpoint.parent.name, 0)
+    return events
+
+
+class Dying:
+    """A storage whose connection is lost for good after some calls, while a sweep goes on between all calls."""
+
+    def __init__(self, storage, sweep, calls):
+        self.storage, self.sweep, self.calls = storage, sweep, calls
+
+    def __getattr__(self, name):
+        def call(*arguments, **named):
+            self.sweep.step()
+            if self.calls == 0:
+                raise OSError("the connection was lost")
+            self.calls -= 1
+            return getattr(self.storage, name)(*arguments, **named)
+
+        return call
+
+
+def test_a_copy_cut_short_anywhere_can_be_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "CONNECTIONS", 1)  # in a fixed order
+    told = []
+    for calls in range(0, 60, 3):
+        sweep = Folder(tmp_path / f"{calls}" / "a")
+        address = f"file://{tmp_path}/store{calls}/a"
+        copy = Mirror(sweep.path, address)
+        copy.update()
+        copy._storage = Dying(copy._storage, sweep, calls)
+        with suppress(OSError):
+            for _ in range(12):
+                copy.update()
+        told.append(len(resumable(fetch(address, tmp_path / f"{calls}" / "fetched"))))
+    assert told[0] == 2 and told[-1] > 20 and sorted(told) == told
+
+
+def test_a_round_copies_what_changed_and_deletes_what_is_gone(bucket, tmp_path):
+    sweep = Folder(tmp_path / "a")
+    copy = Mirror(sweep.path, f"{bucket}/a")
+    copy.update()
+    for _ in range(2):
+        sweep.step()
+    copy.update()
+    names = sorted(name.partition("/sweeps/a/")[2] for name in copy._storage.find(copy._root))
+    records = [name for name in names if name.startswith(RECORD)]
+    assert len(records) == 2 and records[0] == f"{RECORD}/{0:020}"
+    assert [name for name in names if name not in records] == ["config.yaml", "trials/t0/model.safetensors"]
+    fetched = fetch(f"{bucket}/a/", tmp_path / "elsewhere")
+    assert fetched == tmp_path / "elsewhere" / "a"
+    assert (fetched / RECORD).read_bytes() == (sweep.path / RECORD).read_bytes()
+    assert (fetched / "config.yaml").read_text() == "epochs: 3\n"
+
+
+def test_the_next_driver_continues_the_copy_and_the_one_before_stops(bucket, tmp_path):
+    first = Folder(tmp_path / "a")
+    before = Mirror(first.path, f"{bucket}/a")
+    before.update()
+    fetched = fetch(f"{bucket}/a", tmp_path / "b")
+    after = Mirror(fetched, f"{bucket}/a")
+    with (fetched / RECORD).open("a") as file:
+        file.write('{"event": "sweep"}\n')
+    after.update()
+    first.step()
+    with pytest.raises(Overtaken, match=r"has events that .* does not have.*python -m sweep resume s3://"):
+        before.update()
+    with pytest.raises(Overtaken):
+        Mirror(first.path, f"{bucket}/a").find()
+    with pytest.raises(Overtaken):
+        fetch(f"{bucket}/a", tmp_path)
+    assert fetch(f"{bucket}/a", tmp_path / "b") == fetched  # which holds all events
+    assert (fetch(f"{bucket}/a", tmp_path / "c") / RECORD).read_bytes() == (fetched / RECORD).read_bytes()
+
+
+def test_an_object_whose_answer_was_lost_is_not_another_drivers(bucket, tmp_path):
+    sweep = Folder(tmp_path / "a")
+    copy = Mirror(sweep.path, f"{bucket}/a")
+    copy.update()
+    sweep.step()
+    answered = copy._storage.pipe_file
+
+    def lost(*arguments, **named):
+        answered(*arguments, **named)
+        raise TimeoutError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copy._storage, "pipe_file", lost)
+        with pytest.raises(TimeoutError):
+            copy.update()
+    sweep.step()
+    copy.update()
+    assert (fetch(f"{bucket}/a", tmp_path / "b") / RECORD).read_bytes() == (sweep.path / RECORD).read_bytes()
+
+
+def test_a_failure_is_announced_once_and_retried(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_ROUNDS", 0.01)
+    sweep, said, failures = Folder(tmp_path / "a"), [], threading.Semaphore(0)
+    working, update = threading.Event(), Mirror.update
+
+    def failing(self):
+        failures.release()
+        if not working.is_set():
+            raise OSError("could not reach http://me:very-secret@storage")
+        update(self)
+
+    monkeypatch.setattr(Mirror, "update", failing)
+    with mirrored(sweep.path, f"file://{tmp_path}/store/a", said.append, Stop()):
+        for _ in range(5):
+            failures.acquire()
+        working.set()
+        for _ in range(2):
+            failures.acquire()
+        sweep.step()
+    assert [line.partition("store/a ")[2] for line in said] == [
+        "is not reachable (OSError: could not reach http://***@storage); the sweep continues and tries again",
+        "is reachable again",
+    ]
+    assert resumable(fetch(f"file://{tmp_path}/store/a", tmp_path / "b"))[-1]["epoch"] == 2
+
+
+def test_what_a_copy_lacks_at_the_end_is_announced(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_TRIES", 0)
+    sweep, said = Folder(tmp_path / "a"), []
+    (tmp_path / "store").touch()  # not a folder
+    with mirrored(sweep.path, f"file://{tmp_path}/store/a", said.append, Stop()):
+        pass
+    assert len(said) == 2 and "is not reachable" in said[0]
+    assert said[1].endswith(f"is incomplete; `python -m sweep resume {sweep.path}` completes it")
+
+
+def test_the_driver_that_was_overtaken_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_ROUNDS", 0.01)
+    sweep, address, said, stop = Folder(tmp_path / "a"), f"file://{tmp_path}/store/a", [], Stop()
+    began = threading.Event()
+
+    def work():
+        began.set()
+        threading.Event().wait()
+
+    def overtake():
+        began.wait()
+        while not (tmp_path / "store" / "a" / RECORD).exists():
+            pass
+        other = Mirror(fetch(address, tmp_path / "b"), address)
+        with (tmp_path / "b" / "a" / RECORD).open("a") as file:
+            file.write('{"event": "sweep"}\n')
+        other.update()
+
+    threading.Thread(target=overtake, daemon=True).start()
+    monkeypatch.setattr("sweep.driver.stop.SECONDS_TO_END_TRIALS", 0)
+    with mirrored(sweep.path, address, said.append, stop), suppress(Exception):
+        stop.attend(work)
+    assert "another driver has continued the sweep" in stop.reason
+
+
+def test_a_new_sweep_needs_an_empty_usable_place(bucket, tmp_path, monkeypatch):
+    require_unused(f"{bucket}/a")
+    Mirror(Folder(tmp_path / "a").path, f"{bucket}/a").update()
+    with pytest.raises(ValueError, match=r"already contains a sweep.*resume s3://"):
+        require_unused(f"{bucket}/a")
+    with pytest.raises(ValueError, match=r"contains no sweep"):
+        fetch(f"{bucket}/none", tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be used.*bucket"):
+        require_unused("s3://there-is-no-such-bucket/a")
+    with pytest.raises(ValueError, match="Protocol not known: nowhere"):
+        require_unused("nowhere://a/b")
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.pipe_file", lambda *_, **__: None)
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.rm_file", lambda *_: None)
+    with pytest.raises(ValueError, match="ignores conditional writes"):
+        require_usable(f"file://{tmp_path}/store")
+
+
+def test_an_address_as_out_is_the_mirror():
+    config = SweepConfig(out="s3://bucket/sweeps/", name="a")
+    assert (str(config.out), config.mirror, config.mirror_address) == (
+        "sweeps", "s3://bucket/sweeps", "s3://bucket/sweeps/a",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="give out a folder"):
+        SweepConfig(out="s3://bucket/sweeps", mirror="s3://bucket/other")
+    with pytest.raises(ValueError, match="must not contain credentials"):
+        SweepConfig(out="s3://me:secret@bucket/sweeps")
+    with pytest.raises(ValueError, match="must be an address"):
+        SweepConfig(mirror="/shared/sweeps")
