@@ -149,8 +149,7 @@ class Screen:
 
     def _spent(self, study: Planned | None = None) -> int:
         """The epochs trained by one study or by all."""
-        trials = self.trials.trials.values() if study is None else self.trials.of(study.name)
-        return sum(trial.epoch for trial in trials)
+        return self.trials.epochs.total() if study is None else self.trials.epochs[study.name]
 
     def _share(self) -> str:
         return f"{min(1, self._spent() / self._budget()):.0%}"  # the last trials may exceed it by half a training

@@ -169,6 +169,7 @@ class Trials:
     heard: float | None = None  # time of the latest event
     earlier: float = 0.0  # seconds that previous drivers worked on the sweep
     ended: int = 0  # number of trials that do not run
+    epochs: Counter[str] = field(default_factory=Counter)  # study -> epochs of its trials, needed at every end
     _recipes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # hash -> recipes of a row's metrics
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
@@ -205,9 +206,13 @@ class Trials:
             self.finish = event
         elif isinstance(event, RequestEvent):
             self._request(event)
-        elif (trial := self._trial(event)) is None:
-            return
-        elif isinstance(event, ReportEvent):
+        elif (trial := self._trial(event)) is not None:
+            epoch = trial.epoch
+            self._follow(trial, event)
+            self.epochs[trial.study] += trial.epoch - epoch
+
+    def _follow(self, trial: Trial, event: ReportEvent | LostEvent | EndEvent) -> None:
+        if isinstance(event, ReportEvent):
             self._note_recipes(trial, event)
             trial.add(event)
         elif isinstance(event, LostEvent):
@@ -259,7 +264,9 @@ class Trials:
             )
         if (trial := self.trials.get(event.trial)) is not None:
             self.ended -= trial.state != "running"
+            epoch = trial.epoch
             trial.begin(event.time, event.attempt)
+            self.epochs[trial.study] += trial.epoch - epoch
             if self._leaders.get(event.study) is trial:
                 del self._leaders[event.study]
                 self._leaders |= _lead(self.of(event.study))

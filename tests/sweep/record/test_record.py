@@ -293,6 +293,19 @@ def test_what_runs_again_neither_counts_as_ended_nor_leads():
     assert (trials.ended, trials.best("vae-mnist").number) == (2, 1)
 
 
+def test_the_epochs_of_a_study_are_those_of_its_trials():
+    trials = Trials.from_events([SWEEP])
+    row = {"valid/fcd": 5.0}
+    steps = [
+        start(0), report(0, (1, row), (3, row)), start(1), report(1, (2, row)), lost(1, "preempted"),
+        start(1, attempt=2), report(1, (2, row)), end(0, "failed"), start(0, attempt=2), report(0, (4, row)), end(1),
+    ]  # fmt: skip
+    for step in steps:
+        trials.tell(step)
+        assert trials.epochs["vae-mnist"] == sum(trial.epoch for trial in trials.of("vae-mnist"))
+    assert trials.epochs.total() == sum(trial.epoch for trial in trials.trials.values()) > 0
+
+
 def test_the_best_is_the_lowest_complete_one():
     events = [SWEEP]
     for number, (value, state) in enumerate(
