@@ -99,15 +99,16 @@ def read_pictures(files: Sequence[str | Path]) -> dict[str, dict[str, np.ndarray
 
 def pictures(found: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Plot test images, their noisy inputs if any, their reconstructions and samples; a panel for each system."""
-    figure = Figure(figsize=(4.6 * min(2, len(found)), 2.6 * -(-len(found) // 2)), layout="constrained")
+    figure = Figure(figsize=(4.6 * min(2, len(found)), 2.2 * -(-len(found) // 2)), layout="constrained")
     panels = figure.subplots(-(-len(found) // 2), min(2, len(found)), squeeze=False).flat
     for ax in panels:
         ax.axis("off")
     for ax, (name, held) in zip(figure.axes, found.items(), strict=False):
         noisy = not np.array_equal(held["seen"], held["image"])
         rows = {key: words for key, words in ROWS.items() if noisy or key != "seen"}
-        tiles = [np.concatenate([*held[key][:, 0]], axis=1) for key in rows]  # (H, N W) each
-        side = held["image"].shape[-1]
+        side = held["image"].shape[-1] + 1  # with a grey line
+        framed = [np.pad(held[key][:, 0], ((0, 0), (0, 1), (0, 1)), constant_values=128) for key in rows]
+        tiles = [np.concatenate([*images], axis=1) for images in framed]  # (H + 1, N (W + 1)) each
         ax.axis("on")
         ax.imshow(np.concatenate(tiles), cmap="gray", vmin=0, vmax=255)
         ax.set_yticks([side * (row + 0.5) for row in range(len(rows))], [*rows.values()], fontsize=8)
@@ -122,7 +123,7 @@ def codes(found: dict[str, dict[str, np.ndarray]]) -> Figure:
     for ax, (name, held) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         centred = held["codes"] - held["codes"].mean(0)  # (N, D)
         plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T  # (N, 2)
-        ax.scatter(*plane.T, c=held.get("labels"), cmap="tab10", s=2, lw=0)
+        ax.scatter(*plane.T, c=held.get("labels"), cmap="tab10", s=5, lw=0)
         ax.set_title(name, fontsize=7)
         ax.tick_params(labelsize=7)
     return figure

@@ -82,9 +82,9 @@ def test_noisy_inputs_are_drawn_between_images_and_reconstructions(kept):
     assert [label.get_text() for label in clean.get_yticklabels()] == ["test", "decoded", "sample"]
     assert [label.get_text() for label in noisy.get_yticklabels()] == ["test", "noisy", "decoded", "sample"]
     drawn, held = noisy.images[0].get_array(), [*found.values()][1]
-    assert drawn.shape == (4 * 4, 10 * 4)
+    assert drawn.shape == (4 * 5, 10 * 5)  # a grey line below and to the right of each image
     for row, name in enumerate(("image", "seen", "reconstruction", "sample")):
-        assert np.array_equal(drawn[4 * row : 4 * row + 4, 8:12], held[name][2, 0])
+        assert np.array_equal(drawn[5 * row : 5 * row + 4, 10:14], held[name][2, 0])
 
 
 def test_codes_are_drawn_on_their_two_principal_axes(kept):
