@@ -11,6 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.page import drawing
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """The plots of pages stay empty: drawing takes most of a page's time, and tests in page/ look at the plots."""
+    monkeypatch.setattr(drawing, "themed_svg", lambda figure: '<svg role="img"></svg>')
+
+
 START = 1_795_000_000.0  # seconds since 1970
 COMMON = {
     "latent_dim": {"choices": [2, 4, 8, 10, 16, 32, 64, 128]},

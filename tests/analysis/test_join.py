@@ -17,6 +17,8 @@ from analysis.page.report import COMPARISON, render, write_report
 from analysis.recipes import comparisons
 from analysis.tables import leaderboard
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, write_sweep):

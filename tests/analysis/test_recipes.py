@@ -10,6 +10,8 @@ from analysis.page.report import render
 from analysis.recipes import comparisons, require_one_recipe, yardsticks
 from analysis.tables import headline, leaderboard, leaderboard_text
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory, write_sweep):
