@@ -6,6 +6,7 @@ here, because the analysis only reads.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,12 @@ class Sweep:
     def studies_of(self, dataset: str) -> tuple[Study, ...]:
         return tuple(study for study in self.studies.values() if study.dataset == dataset)
 
+    @cached_property
+    def _by_study(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.trials.groupby("study", sort=False)))
+
     def trials_of(self, study: str) -> pd.DataFrame:
-        return self.trials[self.trials["study"] == study]
+        return self._by_study.get(study, self.trials[:0])
 
     def home(self, study: str) -> tuple[Path, str]:
         """Return the folder of the sweep that ran a study, and the study's name there."""

@@ -47,7 +47,9 @@ class Row(BaseModel):
         return {
             name: value
             for name, value in metrics.items()
-            if not (value is None or (isinstance(value, Real) and not math.isfinite(value)))
+            # The first condition is that of almost all values, and isinstance with Real takes six times as long.
+            if (type(value) is float and math.isfinite(value))
+            or not (value is None or (isinstance(value, Real) and not math.isfinite(value)))
         }
 
 
