@@ -77,7 +77,7 @@ def random_draws(sweep: Sweep, study: str) -> np.ndarray:
     """
     trials = sweep.trials_of(study)
     trials = trials[(trials["origin"] == "search") & ~trials["state"].isin(SAID_NOTHING)]
-    values = trials["value"].where(trials["state"].isin(["complete", "pruned"]))
+    values = trials["value"].where(trials["state"].isin(["complete", "paused", "pruned"]))
     return values.fillna(values.max()).dropna().to_numpy(float)
 
 

@@ -87,7 +87,7 @@ OUTCOMES = {
     "failed": ("failed",),
     "out_of_memory": ("out_of_memory",),
     "preempted": ("preempted",),
-    "unfinished": ("running", "cancelled"),
+    "unfinished": ("running", "paused", "cancelled"),
 }
 
 CHANGED = "what changed"

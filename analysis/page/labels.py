@@ -58,7 +58,7 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
         },
         index=trials.index,
     )
-    table = table[trials["state"].isin(["complete", "pruned"])]
+    table = table[trials["state"].isin(["complete", "paused", "pruned"])]
     parts = [_label(group) for _, group in table.groupby(["dataset", "network", "epochs"], dropna=False)]
     found = pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS), dtype="float64")
     found = found.reindex(trials.index)

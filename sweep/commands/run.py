@@ -100,11 +100,17 @@ def show_plan(config: SweepConfig) -> None:
 
 
 def show_disk(planned: Plan, memory: Mapping[str, Footprint]) -> None:
-    """Show what trained models take on disk."""
+    """Show what trained models, and the checkpoints of paused trials, take on disk."""
     config = planned.config
     kept = sum((config.keep + 1) * memory[study.name].network for study in planned.studies)
     size = min(kept, config.keep_bytes) / 1e6
     say(f"kept models: about {size:.3g} MB in {config.out} at the size of the hand-tuned points")
+    searching = [study for study in planned.studies if study.spec.count is None and planned.rungs]
+    trials = [study.spec.most_epochs / expected_epochs(planned) for study in searching]
+    # A checkpoint holds the network and two moments of Adam; the optimiser's bytes include gradients instead.
+    paused = sum(n * memory[study.name].optimiser for n, study in zip(trials, searching, strict=True)) / 1e6
+    if paused:
+        say(f"checkpoints of paused trials: at most about {paused:.3g} MB until their study ends")
 
 
 def weights_of_fid(planned: Plan) -> str | None:

@@ -1,6 +1,7 @@
 """Retention of checkpoints and models, so that a sweep of thousands of trials does not fill the disk.
 
-A trial's checkpoint is kept until the trial ends, because the trial may continue from it. A study keeps the models of
+A trial's checkpoint is kept until the trial ends, because the trial may continue from it; a paused trial ends with its
+study. A study keeps the models of
 its best trial, of its hand-tuned point if complete, and of the next best trials within `keep` and a budget of bytes
 for the whole sweep. No resume and no winner ever misses a file.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from sweep.record import CHECKPOINT, HUNG, WEIGHTS, Event, Trial, Trials
+from sweep.record import CHECKPOINT, HUNG, REPORTED, WEIGHTS, Event, Trial, Trials
 from sweep.record.events import EndEvent
 
 FINAL = ("complete", "pruned", "diverged")  # states without another attempt
@@ -65,7 +66,8 @@ def superfluous(folder: Path, trials: Trials, keep: int, budget: float) -> Itera
         if (model := place / WEIGHTS).exists():
             held[trial.name] = model.stat().st_size
         if trial.state in FINAL:  # files left by a killed driver or worker
-            yield from (path for path in [place / CHECKPOINT, place / HUNG, *place.glob("*.part")] if path.is_file())
+            files = [place / name for name in (CHECKPOINT, REPORTED, HUNG)]
+            yield from (path for path in [*files, *place.glob("*.part")] if path.is_file())
     for name in dispensable(held, trials, keep, budget):
         yield folder / "trials" / name / WEIGHTS
 

@@ -1,14 +1,16 @@
 """Scheduling decisions for all studies of a sweep, independent of Ray and processes."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.resources import Resources
-from sweep.record import CHECKPOINT, HUNG, Event, Progress, Record, Request, Row, Trial, Trials
+from sweep.record import CHECKPOINT, HUNG, REPORTED, Event, Progress, Record, Request, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.study import Study
 
@@ -18,7 +20,7 @@ Listener = Callable[[Event, Trials], None]
 
 
 class Conductor:
-    """Chooses the next trial and stops unpromising trials. Every decision is in the record before it is used."""
+    """Chooses the next trial and pauses unpromising trials. Every decision is in the record before it is used."""
 
     def __init__(
         self,
@@ -34,7 +36,8 @@ class Conductor:
         self.folder, self.resources, self.listener = folder, resources, listener
         self.planned: dict[str, Planned] = {study.name: study for study in plan.studies}
         self.trials = Trials.from_events(history)
-        self.waiting = deque(trial for trial in self.trials.trials.values() if trial.state == "running")
+        running = (trial for trial in self.trials.trials.values() if trial.state == "running")
+        self.waiting = deque(sorted(running, key=lambda trial: trial.begun or math.inf))  # as they were started
         self.running: dict[str, str] = {}  # Ray's trial id -> our trial
 
     @property
@@ -65,6 +68,7 @@ class Conductor:
             return False
         self._tell("request", **request.model_dump())
         self._end_stopping()
+        self._close()
         return True
 
     def _in_time(self, request: Request) -> bool:
@@ -94,13 +98,17 @@ class Conductor:
         for trial in [trial for trial in self.waiting if trial.state == "running"]:
             if trial.epoch >= self.plan.config.epochs:
                 self._end(trial, "complete", "", trial.epoch, None)
-            elif not self.studies[trial.study].goes_on(trial.number):
-                self._end(trial, "pruned", self._behind(trial.epoch), trial.epoch, None)
+            elif not self.studies[trial.study].goes_on(trial.number) and not trial.stopping:
+                self._pause(trial, trial.epoch, None)
             elif epochs_saved(self._checkpoint(trial)) > trial.epoch:
                 self._checkpoint(trial).unlink()
             if trial.state != "running":
                 self.waiting.remove(trial)
         self._end_stopping()
+        for name in self.studies:
+            for trial in self.trials.paused_in(name):
+                self._keep(trial)
+        self._close()
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """Return the next trial for Ray to run, or None while enough trials run."""
@@ -120,7 +128,8 @@ class Conductor:
             study = min(asking, key=self._share)
             asked = self.studies[study].ask(next(iter(self.trials.enqueued.get(study, [])), None))
             assert asked is not None  # its budget is left
-            name, number, attempt, values, origin = asked.trial, asked.number, 1, asked.values, asked.origin
+            name, number, values, origin = asked.trial, asked.number, asked.values, asked.origin
+            attempt = self.trials.trials[name].attempt + 1 if name in self.trials.trials else 1  # a promoted trial
         self._tell(
             "start", trial=name, study=study, number=number, values=values, origin=origin, attempt=attempt,
             seed=self.plan.seed_of(study, number),
@@ -140,14 +149,14 @@ class Conductor:
         if progress.value is not None:
             metrics = next((row.metrics for row in progress.rows if row.epoch == progress.epoch), {})
             continues = study.report(trial.number, progress.epoch, progress.value, metrics)
-        if state is None and not continues:
-            state, reason = "pruned", self._behind(progress.epoch)
         if state is None and trial.stopping:
             state, reason = "cancelled", STOPPED
-        if state is None:
+        if state is None and continues:
             return True
         del self.running[ray_id]
-        if state == "out_of_memory" and not _wants_room(trial):
+        if state is None:
+            self._pause(trial, progress.epoch, progress.worker)
+        elif state == "out_of_memory" and not _wants_room(trial):
             self._again(trial, state, reason, progress.worker)
         elif state == "preempted":
             self._set_back(trial, state, reason, progress.worker)
@@ -179,13 +188,38 @@ class Conductor:
     def _checkpoint(self, trial: Trial) -> Path:
         return self.folder / "trials" / trial.name / CHECKPOINT
 
-    def _behind(self, epoch: int) -> str:
-        return f"behind the best 1/{self.plan.config.factor} at epoch {epoch}"
+    def _pause(self, trial: Trial, epoch: int, worker: dict[str, Any] | None) -> None:
+        """Follow a rung that has stopped a trial; the checkpoint is kept if the trial can be promoted."""
+        state = self.studies[trial.study].stopped
+        self._end(trial, state, f"behind the best 1/{self.plan.config.factor} at epoch {epoch}", epoch, worker)
 
     def _end(self, trial: Trial, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
         self.studies[trial.study].end(trial.number, state, epoch)
         self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
-        self._checkpoint(trial).unlink(missing_ok=True)
+        if state == "paused":
+            self._keep(trial)
+        else:
+            self._discard(trial)
+        self._close()
+
+    def _keep(self, trial: Trial) -> None:
+        """Make the state at the last report of a paused trial its checkpoint: the record has the report now."""
+        with suppress(FileNotFoundError):
+            self._checkpoint(trial).with_name(REPORTED).replace(self._checkpoint(trial))
+
+    def _discard(self, trial: Trial) -> None:
+        for name in (CHECKPOINT, REPORTED):
+            self._checkpoint(trial).with_name(name).unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        """End the paused trials of studies in which no trial runs and none will start."""
+        for name, study in self.studies.items():
+            over = name in self.trials.stopped or self._share(name) >= 1
+            if over and not study.unfinished and (paused := self.trials.paused_in(name)):
+                study.close()
+                self._tell("close", study=name)
+                for trial in paused:
+                    self._discard(trial)
 
     def _set_back(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
         """Run a trial again after a loss outside its control, unless it was lost too often without progress."""

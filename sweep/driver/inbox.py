@@ -97,7 +97,7 @@ def named(trials: Trials, name: str) -> dict[str, str]:
         hint = did_you_mean(name, [*trials.studies, *trials.trials])
         raise ValueError(f"no study or trial is called {name!r}{hint}; its studies are {', '.join(trials.studies)}")
     if (state := trials.trials[name].state) != "running":
-        raise ValueError(f"{name} has ended already ({state}); name one that runs, or a study")
+        raise ValueError(f"{name} does not run ({state}); name one that runs, or a study")
     return {"trial": name}
 
 

@@ -81,7 +81,7 @@ class Screen:
                 f"{self._spent(study) / study.spec.most_epochs:.0%}",
                 str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
-                str(states["pruned"] or ""),
+                str(states["paused"] + states["pruned"] or ""),  # a paused trial ends as pruned unless it is promoted
                 Text(str(sum(states[state] for state in BAD) or ""), style="red"),
                 Text(best, style="bold green"),
                 hand,

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from sweep.driver import failure
 from sweep.driver.nodes import draining
 from sweep.driver.process import limit, settings
-from sweep.record import CHECKPOINT, HUNG, TRACEBACK, Progress, Row, holder_of
+from sweep.record import CHECKPOINT, HUNG, REPORTED, TRACEBACK, Progress, Row, holder_of
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
@@ -207,6 +207,9 @@ class TrialWorker(tune.Trainable):
                 if report.epoch not in self.trial["looks"] or self.trial["metric"] in report.metrics:
                     progress.value = self._value(report)  # a look at a first stage may lack the metric
                 self._keep_pictures(report.evaluation)
+                if not last:  # the trial may be paused here
+                    with self._storing():
+                        report.save(self.folder / REPORTED)
             if last:
                 with self._storing():
                     save(report.method, Config(**self.trial["fit"]), self.folder)
@@ -246,8 +249,8 @@ class TrialWorker(tune.Trainable):
     def _fit(self) -> Iterator[Report]:
         with storing(self.folder):
             self.folder.mkdir(exist_ok=True)  # without parents: if they are missing, the sweep's folder is not mounted
-            for half_written in self.folder.glob("*.part"):  # by a killed process
-                half_written.unlink()
+            for unused in (*self.folder.glob("*.part"), self.folder / REPORTED):  # of a killed process
+                unused.unlink(missing_ok=True)
             (self.folder / TRACEBACK).unlink(missing_ok=True)  # of a previous attempt
             resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
@@ -310,12 +313,17 @@ class TrialWorker(tune.Trainable):
                 save_grid(picture, self.folder / f"{name}.png")
 
     def _save_reported(self) -> None:
-        """Save the state at the end of the last step. Not earlier: only when Ray asks for another step, the record
-        has the results of the last one. If a checkpoint were ahead of the record, epochs would be lost."""
-        due = time.monotonic() - self.saved_at > SAVE_SECONDS
-        if self.reported is not None and (self.reported.evaluation is not None or due):
+        """Make the state at the end of the last step the checkpoint. Not earlier: only when Ray asks for another step,
+        the record has the results of the last one. If a checkpoint were ahead of the record, epochs would be lost."""
+        if self.reported is None:
+            return
+        evaluated, due = self.reported.evaluation is not None, time.monotonic() - self.saved_at > SAVE_SECONDS
+        if evaluated or due:
             with self._storing():
-                self.reported.save(self.checkpoint)
+                if evaluated:
+                    (self.folder / REPORTED).replace(self.checkpoint)
+                else:
+                    self.reported.save(self.checkpoint)
             self.saved_at = time.monotonic()
 
     @contextmanager

@@ -3,7 +3,7 @@ files in the sweep's folder (`layout`). The analysis reads sweeps with it, so no
 MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
-from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REQUESTS, TRACEBACK, WEIGHTS
+from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REPORTED, REQUESTS, TRACEBACK, WEIGHTS
 from sweep.record.log import Record, began, follow, holder_of, parse, read, record_of, salvage
 from sweep.record.trials import Trial, Trials, read_trials
 
@@ -12,6 +12,7 @@ __all__ = [
     "CONFIG",
     "HUNG",
     "RECORD",
+    "REPORTED",
     "REQUESTS",
     "SETBACKS",
     "STATES",

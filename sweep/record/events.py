@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-FORMAT = 2  # format of the records that this version writes; it reads all formats up to this one
+FORMAT = 3  # format of the records that this version writes; it reads all formats up to this one
 
-State = Literal["complete", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled"]
+State = Literal["complete", "paused", "pruned", "diverged", "failed", "out_of_memory", "preempted", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
 SETBACKS = ("preempted", "out_of_memory", "failed")  # independent of the values; another attempt may succeed
 
@@ -59,6 +59,7 @@ class StudyEntry(BaseModel):
     budget_epochs: maximum total epochs of its trials; None if the budget is the number of `trials`, as in all older
     records.
     spared: share of trials that no rung stops.
+    promotes: whether a rung pauses a trial, which may continue later, instead of ending it as pruned.
     """
 
     study: str
@@ -73,6 +74,7 @@ class StudyEntry(BaseModel):
     first_rung: int | None = None
     factor: int = 3
     spared: float = 0.0
+    promotes: bool = False
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}  # values of the hand-tuned point
     hand_tuned_source: str = ""
@@ -145,7 +147,7 @@ class LostEvent(_Event):
 
 
 class EndEvent(_Event):
-    """A trial has ended."""
+    """A trial has ended, or a rung has paused it; a start event continues a paused trial."""
 
     event: Literal["end"] = "end"
     trial: str
@@ -153,6 +155,13 @@ class EndEvent(_Event):
     epoch: int | None = None
     reason: str | None = None
     worker: dict[str, Any] | None = None
+
+
+class CloseEvent(_Event):
+    """The paused trials of a study end as pruned: its budget is spent, or a user stopped it. Since format 3."""
+
+    event: Literal["close"] = "close"
+    study: str
 
 
 class Request(BaseModel):
@@ -183,7 +192,7 @@ class FinishEvent(_Event):
     reason: str = ""
 
 
-Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | RequestEvent | FinishEvent
+Event = SweepEvent | StartEvent | ReportEvent | LostEvent | EndEvent | CloseEvent | RequestEvent | FinishEvent
 EVENTS: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
 ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

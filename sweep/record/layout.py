@@ -6,6 +6,7 @@ RECORD = "record.jsonl"
 CONFIG = "config.yaml"
 REQUESTS = "requests"  # folder of requests to the driver, a file each, until they are in the record
 CHECKPOINT = "checkpoint.pt"  # in trials/NAME/, until the trial ends
+REPORTED = "reported.pt"  # in trials/NAME/: the next checkpoint, until the record has the report of its epoch
 HUNG = "hung.txt"  # in trials/NAME/: stack of a training that hung
 TRACEBACK = "traceback.txt"  # in trials/NAME/: of the error of the last attempt
 WEIGHTS = "model.safetensors"  # in trials/NAME/, winners/STUDY/ and hand_tuned/STUDY/

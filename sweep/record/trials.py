@@ -13,6 +13,7 @@ from typing import Any
 
 from sweep.record.events import (
     SETBACKS,
+    CloseEvent,
     EndEvent,
     Event,
     FinishEvent,
@@ -40,7 +41,8 @@ def charged(state: str, epoch: int, epochs: int, first_rung: int) -> int:
 
 @dataclass
 class Trial:
-    """State of one trial; `state` is "running" from its start to its end, and again after another start.
+    """State of one trial; `state` is "running" from its start to its end, and again after another start. A paused trial
+    has ended for now; it starts again, or becomes pruned.
 
     Times are in seconds since 1970 on the driver's clock.
     """
@@ -206,6 +208,9 @@ class Trials:
             self.finish = event
         elif isinstance(event, RequestEvent):
             self._request(event)
+        elif isinstance(event, CloseEvent):
+            for paused in self.paused_in(event.study):
+                paused.state = "pruned"
         elif (trial := self._trial(event)) is not None:
             epoch = trial.epoch
             self._follow(trial, event)
@@ -235,6 +240,10 @@ class Trials:
     def of(self, study: str) -> list[Trial]:
         """Return the trials of one study, by number."""
         return [trial for _, trial in sorted(self._numbered.get(study, {}).items())]
+
+    def paused_in(self, study: str) -> list[Trial]:
+        """Return the trials of one study that a rung has paused."""
+        return [trial for trial in self.of(study) if trial.state == "paused"]
 
     def hand_tuned_trial(self, study: str) -> Trial | None:
         """Return the trial of the study's first hand-tuned point, None before its start."""

@@ -1,9 +1,10 @@
-"""Asynchronous successive halving in its stopping variant, as a state machine without clock, workers or sampler.
+"""Asynchronous successive halving (ASHA), as a state machine without clock, workers or sampler.
 
 A trial continues while it is among the best of the trials that have reached its rung (Li et al., 2020, "A System for
-Massively Parallel Hyperparameter Tuning"). Ray's scheduler is not used for three reasons: it loses its rungs when the
-driver dies, it stops the second trial at a rung if it is slightly worse than the first, and it would stop a paper's
-hand-tuned point, which must run to the end as the baseline.
+Massively Parallel Hyperparameter Tuning"). A trial that does not is stopped, and may be promoted once more trials have
+reached the rung. Ray's scheduler is not used for three reasons: it loses its rungs when the driver dies, it stops the
+second trial at a rung if it is slightly worse than the first, and it would stop a paper's hand-tuned point, which must
+run to the end as the baseline.
 
 A random share of the trials that a rung would stop is spared and runs to the end. It shows how well the rung ranks
 trials: the trials that pass were selected by the values to be judged.
@@ -12,11 +13,13 @@ The state depends only on the sequence of reports; replaying them restores it.
 """
 
 import math
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Collection, Container, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+T = TypeVar("T", bound=Hashable)
 
 SPARED = 0.05  # the share of trials that no rung stops
 FEWEST = 5.0  # trials, of equal weight, from which on a correlation is given
@@ -46,7 +49,7 @@ class Rungs:
 
     `epochs` is the full budget of a trial, `first` the epoch of the lowest rung, `factor` the reduction factor. Trials
     in `exempt`, and those that `spared` selects independently of their values, count in the comparison, but are never
-    stopped. Lower values are better.
+    stopped. With `promotes`, stopped trials may continue later. Lower values are better.
     """
 
     epochs: int
@@ -54,6 +57,7 @@ class Rungs:
     factor: int
     exempt: Container[Hashable] = frozenset()
     spared: Callable[[Hashable], bool] = field(default=lambda trial: False, compare=False)
+    promotes: bool = False
     judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> value and decision
     ended: dict[Hashable, float] = field(init=False, default_factory=dict)  # trial -> value after all epochs
 
@@ -83,9 +87,9 @@ class Rungs:
         """Report the value of `trial` after `epoch`; return True if the trial continues.
 
         A trial is judged once per rung, by its first report at or after that level. It continues if it is among the
-        best 1/`factor` of the trials at the rung so far, itself included; the first `factor - 1` trials all continue. A
-        non-finite value ranks last. Decisions are final: a trial that resumes from a checkpoint is not judged again,
-        and a stopped trial is not added to higher rungs.
+        best 1/`factor` of the trials at the rung so far, itself included; the first `factor - 1` trials all continue,
+        unless they may be promoted later. A non-finite value ranks last. A trial that resumes from a checkpoint is not
+        judged again, and a stopped trial is not added to higher rungs.
         """
         if not self.goes_on(trial):
             return False
@@ -100,13 +104,35 @@ class Rungs:
             better = sum(other.value < value for other in rung.values())
             seen = len(rung) + 1
             among_best = math.isfinite(value) and better < seen // self.factor
-            behind = seen >= self.factor and not among_best
+            behind = not among_best and (self.promotes or seen >= self.factor)
             rung[trial] = Judged(value, not behind or trial in self.exempt or self.spared(trial), behind)
         return rung[trial].goes_on
 
+    def promotable(self, paused: Collection[T]) -> T | None:
+        """Return the trial of `paused` that is now among the best 1/`factor` of the rung that stopped it, the best one
+        of the highest such rung; None if there is none."""
+        for level in reversed(self.levels):
+            best = (trial for trial in self._best(level) if not self.judged[level][trial].goes_on)
+            rank = {trial: place for place, trial in enumerate(best)}
+            if found := [trial for trial in paused if trial in rank]:
+                return min(found, key=rank.__getitem__)
+        return None
+
+    def promote(self, trial: Hashable) -> None:
+        """Let a stopped trial continue."""
+        for rung in self.judged.values():
+            if trial in rung and not rung[trial].goes_on:
+                rung[trial] = Judged(rung[trial].value, goes_on=True)
+
     def goes_on(self, trial: Hashable) -> bool:
-        """Return False once any rung has stopped `trial`."""
+        """Return False while a rung has stopped `trial`."""
         return all(rung[trial].goes_on for rung in self.judged.values() if trial in rung)
+
+    def _best(self, level: int) -> list[Hashable]:
+        """Return the best 1/`factor` of the trials at a rung, the best first; of equal ones, the earlier first."""
+        rung = self.judged[level]
+        best = sorted(rung, key=lambda trial: rung[trial].value)[: len(rung) // self.factor]
+        return [trial for trial in best if math.isfinite(rung[trial].value)]
 
     def stopped(self, level: int) -> int:
         """How many trials a rung has stopped."""
@@ -126,7 +152,10 @@ class Rungs:
         with the variance of Fieller et al. (1957), at Kish's effective number of trials.
         """
         rung, exempt = self.judged[level], self.exempt
-        behind = {t for on in self.judged.values() for t, j in on.items() if j.behind and t not in exempt}
+        behind = set()
+        for lower, on in self.judged.items():
+            promoted = self._best(lower) if self.promotes else ()  # also those spared, had they been paused
+            behind |= {t for t, judged in on.items() if judged.behind and t not in exempt} - set(promoted)
         ended = [trial for trial in self.ended if trial in rung]
         spared = sum(trial in behind for trial in ended)
         if behind and not spared:

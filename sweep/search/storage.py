@@ -23,7 +23,12 @@ from sweep.search.space import Choice, Dimension, Range, Space
 from sweep.search.study import distribution
 from trainables.files import whole
 
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "paused": TrialState.PRUNED,  # Optuna has no such state
+    "pruned": TrialState.PRUNED,
+    "running": TrialState.RUNNING,
+}
 
 
 def write_storage(trials: Trials, file: Path) -> None:

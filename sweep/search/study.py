@@ -26,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
-from sweep.record.events import EndEvent, Origin, ReportEvent, StartEvent
+from sweep.record.events import CloseEvent, EndEvent, Origin, ReportEvent, StartEvent
 from sweep.record.trials import charged
 from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
@@ -49,7 +49,8 @@ class Spec:
 
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
-    each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. The sampler "none"
+    each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. With `promotes`, a
+    rung pauses trials instead of ending them. The sampler "none"
     suggests nothing; the points run in turn repeatedly. `warm` are points of an earlier sweep; they run after the
     hand-tuned ones and can be stopped.
     """
@@ -68,6 +69,7 @@ class Spec:
     objectives: tuple[str, ...] = ()
     budget_epochs: int | None = None
     spared: float = 0.0
+    promotes: bool = False
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -117,6 +119,7 @@ class Spec:
             first_rung=self.first_rung,
             factor=self.factor,
             spared=self.spared,
+            promotes=self.promotes,
             sampler=self.sampler,
             hand_tuned=dict(first.values),
             hand_tuned_source=first.source,
@@ -142,6 +145,7 @@ class Spec:
             "first_rung",
             "factor",
             "spared",
+            "promotes",
             "sampler",
         )
         space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
@@ -183,7 +187,10 @@ class Study:
         self.spent = 0  # epochs; a running trial counts with its full budget
         self._trials: dict[int, _Trial] = {}
         self._exempt: set[int] = set()  # the hand-tuned points, which must run to the end as the baseline
-        self.rungs = Rungs(spec.epochs, spec.first_rung, spec.factor, exempt=self._exempt, spared=self._is_spared)
+        self._paused: set[int] = set()
+        self.rungs = Rungs(
+            spec.epochs, spec.first_rung, spec.factor, self._exempt, spared=self._is_spared, promotes=spec.promotes
+        )
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 
     @property
@@ -201,10 +208,14 @@ class Study:
     def ask(self, enqueued: Mapping[str, Any] | None = None) -> Asked | None:
         """Return the next trial, or None while the budget is exhausted; a stopped trial returns part of its budget.
 
+        A paused trial that is now among the best of its rung is next, before any new one.
+
         enqueued: values to try in place of a suggestion, after the hand-tuned and the warm points.
         """
         if self.share >= 1:
             return None
+        if (best := self.rungs.promotable(self._paused)) is not None:
+            return self._start_again(self._trials[best])
         number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
         points, warm = self.spec.space.paper, self.spec.warm
         if number < len(points) or self.spec.sampler == "none":
@@ -214,6 +225,17 @@ class Study:
         if enqueued is not None:
             return self._open(number, dict(enqueued), "enqueued")
         return self._open(number, self._suggest(number), "search")
+
+    @property
+    def stopped(self) -> str:
+        """The state in which a trial ends that a rung has stopped."""
+        return "paused" if self.spec.promotes else "pruned"
+
+    def close(self) -> None:
+        """End the paused trials as pruned; none of them will continue."""
+        for number in sorted(self._paused):
+            trial = self._trials[number]
+            self._move(trial, "pruned", trial.charged)
 
     def report(self, number: int, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> bool:
         """Report the metric of a trial after `epoch`, and `metrics` with the further objectives; return True if the
@@ -247,8 +269,7 @@ class Study:
         trial = self._trial(number)
         if trial.state not in ("running", *RETRIABLE):
             raise ValueError(f"{trial.asked.trial} cannot be retried: it is {trial.state}")
-        self._move(trial, "running")
-        return trial.asked
+        return self._start_again(trial)
 
     @property
     def unfinished(self) -> list[Asked]:
@@ -265,7 +286,7 @@ class Study:
             if isinstance(event, StartEvent) and event.study == self.spec.study:
                 number = numbers[event.trial] = event.number
                 if number in self._trials:
-                    self._move(self._trials[number], "running")
+                    self._start_again(self._trials[number])
                 else:
                     self._open(number, event.values, event.origin)
             elif isinstance(event, ReportEvent) and event.trial in numbers:
@@ -276,16 +297,19 @@ class Study:
                 number = numbers[event.trial]
                 if self._trials[number].state == "running":
                     self.end(number, event.state, event.epoch or 0)
+            elif isinstance(event, CloseEvent) and event.study == self.spec.study:
+                self.close()
         return self
 
     def history(self) -> list[FrozenTrial]:
         """Return the trials shown to the sampler, by number. Trials outside the present space are omitted.
 
-        A stopped trial is PRUNED with its last value; TPE ranks it after all complete trials, and later stopped trials
-        first. A diverged trial is PRUNED without a value; TPE ranks it last. We measured the alternatives (Optuna 5.0):
-        with its last finite value or NaN, it ranks as a trial that ran long and beats all trials stopped earlier;
-        COMPLETE with infinity beats every stopped trial; and FAIL is ignored, so that the sampler repeatedly samples
-        the diverging region (27 of 30 suggestions in a test where a good valley borders on it, instead of 10).
+        A stopped or paused trial is PRUNED with its last value; TPE ranks it after all complete trials, and later
+        stopped trials first. A diverged trial is PRUNED without a value; TPE ranks it last. We measured the
+        alternatives (Optuna 5.0): with its last finite value or NaN, it ranks as a trial that ran long and beats all
+        trials stopped earlier; COMPLETE with infinity beats every stopped trial; and FAIL is ignored, so that the
+        sampler repeatedly samples the diverging region (27 of 30 suggestions in a test where a good valley borders on
+        it, instead of 10).
 
         With several objectives, a complete trial is shown with all of them, or as FAIL, which is ignored, if it lacks
         one. A stopped trial is PRUNED without a value: TPE ranks complete trials by domination, and stopped ones last.
@@ -327,7 +351,7 @@ class Study:
             outcome = values_of if whole else {"state": TrialState.FAIL}
         elif trial.state == "complete" and finite:
             outcome = {"state": TrialState.COMPLETE, "value": trial.value}
-        elif trial.state == "pruned" and finite and not self.spec.objectives:
+        elif trial.state in ("paused", "pruned") and finite and not self.spec.objectives:
             last = {max(trial.values): trial.value}
             outcome = {"state": TrialState.PRUNED, "value": trial.value, "intermediate_values": last}
         else:
@@ -375,11 +399,21 @@ class Study:
         self._move(trial, "running")
         return asked
 
+    def _start_again(self, trial: _Trial) -> Asked:
+        if trial.state == "paused":
+            self.rungs.promote(trial.asked.number)
+        self._move(trial, "running")
+        return trial.asked
+
     def _move(self, trial: _Trial, state: str, epoch: int = 0) -> None:
         """Change the state of a trial and update the budget."""
         takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
         self.spent += takes - trial.charged
         trial.state, trial.charged = state, takes
+        if state == "paused":
+            self._paused.add(trial.asked.number)
+        else:
+            self._paused.discard(trial.asked.number)
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:

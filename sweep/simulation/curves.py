@@ -17,7 +17,7 @@ from sweep.record import Trial, read_trials
 from sweep.search.space import Choice, Range, Space
 from sweep.search.study import Spec
 
-USABLE = ("complete", "pruned")  # and diverged: outcomes that depend on the values, not on a machine
+USABLE = ("complete", "paused", "pruned")  # and diverged: outcomes that depend on the values, not on a machine
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Curve:
         spent = [sum(v for name, v in row.metrics.items() if name.startswith("time/")) for row in rows]
         clock = [(0, 0.0), *((row.epoch, seconds) for row, seconds in zip(rows, spent, strict=True))]
         if trial.state == "diverged" and trial.ended is not None:
-            clock.append((trial.end_epoch, trial.ended - trial.started))
+            clock.append((trial.end_epoch, trial.worker_seconds))
         return cls(
             coordinates(space, trial.values),
             np.array([row.epoch for row in rows]),

@@ -53,7 +53,7 @@ class Simulation:
     @property
     def utilisation(self) -> float:
         """The share of slots x wall time in which a trial held a slot."""
-        held = sum(trial.ended - trial.started for trial in self.trials.trials.values() if trial.ended is not None)
+        held = sum(trial.worker_seconds for trial in self.trials.trials.values() if trial.ended is not None)
         return held / (self.slots * self.wall) if self.wall else 1.0
 
     @property
@@ -135,8 +135,10 @@ def run(conductor: Conductor, curves: Curves, clock: Clock) -> None:
         while not conductor.exhausted and (asked := conductor.next(ray_id := next(ids))) is not None:
             trial = conductor.trials.trials[asked["trial"]]
             metrics[ray_id] = trial.metric
-            courses[ray_id] = curves.course(trial.study, trial.number, trial.values, levels)
-            go_on(ray_id, clock.now)
+            course = list(curves.course(trial.study, trial.number, trial.values, levels))
+            known = [evaluated for evaluated in course if evaluated.epoch <= trial.epoch]  # a promoted trial goes on
+            courses[ray_id] = iter(course[len(known) :])
+            go_on(ray_id, clock.now - (known[-1].seconds if known else 0.0))
         if not due:
             return
         clock.now, ray_id, began, evaluated = heapq.heappop(due)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.record import Event, Row, SweepEvent, Trial, Trials
-from sweep.record.events import FinishEvent
+from sweep.record.events import CloseEvent, FinishEvent
 from sweep.tracking.address import redact
 
 PARENT = None  # key of the sweep's run in mappings keyed by trial
@@ -22,6 +22,7 @@ PARENT = None  # key of the sweep's run in mappings keyed by trial
 STATUS = {
     "complete": "FINISHED",
     "done": "FINISHED",
+    "paused": "KILLED",
     "pruned": "KILLED",
     "preempted": "KILLED",
     "cancelled": "KILLED",
@@ -114,6 +115,8 @@ class Story:
 
     def add(self, event: Event) -> None:
         """Add the next event of the record. Raises ValueError if it is inconsistent with the previous events."""
+        if isinstance(event, CloseEvent):
+            self.touched |= {trial.name for trial in self._trials.paused_in(event.study)}
         self._trials.tell(event)
         if isinstance(event, FinishEvent):
             self._ended = event.time

@@ -58,7 +58,7 @@ def test_the_best_stay_within_the_budget_and_the_indispensable_beyond_it(keep, b
 @pytest.fixture
 def folder(tmp_path):
     """A sweep with a model and a checkpoint of every trial, of one byte each."""
-    fates = [*FATES, (0, 4, "pruned", 4.0), (0, 5, "failed", None), (0, 6, "preempted", None)]
+    fates = [*FATES, (0, 4, "pruned", 4.0), (0, 5, "failed", None), (0, 6, "preempted", None), (0, 7, "paused", 4.0)]
     events = events_of(*fates)
     with Record(tmp_path / "record.jsonl", durable=False) as record:
         for found in events:
@@ -84,7 +84,7 @@ def test_gc_leaves_what_a_resume_or_a_retry_needs_and_all_pictures(folder, capsy
     assert "freed" in capsys.readouterr().out
     left = files(folder)
     assert {path for path in left if path.endswith(".png")} == {path for path in before if path.endswith(".png")}
-    running, again = name(1, 3), {name(0, 5), name(0, 6)}
+    running, again = name(1, 3), {name(0, 5), name(0, 6), name(0, 7)}
     assert {path.split("/")[0] for path in left if path.endswith(CHECKPOINT)} == {running, *again}
     kept = {name(0, 0), name(0, 3), name(1, 0), running}
     assert {path.split("/")[0] for path in left if path.endswith(WEIGHTS)} == kept

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections import Counter, deque
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
 from sweep.driver.resources import Resources
 from sweep.driver.stop import Stop
-from sweep.record import CHECKPOINT, Event, Progress, Row, Trials, read
+from sweep.record import CHECKPOINT, REPORTED, Event, Progress, Request, Row, Trials, read
 from sweep.search.study import Study
 
 METRIC = "valid/fcd"
@@ -63,10 +64,10 @@ class Tune:
         ray_id = sorted(self.running)[choice % len(self.running)]
         sent = progress_after(self.running[ray_id], self.reached[ray_id])
         self.reached[ray_id] = sent.epoch
+        if sent.value is not None:  # also of a trial that is paused now
+            self.saved[self.running[ray_id]["trial"]] = sent.epoch
         if not self.conductor.hear(ray_id, sent):
             del self.running[ray_id]
-        elif sent.value is not None:
-            self.saved[self.running[ray_id]["trial"]] = sent.epoch
         return True
 
     def run(self) -> None:
@@ -196,8 +197,8 @@ def test_what_a_stopped_trial_leaves_is_asked_for_again(begin):
     assert conductor.exhausted and conductor.next("e") is None
     for ray_id, value in (("b", 10.0), ("c", 20.0), ("d", 30.0)):
         conductor.hear(ray_id, progress([row(1, value)], value=value))
-    assert not conductor.exhausted and conductor.places == 3 + 1
-    assert conductor.next("e")["trial"] == "vae-digits-0004"
+    assert not conductor.exhausted and conductor.places == 1 + 3
+    assert [conductor.next(ray_id)["trial"][-1] for ray_id in "efg"] == ["1", "4", "5"], "the best is promoted first"
     assert conductor.exhausted
 
 
@@ -207,7 +208,7 @@ def test_what_a_stopped_trial_leaves_is_asked_for_again(begin):
 def test_everything_is_in_the_record_before_it_is_told(begin):
     conductor = begin(methods=["vae"], trials=3)
     conductor.listener = lambda event, trials: seen.append(
-        (events(conductor)[-1] == event, event.trial in trials.trials)
+        (events(conductor)[-1] == event, event.event == "close" or event.trial in trials.trials)
     )
     seen = []
     Tune(conductor).run()
@@ -243,14 +244,14 @@ def test_the_worse_are_stopped_and_told_why_but_never_the_hand_tuned_point(begin
     for ray_id in "abcd":
         conductor.resources = Resources(1, 0.0, 9, 9, 0)
         conductor.next(ray_id)
-    assert conductor.hear("b", progress([row(1, 10.0)], value=10.0))
-    assert conductor.hear("c", progress([row(1, 20.0)], value=20.0))
-    assert not conductor.hear("d", progress([row(1, 30.0)], value=30.0))
     assert conductor.hear("a", progress([row(1, 99.0)], value=99.0))
-    (end,) = events(conductor, "end")
-    assert (end.trial, end.state, end.reason) == (
-        "vae-digits-0003", "pruned", "behind the best 1/3 at epoch 1",
-    )  # fmt: skip
+    assert not conductor.hear("b", progress([row(1, 20.0)], value=20.0)), "the best of two, but two are few"
+    assert not conductor.hear("c", progress([row(1, 30.0)], value=30.0))
+    assert conductor.hear("d", progress([row(1, 10.0)], value=10.0))
+    assert [(end.trial, end.state, end.reason) for end in events(conductor, "end")] == [
+        ("vae-digits-0001", "paused", "behind the best 1/3 at epoch 1"),
+        ("vae-digits-0002", "paused", "behind the best 1/3 at epoch 1"),
+    ]
 
 
 def test_the_last_epoch_is_complete_whatever_the_others_have(begin):
@@ -521,7 +522,8 @@ def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path
             folder.mkdir()
             (folder / "record.jsonl").write_bytes(b"".join(lines[:cut]))
             resumed = begin(folder, trials=4)
-            attempts = {trial.name: trial.attempt for trial in resumed.trials.trials.values() if trial.ended}
+            over = [t for t in resumed.trials.trials.values() if t.state not in ("running", "paused")]
+            attempts = {trial.name: trial.attempt for trial in over}
             saved = {}
             if keep_checkpoints:
                 saved = {t.name: max([0, *(e for e in RUNGS if e in t.rows)]) for t in resumed.trials.trials.values()}
@@ -532,9 +534,91 @@ def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path
             assert rungs(resumed) == rungs(undisturbed), cut
             reported = [(e.trial, r.epoch) for e in events(resumed, "report") for r in e.rows]
             assert len(reported) == len(set(reported)), cut
-            ends = [event.trial for event in events(resumed, "end")]
-            assert len(ends) == len(set(ends)), cut
+            assert_ended_once(resumed)
             assert all(resumed.trials.trials[name].attempt == attempt for name, attempt in attempts.items())
+
+
+def assert_ended_once(conductor) -> None:
+    ends = [event.trial for event in events(conductor, "end") if event.state != "paused"]
+    assert len(ends) == len(set(ends))
+    closed = [event.study for event in events(conductor, "close")]
+    assert len(closed) == len(set(closed))
+    assert not any(trial.state == "paused" for trial in conductor.trials.trials.values())
+
+
+def promoted(conductor) -> list[str]:
+    """Trials that were paused and went on."""
+    paused, found = set(), []
+    for event in events(conductor):
+        if event.event == "end" and event.state == "paused":
+            paused.add(event.trial)
+        elif event.event == "start" and event.trial in paused:
+            paused.remove(event.trial)
+            found.append(event.trial)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sweep_killed_again_and_again_promotes_the_same_trials(begin, tmp_path, seed):
+    """Three kills at random times each, with paused and promoted trials, between the lines of one message too."""
+    changes = {"trials": 14, "searcher": "random", "seed": seed}
+    undisturbed = begin(tmp_path / "undisturbed", **changes)
+    Tune(undisturbed).run()
+    killed, chance, saved = begin(tmp_path / "killed", **changes), random.Random(seed), {}
+    for _ in range(3):
+        going = Tune(killed, saved=saved)
+        for _ in range(chance.randrange(40)):
+            going.step()
+        lines = killed.record.path.read_bytes().splitlines(keepends=True)
+        lost = chance.randrange(min(4, len(lines) - 1))  # lines that were not on disk yet
+        killed.record.path.write_bytes(b"".join(lines[: len(lines) - lost]))
+        killed = begin(tmp_path / "killed", **changes)
+        reached = {name: trial.epoch for name, trial in killed.trials.trials.items()}
+        saved = {name: epoch for name, epoch in saved.items() if epoch <= reached.get(name, 0)}
+        killed.settle()
+    Tune(killed, saved=saved).run()
+    assert killed.done and promoted(undisturbed)
+    assert promoted(killed) == promoted(undisturbed)
+    assert fates(killed) == fates(undisturbed) and rungs(killed) == rungs(undisturbed)
+    reported = [(e.trial, r.epoch) for e in events(killed, "report") for r in e.rows]
+    assert len(reported) == len(set(reported))
+    assert_ended_once(killed)
+
+
+def test_a_paused_trial_keeps_its_checkpoint_until_its_study_ends(begin, tmp_path):
+    conductor = begin(methods=["vae"], trials=4)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id in "abcd":
+        conductor.next(ray_id)
+    folder = tmp_path / "quick" / "trials" / "vae-digits-0003"
+    folder.mkdir(parents=True)
+    (folder / REPORTED).write_text("of epoch 1")
+    assert not conductor.hear("d", progress([row(1, 1e6)], value=1e6))
+    assert (folder / CHECKPOINT).read_text() == "of epoch 1" and not (folder / REPORTED).exists()
+
+    (folder / CHECKPOINT).rename(folder / REPORTED)  # the driver died before it could rename it
+    resumed = begin(methods=["vae"], trials=4)
+    resumed.settle()
+    assert (folder / CHECKPOINT).exists() and not (folder / REPORTED).exists()
+    Tune(resumed).run()
+    assert resumed.done and not (folder / CHECKPOINT).exists()
+    assert [event.study for event in events(resumed, "close")] == ["vae-digits"]
+    assert resumed.trials.trials["vae-digits-0003"].state == "pruned"
+    assert resumed.trials.trials["vae-digits-0003"].reason == "behind the best 1/3 at epoch 1"
+
+
+def test_a_stopped_study_ends_its_paused_trials(begin):
+    conductor = begin(methods=["vae"], trials=4)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id in "abcd":
+        conductor.next(ray_id)
+    for ray_id, value in (("b", 10.0), ("c", 20.0), ("d", 30.0)):
+        conductor.hear(ray_id, progress([row(1, value)], value=value))
+    conductor.accept(Request(request="1", action="stop", study="vae-digits"))
+    assert conductor.trials.trials["vae-digits-0003"].state == "paused"
+    conductor.hear("a", progress([row(1, 5.0)], value=5.0))
+    states = [trial.state for trial in conductor.trials.of("vae-digits")]
+    assert states == ["cancelled", "pruned", "pruned", "pruned"] and conductor.done
 
 
 def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
@@ -543,20 +627,19 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
     for ray_id in "abcd":
         conductor.next(ray_id)
     record = conductor.record
-    record.append("report", trial="vae-digits-0001", rows=[row(1, 10.0), row(2), row(3, 9.0)])
-    record.append("report", trial="vae-digits-0002", rows=[row(1, 20.0)])
-    record.append("report", trial="vae-digits-0003", rows=[row(1, 30.0)])
-    record.append("report", trial="vae-digits-0001", rows=[*map(row, range(4, 9)), row(9, 8.0)])
+    record.append("report", trial="vae-digits-0000", rows=[row(1, 10.0), row(2), row(3, 9.0)])
+    record.append("report", trial="vae-digits-0001", rows=[row(1, 20.0)])
+    record.append("report", trial="vae-digits-0000", rows=[*map(row, range(4, 9)), row(9, 8.0)])
 
     resumed = begin(methods=["vae"], trials=4)
     resumed.settle()
     ends = {event.trial: event for event in events(resumed, "end")}
     assert {name: (end.state, end.epoch) for name, end in ends.items()} == {
-        "vae-digits-0001": ("complete", 9), "vae-digits-0003": ("pruned", 1),
+        "vae-digits-0000": ("complete", 9), "vae-digits-0001": ("paused", 1),
     }  # fmt: skip
-    assert ends["vae-digits-0003"].reason == "behind the best 1/3 at epoch 1"
+    assert ends["vae-digits-0001"].reason == "behind the best 1/3 at epoch 1"
     again = [resumed.next(ray_id)["trial"] for ray_id in "ab"]
-    assert again == ["vae-digits-0000", "vae-digits-0002"]
+    assert again == ["vae-digits-0002", "vae-digits-0003"]
     assert resumed.trials.trials["vae-digits-0002"].attempt == 2
 
 
@@ -609,6 +692,7 @@ def test_an_extended_sweep_searches_on_with_all_it_knows(begin):
     conductor = begin(trials=4)
     Tune(conductor).run()
     before, judged, history = fates(conductor), rungs(conductor), events(conductor)
+    attempts = {name: trial.attempt for name, trial in conductor.trials.trials.items()}
 
     extended = begin(trials=7)
     assert not extended.done
@@ -621,7 +705,7 @@ def test_an_extended_sweep_searches_on_with_all_it_knows(begin):
     for name in extended.studies:
         spent = sum(trial.epoch for trial in extended.trials.of(name))
         assert abs(spent - 7 * EPOCHS) <= EPOCHS / 2
-    assert all(trial.attempt == 1 for trial in extended.trials.trials.values())
+    assert all(extended.trials.trials[name].attempt == attempt for name, attempt in attempts.items())
     for study, levels in judged.items():
         for level, trials in levels.items():
             assert trials.items() <= rungs(extended)[study][level].items()

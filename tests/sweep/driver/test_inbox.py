@@ -261,7 +261,7 @@ def test_names_are_those_of_studies_and_of_trials_that_run(begin):
     Tune(conductor).run()
     trials = read_trials(conductor.folder)
     assert inbox.named(trials, "vae-digits") == {"study": "vae-digits"}
-    with pytest.raises(ValueError, match=r"has ended already \(complete\)"):
+    with pytest.raises(ValueError, match=r"does not run \(complete\)"):
         inbox.named(trials, "vae-digits-0000")
     with pytest.raises(ValueError, match="did you mean 'vae-digits'"):
         inbox.named(trials, "vae-digit")

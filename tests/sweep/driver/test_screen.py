@@ -99,11 +99,12 @@ def test_the_table_says_where_each_study_stands(stage):
     stage.run("vae-digits", 1, "pruned", 1, 99.0)
     stage.run("vae-digits", 2, "failed", 1)
     stage.run("vae-digits", 3, "complete", 9, 11.5)
+    stage.run("vae-digits", 4, "paused", 1, 50.0)
     stage.start("beta_vae-digits", 0)
     headline, header, vae, beta_vae, *_ = stage.table().splitlines()
-    assert headline.startswith("quick: 28% of the epochs, 4 trials, 0 s, ")
-    assert header.split() == ["study", "spent", "ended", "running", "pruned", "failed", "best", "fcd", "hand-tuned"]
-    assert vae.split() == ["vae-digits", "56%", "4", "1", "1", "11.5", "12.35"]
+    assert headline.startswith("quick: 29% of the epochs, 5 trials, 0 s, ")
+    assert " ".join(header.split()) == "study spent ended running pruned failed best fcd hand-tuned"
+    assert vae.split() == ["vae-digits", "58%", "5", "2", "1", "11.5", "12.35"]
     assert beta_vae.split() == ["beta_vae-digits", "0%", "0", "1"]
 
 

@@ -20,7 +20,7 @@ from sweep.driver import failure
 from sweep.driver import worker as module
 from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.worker import shared
-from sweep.record import CHECKPOINT, Progress
+from sweep.record import CHECKPOINT, REPORTED, Progress
 from trainables.saved import load
 
 
@@ -87,6 +87,18 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, be
     # the last step that was told had not been saved when the process died
     assert after[0].rows[0].epoch == epochs_before(before) + 1
     assert without_clock(before) | without_clock(after) == undisturbed
+
+
+@pytest.mark.parametrize("rung", [1, 2])
+def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, tmp_path, rung):
+    undisturbed = without_clock(steps(make_worker(described)))
+    again = described | {"folder": str(tmp_path / "again")}
+    before = list(steps(make_worker(again), rung))  # then the driver says stop, and makes the state a checkpoint
+    (tmp_path / "again" / REPORTED).rename(tmp_path / "again" / CHECKPOINT)
+    after = list(steps(make_worker(again)))
+    assert after[0].rows[0].epoch == before[-1].epoch + 1
+    assert without_clock(before) | without_clock(after) == undisturbed
+    assert not (tmp_path / "again" / REPORTED).exists()
 
 
 def epochs_before(told):
@@ -471,9 +483,12 @@ def test_epochs_that_take_long_are_saved_within_but_never_ahead_of_what_was_told
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     saved = []
     save = module.Training.save
-    monkeypatch.setattr(
-        module.Training, "save", lambda training, path: (saved.append(training.epoch), save(training, path))
-    )
+
+    def note(training, path):
+        saved.extend([training.epoch] if path.name == CHECKPOINT else [])
+        save(training, path)
+
+    monkeypatch.setattr(module.Training, "save", note)
     heard = 0
     for told in steps(make_worker(described)):
         assert saved and max(saved) <= heard

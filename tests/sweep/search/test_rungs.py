@@ -109,6 +109,36 @@ def test_a_trial_is_judged_by_its_first_report_at_or_past_a_level():
     assert [list(rungs.judged[level]) for level in rungs.levels] == [[], ["a"], ["a"]]
 
 
+def test_a_stopped_trial_is_promoted_once_enough_worse_ones_have_come():
+    rungs = Rungs(4, 1, 2, promotes=True)
+    values = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "broken": math.inf}
+    assert not any(rungs.report(trial, 1, value) for trial, value in values.items()), "nor does the first one pass"
+    assert rungs.promotable({"d", "c", "b", "a"}) == "a"
+    assert rungs.promotable({"b", "c", "d"}) == "b", "the second of five, of which two may pass"
+    assert rungs.promotable({"c", "d"}) is None and rungs.promotable(()) is None
+    rungs.promote("b")
+    assert rungs.goes_on("b") and rungs.stopped(1) == 4 and not rungs.judged[1]["b"].behind
+    assert not rungs.report("b", 2, 5.0) and not rungs.goes_on("b"), "the next rung judges it anew"
+    rungs.promote("b")
+    assert rungs.report("b", 4, 5.0) and rungs.ended == {"b": 5.0}
+
+
+def test_the_highest_rung_promotes_first_and_never_what_is_not_finite():
+    rungs = Rungs(4, 1, 2, exempt=range(4), promotes=True)
+    for trial in range(4):
+        rungs.report(trial, 1, 10.0 + trial)
+    assert not rungs.report("low", 1, 11.5) and not rungs.report("high", 1, 11.7)
+    for trial in range(4):
+        rungs.report(trial, 2, 10.0 + trial)
+    rungs.promote("high")
+    assert not rungs.report("high", 2, 11.5)
+    rungs.report("worse", 1, 99.0), rungs.report("worst", 1, math.nan)
+    rungs.judged[2] |= {"another": rungs.judged[1]["worse"]}
+    assert rungs.promotable({"low", "high", "worst"}) == "high"
+    assert rungs.promotable({"low", "worst"}) == "low"
+    assert rungs.promotable({"worst"}) is None
+
+
 VALUES = st.one_of(st.floats(allow_nan=True), st.integers(0, 3).map(float))
 REPORTS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 27), VALUES), max_size=60)
 
@@ -151,6 +181,20 @@ def test_a_replay_with_repeats_rebuilds_the_same_state(reports):
     for report in reports:
         assert lived.report(*report) <= lived.goes_on(report[0]), "once stopped, stopped"
     assert lived == replayed
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3).map(float), max_size=40), st.integers(2, 4))
+def test_promotion_passes_in_the_end_those_that_a_rung_that_waits_would_pass(values, factor):
+    """Once all have come and all promotions are made, the best 1/factor have passed, whatever their order was."""
+    rungs = Rungs(factor, 1, factor, promotes=True)
+    paused = {trial for trial, value in enumerate(values) if not rungs.report(trial, 1, value)}
+    while (trial := rungs.promotable(paused)) is not None:
+        rungs.promote(trial)
+        paused.remove(trial)
+    best = sorted(range(len(values)), key=values.__getitem__)[: len(values) // factor]
+    assert not paused & set(best)
+    assert all(rungs.goes_on(trial) == (trial not in paused) for trial in range(len(values)))
 
 
 def run(rungs: Rungs, at: np.ndarray, end: np.ndarray) -> None:
@@ -200,6 +244,26 @@ def test_ranking_is_not_biased_by_what_was_stopped():
     assert np.mean(among_the_passed) > np.mean(truth) + 0.1
     covered = [f.low <= -0.69 <= f.high for f in found]  # 6 / pi * asin(-sqrt(1 / 8)), of normal values
     assert np.mean(covered) > 0.85
+
+
+def test_ranking_is_not_biased_by_what_was_promoted():
+    chance = np.random.default_rng(0)
+    found, truth = [], []
+    for _ in range(60):
+        at = -np.sort(-chance.normal(size=150)) + 0.3 * chance.normal(size=150)  # better and better: few promotions
+        at = at if chance.random() < 0.5 else at[::-1]  # or worse and worse: many
+        end = -at + chance.normal(size=150)
+        lucky = set(np.flatnonzero(chance.random(150) < 0.2))
+        rungs = Rungs(3, 1, 3, spared=lucky.__contains__, promotes=True)
+        run(rungs, at, end)
+        paused = {trial for trial in range(150) if not rungs.goes_on(trial)}
+        while (trial := rungs.promotable(paused)) is not None:
+            rungs.promote(trial)
+            rungs.report(trial, 3, end[trial])
+            paused.remove(trial)
+        found.append(rungs.ranking(1).correlation)
+        truth.append(spearmanr(at, end).statistic)
+    assert np.mean(found) == pytest.approx(np.mean(truth), abs=0.03)
 
 
 def test_ranking_of_few_trials_or_without_spared_ones_is_not_known():

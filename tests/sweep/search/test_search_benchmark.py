@@ -32,7 +32,7 @@ def test_what_was_recorded_is_reproduced(program, study):
     assert dict(zip(study.levels, map(math.exp, curve), strict=True)) == pytest.approx(row.value.to_dict())
 
 
-@pytest.mark.parametrize("searcher", ["random", "random, halving", "sweep's tpe", "prior, halving", "one epoch, top k"])
+@pytest.mark.parametrize("searcher", ["random", "random, halving", "sweep's tpe", "tpe, promotion", "one epoch, top k"])
 def test_searcher_stays_within_its_epochs(program, study, searcher):
     ended = list(program.SEARCHERS[searcher](study, 3, 0))
     assert ended[0].values == dict(study.space.paper[0].values)

@@ -33,9 +33,9 @@ DIMENSIONS = {
 SPACE = Space(POINTS, DIMENSIONS, dict.fromkeys(DIMENSIONS, True))
 
 
-def make(trials=40, epochs=9, first_rung=1, sampler="tpe", name="vae-mnist", space=SPACE, budget_epochs=None) -> Spec:
+def make(trials=40, epochs=9, first_rung=1, sampler="tpe", name="vae-mnist", space=SPACE, **more) -> Spec:
     spec = Spec(name, "vae", "mnist", trials, epochs, METRIC, space, first_rung, sampler=sampler)
-    return dataclasses.replace(spec, budget_epochs=budget_epochs)
+    return dataclasses.replace(spec, **more)
 
 
 def quality(values: dict, epoch: int) -> float:
@@ -52,6 +52,7 @@ class Driver:
         self.events = events if events is not None else []
         self.epochs = {asked.number: 0 for asked in study.unfinished}  # number -> epochs done, of open trials
         self.asked = {asked.number: asked for asked in study.unfinished}
+        self.reached: dict[int, int] = {}  # number -> epochs done, of paused trials
 
     def write(self, kind: str, **fields) -> None:
         self.events.append(event(kind, **fields))
@@ -60,7 +61,7 @@ class Driver:
         asked = self.study.ask()
         if asked is None:
             return False
-        self.asked[asked.number], self.epochs[asked.number] = asked, 0
+        self.asked[asked.number], self.epochs[asked.number] = asked, self.reached.pop(asked.number, 0)
         self.write(
             "start",
             trial=asked.trial,
@@ -79,11 +80,13 @@ class Driver:
         self.write("report", trial=asked.trial, rows=[{"epoch": epoch, "metrics": metrics}])
         goes_on = METRIC not in metrics or self.study.report(number, epoch, value)
         if not goes_on or epoch == 9:
-            self.end(number, "complete" if goes_on else "pruned")
+            self.end(number, "complete" if goes_on else self.study.stopped)
 
     def end(self, number: int, state: str) -> None:
         self.study.end(number, state, self.epochs[number])
         self.write("end", trial=self.asked[number].trial, state=state, epoch=self.epochs[number])
+        if state == "paused":
+            self.reached[number] = self.epochs[number]
         del self.epochs[number]
 
     def step(self, choice: int, workers: int = 3) -> bool:
@@ -362,7 +365,7 @@ def test_misuse_is_named():
     with pytest.raises(ValueError, match="vae-mnist has no trial 3; call ask"):
         study.report(3, 1, 1.0)
     study.ask()
-    with pytest.raises(ValueError, match="state must be one of complete, pruned"):
+    with pytest.raises(ValueError, match="state must be one of complete, paused, pruned"):
         study.end(0, "done", 9)
     study.end(0, "failed", 9)
     with pytest.raises(ValueError, match="vae-mnist-0000 cannot end as complete: it already ended as failed"):
@@ -383,6 +386,7 @@ def test_the_spec_survives_the_record():
     assert entry.space["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
     again = Spec.from_record(entry)
     assert again.to_record() == spec.to_record() and again.count == 40
+    assert Spec.from_record(dataclasses.replace(spec, promotes=True).to_record()).promotes and not again.promotes
     spending = make(budget_epochs=360)
     assert Spec.from_record(spending.to_record()).budget_epochs == 360 and spending.count is None
     points_only = dataclasses.replace(spending, sampler="none").to_record()
@@ -396,9 +400,10 @@ def test_the_spec_survives_the_record():
     st.integers(0, 150),
     st.sampled_from(["tpe", "prior"]),
     st.sampled_from([None, 90]),
+    st.booleans(),
 )
-def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs):
-    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs)
+def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, promotes):
+    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
@@ -408,7 +413,7 @@ def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, 
     assert replayed.study.rungs == lived.study.rungs and replayed.study.spent == lived.study.spent
     assert [shown(t) for t in replayed.study.history()] == [shown(t) for t in lived.study.history()]
 
-    replayed.epochs = dict(lived.epochs)
+    replayed.epochs, replayed.reached = dict(lived.epochs), dict(lived.reached)
     for choice in choices[cut:] + [0] * 40:
         assert replayed.step(choice) == lived.step(choice)
     assert replayed.events == lived.events
@@ -433,6 +438,48 @@ def test_a_replay_of_repeated_work_changes_nothing(choices, data):
     again = Study(make(trials=25), seed=3).replay(repeated)
     assert again.rungs == lived.study.rungs and again.unfinished == lived.study.unfinished
     assert again.ask() == lived.study.ask()
+
+
+def test_a_paused_trial_goes_on_when_it_is_among_the_best_and_before_new_ones():
+    spec = make(trials=20, epochs=3, factor=2, budget_epochs=60, sampler="random", promotes=True)
+    driver = Driver(Study(spec, seed=0))
+
+    def end(value: float) -> str:
+        driver.start()
+        (number,) = driver.epochs
+        asked, driver.epochs[number] = driver.asked[number], 1
+        driver.write("report", trial=asked.trial, rows=[{"epoch": 1, "metrics": {METRIC: value}}])
+        goes_on = driver.study.report(number, 1, value)
+        driver.epochs[number] = 3 if goes_on else 1
+        driver.end(number, "complete" if goes_on else driver.study.stopped)
+        return asked.trial
+
+    for value in (5.0, 6.0, 1.0, 5.5, 9.0, 9.5):  # the first two are hand-tuned
+        end(value)
+    assert [e.trial for e in driver.events if e.event == "end" and e.state == "paused"] == [
+        f"vae-mnist-000{number}" for number in (3, 4, 5)
+    ]
+    spent = driver.study.spent
+    assert driver.study.history()[-1].state == TrialState.PRUNED
+    fresh = Study(spec, seed=0).replay(driver.events)
+    assert fresh.ask() == driver.study.ask() == driver.asked[3] and driver.study.spent == spent + 2
+    assert fresh.rungs == driver.study.rungs and driver.study.goes_on(3)
+    assert driver.study.ask().number == 6
+
+
+def test_a_closed_study_promotes_nothing_even_with_a_larger_budget():
+    spec = make(trials=9, budget_epochs=81, sampler="random", promotes=True)
+    driver = run(Study(spec, seed=0))
+    paused = [number for number in driver.asked if driver.study._trials[number].state == "paused"]
+    spent = driver.study.spent
+    driver.study.close()
+    driver.write("close", study="vae-mnist")
+    assert paused and driver.study.spent == spent
+    longer = Study(dataclasses.replace(spec, budget_epochs=810), seed=0).replay(driver.events)
+    open_before = Study(dataclasses.replace(spec, budget_epochs=810), seed=0).replay(driver.events[:-1])
+    assert [shown(t) for t in longer.history()] == [shown(t) for t in open_before.history()]
+    asked = [longer.ask().number for _ in range(9)]
+    assert not set(asked) & set(paused)
 
 
 def test_a_replay_skips_other_studies_and_keeps_what_was_run():

@@ -336,6 +336,30 @@ def test_a_second_attempt_adopts_the_run(uri, folder, record):
     assert rows(uri, "select count(*) from runs") == [(2,)]
 
 
+def test_a_paused_trial_is_killed_until_it_goes_on_or_its_study_ends(uri, folder, record):
+    begin(record)
+    good, bad = start(record, 0), start(record, 1)
+    for trial in (good, bad):
+        report(record, trial, 1)
+        end(record, trial, "paused", 1)
+    track(folder, uri)
+    names = [f"beta_vae / mnist / {number}" for number in ("hand-tuned", 1)]
+    assert [statuses(uri)[name] for name in names] == ["KILLED", "KILLED"]
+    assert [of_run(uri, "tags", name)["outcome"] for name in names] == ["paused", "paused"]
+    start(record, 0, attempt=2)
+    report(record, good, 2, 3)
+    end(record, good)
+    record.append("close", study="beta_vae-mnist")
+    record.append("finish", outcome="done")
+    track(folder, uri)
+    assert statuses(uri) == {"quick": "FINISHED", names[0]: "FINISHED", names[1]: "KILLED"}
+    assert [of_run(uri, "tags", name)["outcome"] for name in names] == ["complete", "pruned"]
+    told = rows(
+        uri, f"select step from metrics join runs using (run_uuid) where key = 'valid/fcd' and name = '{names[0]}'"
+    )
+    assert sorted(told) == [(1,), (2,), (3,)]
+
+
 def test_what_came_in_the_way_of_a_trial_is_counted_apart(uri, folder, record):
     begin(record)
     trial = start(record)
