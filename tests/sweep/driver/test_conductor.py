@@ -441,6 +441,11 @@ def test_an_error_of_our_own_outside_the_training_is_named():
     assert executor.how_lost(error) == ("failed", reason)
 
 
+@pytest.fixture(autouse=True)
+def no_node_is_drained(monkeypatch):
+    monkeypatch.setattr("sweep.driver.nodes.draining", set)  # it asks Ray
+
+
 class Pool(executor.Pool):
     """Nodes without Ray."""
 
