@@ -90,6 +90,8 @@ OUTCOMES = {
     "unfinished": ("running", "paused", "cancelled"),
 }
 
+# Metrics that say nothing about samples.
+NOT_OF_SAMPLES = ("probe_error", "knn_error", "nmi_error", "ari_error", "dssim", "psnr_rmse")
 CHANGED = "what changed"
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
 DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # columns omitted on a narrow terminal, in this order
@@ -458,7 +460,7 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
 def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:
     """Say which method is closest on each data set, or which cannot be told apart; and cautions about these."""
     closest: dict[str, list[str]] = {}
-    ties, cautions = [], []
+    ties, cautions, lowest = [], [], []
     for row in best.itertuples():
         rivals = found[found["dataset"] == row.dataset]
         near = rivals[[not beyond_noise(value - row.tuned, row.noise) for value in rivals["tuned"]]]
@@ -470,11 +472,13 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:
             ties.append(
                 f"On {name} {who} cannot be told apart ({values}, ± {measured(row.noise)} with other held-out images)."
             )
+        elif metric in NOT_OF_SAMPLES:
+            lowest.append(f"{method_name(row.method)} has the lowest {metric} on {name} ({measured(row.tuned)}).")
         else:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     closest_words = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{closest_words}."] if winners else []), *ties]), cautions
+    return " ".join([*([f"{closest_words}."] if winners else []), *lowest, *ties]), cautions
 
 
 def _cautions(near: pd.DataFrame) -> list[str]:

@@ -373,6 +373,15 @@ def test_the_headline_says_that_the_closest_method_may_copy(tmp_path, write_reco
     assert "Samples of GAE on MNIST may be copies of training images." in headline(board)
 
 
+def test_a_metric_of_codes_makes_no_method_close_to_real_images(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    for study in told.events[0]["studies"]:
+        study["metric"] = "valid/knn_error"
+    for method, value in (("vae", 0.2), ("gae", 0.1)):
+        told.trial(f"{method}-mnist", 0, "complete", value, metrics={"valid/knn_error": value})
+    assert headline(board_of(told, tmp_path, write_record)) == "GAE has the lowest knn_error on MNIST (0.100)."
+
+
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):
     board = board_of(Told(("vae", "mnist")), tmp_path, write_record)
     assert board["hand_tuned_state"].tolist() == ["not started"]

@@ -409,7 +409,12 @@ def test_the_metric_may_be_another_score_of_the_features_or_of_the_codes(metric,
     judge = Evaluator(digits, metric, samples=100)
     rung, end = (judge(built("vae"), train_images, final=final) for final in (False, True))
     assert judge.metric == metric and math.isfinite(rung.metrics[f"valid/{metric}"])
+    assert judge.resolution() is None  # which is that of a Fréchet distance
     assert end.metrics[f"valid/{metric}"] == rung.metrics[f"valid/{metric}"]
+
+
+def test_few_held_out_images_limit_a_frechet_distance(digits):
+    assert Evaluator(digits, samples=100).resolution().n == len(digits.valid.images) < 500
 
 
 def test_a_maximised_score_is_judged_by_its_error(evaluator, train_images, digits):

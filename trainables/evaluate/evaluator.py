@@ -112,9 +112,11 @@ class Evaluator:
         self._features: Tensor | None = None  # of the held-out images, computed by the first final evaluation
 
     def resolution(self) -> Resolution | None:
-        """How a distance varies with the choice of held-out images; None if they are many, or too few to estimate."""
+        """How a Fréchet distance varies with the choice of held-out images; None if they are many, or too few to
+        estimate, and for other metrics."""
         n = len(self.images)
-        if n >= ENOUGH or len(self.train) < n + 2 or self.extractor.distance is not None:
+        other = self.metric != self.extractor.metric or self.extractor.distance is not None
+        if n >= ENOUGH or len(self.train) < n + 2 or other:
             return None
         return resolution(self.extractor, self.train.images, n)
 
