@@ -1,0 +1,78 @@
+"""A day with the tool, in the order of the documentation, on one sweep.
+
+Installation is CI's own first step; the user interface of MLflow behind `compare` is in tests/sweep/tracking.
+"""
+
+import json
+import shutil
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from analysis.load import read_published
+from analysis.page.live import served
+from sweep import Sweep
+from sweep.commands import main
+from sweep.config import PRESET_FILES
+from sweep.record import read, read_trials
+from sweep.tracking.compare import WINNERS, groups
+from trainables.flags import read_preset
+
+ROOT = Path(__file__).parents[1]
+MISTAKEN = """from trainables.methods.beta_vae import BetaVAE
+
+
+class Ladder(BetaVAE):
+    def loss(self, x):
+        return self.encode(x).mean.sum()
+"""
+METHOD = MISTAKEN.partition("    def loss")[0] + "    pass\n"
+
+
+@pytest.mark.slow
+def test_a_day(programs, capsys, monkeypatch):
+    lab, folder = programs.folder / "my_lab.py", programs.folder / "sweeps" / "quick"
+    shutil.copy(ROOT / "search_spaces" / "beta_vae.toml", lab.with_suffix(".toml"))
+    flags = ["--methods", "vae", "my_lab:Ladder", "--trials", "2", "--epochs", "9"]
+
+    # One's own method, first with a mistake: one line names the author's file.
+    monkeypatch.chdir(programs.folder)
+    lab.write_text(MISTAKEN)
+    with pytest.raises(SystemExit) as refused:
+        main(["check", "my_lab:Ladder"])
+    said = "".join(capsys.readouterr())
+    assert refused.value.code and "my_lab.py" in said and "Loss" in said and "Traceback" not in said
+    sys.modules.pop("my_lab", None)
+    lab.write_text(METHOD)
+
+    # The sweep is watched while it runs, and stopped from another terminal.
+    running = programs.sweep(*flags)
+    record = folder / "record.jsonl"
+    running.until(lambda: record.exists() and any(event.event == "report" for event in read(record)))
+    with served([folder]) as address:
+        state, page = (urllib.request.urlopen(address + path).read().decode() for path in ("state", "report/0/"))
+    assert json.loads(state)[0]["name"] == "quick" and "my_lab" in page
+    main(["stop", str(folder)])
+    assert running.wait() == 130, running.output
+    assert read_trials(folder).outcome == "interrupted" and "python -m sweep resume" in running.output
+
+    # It continues where it stopped, and ends with its leaderboard.
+    output = programs.resume().ends_well()
+    assert "digits · fcd, lower is better" in output and "my_lab" in output
+
+    # Its results are compared and read from Python; a winner is given away.
+    trials = read_trials(folder)
+    assert len(groups(trials)["digits"][WINNERS]) == 2
+    assert len(programs.runs(trials.sweep.sweep)) == 1 + len(trials.trials)
+    sweep = Sweep(folder)
+    assert set(sweep.leaderboard["method"]) == {"vae", "my_lab"} and "<table" in sweep._repr_html_()
+    assert sweep.winner("vae").sample(4).shape == (4, 1, 8, 8)
+    capsys.readouterr()
+    main(["push", str(folder), "vae", "--out", str(programs.folder / "model")])
+    assert "contains the winner" in capsys.readouterr().out
+
+    # A paper's table is a preset, whose methods are those in print.
+    preset = read_preset(PRESET_FILES, "gae-table3")
+    assert {"vae", "gae"} <= set(preset["methods"]) and "GAE" in set(read_published("gae", 3)["method"])
