@@ -26,7 +26,8 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
         and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
     )
     assert not any("network" in line for line in lines if line.startswith("  searched"))
-    assert re.fullmatch(r"kept models: about [\d.]+ MB in sweeps at the size of the hand-tuned points", lines[-3])
+    assert re.fullmatch(r"kept models: about [\d.]+ MB in sweeps at the size of the hand-tuned points", lines[-4])
+    assert re.fullmatch(r"checkpoints of paused trials: at most about [\d.]+ MB until their study ends", lines[-3])
     assert lines[-2].startswith("2 studies, 162 epochs, about 20 trials if halving stops the expected number; training")
     assert "concurrent trials: about" in lines[-1]
     assert list(tmp_path.iterdir()) == []
