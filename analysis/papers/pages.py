@@ -239,11 +239,22 @@ def aae_sigma(file: Path) -> str:
     )
 
 
+def paper_hours(file: Path) -> str:
+    """Tabulate the core-hours of the presets of the papers, from tests/benchmarks/papers.py."""
+    rows = [
+        (f"`{row.preset}`", row.trainings, row.epochs, row.first, measured(row.hours_of_first),
+         measured(row.hours_of_all), "" if pd.isna(row.pflop_of_all) else measured(row.pflop_of_all))
+        for row in pd.read_csv(file).itertuples()
+    ]  # fmt: skip
+    header = ["preset", "trainings", "epochs of one", "measured", "core-hours of one", "of all", "PFLOP of all"]
+    return _table(header, rows)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     maker.__name__: maker
     for maker in (
         confirmed, leaderboard, gae_table2, gae_table3, gae_ranks, gae_table4, gammas, kappas, control, depth,
-        gamma_fixed, vg_losses, aae_differences, aae_sigma,
+        gamma_fixed, vg_losses, aae_differences, aae_sigma, paper_hours,
     )
 }  # fmt: skip
 
