@@ -179,7 +179,7 @@ def _handler(watched: Sequence[Watched]) -> type[BaseHTTPRequestHandler]:
 
 def _picture(watched: Sequence[Watched], path: str) -> bytes | None:
     """Return a grid of a trial by the path that its report requests, or None if there is none."""
-    found = re.fullmatch(r"/report/(\d+)/trials/([^/]+)/(samples|reconstructions)\.png", unquote(path))
+    found = re.fullmatch(r"/report/(\d+)/trials/([^/]+)/(samples(?:-\d{4,})?|reconstructions)\.png", unquote(path))
     if found is None or int(found[1]) >= len(watched) or not watched[int(found[1])].knows(found[2]):
         return None
     file = watched[int(found[1])].folder / "trials" / found[2] / f"{found[3]}.png"

@@ -151,6 +151,7 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
     """Return every trial as codes and numbers for the page's script; studies in the leaderboard's order."""
     studies = [sweep.studies[name] for name in dict.fromkeys(board["study"])]
     code = {study.name: i for i, study in enumerate(studies)}
+    evaluated = _evaluated(sweep)
     columns = [[f"hyper/{knob}" for knob in study.searched] for study in studies]
     rows = []
     for trial in sweep.trials.to_dict("records"):
@@ -174,12 +175,22 @@ def _trials(sweep: Sweep, board: pd.DataFrame) -> dict:
                 "name": f"{method_name(study.method)} · {dataset_name(study.dataset)}",
                 "id": study.name,
                 "knobs": [short_knob(knob) for knob in study.searched],
+                "evaluated": evaluated.get(study.name, []),
             }
             for study in studies
         ],
         "rows": rows,
         "beside": None if sweep.parts else "",  # where the folder of trials is, seen from the page
     }
+
+
+def _evaluated(sweep: Sweep) -> dict[str, list[int]]:
+    """Return the epochs at which some trial of a study was evaluated, by study."""
+    of = sweep.trials.set_index("trial")["study"]
+    metrics = {study.metric for study in sweep.studies.values()}
+    curves = sweep.curves[sweep.curves["metric"].isin(metrics)]
+    by_study = curves.groupby(curves["trial"].astype(str).map(of))["epoch"].unique()
+    return {study: sorted(map(int, epochs)) for study, epochs in by_study.items()}
 
 
 def _short(value):

@@ -41,6 +41,7 @@ SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
 KEPT_DATASETS = 2  # per process
+KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -206,7 +207,7 @@ class TrialWorker(tune.Trainable):
             if report.evaluation is not None:
                 if report.epoch not in self.trial["looks"] or self.trial["metric"] in report.metrics:
                     progress.value = self._value(report)  # a look at a first stage may lack the metric
-                self._keep_pictures(report.evaluation)
+                self._keep_pictures(report.evaluation, report.epoch)
                 if not last:  # the trial may be paused here
                     with self._storing():
                         report.save(self.folder / REPORTED)
@@ -307,10 +308,14 @@ class TrialWorker(tune.Trainable):
             raise Diverged(report.stage, report.epoch, metric, "not finite")
         return value
 
-    def _keep_pictures(self, evaluation: Evaluation) -> None:
+    def _keep_pictures(self, evaluation: Evaluation, epoch: int) -> None:
+        """Save the grids of an evaluation over those of the previous one, and a small grid of samples for its epoch."""
         with storing(self.folder):
             for name, picture in evaluation.pictures.items():
                 save_grid(picture, self.folder / f"{name}.png")
+            if (samples := evaluation.pictures.get("samples")) is not None:
+                few = samples[:KEPT_SAMPLES] if samples.ndim == 4 else samples  # points are one picture
+                save_grid(few, self.folder / f"samples-{epoch:04d}.png", columns=4)
 
     def _save_reported(self) -> None:
         """Make the state at the end of the last step the checkpoint. Not earlier: only when Ray asks for another step,

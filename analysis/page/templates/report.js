@@ -49,10 +49,31 @@
     });
     const grids = document.createElement("div");
     grids.className = "grids";
-    if (beside !== null) grids.append(...pictures);
+    if (beside !== null) grids.append(...pictures, byEpoch(r));
     chosen.replaceChildren(text("h3", named(r)), list, grids);
     chosen.hidden = false;
     plane.mark(r);
+  }
+
+  // Samples of the trial at each of its evaluations, with a slider
+  function byEpoch(r) {
+    const figure = document.createElement("figure");
+    const [img, caption, slider] = ["img", "figcaption", "input"].map((tag) => document.createElement(tag));
+    const epochs = studies[r[0]].evaluated.filter((epoch) => epoch <= r[5]);
+    figure.hidden = true; // until the grid of the last epoch has been found beside the page
+    if (epochs.length < 2) return figure;
+    img.onload = () => (figure.hidden = false);
+    Object.assign(slider, { type: "range", min: 0, max: epochs.length - 1, value: epochs.length - 1 });
+    slider.setAttribute("aria-label", "epoch of the samples");
+    const show = () => {
+      const epoch = epochs[slider.value];
+      img.src = `${beside}trials/${named(r)}/samples-${String(epoch).padStart(4, "0")}.png`;
+      img.alt = caption.textContent = `samples at epoch ${epoch}`;
+    };
+    slider.oninput = show;
+    figure.append(img, slider, caption);
+    show();
+    return figure;
   }
 
   const text = (tag, words, className) => {

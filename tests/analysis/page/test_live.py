@@ -87,9 +87,11 @@ def test_grids_are_served_of_the_trials_in_the_record_alone(record):
     for name in ("vae-digits-0000", "other"):
         (trials / name).mkdir(parents=True)
         (trials / name / "samples.png").write_bytes(b"grid of " + name.encode())
+        (trials / name / "samples-0003.png").write_bytes(b"small")
     with served([record.path.parent]) as address:
         status, headers, grid = ask(address, "/report/0/trials/vae-digits-0000/samples.png")
         assert (status, headers["Content-Type"], grid) == (200, "image/png", "grid of vae-digits-0000")
+        assert ask(address, "/report/0/trials/vae-digits-0000/samples-0003.png")[2] == "small"
         missing = ("vae-digits-0000/reconstructions", "other/samples", "vae-digits-0000/traceback", "%2e%2e/x/samples")
         for name in missing:
             assert ask(address, f"/report/0/trials/{name}.png")[0] == 404

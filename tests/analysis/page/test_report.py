@@ -78,6 +78,7 @@ def test_the_page_shows_what_was_asked_for(page):
 def test_every_trial_is_in_the_page(page):
     data = json.loads(page.split('id="trial-data">')[1].split("</script>")[0])
     assert len(data["rows"]) == 3 * 6
+    assert {tuple(study["evaluated"]) for study in data["studies"]} == {(3, 9, 30)}
     study, number, origin, state, value, epochs, _, values, _ = data["rows"][0]
     assert (number, origin, state, epochs) == (0, "paper", "complete", 30)
     assert isinstance(value, float)

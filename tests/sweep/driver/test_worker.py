@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sweep.driver import failure
 from sweep.driver import worker as module
@@ -55,6 +56,10 @@ def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
     assert load(folder).sample(2).shape == (2, 1, 8, 8)
     assert {"samples.png", "reconstructions.png"} <= {path.name for path in folder.iterdir()}
+    grids = sorted(path.name for path in folder.glob("samples-*.png"))  # a small one of each evaluation
+    assert grids == [f"samples-{epoch:04d}.png" for epoch in (1, 3, 9)]
+    with Image.open(folder / grids[0]) as small, Image.open(folder / "samples.png") as grid:
+        assert small.width < grid.width and small.height < grid.height
 
 
 def test_a_look_at_a_first_stage_tells_what_it_has_and_no_value(make_worker, begin):
