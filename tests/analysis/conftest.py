@@ -16,7 +16,7 @@ from analysis.page import drawing
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """The plots of pages stay empty: drawing takes most of a page's time, and tests in page/ look at the plots."""
+    """The plots of pages stay empty: drawing takes most of a page's time, and others look at the plots."""
     monkeypatch.setattr(drawing, "themed_svg", lambda figure: '<svg role="img"></svg>')
 
 

@@ -36,6 +36,7 @@ def page(tmp_path_factory, write_sweep) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_the_instruments_flagged_is_said(tmp_path, write_sweep):
     sweep = read_sweep(write_sweep(tmp_path / "quick", methods=("vae", "wae"), datasets=("digits",), trials=3))
     assert "hardly differ" not in render(sweep)
@@ -122,6 +123,7 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     assert "not started" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
     assert "stand apart" not in render(read_sweep(folder))
@@ -209,6 +211,7 @@ def test_the_page_of_a_thousand_trials_can_be_mailed(tmp_path, write_sweep):
     assert write_report(write_sweep(tmp_path / "big", trials=100)).stat().st_size < 3e6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_sweep, write_record, confirm_events):
     folder = write_sweep(tmp_path / "s", methods=("vae", "wae", "gae"), datasets=("digits",), trials=1)
     write_record(folder / "confirm", confirm_events())
@@ -280,6 +283,7 @@ def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monk
     assert "fcd" in arrows and "→ " not in arrows.replace("○", "")  # one trial each: nothing was searched
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
     assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))
@@ -302,6 +306,7 @@ def plain(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
     count = int((read_sweep(tmp_path / "few").trials["state"] == "complete").sum())
@@ -314,6 +319,7 @@ def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path,
     assert "A rule instead of a search" not in said  # of these methods none has one
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rules_are_set_beside_a_searched_number(tmp_path, write_sweep):
     sweep = read_sweep(
         write_sweep(tmp_path / "s", methods=("beta_vae", "vae"), datasets=("digits",), trials=4, rungs=())
