@@ -188,6 +188,16 @@ def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, w
         assert "−50 %" in text
 
 
+def test_the_networks_of_a_leaderboard_fit_a_narrow_terminal(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    for study in ("vae-mnist", "gae-mnist"):
+        told.trial(study, 0, "complete", 20.0)
+    board = board_of(told, tmp_path, write_record).assign(network=["mlp_500_500_2000", "shared_16"])
+    text = leaderboard_text(board, 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "Networks differ, so method and network are ranked together:" in " ".join(text.split())
+
+
 def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_path, write_record):
     told = Told(("vae", "mnist"))
     told.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")
