@@ -489,7 +489,7 @@ def _cautions(near: pd.DataFrame) -> list[str]:
         words.append(f"Samples of {listed(alike)} on {name} hardly differ from each other.")
     copied = [method_name(method) for method in near[near["memorised"]]["method"]]
     if copied:
-        words.append(f"Samples of {listed(copied)} on {name} may be copies of training images.")
+        words.append(f"Samples of {listed(copied)} on {name} are near training images; compare them.")
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
     return words
