@@ -69,7 +69,7 @@ def test_a_sweep_continues_from_a_bucket_elsewhere(bucket, programs):
     programs.wait_for_processes()
     hold.unlink()
     copied = events_in(client)
-    ended = {event["trial"] for event in copied if event["event"] == "end"}
+    ended = {event["trial"] for event in copied if event["event"] == "end" and event["state"] == "complete"}
     assert ended
 
     elsewhere = programs.folder / "elsewhere"
