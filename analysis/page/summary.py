@@ -14,7 +14,7 @@ from analysis.tables import OUTCOMES, mixed_datasets, spaced
 WHAT_A_FLAG_SAYS = {
     "few_images": "Distances from no more images than features, which are too large",
     "collapsed": "Samples that hardly differ from each other",
-    "memorised": "Samples nearer to the training images than held-out images are, in features; compare them, as they need not be copies",
+    "memorised": "Samples nearer to training images than held-out images are, by features; they need not be copies",
     "posterior_collapse": "Codes that are independent of the image",
     "sigma_collapse": "Encoders whose noise has vanished",
 }
