@@ -225,7 +225,7 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
 
 
 def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
-    """Return training images and steps of the tuned point, and whether its samples collapsed or may be copies."""
+    """Return training images and steps of the tuned point, and whether its samples were flagged."""
     part = _part(sweep, study)
     data = part.meta["data"].get(study.dataset, {})
     images = data.get("train", float("nan")) + (data.get("valid", 0) if part.config.get("split") == "test" else 0)
@@ -425,15 +425,15 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
     and on the best method. Without one, the summary says that the search found lower values, not that these points are
     better, because each was trained once.
     """
-    found = table[table["tuned"].notna()]
+    found, failed = table[table["tuned"].notna()], _failed_words(table)
     if found.empty:
-        return "No trial is complete yet, so there is nothing to compare."
+        return " ".join(["No trial is complete yet, so there is nothing to compare.", *failed])
     mixed = mixed_datasets(found)
     best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
     if best.empty:
         return "The values were measured by different recipes, so the methods are not ranked."
     closest, cautions = _closest(found, best)
-    first = " ".join([leader or closest, *cautions])
+    first = " ".join([leader or closest, *failed, *cautions])
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if gains:
         return f"{first} {gains}"
@@ -455,6 +455,16 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
         f"{measured(top.hand_tuned)} → {measured(top.tuned)}, "
         "one training each."
     )
+
+
+def _failed_words(table: pd.DataFrame) -> list[str]:
+    """Say which studies have trials that ended without a value, and no complete one."""
+    failing = [outcome for outcome in OUTCOMES if outcome in ("diverged", *SETBACKS)]
+    without = table[(table["complete"] == 0) & (table[failing].sum(axis=1) > 0)]
+    return [
+        f"{method_name(row.method)} on {dataset_name(row.dataset)} has no complete trial ({outcome_words(row)})."
+        for row in without.itertuples()
+    ]
 
 
 def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:

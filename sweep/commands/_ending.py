@@ -27,13 +27,22 @@ def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | No
     """Show the results of a sweep, and confirm it if it is configured so and not confirmed yet.
 
     The exit code, which job schedulers use, is 130 if the sweep was interrupted, as after Ctrl-C, and 1 if it could not
-    continue or no trial is complete. `where` are the tracking_uri and the address of the search.
+    continue or a study, unless a user stopped it, has no complete trial. tracking_uri, address: of the search.
     """
     if show_end(folder) != "done":
         leave(folder)
-    if not any(trial.state == "complete" for trial in read_trials(folder).trials.values()):
-        say("No trial completed.")
+    trials = read_trials(folder)
+    names = [entry.study for entry in trials.sweep.studies]
+    without = [name for name in names if not any(trial.state == "complete" for trial in trials.of(name))]
+    if without != names:
+        _confirm(folder, tracking_uri, address)
+    if failed := [name for name in without if name not in trials.stopped]:
+        say(f"No trial of {', '.join(failed)} completed.")
         raise SystemExit(1)
+
+
+def _confirm(folder: Path, tracking_uri: str | None, address: str | None) -> None:
+    """Confirm a sweep if it is configured so and not confirmed yet."""
     if not launch.config_of(folder).confirm:
         return
     if confirmation.is_confirmed(folder):

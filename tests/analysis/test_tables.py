@@ -375,7 +375,7 @@ def test_the_headline_says_what_makes_a_comparison_mean_little(images, batch, sp
     assert cautions[1:] == ([f"On MNIST that is after {steps} optimiser steps on {seen} images."] if few else [])
 
 
-def test_the_headline_says_that_the_closest_method_may_copy(tmp_path, write_record):
+def test_the_headline_says_that_samples_of_the_closest_method_are_near_training_images(tmp_path, write_record):
     told = Told(("vae", "mnist"), ("gae", "mnist"))
     told.trial("vae-mnist", 0, "complete", 3.0, metrics={"flag/memorised": 0.0})
     told.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0})
@@ -390,6 +390,16 @@ def test_a_metric_of_codes_makes_no_method_close_to_real_images(tmp_path, write_
     for method, value in (("vae", 0.2), ("gae", 0.1)):
         told.trial(f"{method}-mnist", 0, "complete", value, metrics={"valid/knn_error": value})
     assert headline(board_of(told, tmp_path, write_record)) == "GAE has the lowest knn_error on MNIST (0.100)."
+
+
+def test_the_headline_says_which_method_failed(tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
+    told.trial("vae-mnist", 0, "complete", 3.0)
+    told.trial("gae-mnist", 0, "failed", None)
+    told.trial("gae-mnist", 1, "diverged", None)
+    words = headline(board_of(told, tmp_path, write_record))
+    assert "GAE on MNIST has no complete trial (2: 1 diverged, 1 failed)." in words
+    assert "WAE" not in words  # it has not begun
 
 
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):

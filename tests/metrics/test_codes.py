@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from trainables.metrics.codes import class_errors, cluster_agreement
-from trainables.metrics.memorisation import copies, memorisation, most_by_chance, nearest
+from trainables.metrics.memorisation import memorisation, most_by_chance, near_training, nearest
 from trainables.metrics.similarity import psnr, ssim
 
 
@@ -68,7 +68,7 @@ def test_what_chance_allows_has_the_spread_of_new_images():
     draws = [torch.rand(n + m, generator=generator).split([n, m]) for _ in range(400)]
     values = np.array([memorisation(*draw) for draw in draws])
     assert 3 * values.std() == pytest.approx(most_by_chance(n, m) - 0.5, rel=0.1)
-    assert copies(most_by_chance(n, m), n, m) == {} and "95%" in copies(0.95, n, m)["memorised"]
+    assert near_training(most_by_chance(n, m), n, m) == {} and "95%" in near_training(0.95, n, m)["memorised"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -36,7 +36,7 @@ from trainables.metrics import (
     some_of,
 )
 from trainables.metrics.choice import OF_CODES, OF_RECONSTRUCTIONS
-from trainables.metrics.memorisation import copies, memorisation, nearest
+from trainables.metrics.memorisation import memorisation, near_training, nearest
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
@@ -325,7 +325,7 @@ class Evaluator:
             self.extractor, n=len(drawn), split=self.split, reference_n=len(self._features), sampler=sampler
         )
         found.add({"memorisation": value}, recipe)
-        found.flag(("memorised",), copies(value, len(drawn), len(self._features)))
+        found.flag(("memorised",), near_training(value, len(drawn), len(self._features)))
         shown = shown[: GRID // 2]
         _, places = nearest(self.extractor(shown), train)
         beside = as_images(torch.tensor(train_images[places.cpu().numpy()]))

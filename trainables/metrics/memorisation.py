@@ -37,15 +37,16 @@ def most_by_chance(n: int, m: int) -> float:
     return 0.5 + SIGNIFICANT * math.sqrt((n + m + 1) / (12 * n * m))
 
 
-def copies(value: float, n: int, m: int) -> dict[str, str]:
+def near_training(value: float, n: int, m: int) -> dict[str, str]:
     """Returns a message, by flag, if n samples are significantly nearer to the training images than m held-out images.
 
-    Blurred samples are not flagged as long as their features differ from those of real images.
+    Copies are flagged, but so are samples whose features crowd near some typical training images: compare them with
+    their nearest training images.
     """
     expected = most_by_chance(n, m)
     if value <= expected:
         return {}
     return {
         "memorised": f"a sample is nearer to the training images than a held-out image in {value:.0%} of pairs "
-        f"(50% for new images, at most {expected:.0%} by chance): samples may be copies"
+        f"(50% for new images, at most {expected:.0%} by chance): compare samples with their nearest training images"
     }

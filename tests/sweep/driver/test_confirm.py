@@ -237,7 +237,21 @@ def test_a_search_without_a_complete_trial_is_no_success(searched_to, looked, ma
     with pytest.raises(SystemExit) as ended:
         _ending.conclude(looked)
     assert ended.value.code == 1 and heard == []
-    assert "No trial completed." in capsys.readouterr().out
+    assert "No trial of vae-digits completed." in capsys.readouterr().out
+
+
+def test_a_study_without_a_complete_trial_is_no_success_unless_it_was_stopped(
+    searched_to, looked, make_plan, monkeypatch, capsys
+):
+    heard, trials = searched_to("done"), searched(make_plan, [1.0])
+    trials.sweep.studies.append(trials.sweep.studies[0].model_copy(update={"study": "gae-digits"}))
+    monkeypatch.setattr(_ending, "read_trials", lambda folder: trials)
+    with pytest.raises(SystemExit) as ended:
+        _ending.conclude(looked)
+    assert ended.value.code == 1 and len(heard) == 1  # the other study was confirmed
+    assert "No trial of gae-digits completed." in capsys.readouterr().out
+    trials.stopped.add("gae-digits")
+    _ending.conclude(looked)
 
 
 def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(looked, tmp_path, monkeypatch):
