@@ -487,7 +487,7 @@ def others(subject: Subject, name: str) -> Iterator[Any]:
     now = getattr(hyper, name)
     guesses: tuple[Any, ...]
     if name == "network":
-        guesses = ("mlp_24", "mlp_24_12")
+        guesses = ("mlp_24", "mlp_24_12", "shared_6")
     elif isinstance(now, bool):
         guesses = (not now,)
     elif isinstance(now, int):

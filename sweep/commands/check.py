@@ -15,7 +15,7 @@ from trainables.config import checked
 from trainables.flags import Pairs
 from trainables.testing import CHECKS, Subject
 
-SMALL = {"batch_size": 8, "latent_dim": 4, "network": "mlp_32_16"}
+SMALL = {"batch_size": 8, "latent_dim": 4}
 Name = Annotated[str, Parameter(help="package.module:Class, or a method's name", metavar="METHOD")]
 Values = Annotated[Pairs, Parameter(help="values that replace the reduced ones")]
 Shape = Annotated[
@@ -25,7 +25,8 @@ Shape = Annotated[
 
 def main(method: Name, /, *, set: Values | None = None, shape: Shape = (1, 8, 8)) -> None:
     point = space_of(method, SweepConfig(methods=[method])).paper[0]
-    values = {**point.values, **SMALL, **(set or {})}
+    shared = str(point.values.get("network", "")).startswith("shared")  # it may need codes with positions
+    values = {**point.values, **SMALL, "network": "shared_4" if shared else "mlp_32_16", **(set or {})}
     checked(find(method).Hyper, values, method)
     subject, broken = Subject(method, values, shape), 0
     for check in CHECKS:

@@ -31,8 +31,6 @@ CHANGES: dict[str, dict] = {
     "vae_plus": {"latent_network": "mlp_12"},
     "ae_vae": {"latent_network": "mlp_12"},
     "ae_wae": {"latent_network": "mlp_12"},
-    "kl_ae": {"network": "shared_6"},
-    "vq_vae": {"network": "shared_6"},
 }
 WHERE: dict[str, dict] = {
     "two_stage_vae": {

@@ -81,3 +81,9 @@ def test_a_simple_vae_learns_eight_images_at_any_learning_rate(rate, tmp_path, m
     monkeypatch.setattr(check, "CHECKS", (check_overfit,))
     check.main("lab_simple:Simple", set={"learning_rate": rate})
     assert "fulfils the contract" in capsys.readouterr().out
+
+
+def test_a_method_whose_codes_have_positions_is_checked_with_convolutions(monkeypatch, capsys):
+    monkeypatch.setattr(check, "CHECKS", (check_stages,))
+    check.main("vq_vae")
+    assert "vq_vae fulfils the contract" in capsys.readouterr().out
