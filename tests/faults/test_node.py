@@ -165,7 +165,9 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster = Cluster(programs)
     cluster.add("good")
     cluster.add("unmounted", f"mount -t tmpfs none {sweeps}")
-    sweep = programs.sweep(*HELD, "--trials", 5, "--keep", 5, "--address", cluster.address, **cluster.secret)
+    sweep = programs.sweep(
+        *HELD, "--trials", 5, "--keep", 5, "--concurrent", 4, "--address", cluster.address, **cluster.secret
+    )
     record = sweeps / "quick" / "record.jsonl"
 
     def events(kind: str) -> list[dict]:
