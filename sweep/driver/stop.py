@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 SECONDS_TO_END_TRIALS = 10.0
-SECONDS_TO_HEAR = 1.0
+SECONDS_TO_HEAR = 2.0
 STOPPING = "Stopping: running trials save their checkpoints. Press Ctrl-C again to exit immediately."
 
 
@@ -39,8 +39,8 @@ class Stop:
     def attend(self, work: Callable[[], None]) -> None:
         """Run `work` in a separate thread, because calls into Ray may block for a minute once its servers are gone.
 
-        Raises the exceptions of the work, and Stopped if it was asked to stop. If Ray is running, the work gets some
-        seconds to end its trials; afterwards it may still be running, but takes no further step.
+        Raises the exceptions of the work, and Stopped if it was asked to stop before them. If Ray is running, the work
+        gets some seconds to end its trials; afterwards it may still be running, but takes no further step.
         """
 
         def run() -> None:
@@ -61,6 +61,8 @@ class Stop:
                 if not news:
                     with suppress(Empty):
                         news = self._news.get(timeout=SECONDS_TO_END_TRIALS if worker.is_alive() else 0)
+                    if news is not None:  # not done; an error may be the effect of the signal on Ray's servers
+                        news = ""
         finally:
             self._end()
         if news is not None:
@@ -69,11 +71,10 @@ class Stop:
     def _heard(self) -> str | BaseException | None:
         """Wait for news and return the most important. A signal to all processes of a sweep also ends Ray's servers and
         fails the work, in any order: the signal counts most, then the death of a server."""
-        news = [self._news.get()]
-        until = time.monotonic() + SECONDS_TO_HEAR
-        while news[-1] is not None and news[-1] != "" and (left := until - time.monotonic()) > 0:
-            with suppress(Empty):
-                news.append(self._news.get(timeout=left))
+        news, until = [self._news.get()], time.monotonic() + SECONDS_TO_HEAR
+        while news[-1] is not None and news[-1] != "" and (time.monotonic() < until or not self._news.empty()):
+            with suppress(Empty):  # in short steps, between which Python calls the handlers of signals
+                news.append(self._news.get(timeout=0.1))
         return min(news, key=lambda one: (one != "", not isinstance(one, str), one is None))
 
     def _end(self) -> None:

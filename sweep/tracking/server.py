@@ -130,11 +130,15 @@ class Server:
             Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]),
             ParamSchema([ParamSpec("seed", "long", 0)]),
         )
-        self._mlflow.set_tracking_uri(self._uri)
-        logged = Model.log(
-            None, self._mlflow.pyfunc, name=name, run_id=self.runs[trial].id, python_model=str(SAMPLER),
-            artifacts={"model": str(saved)}, signature=signature, pip_requirements=[requirement],
-        )  # fmt: skip
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        self._mlflow.set_tracking_uri(self._uri)  # Model.log takes no address; this also sets the variable
+        try:
+            logged = Model.log(
+                None, self._mlflow.pyfunc, name=name, run_id=self.runs[trial].id, python_model=str(SAMPLER),
+                artifacts={"model": str(saved)}, signature=signature, pip_requirements=[requirement],
+            )  # fmt: skip
+        finally:
+            self._mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets both
         return logged.model_uri
 
     def _input(self, data: Data) -> Any:

@@ -76,12 +76,12 @@ def refused(place, capsys) -> Callable[..., str]:
 
 
 def everything_in(place: Path) -> dict[Path, bytes | None]:
-    """All files and folders but those where data sets and weights are kept."""
+    """All files and folders but those where data sets and weights are kept, and who last held a record."""
     found = {path.relative_to(place): path for path in sorted(place.rglob("*"))}
     return {
         name: path.read_bytes() if path.is_file() else None
         for name, path in found.items()
-        if name.parts[0] not in ("data", "torch", "cache")
+        if name.parts[0] not in ("data", "torch", "cache") and name.suffix != ".holder"
     }
 
 
@@ -340,7 +340,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 
 COMMANDS = {
     "smaple": 'Unknown command "smaple". Did you mean "sample"?',
-    "resume": "FOLDER requires an argument",
+    "resume": "SOURCE requires an argument",
     "resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
     "resume sweeps/older --trials 4": "Unknown option: --trials",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",

@@ -100,6 +100,18 @@ def test_a_signal_counts_more_than_what_it_did_to_others_before(before):
     never.set()
 
 
+def test_work_that_fails_after_it_was_asked_to_stop_was_stopped():
+    """A signal to all processes of a sweep ends Ray's servers, too, and calls to them fail."""
+    stop = Stop()
+
+    def work() -> None:
+        stop.ask()
+        raise ZeroDivisionError
+
+    with pytest.raises(Stopped):
+        stop.attend(work)
+
+
 def test_nobody_waits_long_for_work_that_does_not_stop(monkeypatch):
     monkeypatch.setattr(stopping, "SECONDS_TO_END_TRIALS", 0.01)
     stop, never = Stop(), Event()

@@ -1,5 +1,7 @@
 """What is kept of the trained models, and how it is found again."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -138,14 +140,17 @@ def test_a_pushed_winner_loads_and_tells_nothing_of_the_machine_or_the_data(swee
 
 
 @pytest.mark.slow
-def test_a_winner_in_mlflow_samples_without_a_pickle(sweep, tmp_path):
+def test_a_winner_in_mlflow_samples_without_a_pickle(sweep, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     uri, out = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "model"
     study = hub.write(sweep, "vae", None, out)
     with pytest.raises(ValueError, match="has no run of the winner of vae-digits; add it with: python -m sweep track"):
         tracking.log_model(sweep, study, out, uri, "e")
     tracking.track(sweep, uri, "e")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     address = tracking.log_model(sweep, study, out, uri, "e")
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # the next sweep of this process would use it
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     model = mlflow.pyfunc.load_model(address)
     drawn = model.predict({"n": [2]}, params={"seed": 1})
     winner = load_winner(sweep, "vae")

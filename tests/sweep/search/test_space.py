@@ -334,7 +334,7 @@ def test_slips_in_what_balances_are_named(read, text, problem):
 def test_every_shipped_space_says_what_balances_in_it():
     """Any range that weighs a loss; rates, shares and floors are no weights."""
     others = {"learning_rate", "gamma_rate", "mixture_rate", "pretrain_share", "halve_every", "sigma_floor", "margin",
-              "noise_level", "eta", "n", "critic_rate"}  # fmt: skip
+              "noise_level", "eta", "n", "critic_rate", "codebook_rate", "prior_rate"}  # fmt: skip
     for file in sorted(Path("search_spaces").glob("*.toml")):
         name = file.stem
         space = load(file, hyper_fields(name))
