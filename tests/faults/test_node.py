@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mischief import SURROUNDINGS as MISCHIEF
 
+from sweep.driver.worker import SECONDS_BETWEEN_LOOKS
 from sweep.record import Trials, read
 
 pytestmark = pytest.mark.slow
@@ -139,6 +141,7 @@ def test_a_drained_node(programs):
     sweep.until(lambda: len(running(record)) == 2)
     cluster.drain("two")
     sweep.until(lambda: "is excluded: Ray is draining it" in sweep.output)
+    time.sleep(2 * SECONDS_BETWEEN_LOOKS)  # until the worker has noticed; the rest of a training takes no second
     cluster.let_go()
     sweep.ends_well()
 

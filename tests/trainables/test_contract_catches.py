@@ -318,7 +318,7 @@ def test_guesses_are_legal_and_new():
     assert list(testing.others(it, "likelihood")) == ["sse", "gaussian"]
     assert list(testing.others(it, "batch_size")) == [9, 1, 16, 4, 7]
     assert list(testing.others(it, "clip")) == [1.0, 0.5]
-    assert list(testing.others(it, "network")) == ["mlp_24", "mlp_24_12"]
+    assert list(testing.others(it, "network")) == ["mlp_24", "mlp_24_12", "shared_6"]
 
 
 def test_check_method_takes_a_class_and_stops_at_the_first_broken_promise():
