@@ -1,9 +1,8 @@
 """Retention of checkpoints and models, so that a sweep of thousands of trials does not fill the disk.
 
 A trial's checkpoint is kept until the trial ends, because the trial may continue from it; a paused trial ends with its
-study. A study keeps the models of
-its best trial, of its hand-tuned point if complete, and of the next best trials within `keep` and a budget of bytes
-for the whole sweep. No resume and no winner ever misses a file.
+study. A study keeps the models of its best trial, of its hand-tuned point if complete, and of the next best trials
+within `keep` and a budget of bytes for the whole sweep. No resume and no winner ever misses a file.
 """
 
 import sys

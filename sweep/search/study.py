@@ -50,9 +50,8 @@ class Spec:
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
     each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. With `promotes`, a
-    rung pauses trials instead of ending them. The sampler "none"
-    suggests nothing; the points run in turn repeatedly. `warm` are points of an earlier sweep; they run after the
-    hand-tuned ones and can be stopped.
+    rung pauses trials instead of ending them. The sampler "none" suggests nothing; the points run in turn repeatedly.
+    `warm` are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
     """
 
     study: str
