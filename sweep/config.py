@@ -25,6 +25,13 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and file names contain it
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
+def refuse_credentials(address: str) -> None:
+    """Raise ValueError, without the address, if it contains credentials: messages and files would show them."""
+    parts = urlsplit(address)
+    if parts.username or parts.password or parts.query:
+        raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
+
+
 class SweepConfig(BaseModel):
     """Configuration of a sweep: methods, data sets, budget, search, measurements, resources and storage."""
 
@@ -187,11 +194,9 @@ class SweepConfig(BaseModel):
     def address_without_credentials(cls, address: str | None) -> str | None:
         if address is None:
             return None
-        parts = urlsplit(address)
-        if not parts.scheme or "://" not in address:
+        if not urlsplit(address).scheme or "://" not in address:
             raise ValueError("must be an address such as s3://BUCKET/FOLDER; for a folder, use out")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
+        refuse_credentials(address)
         return address.rstrip("/")
 
     @field_validator("methods")

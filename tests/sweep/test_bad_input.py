@@ -341,6 +341,7 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 COMMANDS = {
     "smaple": 'Unknown command "smaple". Did you mean "sample"?',
     "resume": "SOURCE requires an argument",
+    "resume s3://somebody:secret@bucket/x": "error: the address must not contain credentials; set them in the",
     "resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
     "resume sweeps/older --trials 4": "Unknown option: --trials",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
