@@ -8,7 +8,8 @@ import torch
 
 from trainables import find
 from trainables.datasets import load
-from trainables.reproductions.vg import COLUMNS, main
+from trainables.reproductions.rows import COLUMNS
+from trainables.reproductions.vg import main
 from trainables.reproductions.vg import test_loss as loss_of_test_images
 
 SMALL = ["--set", "latent_dim=3", "batch_size=400", "network=mlp_vg_8"]
@@ -20,6 +21,8 @@ def test_the_printed_units(tmp_path):
     main(["--dataset", "digits", "--out", str(out), "--epochs", "2", "--systems", "vg", "vg_denoise", *SMALL])
     rows = list(csv.DictReader(out.open()))
     assert tuple(rows[0]) == COLUMNS
+    recipes = {(row["epochs"], row["seed"], row["set"]) for row in rows}
+    assert recipes == {("2", "0", "latent_dim=3 batch_size=400 network=mlp_vg_8")}
     told = {(row["table"], row["metric"], row["epoch"]): float(row["value"]) for row in rows}
     assert len(told) == len(rows) == 2 * 2 + 2 * 3
     assert 30 < told["1", "test set loss", "1"] < 60
@@ -33,6 +36,14 @@ def test_a_second_run_adds_to_the_file(tmp_path):
     for system in ("vg", "vg_bn"):
         main(["--dataset", "digits", "--out", str(out), "--epochs", "1", "--systems", system, *SMALL])
     assert [row["variant"] for row in csv.DictReader(out.open())] == 2 * ["without BatchNorm"] + 2 * ["with BatchNorm"]
+
+
+def test_a_file_of_other_columns_is_refused_before_the_training(tmp_path):
+    out = tmp_path / "vg.csv"
+    out.write_text("paper,table\nVAE-GAN,1\n")
+    with pytest.raises(ValueError, match=r"has the columns paper, table, not paper, table, dataset.*; give a new file"):
+        main(["--dataset", "digits", "--out", str(out), "--epochs", "10000", *SMALL])
+    assert out.read_text() == "paper,table\nVAE-GAN,1\n"
 
 
 def test_the_loss_of_many_images_is_that_of_one_batch():

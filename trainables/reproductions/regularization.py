@@ -9,14 +9,14 @@ error per image of one draw z ~ q(z|x), the likelihood bound at the current gamm
 inactive variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch
 MMD(q(z), N(0, I)) of 2000 codes, IMQ (7.6).
 
-Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.regularization`
-compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of each latent at each evaluation, and
-with `--latent-steps N` also every N steps of the first epoch, which `analysis.papers.balancing` draws (methods.md 7.4).
+Writes rows as soon as they are measured, with the columns of `analysis/published` and the recipe;
+`analysis.papers.regularization` compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of
+each latent at each evaluation, and with `--latent-steps N` also every N steps of the first epoch, which
+`analysis.papers.balancing` draws (methods.md 7.4).
 
 N images, C H W image, D latent.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
-from trainables.reproductions.vg import COLUMNS
+from trainables.reproductions.rows import COLUMNS, add, recipe
 from trainables.training import Training
 
 KAPPAS = [50, 100, 200, 400, 784]
@@ -167,7 +167,9 @@ def main(argv: Sequence[str]) -> None:
     splits = load(settings.dataset, settings.data_root, size=settings.image_size)
     images = torch.tensor(np.concatenate([splits.train.images, splits.valid.images]), device=device)
     test = torch.tensor(splits.test.images[:10_000], device=device)
-    point = paper_point("gaussian_vae", splits, None) | {key: scalar(value) for key, value in settings.set.items()}
+    overrides = {key: scalar(value) for key, value in settings.set.items()}
+    point = paper_point("gaussian_vae", splits, None) | overrides
+    add(settings.out, COLUMNS, [])
     learned = None  # final gamma of the previous case
     for method, variant, values in cases(settings, point):
         if values["gamma_rule"] == "fixed" and learned is not None:
@@ -186,19 +188,11 @@ def main(argv: Sequence[str]) -> None:
                 continue
             where = ("Regularization", settings.table, splits.name, method, variant)
             named = {PRINTED.get((settings.table, name), name): f"{value:.6g}" for name, value in row.items()}
-            add(settings.out, COLUMNS, [(*where, name, epoch, value, "") for name, value in named.items()])
+            given = recipe(settings.epochs, settings.seed, overrides)
+            add(settings.out, COLUMNS, [(*where, name, epoch, value, "", *given) for name, value in named.items()])
             line = f"SSE {row[ERROR]:.2f}  active {row[ACTIVE]:.0f}  KL {row['KL']:.2f}  gamma {row['gamma']:.4f}"
             print(f"{method}, {variant}  epoch {epoch:3d}  {line}", flush=True)
         learned = row["gamma"]
-
-
-def add(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Appends rows to a CSV file, with a header if it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with open(path, "a", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerows([columns] * fresh + list(rows))
 
 
 if __name__ == "__main__":

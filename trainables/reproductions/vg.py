@@ -5,14 +5,13 @@ The four systems run at the first point of their search space, on all 60,000 tra
 BCE + KL in nats per image of the 10,000 test images at z = mean (methods.md 7.11). The denoising systems are tested on
 noisy images, and a second value is for clean ones.
 
-Writes rows as soon as they are measured, with the columns of `analysis/published`; `analysis.papers.vg` compares them.
-`--pictures FOLDER` adds, after the last epoch of each system, a file with images and codes of the test set, which the
-same program draws.
+Writes rows as soon as they are measured, with the columns of `analysis/published` and the recipe;
+`analysis.papers.vg` compares them. `--pictures FOLDER` adds, after the last epoch of each system, a file with images
+and codes of the test set, which the same program draws.
 
 N images, C H W image, D latent.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,9 +29,9 @@ from trainables.fit import fit
 from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
+from trainables.reproductions.rows import COLUMNS, add, recipe
 
 System = Literal["vg", "vg_bn", "vg_denoise", "vg_denoise_bn"]
-COLUMNS = ("paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std")
 # method: table of the test loss, table of the training loss, method and variant as printed
 ROWS: dict[System, tuple[int, int, str, str]] = {
     "vg": (1, 2, "MLP VAE-GAN", "without BatchNorm"),
@@ -88,8 +87,8 @@ def pictures(method: MLPVAEGAN, test: Split, device: str) -> dict[str, np.ndarra
 
 def rows(
     name: System, values: dict[str, Any], splits: Splits, settings: Settings, device: str
-) -> Iterator[dict[str, Any]]:
-    """Trains one system; yields its rows with the columns of `analysis/published`."""
+) -> Iterator[tuple[str, int, str, str, str, str, int, str, str]]:
+    """Trains one system; yields its rows with the columns PUBLISHED."""
     test_table, train_table, method, variant = ROWS[name]
     config = Config(method=name, dataset=splits.name, values=values, epochs=settings.epochs, seed=settings.seed)
     batch = config.hyper.batch_size
@@ -104,8 +103,7 @@ def rows(
         if test_table == 3:
             found.append((test_table, TEST_CLEAN, test_loss(report.method, test, noisy=False)))
         for table, metric, value in found:
-            row = ("VAE-GAN", table, splits.name, method, variant, metric, report.epoch, f"{value:.4f}", "")
-            yield dict(zip(COLUMNS, row, strict=True))
+            yield "VAE-GAN", table, splits.name, method, variant, metric, report.epoch, f"{value:.4f}", ""
         if settings.pictures is not None and report.epoch == settings.epochs:
             about: dict[str, Any] = {"method": method, "variant": variant, "epochs": settings.epochs}
             settings.pictures.mkdir(parents=True, exist_ok=True)
@@ -117,18 +115,15 @@ def main(argv: Sequence[str]) -> None:
     settings = read_flags(Settings, argv, "python -m trainables.reproductions.vg", __doc__)
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     splits = load(settings.dataset, settings.data_root)
-    fresh = not settings.out.exists()
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(settings.out, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        for name in settings.systems:
-            overrides = {key: scalar(value) for key, value in settings.set.items()}
-            for row in rows(name, paper_point(name, splits, None) | overrides, splits, settings, device):
-                writer.writerow(row)
-                stream.flush()
-                print(f"{row['variant']:<18} {row['metric']:<26} epoch {row['epoch']:2d}  {row['value']}", flush=True)
+    overrides = {key: scalar(value) for key, value in settings.set.items()}
+    add(settings.out, COLUMNS, [])
+    for name in settings.systems:
+        point = paper_point(name, splits, None) | overrides
+        for row in rows(name, point, splits, settings, device):
+            given = recipe(settings.epochs, settings.seed, overrides)
+            add(settings.out, COLUMNS, [(*row, *given)])
+            _, _, _, _, variant, metric, epoch, value, _ = row
+            print(f"{variant:<18} {metric:<26} epoch {epoch:2d}  {value}", flush=True)
 
 
 if __name__ == "__main__":
