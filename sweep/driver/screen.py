@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -78,7 +78,7 @@ class Screen:
             best, hand = self._scores(study.name)
             table.add_row(
                 Text(f"{study.name}{self._held(study.name)}"),
-                f"{self._spent(study) / study.spec.most_epochs:.0%}",
+                self._share([study]),
                 str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
                 str(states["paused"] + states["pruned"] or ""),  # a paused trial ends as pruned unless it is promoted
@@ -129,7 +129,7 @@ class Screen:
 
     def _headline(self) -> str:
         trials = f"{self.trials.ended} trial{'s' * (self.trials.ended != 1)}"
-        spent = f"{self._share()} of the epochs, {trials}"
+        spent = f"{self._share(self.plan.studies)} of the epochs, {trials}"
         return f"{self.folder.name}: {spent}, {duration(self._elapsed())}, {self._left()}"
 
     def _elapsed(self) -> float:
@@ -138,28 +138,31 @@ class Screen:
 
     def _left(self) -> str:
         """Estimate the remaining time from the remaining epochs and the mean pace so far."""
-        spent = self._spent()
+        spent, budget = self._spent(self.plan.studies), self._budget(self.plan.studies)
         if not spent or self.trials.ended < self.resources.slots:
             return "estimating the time left"
-        return f"about {duration(max(0, self._budget() - spent) * self._elapsed() / spent)} left"
+        return f"about {duration(max(0, budget - spent) * self._elapsed() / spent)} left"
 
-    def _budget(self) -> int:
-        """The epochs that all studies may train."""
-        return sum(study.spec.most_epochs for study in self.plan.studies)
+    def _budget(self, studies: Iterable[Planned]) -> int:
+        """The epochs that the studies may train."""
+        return sum(study.spec.most_epochs for study in studies)
 
-    def _spent(self, study: Planned | None = None) -> int:
-        """The epochs trained by one study or by all."""
-        return self.trials.epochs.total() if study is None else self.trials.epochs[study.name]
+    def _spent(self, studies: Iterable[Planned]) -> int:
+        """The epochs that the studies have trained."""
+        return sum(self.trials.epochs[study.name] for study in studies)
 
-    def _share(self) -> str:
-        return f"{min(1, self._spent() / self._budget()):.0%}"  # the last trials may exceed it by half a training
+    def _share(self, studies: Sequence[Planned]) -> str:
+        """The share of their budget that the studies have trained. It is 100 % at most, because the last trial of a
+        study may exceed the budget by half a training."""
+        return f"{min(1, self._spent(studies) / self._budget(studies)):.0%}"
 
     def _line(self, trial: Trial) -> str:
         value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)
         reason = f" ({trial.reason})" if trial.state in BAD else ""
+        spent = self._share(self.plan.studies)
         return (
-            f"{self._share():>4}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
+            f"{spent:>4}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
             f"best {best or '-'}, hand-tuned {hand or '-'}{reason}"
         )
 

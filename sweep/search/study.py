@@ -88,7 +88,7 @@ class Spec:
 
     @property
     def most_epochs(self) -> int:
-        """The maximum total epochs of the trials."""
+        """The epochs of the budget; a budget in epochs may be exceeded by half a training."""
         if self.count is not None:
             return self.count * self.epochs
         assert self.budget_epochs is not None  # the budget is one or the other

@@ -108,6 +108,13 @@ def test_the_table_says_where_each_study_stands(stage):
     assert beta_vae.split() == ["beta_vae-digits", "0%", "0", "1"]
 
 
+def test_a_study_whose_last_trial_exceeds_its_budget_has_spent_all_of_it(stage):
+    for number, epochs in enumerate((9, 9, 9, 4, 9)):  # the last one starts with five epochs left: 40 of 36
+        stage.run("vae-digits", number, "complete", epochs, 12.0)
+    _, header, vae, *_ = stage.table().splitlines()
+    assert header.split()[1] == "spent" and vae.split()[1] == "100%"
+
+
 def test_the_table_renders_before_anything_has_happened(make_plan, tmp_path):
     console = Console(file=io.StringIO(), width=100)
     console.print(Screen(make_plan(), RESOURCES, tmp_path / "quick", console))
