@@ -248,16 +248,21 @@ def figure2(looks: pd.DataFrame) -> Figure:
     return regularization.curves(looks, (regularization.ERROR, "KL", "gamma"))
 
 
-def draw(files: Sequence[str | Path]) -> list[Path]:
-    """Draw the figures from the program's files, and return their paths. Raises ValueError for other files."""
-    drawn = {file for file in files if "latent" in pd.read_csv(file, nrows=0)}
+def figures_of(files: Sequence[str | Path]) -> dict[str, Figure]:
+    """Plot the figures from the program's files, by name; none without files. Raises ValueError for other files."""
+    drawn = [file for file in files if "latent" in pd.read_csv(file, nrows=0)]
     figures = {}
     if looks := [file for file in files if file not in drawn]:
         figures["figure2"] = figure2(regularization.read(looks))
     if drawn:
-        found = latents([file for file in files if file in drawn])
+        found = latents(drawn)
         figures |= {"figure4": figure4(found), "figure5": figure5(found)}
-    written = {Path(files[0]).with_name(f"balancing_{name}.png"): figure for name, figure in figures.items()}
+    return figures
+
+
+def draw(files: Sequence[str | Path]) -> list[Path]:
+    """Write the figures next to the first file, and return their paths. Raises ValueError for other files."""
+    written = {Path(files[0]).with_name(f"balancing_{name}.png"): figure for name, figure in figures_of(files).items()}
     for path, figure in written.items():
         figure.savefig(path, dpi=120)
     return list(written)

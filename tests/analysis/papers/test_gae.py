@@ -234,8 +234,8 @@ def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
     NotebookClient(notebook, startup_timeout=900, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("text/html" in o.get("data", {}) for o in outputs) == 5  # tables 3, correlations, beta, 4, 2
-    assert sum("image/svg+xml" in o.get("data", {}) for o in outputs) == 2
-    assert any("un-collapses between 0.1 and 2" in o.get("text", "") for o in outputs)
+    assert sum("image/svg+xml" in o.get("data", {}) for o in outputs) == 3  # samples, figure 4, the walk
+    assert any("the VAE collapses above a weight between 0.1 and 2" in o.get("text", "") for o in outputs)
 
 
 def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys):

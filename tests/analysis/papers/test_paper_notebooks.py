@@ -3,9 +3,11 @@
 They share one kernel, which starts slowly: each runs in what the one before it has left, but for its own settings.
 """
 
+import os
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from nbclient import NotebookClient
@@ -74,6 +76,17 @@ def settings(record, tmp_path, monkeypatch):
         "REGULARIZATION_SWEEPS", record("plus", trained("vae_plus", "celeba128", {"latent_dim": 64}, {100: plus}))
     )
     monkeypatch.setenv("REGULARIZATION_FILES", str(tmp_path / "looks.csv"))
+    about = {"table": 1, "dataset": "mnist", "method": "VAE", "variant": "kappa=2", "posterior_variance": 0.5}
+    followed = [{**about, "epoch": e, "latent": j, "code_variance": 0.4} for e in (0.5, 1, 2) for j in range(2)]
+    pd.DataFrame(followed).to_csv(tmp_path / "latents.csv", index=False)
+    monkeypatch.setenv(
+        "BALANCING_FILES", os.pathsep.join(str(tmp_path / f"{name}.csv") for name in ("looks", "latents"))
+    )
+    images = {name: np.zeros((10, 1, 8, 8), np.uint8) for name in ("image", "seen", "reconstruction", "sample")}
+    labels = {"codes": np.random.default_rng(0).normal(size=(50, 3)), "labels": np.arange(50) % 10}
+    which = {"method": "MLP VAE-GAN", "variant": "with BatchNorm", "epochs": 10}
+    np.savez(tmp_path / "vg_bn.npz", **images, **labels, **which)
+    monkeypatch.setenv("VG_PICTURES", str(tmp_path / "vg_bn.npz"))
 
 
 def read(name: str):
@@ -105,6 +118,7 @@ def test_the_notebooks_of_the_papers_show_their_tables(settings, tmp_path):
         shown[name] = [sum(kind in o.get("data", {}) for o in outputs) for kind in kinds]
         assert {"vg": "VAE-GAN", "aae": "AAE"}.get(name, name.capitalize()) in said  # what is known against the print
         start = end
-    # VG: all four tables in one. Regularization: Table 1, orderings, controls, 2 and 3. Balancing: ratios of ours,
-    # of both gammas and in print, then Tables 1, 2 and 5. AAE: signs, noise, sigma.
-    assert shown == {"vg": [1, 1], "regularization": [5, 2], "balancing": [6, 0], "aae": [3, 2]}
+    # VG: all four tables in one and as lines, pictures, codes. Regularization: Table 1, orderings, controls, 2 and 3.
+    # Balancing: ratios of ours, of both gammas and in print, then Tables 1, 2 and 5; Figures 2, 4 and 5. AAE: signs,
+    # noise, sigma; Figure 9, both halves of 10, samples.
+    assert shown == {"vg": [1, 3], "regularization": [5, 2], "balancing": [6, 3], "aae": [3, 4]}
