@@ -103,8 +103,8 @@ class Sweep:
 
     @property
     def rungs(self) -> pd.DataFrame:
-        """One row per study and rung: how many trials it stopped, and how well it ranked them; see
-        `sweep.search.rung_table.rung_table`."""
+        """One row per study and rung: how many trials it paused, promoted and ended, and how well it
+        ranked them; see `sweep.search.rung_table.rung_table`."""
         return rung_table(self.folder)
 
     @property

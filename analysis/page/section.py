@@ -360,11 +360,11 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
     }
 
 
-def _rung(row) -> tuple[int, int, int, int, str]:
-    """Epoch, trials that came, that were stopped, that were spared, and the correlation with the end in words."""
+def _rung(row) -> tuple[int, int, int, int, int, int, str]:
+    """Epoch, numbers of trials (came, paused, promoted, ended, spared), and the correlation with the end in words."""
     known = math.isfinite(row.correlation)
     words = f"{row.correlation:.2f} [{row.low:.2f}, {row.high:.2f}]" if known else "not known"
-    return row.epoch, row.came, row.stopped, row.spared, words
+    return row.epoch, row.came, row.paused, row.promoted, row.ended, row.spared, words
 
 
 def _svg(figure: Figure, title: str) -> Markup:

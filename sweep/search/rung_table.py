@@ -10,12 +10,13 @@ from sweep.search.study import Spec, Study
 from trainables.files import whole
 
 RUNGS = "rungs.csv"
-COLUMNS = ("study", "epoch", "came", "stopped", "spared", "correlation", "low", "high")
+COLUMNS = ("study", "epoch", "came", "paused", "promoted", "ended", "spared", "correlation", "low", "high")
 
 
 def rung_table(folder: Path) -> pd.DataFrame:
-    """A row per study and rung: its epoch, how many trials came to it, how many it stopped, and how many more it would
-    have stopped, had they not been spared.
+    """A row per study and rung: its epoch; how many trials came to it; how many it paused, how many of these were
+    promoted later, and how many ended there (in a running sweep, or are still paused); and how many more it would have
+    stopped, had they not been spared. In a sweep without promotion, trials end at a rung without a pause.
 
     `correlation` is Spearman's between the values there and at the end, `low` and `high` its 95 % interval, as
     `Rungs.ranking` estimates them; NaN where they are not known. Raises ValueError if the folder holds no record.
@@ -30,7 +31,9 @@ def rung_table(folder: Path) -> pd.DataFrame:
         rungs = Study(spec, int(trials.first.config.get("seed", 0))).replay(events).rungs
         for level in rungs.levels:
             ranking = rungs.ranking(level) or (None, None, None)
-            rows.append((name, level, len(rungs.judged[level]), rungs.stopped(level), rungs.spared_of(level), *ranking))
+            came, ended, promoted = len(rungs.judged[level]), rungs.stopped(level), rungs.promoted(level)
+            paused = ended + promoted if spec.promotes else 0
+            rows.append((name, level, came, paused, promoted, ended, rungs.spared_of(level), *ranking))
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(("correlation", "low", "high"), float))
 
 

@@ -32,6 +32,7 @@ class Judged:
     value: float  # lower is better
     goes_on: bool
     behind: bool = False  # not among those that the rung lets pass; it goes on all the same if exempt or spared
+    promoted: bool = False  # was stopped, and continues
 
 
 class Ranking(NamedTuple):
@@ -122,7 +123,7 @@ class Rungs:
         """Let a stopped trial continue."""
         for rung in self.judged.values():
             if trial in rung and not rung[trial].goes_on:
-                rung[trial] = Judged(rung[trial].value, goes_on=True)
+                rung[trial] = Judged(rung[trial].value, goes_on=True, promoted=True)
 
     def goes_on(self, trial: Hashable) -> bool:
         """Return False while a rung has stopped `trial`."""
@@ -135,8 +136,12 @@ class Rungs:
         return [trial for trial in best if math.isfinite(rung[trial].value)]
 
     def stopped(self, level: int) -> int:
-        """How many trials a rung has stopped."""
+        """How many trials a rung has stopped and not promoted."""
         return sum(not judged.goes_on for judged in self.judged[level].values())
+
+    def promoted(self, level: int) -> int:
+        """How many trials a rung has stopped and later promoted."""
+        return sum(judged.promoted for judged in self.judged[level].values())
 
     def spared_of(self, level: int) -> int:
         """How many trials a rung would have stopped, had they not been spared."""

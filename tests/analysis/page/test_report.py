@@ -266,11 +266,11 @@ def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
 def test_rungs_are_shown_with_what_is_known_of_them(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     (folder / "rungs.csv").write_text(
-        "study,epoch,came,stopped,spared,correlation,low,high\n"
-        "vae-digits,3,21,13,2,-0.25,-0.71,0.36\nvae-digits,9,8,4,0,,,\n"
+        "study,epoch,came,paused,promoted,ended,spared,correlation,low,high\n"
+        "vae-digits,3,21,16,3,13,2,-0.25,-0.71,0.36\nvae-digits,9,8,4,0,4,0,,,\n"
     )
     page = re.sub(r"<[^>]*>|\s+", " ", write_report(folder).read_text())
-    assert re.search(r"epoch 3 +21 +13 +2 +-0.25 \[-0.71, 0.36\] +epoch 9 +8 +4 +0 +not known", page)
+    assert re.search(r"epoch 3 +21 +16 +3 +13 +2 +-0.25 \[-0.71, 0.36\] +epoch 9 +8 +4 +0 +4 +0 +not known", page)
 
 
 def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monkeypatch):

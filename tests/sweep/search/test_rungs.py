@@ -117,7 +117,8 @@ def test_a_stopped_trial_is_promoted_once_enough_worse_ones_have_come():
     assert rungs.promotable({"b", "c", "d"}) == "b", "the second of five, of which two may pass"
     assert rungs.promotable({"c", "d"}) is None and rungs.promotable(()) is None
     rungs.promote("b")
-    assert rungs.goes_on("b") and rungs.stopped(1) == 4 and not rungs.judged[1]["b"].behind
+    assert rungs.goes_on("b") and not rungs.judged[1]["b"].behind
+    assert rungs.stopped(1) == 4 and rungs.promoted(1) == 1
     assert not rungs.report("b", 2, 5.0) and not rungs.goes_on("b"), "the next rung judges it anew"
     rungs.promote("b")
     assert rungs.report("b", 4, 5.0) and rungs.ended == {"b": 5.0}
