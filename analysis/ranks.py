@@ -40,12 +40,12 @@ class Ranks:
         return f"{said}; it cannot be told apart from {listed([method_name(m) for m in near])}." if near else f"{said}."
 
 
-def among(points: pd.DataFrame, table: pd.DataFrame) -> str:
+def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) -> str:
     """Say which confirmed method is the best on a data set and ahead of which others; "" for fewer than two methods.
 
     Each study is represented by its tuned point. Two methods differ if the 95 % t interval of their paired difference
     over the seeds does not contain 0, without correction for multiple comparisons. points, table: results of
-    `confirm.points` and `confirm.confirmed` for one data set.
+    `confirm.points` and `confirm.confirmed` for one data set. most: how many methods a list names.
     """
     best = best_points(table).dropna(subset="mean")
     if len(best) < 2:
@@ -60,7 +60,7 @@ def among(points: pd.DataFrame, table: pd.DataFrame) -> str:
         low, _ = interval(pairs)
         (few if math.isnan(low) else ahead if low > 0 else near).append(method_name(row.method))
     said = {"is ahead of": ahead, "cannot be told apart from": near, "has too few seeds in common with": few}
-    parts = [f"{words} {listed(methods)}" for words, methods in said.items() if methods]
+    parts = [f"{words} {listed(methods, most)}" for words, methods in said.items() if methods]
     return f"{method_name(first.method)} has the lowest mean ({measured(first.mean)}); it {listed(parts)}."
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.load import SETBACKS, Study, Sweep, read_sweep
@@ -93,6 +94,7 @@ OUTCOMES = {
 # Metrics that say nothing about samples.
 NOT_OF_SAMPLES = ("probe_error", "knn_error", "nmi_error", "ari_error", "dssim", "psnr_rmse")
 CHANGED = "what changed"
+NAMED = 4  # methods that a sentence names
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
 DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # columns omitted on a narrow terminal, in this order
 
@@ -423,17 +425,15 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
 
     gains, leader: the results of a confirmation, on tuned against hand-tuned points (`analysis.confirm.gains_words`)
     and on the best method. Without one, the summary says that the search found lower values, not that these points are
-    better, because each was trained once.
+    better, because each was trained once. `cautions` says what else belongs to it.
     """
-    found, failed = table[table["tuned"].notna()], _failed_words(table)
+    found = table[table["tuned"].notna()]
     if found.empty:
-        return " ".join(["No trial is complete yet, so there is nothing to compare.", *failed])
-    mixed = mixed_datasets(found)
-    best = found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed)]  # sorted by value in each
+        return "No trial is complete yet, so there is nothing to compare."
+    best = _best(found)
     if best.empty:
         return "The values were measured by different recipes, so the methods are not ranked."
-    closest, cautions = _closest(found, best)
-    first = " ".join([leader or closest, *failed, *cautions])
+    first = leader or _closest(found, best)
     compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if gains:
         return f"{first} {gains}"
@@ -457,6 +457,16 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
     )
 
 
+def cautions(table: pd.DataFrame) -> list[str]:
+    """Return a sentence per study without a complete trial, and per reason to doubt the closest methods of a data
+    set."""
+    found = table[table["tuned"].notna()]
+    words = _failed_words(table)
+    for row in _best(found).itertuples():
+        words += _cautions(_near(found, row))
+    return words
+
+
 def _failed_words(table: pd.DataFrame) -> list[str]:
     """Say which studies have trials that ended without a value, and no complete one."""
     failing = [outcome for outcome in OUTCOMES if outcome in ("diverged", *SETBACKS)]
@@ -467,18 +477,27 @@ def _failed_words(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:
-    """Say which method is closest on each data set, or which cannot be told apart; and cautions about these."""
+def _best(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of the lowest value of each data set whose values can be ranked; `found` is sorted by value."""
+    return found.loc[~found["dataset"].duplicated() & ~found["dataset"].isin(mixed_datasets(found))]
+
+
+def _near(found: pd.DataFrame, best) -> pd.DataFrame:
+    """Return the best row of a data set and those that cannot be told apart from it."""
+    rivals = found[found["dataset"] == best.dataset]
+    beyond = [beyond_noise(value - best.tuned, best.noise) for value in rivals["tuned"]]
+    return rivals[(rivals.index == best.Index) | ~np.array(beyond)]
+
+
+def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
+    """Say which method is closest on each data set, or which cannot be told apart."""
     closest: dict[str, list[str]] = {}
-    ties, cautions, lowest = [], [], []
+    ties, lowest = [], []
     for row in best.itertuples():
-        rivals = found[found["dataset"] == row.dataset]
-        near = rivals[[not beyond_noise(value - row.tuned, row.noise) for value in rivals["tuned"]]]
-        cautions += _cautions(near if len(near) > 1 else found.loc[[row.Index]])
-        name, metric = dataset_name(row.dataset), short_metric(row.metric)
+        near, name, metric = _near(found, row), dataset_name(row.dataset), short_metric(row.metric)
         if len(near) > 1:
             values = f"{metric} {measured(near['tuned'].min())} to {measured(near['tuned'].max())}"
-            who = listed([method_name(method) for method in near["method"]])
+            who = listed([method_name(method) for method in near["method"]], NAMED)
             ties.append(
                 f"On {name} {who} cannot be told apart ({values}, ± {measured(row.noise)} with other held-out images)."
             )
@@ -488,7 +507,7 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, list[str]]:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     closest_words = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{closest_words}."] if winners else []), *lowest, *ties]), cautions
+    return " ".join([*([f"{closest_words}."] if winners else []), *lowest, *ties])
 
 
 def _cautions(near: pd.DataFrame) -> list[str]:
@@ -496,10 +515,10 @@ def _cautions(near: pd.DataFrame) -> list[str]:
     name, words = dataset_name(near["dataset"].iloc[0]), []
     alike = [method_name(method) for method in near[near["collapsed"]]["method"]]
     if alike:
-        words.append(f"Samples of {listed(alike)} on {name} hardly differ from each other.")
+        words.append(f"Samples of {listed(alike, NAMED)} on {name} hardly differ from each other.")
     copied = [method_name(method) for method in near[near["memorised"]]["method"]]
     if copied:
-        words.append(f"Samples of {listed(copied)} on {name} are near training images; compare them.")
+        words.append(f"Samples of {listed(copied, NAMED)} on {name} are near training images; compare them.")
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
     return words

@@ -1,5 +1,6 @@
 """Python API of a sweep: run it, continue it, read its results."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from analysis.confirm import confirmed
 from analysis.load import read_sweep
 from analysis.profiles import balances
-from analysis.tables import headline, leaderboard
+from analysis.tables import cautions, headline, leaderboard
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
@@ -129,4 +130,5 @@ class Sweep:
     def _repr_html_(self) -> str:
         board = self.leaderboard
         shown = board[["dataset", "method", "metric", "hand_tuned", "tuned", "improvement_percent", "changed"]]
-        return f"<p>{headline(board)}</p>{shown.round(2).to_html(index=False, na_rep='')}"
+        words = "".join(f"<p>{escape(sentence)}</p>" for sentence in (headline(board), *cautions(board)))
+        return f"{words}{shown.round(2).to_html(index=False, na_rep='')}"

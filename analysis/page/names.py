@@ -143,6 +143,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def listed(words: list[str]) -> str:
-    """Join words: `a`, `a and b`, `a, b and c`."""
+def listed(words: list[str], most: int | None = None) -> str:
+    """Join words: `a`, `a and b`, `a, b and c`; of more than `most` words the first, and the number of others."""
+    if most is not None and len(words) > most:
+        words = [*words[: most - 1], f"{len(words) - most + 1} others"]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

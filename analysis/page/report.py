@@ -36,7 +36,7 @@ from analysis.page.summary import (
     warnings_of_confirmation,
 )
 from analysis.recipes import comparisons, yardsticks
-from analysis.tables import headline, leaderboard, replace
+from analysis.tables import cautions, headline, leaderboard, replace
 
 REPORT, COMPARISON = "report.html", "comparison.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -91,7 +91,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         confirmed=confirmed_words(extras),
         ranked=ranked_words(sweep, board, extras),
         facts=facts_of(sweep),
-        warnings=[*warnings_of(sweep), *warnings_of_confirmation(extras), *broken],
+        warnings=[*cautions(board), *warnings_of(sweep), *warnings_of_confirmation(extras), *broken],
         parts=[_part(label, part) for label, part in sweep.parts.items()],
         sections=sections,
         metrics=explanations(sweep),

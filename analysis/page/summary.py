@@ -2,21 +2,21 @@
 
 import pandas as pd
 
-from analysis.confirm import HAND_TUNED, gains_words, looks_words, verdict
+from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words, verdict
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
 from analysis.page.names import dataset_name, duration, listed, method_name, short_metric
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import require_one_recipe
-from analysis.tables import OUTCOMES, mixed_datasets, spaced
+from analysis.tables import NAMED, OUTCOMES, mixed_datasets, spaced
 
 WHAT_A_FLAG_SAYS = {
-    "few_images": "Distances from no more images than features, which are too large",
-    "collapsed": "Samples that hardly differ from each other",
-    "memorised": "Samples nearer to training images than held-out images are, by features; they need not be copies",
-    "posterior_collapse": "Codes that are independent of the image",
-    "sigma_collapse": "Encoders whose noise has vanished",
+    "few_images": "distances from no more images than features, which are too large",
+    "collapsed": "samples that hardly differ from each other",
+    "memorised": "samples nearer to training images than held-out images are, by features (they need not be copies)",
+    "posterior_collapse": "codes that are independent of the image",
+    "sigma_collapse": "encoders whose noise has vanished",
 }
 WHAT_A_METRIC_IS = {
     "fcd": (
@@ -146,10 +146,10 @@ def _flags(sweep: Sweep) -> list[str]:
         if f"flag/{flag}" in complete:
             found = complete[complete[f"flag/{flag}"] == 1].groupby(["dataset", "method"], sort=False, observed=True)
             studies = [
-                f"{method_name(method)} on {dataset_name(dataset)} ({n})"
+                f"{n} of {method_name(method)} on {dataset_name(dataset)}"
                 for (dataset, method), n in found.size().items()
             ]
-            warnings += [f"{words}: {listed(studies)}; in brackets the number of complete trials."] if studies else []
+            warnings += [f"Complete trials with {words}: {listed(studies)}."] if studies else []
     return warnings
 
 
@@ -161,7 +161,7 @@ def gains(extras: Extras) -> str:
 def leaders(board: pd.DataFrame, extras: Extras) -> str:
     """Return the result of a finished confirmation on the best method of each data set; "" unless it ranks all once."""
     found = [
-        (block.comparison.dataset, among(block.points, block.table))
+        (block.comparison.dataset, among(block.points, block.table, NAMED))
         for block in extras.confirmed
         if extras.is_confirmed
     ]
@@ -175,10 +175,8 @@ def confirmed_words(extras: Extras) -> str:
     if extras.confirmation is None:
         return ""
     table = pd.concat([block.table for block in extras.confirmed])
-    said = [verdict(row) for row in table[~table["role"].isin([HAND_TUNED, "both"])].itertuples()]
-    parts = [f"{said.count(words)} {words}" for words in dict.fromkeys(said)]
-    kept = int((table["role"] == "both").sum())
-    parts += [f"{kept} kept the hand-tuned point"] if kept else []
+    said = [verdict(row) for row in table[table["role"] != HAND_TUNED].itertuples()]
+    parts = [f"{words} ({said.count(words)})" for words in dict.fromkeys(said)]
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
     seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
     looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
@@ -206,8 +204,10 @@ def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def warnings_of_confirmation(extras: Extras) -> list[str]:
-    if extras.confirmation is not None and extras.confirmation.meta["outcome"] != "done":
-        return [
-            f"The confirmation is not finished ({extras.confirmation.meta['outcome']}); its results are preliminary."
-        ]
-    return []
+    """Return where a point that no search found is better, and whether the confirmation is preliminary."""
+    if extras.confirmation is None:
+        return []
+    if (outcome := extras.confirmation.meta["outcome"]) != "done":
+        return [f"The confirmation is not finished ({outcome}); its results are preliminary."]
+    words = others_words(pd.concat([block.table for block in extras.confirmed])) if extras.confirmed else ""
+    return [words] if words else []

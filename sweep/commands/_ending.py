@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
-from analysis.tables import headline, leaderboard, leaderboard_text
+from analysis.tables import cautions, headline, leaderboard, leaderboard_text
 from sweep import tracking
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
@@ -63,8 +63,9 @@ def show_end(folder: Path) -> str:
     done = read_sweep(folder)
     board = leaderboard(done, profiled=False)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-    sentences = headline(board) if width == math.inf else textwrap.fill(headline(board), int(width))
-    say(f"{leaderboard_text(board, width)}\n\n{sentences}\n")
+    sentences = (headline(board), *cautions(board))
+    lines = sentences if width == math.inf else [textwrap.fill(sentence, int(width)) for sentence in sentences]
+    say("\n".join([leaderboard_text(board, width), "", *lines, ""]))
     config = launch.config_of(folder)
     outcome = str(done.meta["outcome"])
     if outcome != "done":

@@ -43,7 +43,11 @@ def test_what_the_instruments_flagged_is_said(tmp_path, write_sweep):
     complete = sweep.trials["state"] == "complete"
     sweep.trials["flag/collapsed"] = (complete & (sweep.trials["method"] == "wae")).astype(float)
     n = int(sweep.trials["flag/collapsed"].sum())
-    assert n and f"Samples that hardly differ from each other: WAE-MMD on digits ({n}); in brackets" in render(sweep)
+    assert (
+        n
+        and f"Complete trials with samples that hardly differ from each other: {n} of WAE-MMD on digits."
+        in render(sweep)
+    )
 
 
 def test_the_page_asks_nothing_of_the_network(page):
@@ -218,8 +222,8 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
     page = re.sub(r"\s+", " ", write_report(folder).read_text())
     for words in (
         "Confirmed with fresh seeds",
-        "Tuned against hand-tuned on the test split with 3 fresh seeds: 1 too few seeds, 1 tuned is better, "
-        "1 kept the hand-tuned point. 14 trained models were scored on the test split, once.",
+        "Tuned against hand-tuned on the test split with 3 fresh seeds: too few seeds (1), tuned point is better (1), "
+        "hand-tuned point kept (1). 14 trained models were scored on the test split, once.",
         "110 [85.2, 135]",
         "−30.0 (−27 %)",
         "95 % t interval",
