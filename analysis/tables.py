@@ -138,8 +138,8 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     `network`, its `parameters`, the seconds per epoch of training and the images per second are those of the tuned
     point; `carried` names the data sets or the network that the hand-tuned point was carried over from. `steps` are the
     optimiser steps of the tuned point on `train_images`, missing if the record does not say; `collapsed`: its samples
-    were flagged, because they hardly differ from each other; `memorised`: they were flagged, because they are nearer to
-    the training images than held-out images are. `balance_hand_tuned` and `balance_tuned` are the labels of
+    were flagged, because they hardly differ from each other; `memorised`: they were flagged, because many are
+    copies of training images. `balance_hand_tuned` and `balance_tuned` are the labels of
     analysis/page/labels.py. The columns from `knob` to `optimum_is` describe the study's main balance knob, see
     `analysis.profiles.balances`. `recipe` is the recipe of the objective: rows of different recipes are not comparable,
     and a study measured by two recipes has two rows.
@@ -518,7 +518,7 @@ def _cautions(near: pd.DataFrame) -> list[str]:
         words.append(f"Samples of {listed(alike, NAMED)} on {name} hardly differ from each other.")
     copied = [method_name(method) for method in near[near["memorised"]]["method"]]
     if copied:
-        words.append(f"Samples of {listed(copied, NAMED)} on {name} are near training images; compare them.")
+        words.append(f"Samples of {listed(copied, NAMED)} on {name} contain copies of training images.")
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
     return words

@@ -14,7 +14,7 @@ from analysis.tables import NAMED, OUTCOMES, mixed_datasets, spaced
 WHAT_A_FLAG_SAYS = {
     "few_images": "distances from no more images than features, which are too large",
     "collapsed": "samples that hardly differ from each other",
-    "memorised": "samples nearer to training images than held-out images are, by features (they need not be copies)",
+    "memorised": "samples that are copies of training images, by features",
     "posterior_collapse": "codes that are independent of the image",
     "sigma_collapse": "encoders whose noise has vanished",
 }

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from trainables.metrics.codes import class_errors, cluster_agreement
-from trainables.metrics.memorisation import memorisation, most_by_chance, near_training, nearest
+from trainables.metrics.memorisation import copies, memorisation, most_by_chance, near_training, nearest
 from trainables.metrics.similarity import psnr, ssim
 
 
@@ -45,11 +45,11 @@ def test_clusters_are_the_classes_only_where_codes_lie_apart(generator):
     assert told["nmi"] < 0.05 and abs(told["ari"]) < 0.05
 
 
-def test_the_nearest_is_scikit_learns(generator):
+def test_the_two_nearest_are_scikit_learns(generator):
     x, y = torch.randn(30, 5, generator=generator), torch.randn(40, 5, generator=generator)
-    distances, places = NearestNeighbors(n_neighbors=1).fit(y.numpy()).kneighbors(x.numpy())
+    distances, places = NearestNeighbors(n_neighbors=2).fit(y.numpy()).kneighbors(x.numpy())
     found = nearest(x, y, block_size=7)
-    assert found[0].numpy() == pytest.approx(distances[:, 0], rel=1e-5) and (found[1].numpy() == places[:, 0]).all()
+    assert found[0].numpy() == pytest.approx(distances, rel=1e-5) and (found[1].numpy() == places).all()
 
 
 def test_memorisation_is_the_statistic_of_mann_and_whitney(generator):
@@ -68,7 +68,25 @@ def test_what_chance_allows_has_the_spread_of_new_images():
     draws = [torch.rand(n + m, generator=generator).split([n, m]) for _ in range(400)]
     values = np.array([memorisation(*draw) for draw in draws])
     assert 3 * values.std() == pytest.approx(most_by_chance(n, m) - 0.5, rel=0.1)
-    assert near_training(most_by_chance(n, m), n, m) == {} and "95%" in near_training(0.95, n, m)["memorised"]
+
+
+def test_copies_are_flagged_and_samples_that_crowd_are_not(generator):
+    train, held_out, new = torch.randn(3, 200, 64, generator=generator).unbind()
+    held = nearest(held_out, train)[0]
+    noisy = train + 0.05 * torch.randn(train.shape, generator=generator)
+    assert copies(nearest(noisy, train)[0]) == 1 and copies(held) == 0
+    assert "100% of samples are copies" in near_training(nearest(noisy, train)[0], held)["memorised"]
+    for share, flagged in ((0, False), (10, False), (60, True)):  # of 200
+        samples = nearest(torch.cat([train[:share], new[share:]]), train)[0]
+        assert copies(samples) == share / 200 and bool(near_training(samples, held)) == flagged
+    crowd = nearest(0.1 * new, train)[0]  # near the mean, as blurred samples are
+    assert memorisation(crowd[:, 0], held[:, 0]) == 1 and near_training(crowd, held) == {}
+
+
+def test_a_data_set_with_duplicates_is_not_flagged(generator):
+    train = torch.randn(200, 64, generator=generator)
+    held_out, samples = (train[part] + 0.01 for part in (slice(0, 100), slice(100, 200)))
+    assert near_training(nearest(samples, train)[0], nearest(held_out, train)[0]) == {}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -36,7 +36,7 @@ from trainables.metrics import (
     some_of,
 )
 from trainables.metrics.choice import OF_CODES, OF_RECONSTRUCTIONS
-from trainables.metrics.memorisation import memorisation, near_training, nearest
+from trainables.metrics.memorisation import copies, memorisation, near_training, nearest
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
@@ -319,16 +319,16 @@ class Evaluator:
         if self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
         drawn = self.extractor(finite(method.sample(BATCH), "samples"))
-        value = memorisation(nearest(drawn, train)[0], nearest(self._features, train)[0])
+        near, held_out = nearest(drawn, train)[0], nearest(self._features, train)[0]
         sampler = next(iter(method.densities))
         recipe = Recipe.of(
             self.extractor, n=len(drawn), split=self.split, reference_n=len(self._features), sampler=sampler
         )
-        found.add({"memorisation": value}, recipe)
-        found.flag(("memorised",), near_training(value, len(drawn), len(self._features)))
+        found.add({"memorisation": memorisation(near[:, 0], held_out[:, 0]), "copies": copies(near)}, recipe)
+        found.flag(("memorised",), near_training(near, held_out))
         shown = shown[: GRID // 2]
         _, places = nearest(self.extractor(shown), train)
-        beside = as_images(torch.tensor(train_images[places.cpu().numpy()]))
+        beside = as_images(torch.tensor(train_images[places[:, 0].cpu().numpy()]))
         return {"nearest_training_images": torch.stack([shown, beside], 1).flatten(0, 1)}
 
     def _plain(self, metric: str, sampler: str, n: int | None = None) -> Recipe:
