@@ -137,16 +137,7 @@ def test_images_of_all_sizes_have_64_features(shape):
 
 def test_the_program_prints_the_accuracy_and_saves(few_steps, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(module, "load", lambda *_: tiny())
-    arguments = [
-        "classifier",
-        "tiny",
-        "--data-root",
-        str(tmp_path),
-        "--save",
-        str(tmp_path / "w.safetensors"),
-    ]
-    monkeypatch.setattr("sys.argv", arguments)
-    module.main()
+    module.main(["tiny", "--data-root", str(tmp_path), "--save", str(tmp_path / "w.safetensors")])
     assert capsys.readouterr().out == "tiny: accuracy 1.0000 on 16 test images\n"
     assert module.load_network(tmp_path / "w.safetensors").classes == 2
 
@@ -201,3 +192,10 @@ def test_a_terminal_shows_how_far_the_training_is(monkeypatch):
 
     assert re.search(r"training.*100%", shown(Terminal()))
     assert shown(io.StringIO()) == ""
+
+
+def test_the_program_refuses_a_file_that_cannot_be_written_before_it_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train", lambda splits: pytest.fail("it trained"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="--save"):
+        module.main(["digits", "--save", str(tmp_path / "file" / "own.safetensors")])

@@ -1,5 +1,7 @@
 """The network that needs no labels: trained once on the training images alone, and a judge of what they look like."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +93,9 @@ def test_what_it_cannot_learn_from_is_refused_in_one_line():
     few = Split(np.zeros((7, 1, 8, 8), np.uint8))
     with pytest.raises(ValueError, match=r"^few has 7 training images; fsd needs at least 8$"):
         extractor("fsd", Splits("few", "mnist", few, few, few))
+
+
+def test_the_program_prints_the_accuracy_beside_that_of_chance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "train", lambda splits: module.Classifier((1, 8, 8), 4).eval())
+    module.main(["digits"])
+    assert re.fullmatch(r"digits: accuracy 0\.\d{4} on 300 test images, by chance 0\.25\n", capsys.readouterr().out)

@@ -10,21 +10,23 @@ B batch, C H W image, F = 64 features, K classes.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainables.datasets import Split, Splits, expanded, load
+from trainables.config import UserPath
+from trainables.datasets import Split, Splits, load
 from trainables.feed import batches, placed, shared
 from trainables.files import whole
+from trainables.flags import output_file, read_flags, run
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
 
@@ -38,6 +40,7 @@ RECIPE: dict[str, Any] = {
     "learning_rate": 2e-3,
 }
 SHIPPED = Path(__file__).with_name("weights")
+PROG = "python -m trainables.metrics.classifier"
 
 
 class Classifier(nn.Module):
@@ -205,25 +208,32 @@ def load_network(path: Path) -> Classifier:
     return network.eval()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainables.metrics.classifier",
-        description="Train a classifier on the training split; print its accuracy on the test split.",
-    )
-    parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
-    parser.add_argument("--data-root", type=expanded, required=True, metavar="DIR", help="folder of the data sets")
-    parser.add_argument("--save", type=expanded, metavar="FILE", help="file to write the weights to, as safetensors")
-    arguments = parser.parse_args()
-    try:
-        splits = load(arguments.dataset, arguments.data_root)
-        network = train(splits)
-    except ValueError as error:
-        parser.exit(2, f"{error}\n")
+class DataSettings(BaseModel):
+    """The flags of a program that trains an extractor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str = Field(description="mnist, digits, ..., or folder:PATH")
+    data_root: UserPath = Field(Path("data"), description="folder of the data sets, and for downloads")
+
+
+class Settings(DataSettings):
+    """The flags of this program."""
+
+    save: UserPath | None = Field(None, description="file to write the weights to, as safetensors")
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = read_flags(Settings, argv, PROG, __doc__, positional=["dataset"])
+    if settings.save is not None:
+        output_file(settings.save, "--save")
+    splits = load(settings.dataset, settings.data_root)
+    network = train(splits)
     test = splits.test
     print(f"{splits.name}: accuracy {accuracy(network, test):.4f} on {len(test.images)} test images")
-    if arguments.save:
-        save_network(network, arguments.save, test_images=cache.digest(test.images), recipe=str(RECIPE))
+    if settings.save is not None:
+        save_network(network, settings.save, test_images=cache.digest(test.images), recipe=str(RECIPE))
 
 
 if __name__ == "__main__":
-    main()
+    run(PROG, main)

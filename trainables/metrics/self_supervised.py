@@ -11,9 +11,7 @@ B batch, C H W image, T turns.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +19,9 @@ from torch import Tensor
 
 from trainables.datasets import Split, Splits, load
 from trainables.feed import placed, shared
+from trainables.flags import read_flags, run
 from trainables.metrics import cache
-from trainables.metrics.classifier import Classifier, as_extractor, learned, load_network, save_network
+from trainables.metrics.classifier import Classifier, DataSettings, as_extractor, learned, load_network, save_network
 from trainables.metrics.extractors import Extractor
 
 RECIPE: dict[str, Any] = {
@@ -34,6 +33,7 @@ RECIPE: dict[str, Any] = {
     "learning_rate": 2e-3,
 }
 FEWEST = 8  # training images
+PROG = "python -m trainables.metrics.self_supervised"
 
 
 def self_supervised(splits: Splits, device: torch.device | str = "cpu") -> Extractor:
@@ -101,22 +101,13 @@ def _check(splits: Splits) -> None:
         raise ValueError(f"{splits.name} has {len(splits.train)} training images; fsd needs at least {FEWEST}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainables.metrics.self_supervised",
-        description="Train the network of the fsd on the training split; print its accuracy on the test split.",
-    )
-    parser.add_argument("dataset", metavar="DATASET", help="mnist, digits, ..., or folder:PATH")
-    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the data sets")
-    arguments = parser.parse_args()
-    try:
-        splits = load(arguments.dataset, arguments.data_root)
-        network = train(splits)
-    except ValueError as error:
-        parser.exit(2, f"{error}\n")
+def main(argv: Sequence[str]) -> None:
+    settings = read_flags(DataSettings, argv, PROG, __doc__, positional=["dataset"])
+    splits = load(settings.dataset, settings.data_root)
+    network = train(splits)
     result = f"accuracy {accuracy(network, splits.test):.4f} on {len(splits.test.images)} test images"
     print(f"{splits.name}: {result}, by chance {1 / turns(splits.shape):.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    run(PROG, main)
