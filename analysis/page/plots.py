@@ -31,10 +31,11 @@ from analysis.page.names import (
     short_metric,
 )
 from analysis.page.palette import method_style, name_ends, with_key
-from analysis.profiles import profile, weighing
+from analysis.profiles import profile, surface, weighing
 from analysis.tables import change_words, is_kept, result_words
 
 PANELS = 12  # maximum number of panels of a plot of all methods
+BANDS = 8  # shades of a surface
 ROWS = 15  # maximum number of methods in one plot of arrows
 
 
@@ -295,6 +296,47 @@ def balance_profiles(sweep: Sweep, study: str) -> Figure | None:
     return figure
 
 
+def surface_of_knobs(sweep: Sweep, study: str, across: str, up: str) -> Figure | None:
+    """Plot contours of the fitted distance over two knobs, minimised over the others, and the trials as points.
+
+    Stronger colour means a smaller distance. Trials that ended early are grey, hand-tuned points are hollow; the filled
+    mark is the tuned trial.
+    """
+    about, found = sweep.studies[study], surface(sweep, study, across, up)
+    if found is None:
+        return None
+    trials = sweep.trials_of(study)
+    colour, marker = method_style(about.method, sweep.methods)
+    figure = drawing.sheet(24 + 230 + 40)
+    ax = drawing.frame(figure, 56, 24, WIDTH - 72, 230)
+    ax.grid(False)
+    (to_x, x_ticks), (to_y, y_ticks) = (_knob_scale(about, knob, trials[f"hyper/{knob}"]) for knob in (across, up))
+    xs, ys = [to_x(value) for value in found.across], [to_y(value) for value in found.up]
+    low, high = found.distance.min(), found.distance.max()
+    if low < high:
+        shades = np.linspace(0.55, 0.0, BANDS)
+        bands = np.geomspace(low, high, BANDS + 1)
+        fill = ax.contourf(xs, ys, found.distance, bands, colors=[(*to_rgb(colour), shade) for shade in shades])
+        fill.set_rasterized(True)
+        log = drawing.wide(found.distance.ravel())
+        lines = drawing.round_ticks(low, high, log, most=5)
+        drawn = ax.contour(xs, ys, found.distance, lines, colors=[INK], linewidths=0.6)
+        ax.clabel(drawn, fmt=readable, fontsize=drawing.SMALL)
+    x, y = (trials[f"hyper/{knob}"].map(to, na_action="ignore") for knob, to in ((across, to_x), (up, to_y)))
+    complete = trials["state"] == "complete"
+    _points(ax, trials[~complete], x[~complete], "value", (GREY, "o"), size=10, y=y)
+    _points(ax, trials[complete], x[complete], "value", (INK, "o"), size=16, y=y)
+    if (best := sweep.best(study)) is not None:
+        ax.plot(x[best.name], y[best.name], marker, ms=8, mfc=colour, mec=PAPER, mew=1.2, zorder=5)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    for axis, ticks in ((ax.xaxis, x_ticks), (ax.yaxis, y_ticks)):
+        axis.set_major_locator(FixedLocator([place for place, _ in ticks]))
+        axis.set_major_formatter(FixedFormatter([text for _, text in ticks]))
+    drawing.title(ax, f"{short_knob(up)}{' (log)' if about.is_log(up) else ''}")
+    ax.set_xlabel(f"{short_knob(across)}{' (log)' if about.is_log(across) else ''}", **drawing.plain())
+    return figure
+
+
 def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
     """Plot active dimensions (Burda et al., 2016) against each balance knob of each method, a panel each.
 
@@ -486,8 +528,11 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
         return None
     apart = ("study", "method", "point", "distance", "active_dims", "low", "high", "on_front")
     columns = [column for column in front if column not in apart]
-    figure, panels = drawing.panels(len(columns))
-    for ax, column in zip(panels, columns, strict=True):
+    height, gap = 150, 52
+    cast = [study.method for study in sweep.studies_of(dataset) if study.method in set(rows["method"])]
+    figure, top, width = with_key(sweep.methods, cast, (height + gap) * len(columns) - gap)
+    for i, column in enumerate(columns):
+        ax = drawing.frame(figure, 44, top + (height + gap) * i, width, height)
         for row in rows.itertuples():
             colour, marker = method_style(row.method, sweep.methods)
             x, strength = getattr(row, column), 1.0 if row.on_front else 0.3
@@ -496,15 +541,22 @@ def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | No
                 ax.plot([x, x], [row.low, row.high], color=colour, lw=2, alpha=0.6 * strength, zorder=2)
             face = {"mfc": PAPER if hollow else colour, "mec": colour, "mew": 1.6}
             ax.plot(x, row.distance, marker, ms=7, alpha=strength, zorder=3, **face)
-        drawing.scale(ax.xaxis, rows[column], most=4)
-        drawing.title(ax, WORDS.get(column, column))
-    drawing.scale_together(panels, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), log=None)
+        drawing.scale(ax.xaxis, rows[column], most=5)
+        drawing.scale(ax.yaxis, pd.concat([rows["distance"], rows["low"].dropna(), rows["high"].dropna()]), most=5)
+        drawing.title(ax, f"{short_metric(sweep.studies_of(dataset)[0].metric)} ↓")
+        ax.set_xlabel(f"{WORDS.get(column, column)} ↓", **drawing.plain())
+        best = rows[rows["on_front"]].sort_values("distance").drop_duplicates("method")
+        name_ends(ax, sweep.methods, {row.method: (getattr(row, column), row.distance) for row in best.itertuples()})
     return figure
 
 
-def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float) -> None:
-    """Plot a mark per trial with a known x, hollow for hand-tuned points; hovering shows the trial's name, unless there
-    are too many."""
+def _points(
+    ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tuple[str, str], size: float,
+    y: pd.Series | None = None,
+) -> None:  # fmt: skip
+    """Plot a mark per trial with a known x, hollow for hand-tuned points, at its value of a column or at `y`; hovering
+    shows the trial's name and the value, unless there are too many."""
+    y = trials[column] if y is None else y
     # Keep only the needed ones of hundreds of columns.
     trials, x = trials.loc[x.notna(), ["trial", "state", "origin", column]], x[x.notna()]
     many, colour = len(trials) > drawing.RASTER_FROM, style[0]
@@ -516,7 +568,7 @@ def _points(ax: Axes, trials: pd.DataFrame, x: pd.Series, column: str, style: tu
         if len(shown):
             names = "|".join(_said(trial, column) for trial in shown.to_dict("records"))
             gid = None if many else f"{drawing.TITLES}{names}"
-            ax.scatter(x[chosen], shown[column], s=size, marker=style[1], rasterized=many, gid=gid, **look)
+            ax.scatter(x[chosen], y[shown.index], s=size, marker=style[1], rasterized=many, gid=gid, **look)
 
 
 def _said(trial: dict, column: str) -> str:

@@ -48,6 +48,7 @@ WALKS = {
     "traversals": "Traversals of one code: a row for each of the most varying latents, from its 5 % to 95 % quantile.",
     "nearest_training_images": "Each sample, followed by its nearest training image.",
 }
+SURFACES = 5  # number of the best studies of a data set with a fitted surface, which takes a third of a second each
 LARGEST_GRID = 544  # pixels; a page of forty grids stays below two megabytes
 USE_WORDS = {
     "probe_error": "linear probe, error ↓",
@@ -133,7 +134,10 @@ def section(
         "rules": [_rule(shown, row) for row in rules(shown).itertuples() if row.study in names],
         "budgets": [_budget(shown, row) for row in budgets.itertuples()],
         "pictures": [(_svg(figure, caption), caption) for figure, caption in pictures if figure is not None],
-        "studies": [_study(shown, extras, shown.studies[row["study"]], row, broken) for row in rows],
+        "studies": [
+            _study(shown, extras, shown.studies[row["study"]], row, broken, surface=place < SURFACES)
+            for place, row in enumerate(rows)
+        ],
     }
 
 
@@ -317,10 +321,12 @@ def _budget(sweep: Sweep, row) -> dict:
     }
 
 
-def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[str]) -> dict:
+def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[str], *, surface: bool) -> dict:
     best = sweep.best(study.name)
     folder, own = sweep.home(study.name)
     walks = [(_grid(folder / "winners" / own / f"{name}.png", broken), words) for name, words in WALKS.items()]
+    importances = extras.importances[extras.importances["study"] == study.name]
+    leading = list(importances.sort_values("importance", ascending=False)["knob"][:2])
     pictures = [
         (
             plots.parallel_coordinates(sweep, study.name),
@@ -332,6 +338,11 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
             "marks values within 5 % of the lowest distance; dashed: the hand-tuned value.",
         ),
         (plots.slices(sweep, study.name), "Distance against each knob; dashed: the hand-tuned value."),
+        (
+            plots.surface_of_knobs(sweep, study.name, *leading) if surface and len(leading) == 2 else None,
+            "Fitted distance over the two most important knobs, minimised over the other knobs: the stronger the "
+            "colour, the smaller. Points are trials, grey ones ended early, hollow ones are hand-tuned.",
+        ),
         (
             plots.knob_importances(extras.importances, study, sweep.methods),
             "Importance of each knob for reaching the best trials (PED-ANOVA), with all trials compared at one epoch.",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.load import read_sweep
-from analysis.profiles import balances, profile, rules
+from analysis.profiles import SIDE, balances, profile, rules, surface
 from analysis.tables import leaderboard, write_tables
 
 BETA = {"low": 1e-3, "high": 1e1, "log": True}
@@ -95,6 +95,24 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(told):
             found.cost_interval[0] <= cost <= found.cost_interval[1],
         ]
     assert hits.min() >= 16, hits
+
+
+def test_a_surface_is_the_closed_form_with_the_other_knobs_at_their_best(told):
+    sweep = told([study()], drawn(np.random.default_rng(3), 60, optimum=0.1))
+    found = surface(sweep, "vae-digits", "beta", "latent_dim")
+    assert (len(found.across), found.up) == (SIDE, [2, 4, 8, 16, 32])
+    beta, steps = np.log10(np.array(found.across) / 0.1), np.arange(5)[:, None] - 2
+    true = 10 * np.exp(beta**2 / 3 + 0.1 * steps**2)  # at the best learning rate and kind
+    assert found.distance.shape == true.shape
+    assert np.median(np.abs(np.log(found.distance / true))) < 0.1
+    up, across = np.unravel_index(found.distance.argmin(), true.shape)
+    assert up in (1, 2, 3) and abs(beta[across]) < 0.6
+
+
+def test_no_surface_of_few_trials_or_of_a_knob_without_an_order(told):
+    trials = list(drawn(np.random.default_rng(0), 12, 1.0))
+    assert surface(told([study()], trials[:7], "few"), "vae-digits", "beta", "latent_dim") is None
+    assert surface(told([study()], trials, "unordered"), "vae-digits", "beta", "kind") is None
 
 
 def test_a_knob_that_changes_nothing_has_no_optimum(told):

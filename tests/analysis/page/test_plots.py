@@ -3,10 +3,12 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from analysis.confirm import confirmed, points
@@ -53,8 +55,9 @@ def test_few_methods_have_a_colour_each_and_many_that_of_their_family():
     assert method_style("vae@long", [*METHODS, "vae@long"])[0] == colours["vae"]
 
 
-def test_no_key_of_many_methods_is_taller_than_its_plot(tmp_path, write_sweep):
-    """The best are named beside the plot, apart from each other and within it."""
+@pytest.fixture
+def many(tmp_path, write_sweep):
+    """A sweep of 20 methods, whose trials are those of 5."""
     made = read_sweep(write_sweep(tmp_path / "s", datasets=("digits",), trials=3))
     cast = tuple(METHODS)[:20]
     studies, shares = {}, []
@@ -64,7 +67,11 @@ def test_no_key_of_many_methods_is_taller_than_its_plot(tmp_path, write_sweep):
         studies[name] = replace(source, name=name, method=method)
         shares.append(made.trials_of(source.name).assign(study=name, method=method))
     trials = pd.concat(shares, ignore_index=True)
-    many = replace(made, studies=studies, trials=trials.assign(trial=trials["study"] + trials["number"].astype(str)))
+    return replace(made, studies=studies, trials=trials.assign(trial=trials["study"] + trials["number"].astype(str)))
+
+
+def test_no_key_of_many_methods_is_taller_than_its_plot(many):
+    """The best are named beside the plot, apart from each other and within it."""
     for name in ("distance_against_time", "best_so_far"):
         figure = getattr(plots, name)(many, "digits")
         key, ax = figure.axes
@@ -73,6 +80,17 @@ def test_no_key_of_many_methods_is_taller_than_its_plot(tmp_path, write_sweep):
         assert len(named) == palette.NAMED + 1 and "6 more" in named
         heights = sorted(named.values())
         assert min(np.diff(heights)) > 0.04 and heights[-1] < 1.1
+
+
+def test_the_pareto_front_of_many_methods_names_those_on_it_without_overlap(many):
+    table = front(many, None, "digits")
+    figure = plots.pareto_front(table, many, "digits")
+    for ax in figure.axes[1:]:
+        named = [text for text in ax.texts if not text.get_text().endswith(" more")]
+        on_front = table[table["on_front"]]["method"].unique()
+        assert len(named) == min(len(on_front), palette.NAMED) > 0
+        boxes = sorted((text.get_window_extent().y0, text.get_window_extent().y1) for text in named)
+        assert all(below[1] <= above[0] + 0.5 for below, above in pairwise(boxes))
 
 
 def test_labels_are_moved_apart_and_stay_inside():
@@ -263,8 +281,8 @@ def test_only_random_searches_have_an_expected_best(sweep):
 
 def test_what_is_dominated_is_pale(sweep):
     table = front(sweep, None, "digits")
-    left = plots.pareto_front(table, sweep, "digits").axes[0]
-    strong = [line.get_alpha() for line in left.get_lines() if line.get_markersize() == 7]
+    ax = plots.pareto_front(table, sweep, "digits").axes[1]  # below the key
+    strong = [line.get_alpha() for line in ax.get_lines() if line.get_markersize() == 7]
     assert strong == [1.0 if on else 0.3 for on in table["on_front"]]
 
 
@@ -295,6 +313,20 @@ def test_a_balance_profile_marks_hand_tuned_tuned_and_the_flat_range(tmp_path, w
     _, marker = method_style("beta_vae", made.methods)
     assert marks(ax, marker, 7) == [made.best("beta_vae-digits")["hyper/beta"]]
     assert plots.balance_profiles(made, "vae-digits") is None  # nothing to balance
+
+
+def test_a_surface_has_its_trials_as_points_and_the_tuned_one_on_top(tmp_path, write_sweep):
+    made = read_sweep(write_sweep(tmp_path / "s", methods=("beta_vae",), datasets=("digits",), trials=20, rungs=(3,)))
+    (ax,) = plots.surface_of_knobs(made, "beta_vae-digits", "beta", "latent_dim").axes
+    assert (ax.get_title("left"), ax.get_xlabel()) == ("latent_dim", "beta (log)")
+    points_drawn = [len(c.get_offsets()) for c in ax.collections if isinstance(c, PathCollection)]
+    assert sum(points_drawn) == 20
+    _, marker = method_style("beta_vae", made.methods)
+    (x,) = marks(ax, marker, 8)
+    best = made.best("beta_vae-digits")["hyper/beta"]
+    assert x == pytest.approx(np.log(best / 1e-3) / np.log(20 / 1e-3))  # its place on the searched range
+    few = replace(made, trials=made.trials.head(5))
+    assert plots.surface_of_knobs(few, "beta_vae-digits", "beta", "latent_dim") is None
 
 
 def test_a_balance_without_enough_trials_has_no_picture(sweep):
