@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def fit(
     Raises Diverged, Unreadable if the checkpoint is damaged, and ValueError for an invalid configuration.
     """
     training = Training(config, images, device)
+    reset_peak(training.device)
     if resume is not None:
         training.load_state_dict(_state(resume, training.device))
     while not training.finished:
@@ -72,6 +74,7 @@ def fit(
         due = training.finished or (stage.judged and (looked or training.epoch in evaluate_at))
         early = looked and not due and stage.sampler is not None
         if evaluator is not None and (due or early):
+            busy = gpu_utilization(training.device)  # of the training, before the evaluation
             alone: dict[str, Any] = {"sampler": stage.sampler} if early else {}
             evaluation = evaluator(training.method, images, final=training.finished, seed=config.seed, **alone)
             if evaluation.broken:
@@ -85,6 +88,7 @@ def fit(
                 "speed/images_per_second": seen / seconds["train"],
                 "model/parameters": float(sum(p.numel() for p in training.method.parameters())),
                 "memory/peak_mb": peak_memory(training.device) / 2**20,
+                **busy,
             }
         yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
 
@@ -98,8 +102,28 @@ def _state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
         raise Unreadable(f"{checkpoint.name} cannot be read ({type(error).__name__})") from error
 
 
+def gpu_utilization(device: torch.device) -> dict[str, float]:
+    """Returns the share of the last second in which a GPU was busy, with other processes', as a metric; none on a CPU,
+    or if its driver does not tell."""
+    if device.type != "cuda":
+        return {}
+    try:
+        return {"speed/gpu_utilization_percent": float(torch.cuda.utilization(device))}
+    except Exception:  # NVML has an error class of its own for each of its reasons
+        return {}
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forgets the peak memory of earlier trainings in this process; on a CPU only where Linux allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> float:
-    """Returns the peak memory in bytes: of the device on a GPU, of the process on a CPU."""
+    """Returns the peak memory in bytes since `reset_peak`: of the device on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024

@@ -37,6 +37,10 @@ STATUS = {
 _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 8000  # MLflow's limits, in characters
 _REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 _FINDINGS = ("flag/", "density/")  # metrics that are 0 or 1, which a curve does not show well
+_SYSTEM = {  # metrics that MLflow's page of a run shows as system metrics
+    "memory/peak_mb": "system/memory_peak_mb",
+    "speed/gpu_utilization_percent": "system/gpu_utilization_percent",
+}
 _SENT = Row(epoch=0, metrics={})  # replaces rows that are no longer needed
 
 
@@ -143,7 +147,7 @@ class Story:
         trial = self._trial(name)
         rows = [] if trial is None else [row for row in trial.rows.values() if row is not _SENT]
         found = [
-            Measurement(_key(key), float(value), _milliseconds(row.time), row.epoch)
+            Measurement(_key(_SYSTEM.get(key, key)), float(value), _milliseconds(row.time), row.epoch)
             for row in rows
             for key, value in row.metrics.items()
             if math.isfinite(value) and not key.startswith(_FINDINGS) and row.time is not None

@@ -3,13 +3,16 @@
 import copy
 import math
 import pickle
+import sys
 
+import numpy as np
 import pytest
 import torch
 from test_contract import arguments
 from torch import Tensor, nn
 
 from trainables import Config, Diverged, Evaluation, fit
+from trainables.fit import gpu_utilization, peak_memory
 from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
 from trainables.methods.vae import VAE
 from trainables.outside import Mistake
@@ -628,6 +631,26 @@ def test_clocks_add_up_over_evaluations():
     assert last.metrics["speed/images_per_second"] == pytest.approx(speed)
     assert last.metrics["model/parameters"] == sum(p.numel() for p in last.method.parameters())
     assert last.metrics["memory/peak_mb"] > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
+def test_the_peak_of_memory_is_that_of_this_training():
+    block = np.ones(40_000_000)  # 320 MB of an earlier trial in the same process
+    before = peak_memory(torch.device("cpu")) / 2**20
+    del block
+    (report,) = fit(vae_config(epochs=1), made_up((1, 8, 8), 16), noisy)
+    assert report.metrics["memory/peak_mb"] < before - 200
+
+
+def test_the_utilization_of_a_gpu_is_that_of_its_driver_if_it_tells(monkeypatch):
+    def refuse(device):
+        raise ModuleNotFoundError("pynvml does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 87)
+    assert gpu_utilization(torch.device("cpu")) == {}
+    assert gpu_utilization(torch.device("cuda")) == {"speed/gpu_utilization_percent": 87.0}
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert gpu_utilization(torch.device("cuda")) == {}
 
 
 def test_without_an_evaluator_reports_tell_of_the_training_only():

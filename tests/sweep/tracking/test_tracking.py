@@ -194,6 +194,17 @@ def test_findings_are_tags_and_no_curves(uri, folder, record):
     assert keys == [("train/loss", 2), ("valid/fcd", 2), ("valid/mse", 1)]
 
 
+def test_memory_and_gpu_are_system_metrics_of_mlflow(uri, folder, record):
+    begin(record)
+    trial = start(record)
+    report(record, trial, 1, **{"memory/peak_mb": 612.5, "speed/gpu_utilization_percent": 87.0})
+    track(folder, uri)
+    end(record, trial)
+    track(folder, uri)
+    keys = "select key, value from metrics where key not in ('train/loss', 'valid/fcd') order by key"
+    assert rows(uri, keys) == [("system/gpu_utilization_percent", 87.0), ("system/memory_peak_mb", 612.5)]
+
+
 def test_times_are_those_of_the_record(uri, folder):
     with Record(folder / "record.jsonl", clock=lambda: 1000.5) as record:
         whole_sweep(record)
