@@ -57,7 +57,7 @@ def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) ->
     ahead, near, few = [], [], []
     for row in others:
         pairs = (of[row.study, row.point] - of[first.study, first.point]).dropna()
-        low, _ = interval(pairs)
+        low, _ = interval(pairs, first.overlap)
         (few if math.isnan(low) else ahead if low > 0 else near).append(method_name(row.method))
     said = {"is ahead of": ahead, "cannot be told apart from": near, "has too few seeds in common with": few}
     parts = [f"{words} {listed(methods, most)}" for words, methods in said.items() if methods]

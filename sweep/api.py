@@ -70,10 +70,13 @@ class Sweep:
             self.confirm()
         return self
 
-    def confirm(self, *, top: int | None = None, seeds: int | None = None, again: bool = False) -> pd.DataFrame:
-        """Train the best `top` points of each study and its hand-tuned point again with `seeds` seeds, score them on
-        the test split and return `confirmed`. Raises ValueError if the sweep was confirmed before, unless `again`."""
-        confirmation.confirm(self.folder, top=top, seeds=seeds, again=again)
+    def confirm(
+        self, *, top: int | None = None, seeds: int | None = None, folds: int | None = None, again: bool = False
+    ) -> pd.DataFrame:
+        """Train the best `top` points of each study and its hand-tuned point again with `seeds` seeds, or once on each
+        of `folds` folds, score them on the test split and return `confirmed`. Raises ValueError if the sweep was
+        confirmed before, unless `again`."""
+        confirmation.confirm(self.folder, top=top, seeds=seeds, folds=folds, again=again)
         return self.confirmed
 
     @property

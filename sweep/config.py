@@ -41,7 +41,7 @@ class SweepConfig(BaseModel):
         "Budget": "trials epochs scale seconds_per_study factor first_rung",
         "Search": "searcher search seeds seed warm_start",
         "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
-        "Confirmation": "confirm confirm_top confirm_seeds",
+        "Confirmation": "confirm confirm_top confirm_seeds confirm_folds",
         "Images": "data_root present_only image_size channels",
         "Storage and tracking": "out mirror name tracking_uri experiment keep keep_gb at_end",
         "Resources": "concurrent cpus_per_trial gpus_per_trial address retries",
@@ -135,6 +135,11 @@ class SweepConfig(BaseModel):
     confirm: bool = Field(False, description="confirm the sweep as soon as its search is done")
     confirm_top: PositiveInt = Field(1, description="number of best points of each study to confirm")
     confirm_seeds: PositiveInt = Field(5, description="number of trainings of each confirmed point")
+    confirm_folds: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="number of folds: train each confirmed point once per fold instead, with another part of the "
+        "training and test images as test split",
+    )
 
     data_root: UserPath = Field(Path("data"), description="folder to read data sets from and to download them to")
     present_only: bool = Field(False, description="skip data sets that are not under data_root; download nothing")

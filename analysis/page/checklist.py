@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from analysis.budget import budgets, space_words
-from analysis.confirm import looks_words
+from analysis.confirm import looks_words, overlap_of
 from analysis.join import confirmation
 from analysis.load import Sweep
 from analysis.page.names import dataset_name, method_name, metric_name
@@ -67,7 +67,7 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
 def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
     if found is None:
         return [("test split", "not used")]
-    claims = found.meta["confirms"]
+    claims, folds = found.meta["confirms"], overlap_of(found) > 0
     kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
     ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
     return [
@@ -75,9 +75,14 @@ def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
         (
             "confirmation",
             f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
-            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples) on train + validation images",
+            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples) on train + validation images"
+            + ("; each seed with another part of train + test images as test split" if folds else ""),
         ),
-        ("intervals", "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"),
+        (
+            "intervals",
+            "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"
+            + ("; variances corrected for overlapping folds (Nadeau and Bengio)" if folds else ""),
+        ),
         *((f"confirmed on {where}", way) for where, way in ways),
     ]
 

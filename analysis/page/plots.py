@@ -469,8 +469,8 @@ def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[
 
 
 def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str, methods: Iterable[str]) -> Figure | None:
-    """Plot confirmed distances on the test split, a row per point: a dot per seed, mean and interval, and × for the
-    search's value. Hollow is hand-tuned, filled is tuned.
+    """Plot confirmed distances, a row per point: a dot per seed, mean and interval, and × for the search's value.
+    Hollow is hand-tuned, filled is tuned.
 
     points, table: results of `confirm.points` and `confirm.confirmed`; methods: those of the page.
     """

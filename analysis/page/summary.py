@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words, verdict
+from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words, verdict, where_words
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
@@ -180,7 +180,7 @@ def confirmed_words(extras: Extras) -> str:
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
     seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
     looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
-    return f"Tuned against hand-tuned on the test split with {seeds} fresh seeds: {', '.join(parts)}. {looks}."
+    return f"Tuned against hand-tuned {where_words(table)} with {seeds} fresh seeds: {', '.join(parts)}. {looks}."
 
 
 def ranked_words(sweep: Sweep, board: pd.DataFrame, extras: Extras) -> list[str]:
@@ -194,7 +194,7 @@ def ranked_words(sweep: Sweep, board: pd.DataFrame, extras: Extras) -> list[str]
     done = extras.confirmation is not None and extras.confirmation.meta["outcome"] == "done"
     tables = [block.table for block in extras.confirmed if block.comparison.dataset not in apart and done]
     found = ranks(_everywhere(best_points(pd.concat(tables)).rename(columns={"mean": "value"}))) if tables else None
-    return said if found is None else [*said, f"Confirmed on the test split: {found.sentence}"]
+    return said if found is None else [*said, f"Confirmed {where_words(pd.concat(tables))}: {found.sentence}"]
 
 
 def _everywhere(table: pd.DataFrame) -> pd.DataFrame:

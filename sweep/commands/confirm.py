@@ -17,10 +17,14 @@ def main(
         int | None, Parameter(help="number of best points of each study; default: as configured, else 1")
     ] = None,
     seeds: Annotated[int | None, Parameter(help="trainings of each point; default: as configured, else 5")] = None,
+    folds: Annotated[
+        int | None,
+        Parameter(help="train each point once per fold, with another part of training and test images as test split"),
+    ] = None,
     concurrent: Annotated[int | None, Parameter(help="concurrent trials; 1 times each trial alone")] = None,
     again: Annotated[bool, Switch, Parameter(help="score on the test split again")] = False,
     tracking_uri: TrackingUri = None,
     address: Address = None,
 ) -> None:
     changes = {"tracking_uri": tracking_uri, "address": address, "concurrent": concurrent}
-    conclude_confirmation(confirmation.confirm(folder, say, top=top, seeds=seeds, again=again, **changes))
+    conclude_confirmation(confirmation.confirm(folder, say, top=top, seeds=seeds, folds=folds, again=again, **changes))

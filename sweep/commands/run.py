@@ -152,10 +152,12 @@ def confirmation_cost(planned: Plan, seconds: dict[str, float]) -> tuple[int, fl
     """Return the maximum number of trainings of a confirmation and their total seconds, estimated from the seconds per
     epoch of each study's hand-tuned point."""
     config = planned.config
-    each = (1 + config.confirm_top) * config.confirm_seeds
+    folds = config.confirm_folds
+    each = (1 + config.confirm_top) * (folds or config.confirm_seeds)
     cost = 0.0
     for study in planned.studies:
         data = planned.splits[study.dataset]
-        grown = (len(data.train) + len(data.valid)) / len(data.train)  # confirmation also trains on validation images
+        trained = len(data.train) if folds is None else (len(data.train) + len(data.test)) * (1 - 1 / folds)
+        grown = (trained + len(data.valid)) / len(data.train)  # confirmation also trains on validation images
         cost += each * config.epochs * seconds[study.name] * grown
     return each * len(planned.studies), cost

@@ -264,6 +264,7 @@ class Conductor:
             "folder": str(self.folder.absolute() / "trials" / trial.name),
             "record": str(self.record.path.absolute()),
             "holder": self.record.holder,
+            "part": self.plan.part_of(planned, trial.number),
             "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,
             "rungs": self.plan.rungs,

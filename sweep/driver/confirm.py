@@ -2,7 +2,8 @@
 
 A search reports the minimum of many noisy values, measured on the same images that it selected by, so its value of a
 winner is biased (the winner's curse). A confirmation trains each chosen point again with several seeds, on the training
-and validation images together, for the full budget, and scores each training once on the test split.
+and validation images together, for the full budget, and scores each training once on the test split. With folds, each
+training has another part of the training and test images as its test split.
 
 The first line of a separate record, `SWEEP/confirm/record.jsonl`, freezes what is confirmed, so a confirmation can be
 stopped, resumed and tracked like a search. Further confirmations are counted and must be requested explicitly.
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +36,7 @@ from sweep.search.space import Point
 from sweep.search.study import Spec
 from trainables.catalog import label
 from trainables.datasets import Splits
+from trainables.metrics.resolution import ENOUGH
 
 HAND_TUNED = "hand-tuned"
 ALONE = "time/alone_seconds_per_epoch"
@@ -42,9 +45,13 @@ EPOCHS_ALONE = 5  # one to warm up, four for the median
 
 @dataclass(frozen=True)
 class Confirmation(Plan):
-    """A plan without search: the points of each study, once per seed, all points with the first seed first."""
+    """A plan without search: the points of each study, once per seed, all points with the first seed first.
+
+    folds: whether each seed trains and scores on a fold of its own of each data set.
+    """
 
     seeds: tuple[int, ...]
+    folds: bool = False
 
     @property
     def split(self) -> str:
@@ -60,6 +67,22 @@ class Confirmation(Plan):
         trials = next(planned.spec.trials for planned in self.studies if planned.name == study)
         return self.seeds[number // (trials // len(self.seeds))]
 
+    @cached_property
+    def _folds(self) -> dict[str, dict[str, Splits]]:
+        count = len(self.seeds)
+        return {
+            dataset: {
+                f"{dataset}, seed {s}": f for s, f in zip(self.seeds, splits.folds(count, self.seeds[0]), strict=True)
+            }
+            for dataset, splits in self.splits.items()
+        }
+
+    def parts_of(self, dataset: str) -> dict[str, Splits]:
+        return self._folds[dataset] if self.folds else super().parts_of(dataset)
+
+    def part_of(self, study: Planned, number: int) -> str:
+        return f"{study.dataset}, seed {self.seed_of(study.name, number)}" if self.folds else study.dataset
+
 
 def confirm(
     searched: Path,
@@ -67,13 +90,15 @@ def confirm(
     *,
     top: int | None = None,
     seeds: int | None = None,
+    folds: int | None = None,
     again: bool = False,
     **changes: Any,
 ) -> Path:
     """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
-    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point; both
-    default to the configuration (confirm_top, confirm_seeds). `changes` replace fields of the sweep's configuration
+    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point; folds:
+    the same, each on another fold of the data set. They default to the configuration (confirm_top, confirm_seeds,
+    confirm_folds). `changes` replace fields of the sweep's configuration
     that do not affect results (tracking_uri, address, concurrent).
 
     Raises ValueError, before anything is written, if the sweep cannot be confirmed, or if it was confirmed before,
@@ -83,6 +108,10 @@ def confirm(
     for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
+    if folds is not None and folds < 2:
+        raise ValueError(f"--folds must be at least 2, got {folds}")
+    if folds is not None and seeds is not None:
+        raise ValueError(f"--folds trains each point once per fold; omit --seeds {seeds} or --folds {folds}")
     if config.split == "test":
         raise ValueError(f"{searched} already scored its trials on the test split; run more seeds instead: --seeds N")
     Record(searched / RECORD).close()  # raises while a search is writing it
@@ -91,7 +120,9 @@ def confirm(
     if looks and Trials.from_events(events).outcome != "done":
         if again:
             raise ValueError(f"{looks[-1]} is not done; continue it without --again before another confirmation")
-        return _go_on(searched, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds})
+        return _go_on(
+            searched, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds, "folds": folds}
+        )
     if looks and not again:
         tidy(searched, config)
         count = sum(evaluations(read(look / RECORD)) for look in looks)
@@ -101,9 +132,10 @@ def confirm(
         )
     used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
     first = max([config.seed, *used]) + 1  # never a seed used before
-    fresh = tuple(range(first, first + (seeds or config.confirm_seeds)))
+    folds = folds if seeds is not None else folds or config.confirm_folds
+    fresh = tuple(range(first, first + (folds or seeds or config.confirm_seeds)))
     folder = searched / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, claims = chosen(read_trials(searched), config, top or config.confirm_top, fresh)
+    planned, claims = chosen(read_trials(searched), config, top or config.confirm_top, fresh, folds=folds is not None)
     claims["look"] = len(looks) + 1
     return drive(Confirming(searched, planned, folder, announce, resumed=False, confirms=claims), announce)
 
@@ -171,7 +203,7 @@ def evaluations(events: list[Event]) -> int:
 
 
 def chosen(
-    trials: Trials, config: SweepConfig, top: int, seeds: tuple[int, ...]
+    trials: Trials, config: SweepConfig, top: int, seeds: tuple[int, ...], *, folds: bool = False
 ) -> tuple[Confirmation, dict[str, Any]]:
     """Return the plan that confirms a search, and the claims of the search about each point, which are then frozen.
 
@@ -187,8 +219,8 @@ def chosen(
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)
-    frozen = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "points": claims}
-    return _plan(config, studies, seeds), frozen
+    frozen = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "folds": folds, "points": claims}
+    return _plan(config, studies, seeds, folds), frozen
 
 
 def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
@@ -216,14 +248,16 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
     return points, said
 
 
-def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...]) -> Confirmation:
+def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], folds: bool) -> Confirmation:
     splits: dict[str, Splits] = load_splits(config)
+    if folds and (large := [s for s in splits.values() if len(s.test) >= ENOUGH]):
+        raise ValueError(f"{large[0].name} has {len(large[0].test)} test images, which are enough; omit --folds")
     methods = {label(method): method for method in config.methods}
     datasets = {loaded.name: name for name, loaded in splits.items()}
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
     # The time limit applies to the search only, and each look would score the test split once more.
     config = config.model_copy(update={"seconds_per_study": None, "looks": []})
-    return Confirmation(config, splits, planned, seeds)
+    return Confirmation(config, splits, planned, seeds, folds)
 
 
 def _go_on(
@@ -235,12 +269,13 @@ def _go_on(
     wanted: dict[str, int | None],
 ) -> Path:
     claims = _claims(opening)
-    frozen = {"top": claims["top"], "seeds": len(claims["seeds"])}
-    if changing := [name for name, number in wanted.items() if number not in (None, frozen[name])]:
-        was = ", ".join(f"--{name} {frozen[name]}" for name in changing)
+    folds = claims.get("folds", False)  # not in old records
+    frozen = {"top": claims["top"], "folds" if folds else "seeds": len(claims["seeds"])}
+    if any(number not in (None, frozen.get(name)) for name, number in wanted.items()):
+        was = " ".join(f"--{name} {number}" for name, number in frozen.items())
         raise ValueError(f"{folder} began with {was}, and its points and seeds are frozen; continue it with {was}")
     studies = [Spec.from_record(entry) for entry in opening.studies]
-    planned = _plan(config, studies, tuple(claims["seeds"]))
+    planned = _plan(config, studies, tuple(claims["seeds"]), folds)
     return drive(Confirming(searched, planned, folder, announce, resumed=True, confirms=claims), announce)
 
 

@@ -248,21 +248,22 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
 
 
 def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
-    """Put the training images and the splits of each data set into Ray's object store.
+    """Put the images that trials train on and the splits of each part of a data set into Ray's object store.
 
     Memory-mapped arrays are sent by file name if all nodes have the files.
     """
-    data = {name: (plan.trained_on(name), splits) for name, splits in plan.splits.items()}
-    parts = [
+    parts = {name: part for dataset in plan.splits for name, part in plan.parts_of(dataset).items()}
+    data = {name: (plan.trained_on(splits), splits) for name, splits in parts.items()}
+    arrays = [
         array
         for trained, splits in data.values()
         for array in (trained, *(split.images for split in (splits.train, splits.valid, splits.test)))
     ]
-    if pool is None or pool.share(files_of(parts)):
+    if pool is None or pool.share(files_of(arrays)):
         register_serializer(np.memmap, serializer=sent, deserializer=opened)
     else:
         register_serializer(np.memmap, serializer=np.array, deserializer=opened)
-    return {name: ray.put(parts) for name, parts in data.items()}
+    return {name: ray.put(images) for name, images in data.items()}
 
 
 def train_alone(
@@ -276,10 +277,11 @@ def train_alone(
     refs: dict[str, ray.ObjectRef[Any]] = {}
     for trial in trials:
         planned = conductor.planned[trial.study]
-        if planned.dataset not in refs:
-            refs[planned.dataset] = ray.put(plan.trained_on(planned.dataset))
+        part = plan.part_of(planned, trial.number)
+        if part not in refs:
+            refs[part] = ray.put(plan.trained_on(plan.parts_of(planned.dataset)[part]))
         fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
-        training = task.remote(fitted.model_dump(mode="json"), refs[planned.dataset], resources.cpus, resources.gpus)
+        training = task.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, resources.gpus)
         while not ray.wait([training], timeout=SECONDS_BETWEEN_LOOKS)[0]:
             with stop.going_on():
                 pass

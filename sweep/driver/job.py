@@ -219,8 +219,9 @@ def prepare_metrics(
         if (line := to_be_trained(planned.metric_of(name), splits)) is not None:
             announce(line)
         options: dict[str, Any] = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        judge = evaluator_for(splits, planned.metric_of(name), split=planned.split, **options)
-        if (found := judge.resolution()) is not None:
+        parts = planned.parts_of(name).values()
+        judge, *others = [evaluator_for(p, planned.metric_of(name), split=planned.split, **options) for p in parts]
+        if not others and (found := judge.resolution()) is not None:
             announce(f"{splits.name}: {found.words(judge.metric)}")
             resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}
     return resolutions

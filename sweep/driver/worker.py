@@ -40,7 +40,7 @@ SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
-KEPT_DATASETS = 2  # per process
+KEPT_DATASETS = 2  # per process; a fold of a data set counts as one
 KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
     "can't allocate memory",
@@ -109,7 +109,7 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
 
 
 class TrialWorker(tune.Trainable):
-    """Class trainable of Ray Tune. `config` is a trial as described by the conductor; `data` maps data sets to refs."""
+    """Class trainable of Ray Tune. `config` is a trial as described by the conductor; `data` maps parts to refs."""
 
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef[Any]]) -> None:  # type: ignore[override]  # see `tune.with_parameters`
         self.refs = data
@@ -257,7 +257,7 @@ class TrialWorker(tune.Trainable):
         config = Config(**self.trial["fit"])
         find(config.method)  # import its module before restoring global settings, which it may change
         self.reset_settings(config.seed)
-        images, evaluator = self._data(config.dataset)
+        images, evaluator = self._data(self.trial["part"])
         with storing(self.folder):
             self.hung = (self.folder / HUNG).open("w")
         return fit(
@@ -279,18 +279,18 @@ class TrialWorker(tune.Trainable):
         faulthandler.cancel_dump_traceback_later()
         self.alive_at = None
 
-    def _data(self, dataset: str) -> tuple[torch.Tensor, Evaluator | PointsEvaluator]:
+    def _data(self, part: str) -> tuple[torch.Tensor, Evaluator | PointsEvaluator]:
         """Return training images, on the device or the host, and the evaluator; both are kept between trials."""
-        if dataset not in self.loaded:
+        if part not in self.loaded:
             while len(self.loaded) >= KEPT_DATASETS:
                 self.loaded.pop(next(iter(self.loaded)))
             try:
-                images, splits = ray.get(self.refs[dataset])
+                images, splits = ray.get(self.refs[part])
             except RayError as error:  # a file of images, or a node that held them, is gone
-                raise StorageError(f"{socket.gethostname()} cannot get {dataset} ({error})") from error
+                raise StorageError(f"{socket.gethostname()} cannot get {part} ({error})") from error
             evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
-            self.loaded[dataset] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
-        return self.loaded[dataset]
+            self.loaded[part] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
+        return self.loaded[part]
 
     def _row(self, report: Report) -> Row:
         metrics = {readable(name): float(value) for name, value in report.metrics.items()}  # from any number type

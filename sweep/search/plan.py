@@ -61,6 +61,14 @@ class Plan:
         """Return the metric of a data set's trials, as an argument of `evaluator_for`."""
         return self.config.metric or default_metric(self.splits[dataset])
 
+    def parts_of(self, dataset: str) -> dict[str, Splits]:
+        """Return the splits that trials of a data set train and score on, by the names that `part_of` returns."""
+        return {dataset: self.splits[dataset]}
+
+    def part_of(self, study: Planned, number: int) -> str:
+        """Return the name of the splits of a trial."""
+        return study.dataset
+
     @property
     def rungs(self) -> list[int]:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
@@ -70,10 +78,9 @@ class Plan:
         sets = self.splits.values()
         return [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
 
-    def trained_on(self, dataset: str) -> np.ndarray:
-        """Return the training images of a data set, uint8 (N, C, H, W), with the validation images if trials are scored
-        on the test split."""
-        splits = self.splits[dataset]
+    def trained_on(self, splits: Splits) -> np.ndarray:
+        """Return the images that trials train on, uint8 (N, C, H, W): the training images, with the validation images
+        if trials are scored on the test split."""
         return splits.train.images if self.split == "valid" else joined(splits.train.images, splits.valid.images)
 
     def seed_of(self, study: str, number: int) -> int:

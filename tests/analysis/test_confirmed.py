@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 from analysis.confirm import (
     confirmation_of,
@@ -70,6 +71,23 @@ def test_seeds_are_compared_in_pairs():
     assert low > 0  # though the two overlap almost wholly
     assert (low, high) == pytest.approx((1.125 - 3.1824 * 0.125, 1.125 + 3.1824 * 0.125), abs=1e-4)
     assert p_value(hand - tuned) < 0.01
+
+
+def test_trainings_on_folds_are_not_independent(tmp_path, write_record, confirm_events):
+    """With 3 folds a test split is half as large as the training images: 1 / 3 + 1 / 2 instead of 1 / 3."""
+    events = confirm_events()
+    events[0]["confirms"]["folds"] = True
+    write_record(tmp_path / "s" / "confirm", events)
+    table = confirmed(read_sweep(tmp_path / "s" / "confirm"))
+    tuned = table.set_index(["study", "point"]).loc["wae-digits", "tuned 1"]
+    assert tuned["low"] == pytest.approx(110 - 4.303 * 10 * (1 / 3 + 1 / 2) ** 0.5, abs=0.01)
+    values = [3.0, 1.0, 2.0, 2.5]
+    ours, theirs = p_value(values, 1 / 3), ttest_1samp(values, 0.0).pvalue
+    assert p_value(values) == pytest.approx(theirs) and ours > theirs
+    low, _ = interval(values, 1 / 3)
+    assert (low > 0) == (ours < 0.05)
+    assert "fcd on folds of training and test images, lower" in confirmed_text(table)
+    assert looks_words(tmp_path / "s").endswith("scored on folds that contain the test images, once")
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])

@@ -93,7 +93,7 @@ def seeds(values: dict[str, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     points = pd.DataFrame(rows)
     table = points.groupby(["study", "method", "dataset", "point"], as_index=False)["value"].mean()
-    return points, table.rename(columns={"value": "mean"}).assign(role="tuned")
+    return points, table.rename(columns={"value": "mean"}).assign(role="tuned", overlap=0.0)
 
 
 def test_methods_are_told_apart_seed_by_seed():

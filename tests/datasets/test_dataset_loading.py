@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from urllib.error import URLError
 
@@ -110,6 +111,26 @@ def test_the_seed_moves_valid_and_never_test(name, tmp_path, random):
     np.testing.assert_array_equal(zero.valid.images, again.valid.images)
     assert rows(zero.valid.images) != rows(one.valid.images)
     np.testing.assert_array_equal(zero.test.images, one.test.images)
+
+
+def test_folds_hold_out_each_image_but_those_of_valid_once():
+    whole = load("digits", "unused")
+    numbered = np.arange(len(whole.train) + len(whole.test), dtype=np.int64)
+    parts = {"train": numbered[: len(whole.train)], "test": numbered[len(whole.train) :]}
+    whole = replace(whole, **{name: replace(getattr(whole, name), labels=part) for name, part in parts.items()})
+    folds = whole.folds(4, seed=3)
+    sizes = {len(fold.test) for fold in folds}
+    held_out = np.concatenate([fold.test.labels for fold in folds])
+    assert sizes == {len(numbered) // 4} and len(set(held_out)) == len(held_out) == len(numbered) // 4 * 4
+    images = np.concatenate([whole.train.images, whole.test.images])
+    for fold in folds:
+        assert sorted([*fold.train.labels, *fold.test.labels]) == numbered.tolist()
+        assert np.array_equal(fold.test.images, images[fold.test.labels]) and fold.valid is whole.valid
+    again, other = whole.folds(4, seed=3), whole.folds(4, seed=4)
+    assert np.array_equal(again[0].test.labels, folds[0].test.labels)
+    assert not np.array_equal(other[0].test.labels, folds[0].test.labels)
+    with pytest.raises(ValueError, match=r"digits has \d+ training and test images; 5000 folds need 10000"):
+        whole.folds(5000, seed=0)
 
 
 def test_cosine_is_fifty_points_in_every_split(tmp_path):

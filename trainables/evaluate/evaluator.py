@@ -101,7 +101,8 @@ class Evaluator:
             raise ValueError(f"--metric {metric} {why}; use {default_metric(splits)}")
         if self.metric in (*OF_CODES, *OF_RECONSTRUCTIONS):
             metric = default_metric(splits)
-        self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
+        # One network judges all folds, so that their distances have one scale and one recipe.
+        self.extractor = extractor(metric, splits.whole or splits, fid_weights=fid_weights, device=device)
         score = choose(metric).score
         self.judged_by = frozenset({score})
         held_out = some_of(self.held_out.images)

@@ -33,7 +33,7 @@ class Resolution(NamedTuple):
         return (
             f"{self.n} held-out images are few{rank}: over random draws of them, {metric} of real images is "
             f"{self.floor:.3g} ± {self.spread:.2g}, so a smaller difference than {self.spread:.2g} cannot be told, and "
-            "distances of worse images vary more; --confirm scores the best points on the test images"
+            "distances of worse images vary more; confirm --folds 5 scores the best points on more images"
         )
 
 

@@ -97,7 +97,7 @@ def test_a_point_that_ran_twice_counts_once(make_plan):
 def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_split(make_plan, tmp_path):
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
     splits = planned.splits["digits"]
-    images = planned.trained_on("digits")
+    images = planned.trained_on(splits)
     assert np.array_equal(images, np.concatenate([splits.train.images, splits.valid.images]))
     with Record(tmp_path / "record.jsonl") as record:
         studies = {s.name: Study(s.spec, 0) for s in planned.studies}
@@ -108,6 +108,43 @@ def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_spli
     assert [d["fit"]["seed"] for d in described] == [4, 4, 5, 5]
     assert {d["evaluate"]["split"] for d in described} == {"test"}
     assert all(d["rungs"] == [] and d["metric"] == "test/fcd" and d["fit"]["epochs"] == 9 for d in described)
+
+
+def test_with_folds_each_seed_has_a_test_split_of_its_own(make_plan, tmp_path):
+    planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5, 6), folds=True)
+    parts = planned.parts_of("digits")
+    study = planned.studies[0]
+    assert [planned.part_of(study, number) for number in range(6)] == [name for name in parts for _ in "ab"]
+    whole = planned.splits["digits"]
+    for part in parts.values():
+        assert len(planned.trained_on(part)) + len(part.test) == len(whole.train) + len(whole.valid) + len(whole.test)
+        assert part.valid is whole.valid and part.whole is whole
+    assert told["folds"] and told["seeds"] == [4, 5, 6]
+    other, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (7, 8, 9), folds=True)
+    firsts = [next(iter(p.parts_of("digits").values())).test.images for p in (planned, other)]
+    assert not np.array_equal(*firsts)  # a second look has other folds
+
+
+def test_folds_replace_seeds(looked):
+    (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
+    (looked / "confirm" / "record.jsonl").unlink()
+    with pytest.raises(ValueError, match="omit --seeds 3 or --folds 4"):
+        confirm(looked, seeds=3, folds=4)
+    with pytest.raises(ValueError, match="--folds must be at least 2, got 1"):
+        confirm(looked, folds=1)
+    with pytest.raises(RuntimeError, match=r"begins with \(1, 2, 3, 4\)"):
+        confirm(looked, folds=4)
+    (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"confirm_folds": 3}))
+    with pytest.raises(RuntimeError, match=r"begins with \(1, 2, 3\)"):
+        confirm(looked)
+    with pytest.raises(RuntimeError, match=r"begins with \(1, 2\)"):
+        confirm(looked, seeds=2)
+
+
+def test_folds_are_for_few_images(make_plan, monkeypatch):
+    monkeypatch.setattr(confirmation, "ENOUGH", 300)
+    with pytest.raises(ValueError, match="digits has 300 test images, which are enough; omit --folds"):
+        chosen(searched(make_plan, [5.0]), SweepConfig(**CONFIG), 1, (1, 2), folds=True)
 
 
 @pytest.fixture
@@ -160,8 +197,9 @@ def test_an_interrupted_one_goes_on_as_it_was_begun(looked):
     write(looked, event="finish", outcome="interrupted")
     with pytest.raises(RuntimeError, match=r"confirm goes on with \(1, 2\)"):
         confirm(looked)
-    with pytest.raises(ValueError, match="began with --seeds 2"):
-        confirm(looked, seeds=5)
+    for changed in ({"seeds": 5}, {"folds": 2}):
+        with pytest.raises(ValueError, match="began with --top 1 --seeds 2"):
+            confirm(looked, **changed)
     with pytest.raises(ValueError, match="is not done; continue it"):
         confirm(looked, again=True)
     assert sweep_of(looked / "confirm") == looked and sweep_of(looked) is None
@@ -297,6 +335,10 @@ def test_what_a_confirmation_costs_is_foreseen(make_plan):
     train, valid = (len(split) for split in (planned.splits["digits"].train, planned.splits["digits"].valid))
     trainings, cost = confirmation_cost(planned, {"vae-digits": 2.0})
     assert trainings == 3 * 3 and cost == pytest.approx(9 * 9 * 2.0 * (train + valid) / train)
+    folded = replace(planned, config=planned.config.model_copy(update={"confirm_folds": 4}))
+    trainings, cost = confirmation_cost(folded, {"vae-digits": 2.0})
+    test = len(planned.splits["digits"].test)
+    assert trainings == 3 * 4 and cost == pytest.approx(12 * 9 * 2.0 * ((train + test) * 3 / 4 + valid) / train)
 
 
 def test_the_seconds_of_a_search_do_not_end_its_confirmation(make_plan):
@@ -360,3 +402,8 @@ def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
     assert tracked.wait() == 0 and "4 trials" in tracked.output
     again = programs.start("-m", "sweep", "confirm", home)
     assert again.wait() == 2 and "already scored on the test split" in again.output
+    folded = programs.start("-m", "sweep", "confirm", home, "--again", "--folds", 2)
+    assert folded.wait() == 0 and "scored on folds that contain the test images, in 2 looks" in folded.output
+    table = points(confirmation_of(home))
+    assert set(table["seed"]) == {3, 4} and table["value"].notna().all()
+    assert [len(recipes) for recipes in confirmation_of(home).recipes.values()] == [1]
