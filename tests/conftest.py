@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -20,6 +21,10 @@ REPOSITORY = Path(__file__).parents[1]
 
 # Before NumPy and PyTorch are imported: xdist has a process for each core, whose threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes import these modules, so that they must be compiled once, also where containers forbid it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+gc.disable()  # the modules and tests that are collected stay until the end; see pytest_collection_finish
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +41,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector looks at what tests make, not again and again at the tests and at all modules."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # extension modules look for leaks at exit
 
 
 @pytest.fixture(scope="session", autouse=True)
