@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,19 @@ def make_plan() -> Callable[..., Plan]:
     """The plan of a sweep of tiny networks over the digits; its fields can be changed."""
 
     def make(**changes) -> Plan:
-        fields = {"methods": ["vae", "beta_vae"], "trials": 4, "epochs": 9, "samples": 100, "set": TINY}
-        return plan(SweepConfig(**fields | changes))
+        return plan(configured(**changes))
 
     return make
+
+
+def configured(**changes) -> SweepConfig:
+    fields = {"methods": ["vae", "beta_vae"], "trials": 4, "epochs": 9, "samples": 100, "set": TINY}
+    return SweepConfig(**fields | changes)
+
+
+@cache  # tests that go on from many records plan the same sweep again and again
+def planned_once(config: str) -> Plan:
+    return plan(SweepConfig.model_validate_json(config))
 
 
 @pytest.fixture
@@ -47,12 +57,12 @@ def pictures(tmp_path) -> Path:
 
 
 @pytest.fixture
-def begin(tmp_path, make_plan):
+def begin(tmp_path):
     """Opens a record and gives the conductor that goes on from it."""
     opened = []
 
     def make(folder: Path = tmp_path / "quick", slots: int = 1, **changes) -> Conductor:
-        planned = make_plan(**changes)
+        planned = planned_once(configured(**changes).model_dump_json())
         for record in opened:
             record.close()
         opened[:] = [record := Record(folder / "record.jsonl")]
@@ -73,13 +83,18 @@ def begin(tmp_path, make_plan):
         record.close()
 
 
+@pytest.fixture(scope="session")
+def digits_judged() -> tuple[torch.Tensor, Evaluator]:
+    """The training images of the digits, and what scores methods on them."""
+    splits = load("digits", "unused")
+    return shared(splits.train.images), Evaluator(splits, "fcd", samples=100)
+
+
 @pytest.fixture
-def make_worker(monkeypatch) -> Iterator[Callable[[dict], TrialWorker]]:
+def make_worker(monkeypatch, digits_judged) -> Iterator[Callable[[dict], TrialWorker]]:
     """Workers of described trials in this process, on the digits."""
     restore, terminate = settings(), signal.getsignal(signal.SIGTERM)
-    splits = load("digits", "unused")
-    evaluator = Evaluator(splits, "fcd", samples=100)
-    monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: (shared(splits.train.images), evaluator))
+    monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: digits_judged)
 
     def make(described: dict) -> TrialWorker:
         Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)  # as the driver does

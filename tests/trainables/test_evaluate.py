@@ -14,7 +14,7 @@ from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
 from trainables.method import Gaussian, Loss, Method, Posterior, as_images
-from trainables.metrics import ERROR_OF, choose
+from trainables.metrics import ERROR_OF, choose, self_supervised
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +388,9 @@ def test_classes_are_read_off_codes_and_codes_are_walked_through(evaluator, trai
     assert set(changed.nonzero()[:, 0].tolist()) <= set(busiest.tolist())
 
 
-def test_ssim_is_told_where_images_have_room_for_it(train_images, digits):
+def test_ssim_is_told_where_images_have_room_for_it(train_images, digits, monkeypatch):
+    monkeypatch.setitem(self_supervised.RECIPE, "steps", 20)  # of the network for images of this size
+
     def larger(part):
         return Split(part.images.repeat(2, axis=2).repeat(2, axis=3), None)
 

@@ -515,13 +515,14 @@ def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
 # Going on after the driver has died
 
 
-def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path):
-    """After each single event, with the checkpoints that there would be, and with none at all."""
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_sweep_cut_anywhere_goes_on_as_if_nothing_had_happened(begin, tmp_path, every):
+    """After each single event, or every seventh, with the checkpoints that there would be, and with none at all."""
     undisturbed = begin(tmp_path / "undisturbed", trials=4)
     Tune(undisturbed).run()
     assert undisturbed.done
     lines = undisturbed.record.path.read_bytes().splitlines(keepends=True)
-    for cut in range(1, len(lines) + 1):
+    for cut in range(1, len(lines) + 1, every):
         for keep_checkpoints in (True, False):
             folder = tmp_path / f"cut-{cut}-{keep_checkpoints}"
             folder.mkdir()
@@ -563,7 +564,7 @@ def promoted(conductor) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))])
 def test_a_sweep_killed_again_and_again_promotes_the_same_trials(begin, tmp_path, seed):
     """Three kills at random times each, with paused and promoted trials, between the lines of one message too."""
     changes = {"trials": 14, "searcher": "random", "seed": seed}

@@ -172,7 +172,8 @@ def test_a_request_is_followed_once_whenever_the_driver_dies(begin, look):
     assert not list((resumed.folder / REQUESTS).iterdir())
 
 
-def test_a_sweep_cut_after_requests_goes_on_as_if_nothing_had_happened(begin, look, tmp_path):
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_sweep_cut_after_requests_goes_on_as_if_nothing_had_happened(begin, look, tmp_path, every):
     undisturbed = begin(tmp_path / "undisturbed")
     ask(undisturbed, action="enqueue", study="vae-digits", values={**faster(undisturbed), "learning_rate": 1e-3})
     ask(undisturbed, action="pause", study="beta_vae-digits")
@@ -187,7 +188,7 @@ def test_a_sweep_cut_after_requests_goes_on_as_if_nothing_had_happened(begin, lo
     assert (named(undisturbed, 1).state, named(undisturbed, 1).origin) == ("cancelled", "enqueued")
     lines = undisturbed.record.path.read_bytes().splitlines(keepends=True)
     last = max(i for i, line in enumerate(lines) if b'"event": "request"' in line)
-    for cut in range(last + 1, len(lines) + 1):
+    for cut in range(last + 1, len(lines) + 1, every):
         folder = tmp_path / f"cut-{cut}"
         folder.mkdir()
         (folder / RECORD).write_bytes(b"".join(lines[:cut]))
