@@ -197,7 +197,10 @@ def _learned_and_fixed(looks: pd.DataFrame) -> list[str]:
 
 
 def vg_losses(*files: Path) -> str:
-    """Tabulate a table of the VG paper with a column per file: `print`, then each with its difference in percent."""
+    """Tabulate a table of the VG paper with a column per file: `print`, then each with its difference in percent.
+
+    A cell is empty if the run of its file ended before that epoch.
+    """
     found = {file.stem.removeprefix("vg_mnist").strip("_") or "first point": vg.beside_print([file]) for file in files}
     parts = []
     for _, cells in pd.concat(found, names=["run"]).reset_index("run").groupby(["table", "variant"], sort=False):
@@ -205,8 +208,8 @@ def vg_losses(*files: Path) -> str:
         rows = []
         for epoch, values in cells.groupby("epoch"):
             ours = values.set_index("run")
-            shown = (f"{_loss(ours.loc[run, 'measured'])} ({ours.loc[run, 'difference']:+.1f} %)" for run in runs)
-            rows.append((epoch, _loss(values["printed"].iloc[0]), *shown))
+            shown = {run: f"{_loss(row.measured)} ({row.difference:+.1f} %)" for run, row in ours.iterrows()}
+            rows.append((epoch, _loss(values["printed"].iloc[0]), *(shown.get(run, "") for run in runs)))
         first = cells.iloc[0]
         header = [f"{first['table']}, {first['variant']}, epoch", "print", *(run.replace("_", " ") for run in runs)]
         parts.append(_table(header, rows))
