@@ -53,21 +53,21 @@ def test_a_day(programs, capsys, monkeypatch):
     running.until(lambda: record.exists() and any(event.event == "report" for event in read(record)))
     with served([folder]) as address:
         state, page = (urllib.request.urlopen(address + path).read().decode() for path in ("state", "report/0/"))
-    assert json.loads(state)[0]["name"] == "quick" and "my_lab" in page
+    assert json.loads(state)[0]["name"] == "quick" and "Ladder" in page
     main(["stop", str(folder)])
     assert running.wait() == 130, running.output
     assert read_trials(folder).outcome == "interrupted" and "python -m sweep resume" in running.output
 
     # It continues where it stopped, and ends with its leaderboard.
     output = programs.resume().ends_well()
-    assert "digits · fcd, lower is better" in output and "my_lab" in output
+    assert "digits · fcd, lower is better" in output and "Ladder" in output
 
     # Its results are compared and read from Python; a winner is given away.
     trials = read_trials(folder)
     assert len(groups(trials)["digits"][WINNERS]) == 2
     assert len(programs.runs(trials.sweep.sweep)) == 1 + len(trials.trials)
     sweep = Sweep(folder)
-    assert set(sweep.leaderboard["method"]) == {"vae", "my_lab"} and "<table" in sweep._repr_html_()
+    assert set(sweep.leaderboard["method"]) == {"vae", "Ladder"} and "<table" in sweep._repr_html_()
     assert sweep.winner("vae").sample(4).shape == (4, 1, 8, 8)
     capsys.readouterr()
     main(["push", str(folder), "vae", "--out", str(programs.folder / "model")])

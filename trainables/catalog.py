@@ -79,5 +79,5 @@ def place(name: str) -> str:
 
 
 def label(name: str) -> str:
-    """Returns the name of a method in tables: the name of its file, or of its entry point."""
-    return name.partition(":")[0].rpartition(".")[2]
+    """Returns the name of a method in tables: of its file, of its entry point, or of the class at an external path."""
+    return name.rpartition(":")[2]

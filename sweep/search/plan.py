@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import as_file
 from typing import Any
@@ -16,7 +17,7 @@ from sweep.search.rungs import SPARED, Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
 from trainables import outside
-from trainables.catalog import find, label, space_file
+from trainables.catalog import find, label, place, space_file
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.feed import shared
@@ -25,7 +26,7 @@ from trainables.memory import Footprint, footprint, of_this_machine, require_mem
 from trainables.method import Method
 from trainables.metrics import choose, default_metric, obstacle
 from trainables.networks import Networks
-from trainables.training import Training
+from trainables.training import Diverged, Training
 from trainables.words import did_you_mean
 
 
@@ -148,8 +149,12 @@ def plan(config: SweepConfig) -> Plan:
             studies.append(Planned(spec, method, dataset))
             check(studies[-1], data, memory)
     if len({study.name for study in studies}) < len(studies):
-        raise ValueError("two methods have files of the same name; run them in separate sweeps")
-    return Plan(config, splits, tuple(studies))
+        raise ValueError("two methods have the same name; run them in separate sweeps")
+    planned = Plan(config, splits, tuple(studies))
+    for study in planned.studies:
+        if place(study.method):
+            rehearse(planned, study)
+    return planned
 
 
 def recorded(objective: str) -> str:
@@ -254,6 +259,13 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
         )
 
 
+def rehearse(planned: Plan, study: Planned) -> None:
+    """Train an outside method for one step, so that a mistake in it ends the program before Ray starts. Raises
+    ValueError with the author's file and line."""
+    with outside.mistakes(study.name), suppress(Diverged):  # divergence is a result
+        _footprint(planned, study)
+
+
 def _largest(dimension: Range | Choice | Fixed) -> Iterable[Any]:
     """Return the values of a dimension at which a method may have the most parameters; none for real numbers."""
     match dimension:
@@ -302,11 +314,12 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
 
 def footprints(planned: Plan) -> dict[str, Footprint]:
     """Measure the memory of a training step of each study's hand-tuned point, on the CPU."""
-    found = {}
-    for study in planned.studies:
-        config = planned.fit_config(study, study.hand_tuned_values, seed=0)
-        found[study.name] = footprint(config, shared(planned.splits[study.dataset].train.images))
-    return found
+    return {study.name: _footprint(planned, study) for study in planned.studies}
+
+
+def _footprint(planned: Plan, study: Planned) -> Footprint:
+    config = planned.fit_config(study, study.hand_tuned_values, seed=0)
+    return footprint(config, shared(planned.splits[study.dataset].train.images))
 
 
 def expected_epochs(planned: Plan) -> float:

@@ -172,7 +172,7 @@ def test_an_error_inside_a_users_module_is_told_with_its_file_and_line(tmp_path,
 
 
 def test_tables_call_a_method_by_its_file():
-    assert label("beta_vae") == "beta_vae" and label("my_lab.ladder:LadderVAE") == "ladder"
+    assert label("beta_vae") == "beta_vae" and label("my_lab.ladder:LadderVAE") == "LadderVAE"
 
 
 # Flags and files

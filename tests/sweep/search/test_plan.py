@@ -193,9 +193,27 @@ def my_lab(tmp_path, monkeypatch) -> Iterator[Path]:
 def test_a_method_from_outside_finds_its_space_beside_it(make_plan, my_lab):
     planned = make_plan(methods=["my_lab.ladder:Ladder"], set={})
     (study,) = planned.studies
-    assert (study.name, study.method) == ("ladder-digits", "my_lab.ladder:Ladder")
+    assert (study.name, study.method) == ("Ladder-digits", "my_lab.ladder:Ladder")
     assert study.spec.space.dimensions["rungs"] == Range(2, 5, integer=True)
     assert planned.fit_config(study, study.hand_tuned_values, seed=0).hyper.rungs == 3
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("return Loss(bce(self.decoder(self.encode(x).mean), x), {})", "return x.mean()", "must be a Loss.*got Tensor"),
+        ("return Posterior(self.encoder(x))", "return self.encoder(x)", "encode must return a Posterior, got Tensor"),
+        ("self.encode(x).mean), x)", "self.encode(x).mean).flatten(1), x)", r"RuntimeError|ValueError"),
+    ],
+)
+def test_a_mistake_in_a_step_of_a_method_from_outside_ends_the_plan_with_its_line(
+    make_plan, my_lab, right, wrong, words
+):
+    assert right in OUTSIDE
+    (my_lab / "ladder.py").write_text(OUTSIDE.replace(right, wrong))
+    with pytest.raises(ValueError, match=rf"^Ladder-digits: .*ladder\.py:\d+: .*({words})") as error:
+        make_plan(methods=["my_lab.ladder:Ladder"], set={})
+    assert "\n" not in str(error.value)
 
 
 def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_plan, my_lab):
