@@ -30,7 +30,7 @@ SPACE = {
 POINT = {"beta": 4, "lr": 1e-3, "act": "relu"}
 
 
-UNKNOWN = {"train_seconds_hand_tuned", "noise", "train_images", "steps"}  # where a record says nothing of them
+UNKNOWN = {"train_seconds_hand_tuned", "noise", "floor", "train_images", "steps"}  # where a record says nothing of them
 
 
 class Told:
@@ -338,6 +338,16 @@ def test_the_headline_names_nobody_within_the_noise_of_few_held_out_images(tmp_p
         "The search found no lower value than a hand-tuned point's by more than another draw of the held-out images "
         "would change."
     )
+
+
+@pytest.mark.parametrize(("floor", "far"), [(50.0, True), (60.0, False)])
+def test_cautions_say_that_the_closest_samples_are_far_from_real_images(floor, far, tmp_path, write_record):
+    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    told.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
+    told.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
+    board = board_of(told, tmp_path, write_record)
+    words = "On MNIST samples of all methods are far from real images: fcd 172 at best, where real images have 50.0."
+    assert board["floor"].tolist() == [floor, floor] and cautions(board) == ([words] if far else [])
 
 
 def test_of_many_methods_that_cannot_be_told_apart_the_headline_names_a_few(tmp_path, write_record):
