@@ -56,4 +56,4 @@ def _table(sweep: Sweep, name: str) -> pd.DataFrame:
         if (part.folder / name).exists():
             table = pd.read_csv(part.folder / name)
             found.append(table.assign(study=(f"{label}/" if label else "") + table["study"]))
-    return pd.concat(found) if found else pd.DataFrame(columns=["study", "importance"])
+    return pd.concat(found) if found else pd.DataFrame(columns=["study", "knob", "importance"])
