@@ -31,7 +31,6 @@ from trainables.replaced import replaced
 from trainables.saved import load, save
 from trainables.training import Training, Turn, unowned
 
-EPOCHS = 6  # enough for several stages
 BUDGETS = (1, 2, 3, 5, 6, 9, 27, 100)
 CLOCKS = ("time/", "speed/", "memory/")  # metrics that are not reproducible
 
@@ -63,7 +62,7 @@ def check_method(
 class Subject:
     """A method under test: its name, small values, and the shape of the synthetic images it is trained on.
 
-    The fields are the arguments of `check_method`.
+    The fields are the arguments of `check_method`, and the epochs of its trainings: enough for several stages.
     """
 
     method: str
@@ -72,19 +71,20 @@ class Subject:
     changes: Mapping[str, Any] = field(default_factory=dict)
     where: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
+    epochs: int = 6
 
-    def config(self, epochs: int = EPOCHS, seed: int = 0, **changed: Any) -> Config:
+    def config(self, epochs: int | None = None, seed: int = 0, **changed: Any) -> Config:
         """Returns the configuration of the subject with some values changed."""
         values = {**self.values, **changed}
-        return Config(method=self.method, dataset="made-up", values=values, epochs=epochs, seed=seed)
+        return Config(method=self.method, dataset="made-up", values=values, epochs=epochs or self.epochs, seed=seed)
 
     def images(self) -> Tensor:
         """Returns two batches plus three images, uint8 (N, C, H, W), so the last batch is incomplete."""
         return made_up(self.shape, 2 * self.config().hyper.batch_size + 3).to(self.device)
 
-    def training(self, epochs: int = EPOCHS) -> Training:
+    def training(self) -> Training:
         """Returns a new training of the subject."""
-        return Training(self.config(epochs), self.images())
+        return Training(self.config(), self.images())
 
     @cached_property
     def trained(self) -> Method:
@@ -171,7 +171,7 @@ def check_owners(subject: Subject) -> None:
     """Every parameter is owned by some player of some stage, or fitted by an ex-post density."""
     config = subject.config()
     method = find(subject.method)(config.hyper, subject.shape)
-    idle = unowned(method, method.stages(EPOCHS))
+    idle = unowned(method, method.stages(subject.epochs))
     assert not idle, (
         f"{subject.method}: no player of any stage owns {', '.join(idle)}; they are never trained. "
         "Add their module to a player, or register them as buffers"
@@ -419,13 +419,14 @@ def check_resume(subject: Subject) -> None:
             torch.rand(report.epoch)  # a caller may draw before it saves
             report.save(Path(folder, f"{report.epoch}.pt"))
         end = report.method.state_dict()
-        for stop in range(1, EPOCHS):
+        for stop in range(1, subject.epochs):
             torch.manual_seed(2000 + stop)  # a new process has another random state
             where = f"{subject.method}: stopped after epoch {stop} (stage {whole[stop - 1]['stage']}) and resumed"
             rest = []
             for report in fit(config, images, glance, looks, resume=Path(folder, f"{stop}.pt")):
                 rest.append(reproducible(report))
-            assert len(rest) == EPOCHS - stop, f"{where}, {len(rest)} of {EPOCHS - stop} epochs follow"
+            left = subject.epochs - stop
+            assert len(rest) == left, f"{where}, {len(rest)} of {left} epochs follow"
             for never_stopped, resumed in zip(whole[stop:], rest, strict=True):
                 off = differing(never_stopped, resumed)
                 assert not off, f"{where}, epoch {never_stopped['epoch']} differs in {', '.join(off)}"
@@ -437,14 +438,14 @@ def check_looking(subject: Subject) -> None:
     """The number of evaluations does not change the training."""
     images, config = subject.images(), subject.config()
     runs = []
-    for evaluate_at in ((), range(EPOCHS)):
+    for evaluate_at in ((), range(subject.epochs)):
         for report in fit(config, images, glance, evaluate_at):
             runs.append({k: v for k, v in reproducible(report).items() if k.startswith("train/")})
         runs.append(parameters(report.method))
     half = len(runs) // 2
     for epoch, (unseen, seen) in enumerate(zip(runs[:half], runs[half:], strict=True), 1):
         off = differing(unseen, seen)
-        what = f"epoch {epoch} of the training" if epoch <= EPOCHS else "the trained method"
+        what = f"epoch {epoch} of the training" if epoch <= subject.epochs else "the trained method"
         assert not off, f"{subject.method}: evaluation changed {what}: {', '.join(off)}"
 
 

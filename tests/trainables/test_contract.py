@@ -11,7 +11,17 @@ from torch.nn.functional import conv2d
 import trainables
 from trainables.catalog import find
 from trainables.config import checked
-from trainables.testing import CHECKS, Subject, check_method, check_owners, check_samples, check_saved, check_turns
+from trainables.testing import (
+    CHECKS,
+    Subject,
+    check_hyper,
+    check_method,
+    check_overfit,
+    check_owners,
+    check_samples,
+    check_saved,
+    check_turns,
+)
 
 SMALL = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
 # Weights that fit 784 pixels crush 64, and a decoder that hears little but a critic learns nothing by heart.
@@ -46,6 +56,15 @@ WHERE: dict[str, dict] = {
     },
     "iaae_equal": {"batch_norm": {"network": "mlp_aae_16_8"}},  # the one kind that has any
 }
+# Each differs from another method in one aspect. CI runs their costliest checks.
+VARIANTS = {"iaae_equal", "iaae_kld", "iaae_mapping", "iaae_niter", "vg_bn", "vg_denoise", "vg_denoise_bn", "rae_sn"}
+COSTLY = {*((check, name) for check in (check_hyper, check_overfit) for name in VARIANTS), (check_overfit, "kl_ae")}
+
+
+@pytest.fixture(scope="session")
+def epochs(pytestconfig) -> int:
+    """Trainings are longer in CI, where methods have more epochs for each of their stages."""
+    return 6 if pytestconfig.getoption("--slow") else 3
 
 
 @pytest.fixture(autouse=True)
@@ -72,20 +91,28 @@ def arguments(name: str) -> dict:
 
 
 @cache  # checks of one method share what it trains
-def subject(name: str, shape: tuple[int, ...] = (1, 8, 8)) -> Subject:
-    return Subject(name, shape=shape, **arguments(name))
+def subject(name: str, epochs: int, shape: tuple[int, ...] = (1, 8, 8)) -> Subject:
+    return Subject(name, shape=shape, epochs=epochs, **arguments(name))
 
 
-@pytest.mark.parametrize("name", trainables.names())
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_contract(name, check):
-    check(subject(name))
+@pytest.mark.parametrize(
+    "check, name",
+    [
+        pytest.param(
+            check, name, id=f"{check.__name__}-{name}", marks=[pytest.mark.slow] if (check, name) in COSTLY else []
+        )
+        for check in CHECKS
+        for name in trainables.names()
+    ],
+)
+def test_contract(check, name, epochs):
+    check(subject(name, epochs))
 
 
 @pytest.mark.parametrize("name", trainables.names())
 @pytest.mark.parametrize("check", [check_owners, check_turns, check_samples])
-def test_contract_of_colour_images_of_another_size(name, check):
-    check(subject(name, (3, 12, 12)))
+def test_contract_of_colour_images_of_another_size(name, check, epochs):
+    check(subject(name, epochs, (3, 12, 12)))
 
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
