@@ -90,6 +90,7 @@ def test_every_trial_is_in_the_page(page):
     assert len(values) == len(data["studies"][study]["knobs"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_from_the_record_cannot_break_the_page(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     record = (folder / "record.jsonl").read_text()
@@ -108,6 +109,7 @@ def test_names_from_the_record_cannot_break_the_page(tmp_path, write_sweep):
     assert page.count("</script>") == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
     record = (folder / "record.jsonl").read_text().replace("sqlite:///mlflow.db", "https://me:s3cret@host:5000")
@@ -118,6 +120,7 @@ def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
     assert "<dt>set.vae.latent_dim</dt><dd>4</dd>" in page  # beside the other values of the configuration
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=0, finished=False)
     page = write_report(folder).read_text()
@@ -137,6 +140,7 @@ def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
     assert "valid/fcd on digits was measured in 2 ways" in page and "fingerprint: 0ther, c55509d9" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_torn_record_is_told_of(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     with (folder / "record.jsonl").open("a") as record:
@@ -144,6 +148,7 @@ def test_a_torn_record_is_told_of(tmp_path, write_sweep):
     assert "1 line of the record could not be read" in render(read_sweep(folder))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2, pictures=True)
     torn = folder / "winners" / "vae-digits" / "samples.png"
@@ -153,6 +158,7 @@ def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
     assert page.count("data:image/png") == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_shell_takes_the_commands_as_they_are_shown(tmp_path, write_sweep):
     """Whatever the folders are called."""
     folder = write_sweep(tmp_path / "Ida's sweeps" / "a b", methods=("vae",), datasets=("digits",), trials=1)
@@ -167,6 +173,7 @@ def test_a_shell_takes_the_commands_as_they_are_shown(tmp_path, write_sweep):
     assert any(command[:5] == ["python", "-m", "sweep", "sample", str(folder)] for command in commands)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_commands_can_be_given(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
     page = write_report(folder, commands={"look further": "mlflow ui --port 5000"}).read_text()
@@ -239,6 +246,7 @@ def test_a_search_alone_has_not_looked_at_the_test_split(page):
     assert "Confirmed with fresh seeds" not in page and "not used" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_sweep, page):
     assert "Quality of codes and samples" not in page
     folder = tmp_path / "s"
@@ -267,6 +275,7 @@ def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
     assert "importance at epoch 3, 24 trials" in page and "75 %" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rungs_are_shown_with_what_is_known_of_them(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     (folder / "rungs.csv").write_text(
@@ -294,6 +303,7 @@ def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
     assert "average rank" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_how_a_folder_was_read_is_shown_and_doubted(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "read", methods=("vae",), datasets=("leaves",), trials=2)
     first, *rest = (folder / "record.jsonl").read_text().splitlines()

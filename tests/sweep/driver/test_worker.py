@@ -526,6 +526,7 @@ worker.step()
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_hangs_ends_its_process_and_says_where(described):
     Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)
     ended = subprocess.run([sys.executable, "-c", HANGING % described], capture_output=True, text=True)

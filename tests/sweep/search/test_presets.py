@@ -58,9 +58,15 @@ def colour(monkeypatch) -> None:
     monkeypatch.setattr("sweep.search.plan.load", made)
 
 
-@pytest.mark.parametrize("name", preset_names(PRESET_FILES))
+LARGE = {"balancing-table4-rae"}  # takes seconds, as its networks need weights
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in preset_names(PRESET_FILES)],
+)
 def test_every_preset_is_a_plan(name, data_root, colour):
-    weightless = name.startswith(("balancing", "regularization")) and name != "balancing-table4-rae"
+    weightless = name.startswith(("balancing", "regularization")) and name not in LARGE
     with torch.device("meta" if weightless else "cpu"):  # large networks need no weights to be planned with
         found = planned("--preset", name, "--data-root", data_root)
         assert found.studies
