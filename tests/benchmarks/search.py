@@ -131,18 +131,17 @@ class Ended(NamedTuple):
     values: dict[str, Any]
 
 
-def by_study(
-    of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, spend: bool, promotes: bool
-) -> Iterator[Ended]:
-    """The sweep's own study of `budget` full trainings; without `spend`, of as many trials, however short.
-
-    With `promotes`, a trial that a rung has stopped may go on later.
-    """
-    epochs = budget * of.epochs if spend else None
+def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, promotes: bool) -> Iterator[Ended]:
+    """The sweep's own study of `budget` full trainings. With `promotes`, a stopped trial may continue later."""
     spec = Spec(
         of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED
     )
-    study, spent = Study(replace(spec, budget_epochs=epochs, promotes=promotes), seed), 0
+    return replayed(of, Study(replace(spec, budget_epochs=budget * of.epochs, promotes=promotes), seed), seed)
+
+
+def replayed(of: Recorded, study: Study, seed: int) -> Iterator[Ended]:
+    """The study with simulated trainings, one at a time."""
+    spent = 0
     reached: dict[int, int] = {}  # trial -> its last epoch
     while asked := study.ask():
         before = reached.get(asked.number, 0)
@@ -156,6 +155,21 @@ def by_study(
             yield Ended(spent, value, asked.values)
 
 
+class Unordered(Choice):
+    """A choice whose numbers have no order for the sampler."""
+
+    ordered = False
+
+
+def earlier(of: Recorded, budget: int, seed: int) -> Iterator[Ended]:
+    """The searcher of commit 98aa3af, before the budget in epochs: `budget` trials, however short; TPE with choices
+    that have no order; rungs from epoch 3 on, which end all trials that they stop and let the first two pass."""
+    choices = {n: Unordered(d.choices) if isinstance(d, Choice) else d for n, d in of.space.dimensions.items()}
+    space = replace(of.space, dimensions=choices)
+    spec = Spec(of.name, of.name, of.name, budget, of.epochs, "fcd", space, first_rung=3)
+    return replayed(of, Study(spec, seed), seed)
+
+
 def raced(of: Recorded, budget: int, seed: int, seeds: int) -> Iterator[Ended]:
     """The default search, then the hand-tuned point and the best two on further seeds, ranked by their mean log fcd.
 
@@ -164,7 +178,7 @@ def raced(of: Recorded, budget: int, seed: int, seeds: int) -> Iterator[Ended]:
     hand_tuned = dict(of.space.paper[0].values)
     left = max(1, budget - 3 * seeds)
     spent = left * of.epochs
-    ended = [e for e in by_study(of, left, seed, "tpe", 3, spend=True, promotes=True) if e.spent <= spent]
+    ended = [e for e in by_study(of, left, seed, "tpe", 3, promotes=True) if e.spent <= spent]
     others = [e for e in sorted(ended, key=lambda e: e.value) if e.values != hand_tuned][:2]
     for number, racer in enumerate([ended[0], *others]):
         again = [of.training(racer.values, seed, 10_000 + number * seeds + i)[of.epochs] for i in range(seeds)]
@@ -204,22 +218,21 @@ def top_k(of: Recorded, budget: int, seed: int) -> Iterator[Ended]:
         yield Ended(spent, curves[index][of.epochs], drawn[index])
 
 
-def own(sampler: str, first_rung: int | None = None, spend: bool = True, promotes: bool = False) -> Any:
+def own(sampler: str, first_rung: int | None = None, promotes: bool = False) -> Any:
     """A searcher of the sweep; without `first_rung`, none is stopped."""
-    return lambda of, budget, seed: by_study(of, budget, seed, sampler, first_rung or of.epochs, spend, promotes)
+    return lambda of, budget, seed: by_study(of, budget, seed, sampler, first_rung or of.epochs, promotes)
 
 
 SEARCHERS = {
+    "earlier": earlier,  # commit 98aa3af
     "random": own("random"),
     "random, halving": own("random", 3),
     "random, promotion": own("random", 3, promotes=True),
-    "sweep's tpe": own("tpe", 3, spend=False),
     "tpe": own("tpe"),
     "tpe, halving": own("tpe", 3),
     "tpe, promotion": own("tpe", 3, promotes=True),  # the default
     "tpe, promotion, race on 1 seed": lambda of, budget, seed: raced(of, budget, seed, 1),
     "tpe, promotion, race on 2 seeds": lambda of, budget, seed: raced(of, budget, seed, 2),
-    "sweep's prior": own("prior", 3, spend=False),
     "prior": own("prior"),
     "prior, promotion": own("prior", 3, promotes=True),
     "prior, halving": own("prior", 3),  # like PriorBand, without its brackets

@@ -6,6 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "search.py"
 
@@ -32,9 +33,18 @@ def test_what_was_recorded_is_reproduced(program, study):
     assert dict(zip(study.levels, map(math.exp, curve), strict=True)) == pytest.approx(row.value.to_dict())
 
 
-@pytest.mark.parametrize("searcher", ["random", "random, halving", "sweep's tpe", "tpe, promotion", "one epoch, top k"])
+@pytest.mark.parametrize("searcher", ["random", "random, halving", "earlier", "tpe, promotion", "one epoch, top k"])
 def test_searcher_stays_within_its_epochs(program, study, searcher):
     ended = list(program.SEARCHERS[searcher](study, 3, 0))
     assert ended[0].values == dict(study.space.paper[0].values)
     assert len([e for e in ended if e.spent <= 3 * 27]) >= 2
     assert program.regret(study, searcher, 3, 0) >= 0
+
+
+def test_the_earlier_searcher_counts_trials_and_its_choices_have_no_order(program, study, monkeypatch):
+    monkeypatch.setattr(program, "replayed", lambda of, searched, seed: searched)
+    searched = program.earlier(study, 8, 0)
+    assert searched.spec.count == 8 and not searched.spec.promotes and not searched.spec.spared
+    assert isinstance(searched.spec.space.searched["latent_dim"], program.Unordered)
+    assert isinstance(program.distribution(searched.spec.space.searched["latent_dim"]), CategoricalDistribution)
+    assert isinstance(study.distributions["latent_dim"], IntDistribution)
