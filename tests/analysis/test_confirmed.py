@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import ttest_1samp, ttest_rel
 
 from analysis.confirm import (
     confirmation_of,
@@ -14,9 +14,11 @@ from analysis.confirm import (
     gains_words,
     holm,
     interval,
+    log_ratios,
     looks_words,
     others_words,
     p_value,
+    paired_p,
     points,
     verdict,
     write_confirmed,
@@ -44,6 +46,9 @@ def test_means_gaps_and_roles(home):
     tuned = table.loc["wae-digits", "tuned 1"]
     assert (tuned["mean"], tuned["gap"], tuned["better"]) == (110.0, -30.0, 200.0)
     assert tuned["low"] == pytest.approx(110 - 4.303 * 10 / 3**0.5, abs=0.01)  # t of 2 degrees of freedom, by a table
+    ratios = np.array([100, 110, 120]) / np.array([300, 310, 320])
+    assert tuned["ratio"] == pytest.approx(ratios.prod() ** (1 / 3)) and tuned["ratio_low"] < ratios.min()
+    assert math.isnan(table.loc[("wae-digits", "hand-tuned"), "ratio"])
     assert table.loc[("vae-digits", "hand-tuned"), "role"] == "both"
     lost = table.loc["gae-digits", "tuned 1"]
     assert (lost["seeds"], lost["failed"], lost["mean"]) == (2, 1, 14.5)
@@ -71,6 +76,28 @@ def test_seeds_are_compared_in_pairs():
     assert low > 0  # though the two overlap almost wholly
     assert (low, high) == pytest.approx((1.125 - 3.1824 * 0.125, 1.125 + 3.1824 * 0.125), abs=1e-4)
     assert p_value(hand - tuned) < 0.01
+
+
+def test_the_test_uses_ratios_because_the_spread_grows_with_the_distance():
+    """WAE-MMD on digits: five seeds of the hand-tuned and of a tuned point, fcd."""
+    hand = pd.Series([122.9, 142.7, 185.6, 141.7, 316.8])
+    tuned = pd.Series([71.2, 31.1, 38.2, 48.4, 29.7])
+    p = paired_p(hand - tuned, log_ratios(hand, tuned))
+    assert p == pytest.approx(ttest_rel(np.log(hand), np.log(tuned)).pvalue)
+    assert p < 0.01 < p_value(hand - tuned)
+    assert paired_p(hand - tuned, log_ratios(10 * hand, 10 * tuned)) == pytest.approx(p)  # whatever the unit
+
+
+def test_values_that_are_not_positive_are_compared_by_differences():
+    hand, tuned = pd.Series([0.3, 0.2, 0.4, 0.3]), pd.Series([0.1, -0.1, 0.2, 0.0])  # a kernel distance
+    assert log_ratios(hand, tuned).empty
+    assert paired_p(hand - tuned, log_ratios(hand, tuned)) == p_value(hand - tuned)
+
+
+def test_a_ratio_and_a_difference_that_disagree_show_nothing():
+    hand, tuned = pd.Series([1.0, 1.0, 1.0, 100.0]), pd.Series([1.1, 1.1, 1.1, 90.0])
+    assert (hand - tuned).mean() > 0 and log_ratios(hand, tuned).mean() > 0
+    assert paired_p(hand - tuned, log_ratios(hand, tuned)) == 1.0
 
 
 def test_trainings_on_folds_are_not_independent(tmp_path, write_record, confirm_events):
