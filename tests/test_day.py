@@ -9,10 +9,12 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from analysis.load import read_published
+from analysis.load import read_published, read_sweep
 from analysis.page.live import served
+from analysis.papers.gae import table3
 from sweep import Sweep
 from sweep.commands import main
 from sweep.config import PRESET_FILES
@@ -29,6 +31,23 @@ class Ladder(BetaVAE):
         return self.encode(x).mean.sum()
 """
 METHOD = MISTAKEN.partition("    def loss")[0] + "    pass\n"
+JUDGE = """from torch import nn
+
+
+class Judge(nn.Module):
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images, 7).flatten(1)
+"""
+
+
+def write_mnist(raw: Path) -> None:
+    """200 training and 50 test pictures of noise in the layout of MNIST."""
+    raw.mkdir(parents=True)
+    for part, n in (("train", 200), ("t10k", 50)):
+        for name, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
+            values = np.random.default_rng(0).integers(0, 10, shape, np.uint8)
+            (raw / f"{part}-{name}-ubyte").write_bytes(header + values.tobytes())
 
 
 @pytest.mark.slow
@@ -73,6 +92,25 @@ def test_a_day(programs, capsys, monkeypatch):
     main(["push", str(folder), "vae", "--out", str(programs.folder / "model")])
     assert "contains the winner" in capsys.readouterr().out
 
-    # A paper's table is a preset, whose methods are those in print.
-    preset = read_preset(PRESET_FILES, "gae-table3")
-    assert {"vae", "gae"} <= set(preset["methods"]) and "GAE" in set(read_published("gae", 3)["method"])
+    # A paper's table is a preset: one of its cells is trained for an epoch, and shown beside the print.
+    assert {"vae", "gae"} <= set(read_preset(PRESET_FILES, "gae-table3")["methods"])
+    lab.with_name("my_judge.py").write_text(JUDGE)
+    write_mnist(programs.folder / "data" / "MNIST" / "raw")
+    cell = ["--methods", "vae", "--datasets", "mnist", "--points", "paper", "--scale", "0.03", "--seeds", "1"]
+    cheap = [
+        "--metric",
+        "my_judge:Judge",
+        "--samples",
+        "50",
+        "--cpus-per-trial",
+        "1",
+        "--tracking-uri",
+        programs.tracking,
+    ]
+    where = ["--data-root", programs.folder / "data", "--name", "table"]
+    programs.start(ROOT / "sweep" / "run.py", "--preset", "gae-table3", *cell, *cheap, *where).ends_well()
+    printed = read_published("gae", 3).set_index(["method", "dataset"])["value"]
+    (row,) = table3(read_sweep(folder.with_name("table"))).to_dict("records")
+    (trial,) = read_trials(folder.with_name("table")).trials.values()
+    assert (row["printed"], row["hand_tuned"], row["runs"]) == (printed["VAE", "MNIST"], trial.value, 1)
+    assert row["same_recipe"].startswith("no: metric fd_judge, printed fid")
