@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, record_of, salvage
+from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, record_of, salvage, uncollected
 
 PUBLISHED = Path(__file__).parent / "published"
 MEASURED = PUBLISHED.with_name("measured")
@@ -142,6 +142,7 @@ class Sweep:
         return None if rows.empty else rows.iloc[0]
 
 
+@uncollected()
 def read_sweep(folder: str | Path) -> Sweep:
     """Fold the record in a sweep's folder into tables; `analysis.join.read_sweeps` joins several.
 
@@ -154,6 +155,7 @@ def read_sweep(folder: str | Path) -> Sweep:
         found = Trials.from_events(events, strict=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    del events  # they take as much memory as the tables
     if not found.studies:
         raise ValueError(f"{path} has no sweep event with studies; it is empty or not a record")
     studies = {name: _study(entry) for name, entry in found.studies.items()}

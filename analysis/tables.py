@@ -255,11 +255,14 @@ def _profiled(sweep: Sweep, study: Study) -> dict:
 
 
 def _points(sweep: Sweep, study: Study) -> list[pd.DataFrame]:
-    """Return the complete trials of a study grouped by point, the lowest value first in each.
+    """Return the complete trials of a study grouped by point, the lowest value first in each; of other points than the
+    papers' only the lowest, because there may be thousands.
 
     Only the papers' points are run several times; repetitions in a search have the same seed.
     """
     trials = sweep.complete(study.name)
+    others = trials["origin"] != "paper"
+    trials = trials[~others | (others.cumsum() == 1)]
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned_values if f"hyper/{knob}" in trials]
     alone = trials["trial"].where(trials["origin"] != "paper", "")
     return [runs for _, runs in trials.groupby([*knobs, alone], sort=False, dropna=False)]

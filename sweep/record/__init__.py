@@ -4,7 +4,7 @@ MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REPORTED, REQUESTS, TRACEBACK, WEIGHTS
-from sweep.record.log import Record, began, follow, holder_of, parse, read, record_of, salvage
+from sweep.record.log import Record, began, follow, holder_of, parse, read, record_of, salvage, uncollected
 from sweep.record.trials import Trial, Trials, read_trials
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "read_trials",
     "record_of",
     "salvage",
+    "uncollected",
 ]

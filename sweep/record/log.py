@@ -5,6 +5,7 @@ is rebuilt from this file. Its rules are therefore strict: one writer at a time,
 and every decision about a trial is on disk before it is applied.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -20,6 +21,18 @@ from pydantic import ValidationError
 
 from sweep.record.events import ANY_EVENT, EVENTS, FORMAT, Event, ReportEvent, SweepEvent
 from sweep.record.layout import RECORD
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause the garbage collector: events have no cycles, and it would look at all of them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Record:
@@ -136,6 +149,7 @@ def began(events: Sequence[Event]) -> SweepEvent:
     return first
 
 
+@uncollected()
 def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the events from byte `offset` on, and the offset for the next call."""
     with open(path, "rb") as file:
@@ -156,6 +170,7 @@ def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     return events, offset + position
 
 
+@uncollected()
 def salvage(path: str | Path) -> tuple[list[Event], int]:
     """Return the readable events of a record that may be damaged, and the number of damaged lines.
 

@@ -40,7 +40,8 @@ class Cost:
     replay: float  # reading the record again and bringing the studies to where it ends
     board: float  # what `python -m sweep board` does, without its imports
     size: int  # of the record, in bytes
-    memory: int  # peak of this process so far, in bytes
+    memory: int  # peak of this process at the end of the sweep, in bytes
+    after: int  # and after replay and board
 
 
 def copies_of_digits(folder: Path, number: int) -> list[str]:
@@ -118,7 +119,7 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
             conductor = Watched(planned, studies, record, [opening], Path(folder), resources, screen.hear)
             began = time.process_time()
             run(conductor, curves, clock)
-            total = time.process_time() - began
+            total, memory = time.process_time() - began, peak()
         began = time.process_time()
         events = read(record.path)
         for study in planned.studies:
@@ -128,8 +129,13 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
         began = time.process_time()
         leaderboard_text(leaderboard(read_sweep(folder), profiled=False))
         board, size = time.process_time() - began, record.path.stat().st_size
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cost(len(conductor.trials.trials), total, spent["next"], spent["hear"], steps, replay, board, size, memory)
+    trials, asking, hearing = len(conductor.trials.trials), spent["next"], spent["hear"]
+    return Cost(trials, total, asking, hearing, steps, replay, board, size, memory, peak())
+
+
+def peak() -> int:
+    """The most memory that this process has had so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def told(cost: Cost) -> str:
@@ -138,7 +144,7 @@ def told(cost: Cost) -> str:
         f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
         f"{1000 * cost.total / cost.steps:.2f} with asking; "
         f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB, "
-        f"memory {cost.memory / 1e6:.0f} MB"
+        f"memory {cost.memory / 1e6:.0f} MB, {cost.after / 1e6:.0f} MB with replay and board"
     )
 
 
