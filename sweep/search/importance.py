@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from sweep.record import Trials, read_trials
@@ -27,6 +26,8 @@ def importances(trials: Trials, study: str) -> tuple[int, int, dict[str, float]]
     Importances add up to 1. PED-ANOVA (Watanabe, Bansal and Hutter, 2023) measures how far the distribution of a
     hyperparameter among the best trials is from that among all trials. They are empty for fewer than FEWEST trials.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator  # with scikit-learn, which a driver needs at its end only
+
     spec = Spec.from_record(trials.studies[study])
     epoch = min([*trials.studies[study].rungs, spec.epochs])
     searched = spec.space.searched
