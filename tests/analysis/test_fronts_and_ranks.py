@@ -47,7 +47,7 @@ def test_a_further_objective_of_the_search_is_one_of_the_front(tmp_path, write_s
     several = replace(sweep, trials=trials, config=sweep.config | {"objectives": ["nmi_error"]})
     table = front(several, None, "digits")
     assert table.loc[table["nmi_error"].idxmin(), "on_front"]
-    assert "nmi_error" in [ax.get_title("left") for ax in pareto_front(table, several, "digits").axes]
+    assert "nmi_error ↓" in [ax.get_xlabel() for ax in pareto_front(table, several, "digits").axes]
 
 
 def table(*columns) -> pd.DataFrame:
