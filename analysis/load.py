@@ -295,6 +295,8 @@ def _last_metrics(trial: Trial) -> dict[str, float]:
     last: dict[str, float] = {}
     for row in trial.rows.values():
         last |= row.metrics
+    if not any(name.endswith("/copies") for name in last):
+        last.pop("flag/memorised", None)  # of an earlier rule, which also marked samples that only crowd
     return last
 
 
