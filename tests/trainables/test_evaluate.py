@@ -13,6 +13,7 @@ from trainables import Config, Evaluator, find, fit, names
 from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
+from trainables.evaluate.evaluator import variance_of
 from trainables.method import Gaussian, Loss, Method, Posterior, as_images
 from trainables.metrics import ERROR_OF, choose, self_supervised
 
@@ -445,6 +446,17 @@ def test_a_metric_of_labels_needs_labels(metric, digits):
 def test_ssim_as_the_metric_needs_room_for_its_window(digits):
     with pytest.raises(ValueError, match=r"--metric ssim needs images of at least 11 x 11 pixels, got 8 x 8; use fcd"):
         Evaluator(digits, "ssim")
+
+
+def test_the_variance_of_pixels_is_that_of_numpy(digits):
+    images = digits.train.images  # more than one batch
+    expected = (images / 255).var(0).mean()
+    assert variance_of(torch.tensor(images)) == pytest.approx(expected, rel=1e-6)
+    assert variance_of(torch.full((700, 1, 8, 8), 77, dtype=torch.uint8)) == pytest.approx(0, abs=1e-7)
+
+
+def test_held_out_images_are_not_copied_for_the_cpu(digits):
+    assert Evaluator(digits, samples=50).images.data_ptr() == digits.valid.images.ctypes.data
 
 
 def test_images_all_alike_collapse_nothing():

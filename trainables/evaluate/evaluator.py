@@ -20,6 +20,7 @@ from trainables.evaluate.findings import Findings, finite
 from trainables.evaluate.gradient import gradient_at_codes
 from trainables.evaluate.samplers import common_densities, fit_densities
 from trainables.evaluate.walks import interpolations, traversals
+from trainables.feed import shared
 from trainables.method import Gaussian, Method, as_images
 from trainables.metrics import (
     FID,
@@ -106,7 +107,7 @@ class Evaluator:
         score = choose(metric).score
         self.judged_by = frozenset({score})
         held_out = some_of(self.held_out.images)
-        self.images = torch.tensor(held_out, device=device)  # uint8 (N, C, H, W)
+        self.images = shared(held_out).to(device)  # uint8 (N, C, H, W)
         self.scores = frozenset({"distance", score, *(self._affordable() if scores is None else scores)})
         keep = bool(Scores(self.extractor, self.scores).both_sides)
         self.reference = reference(self.extractor, held_out, keep=keep)
@@ -263,9 +264,7 @@ class Evaluator:
             some = slice(self.pairs)
             pairs = latent.between_pairs(method, mean[some], None if log_var is None else log_var[some], seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
-            pixels = as_images(self.images).flatten(1)  # (N, P)
-            variance = pixels.var(0, correction=0).mean().item()
-            caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance)
+            caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance_of(self.images))
             found.flag(FLAGS, caveats)
             if log_var is not None:
                 self._mean_reconstructions(method, mean, found)
@@ -305,7 +304,7 @@ class Evaluator:
 
     def _codes(self, method: Method, part: Split) -> Tensor:
         """Returns the posterior means of a fixed subset of a split, (n, D)."""
-        images = torch.tensor(some_of(part.images, CODES), device=self.images.device)
+        images = shared(some_of(part.images, CODES)).to(self.images.device)
         return finite(method.codes(images), "codes").flatten(1)
 
     def _walks(self, method: Method) -> dict[str, Tensor]:
@@ -340,3 +339,14 @@ class Evaluator:
         pairs = torch.stack([x, method.reconstruct(x)], 1).flatten(0, 1)  # original, reconstruction, ...
         pictures = {"samples": method.sample(GRID, sampler), "reconstructions": pairs, **method.pictures(x)}
         return {name: picture.float().cpu() for name, picture in pictures.items()}
+
+
+def variance_of(images: Tensor) -> float:
+    """Returns the variance of a pixel over uint8 images (N, C, H, W), a mean over the pixels. All of them as floats
+    would take four times their memory."""
+    total, squares = (torch.zeros(images[0].numel(), dtype=torch.float64, device=images.device) for _ in range(2))
+    for batch in images.split(BATCH):
+        pixels = as_images(batch).flatten(1)  # (B, P)
+        total += pixels.sum(0, dtype=torch.float64)
+        squares += pixels.square().sum(0, dtype=torch.float64)
+    return (squares / len(images) - (total / len(images)).square()).mean().item()
