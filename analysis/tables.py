@@ -97,7 +97,7 @@ NOT_OF_SAMPLES = ("probe_error", "knn_error", "nmi_error", "ari_error", "dssim",
 CHANGED = "what changed"
 NAMED = 4  # methods that a sentence names
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
-FAR = 3.0  # times the distance of real images; on 600 colour pictures, grey texture had 4.6 times
+FAR = 3.0  # times the distance of the training images from the held-out ones
 DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # columns omitted on a narrow terminal, in this order
 
 
@@ -133,8 +133,8 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     times with different seeds, both are means over the runs of a point, because the lowest run would be biased;
     `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and `improvement_percent`
     the reduction relative to the hand-tuned distance; `noise` is the variation of the distance over other draws of the
-    held-out images and `floor` the distance of real images, both missing unless these are few; `tuned_origin` is
-    `search`, `warm` if the point is from an earlier search, or `paper` if one of the paper's points is the best.
+    held-out images and `floor` the distance of the training images, both missing unless images are few; `tuned_origin`
+    is `search`, `warm` if the point is from an earlier search, or `paper` if one of the paper's points is the best.
     `searched` counts the trials that are not points of the paper, `failed` errors of the code, `unfinished` trials
     without an end; `times_...` count attempts, including those after which the trial continued. `worker_seconds` is the
     time that all trials of the study held a worker. `network`, its `parameters`, the seconds per epoch of training and
@@ -529,8 +529,8 @@ def _cautions(near: pd.DataFrame) -> list[str]:
     best, floor, metric = near["tuned"].min(), near["floor"].iloc[0], short_metric(near["metric"].iloc[0])
     if best > FAR * floor:
         words.append(
-            f"On {name} samples of all methods are far from real images: {metric} {measured(best)} at best, where real "
-            f"images have {measured(floor)}."
+            f"On {name} samples of all methods are far from real images: {metric} {measured(best)} at best, where the "
+            f"training images have {measured(floor)}."
         )
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")

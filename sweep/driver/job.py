@@ -216,11 +216,13 @@ def prepare_metrics(
     config, resolutions = planned.config, {}
     device = "cuda" if resources and resources.gpus and torch.cuda.is_available() else "cpu"
     for name, splits in planned.splits.items():
-        if (line := to_be_trained(planned.metric_of(name), splits)) is not None:
-            announce(line)
         options: dict[str, Any] = {"samples": config.samples, "fid_weights": config.fid_weights, "device": device}
-        parts = planned.parts_of(name).values()
-        judge, *others = [evaluator_for(p, planned.metric_of(name), split=planned.split, **options) for p in parts]
+        judges = []
+        for part in planned.parts_of(name).values():
+            if (line := to_be_trained(planned.metric_of(name), part)) is not None:
+                announce(line)
+            judges.append(evaluator_for(part, planned.metric_of(name), split=planned.split, **options))
+        judge, *others = judges
         if not others and (found := judge.resolution()) is not None:
             announce(f"{splits.name}: {found.words(judge.metric)}")
             resolutions[splits.name] = {"words": found.words(judge.metric), **found._asdict()}

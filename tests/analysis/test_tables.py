@@ -346,8 +346,8 @@ def test_cautions_say_that_the_closest_samples_are_far_from_real_images(floor, f
     told.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
     told.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
     board = board_of(told, tmp_path, write_record)
-    words = "On MNIST samples of all methods are far from real images: fcd 172 at best, where real images have 50.0."
-    assert board["floor"].tolist() == [floor, floor] and cautions(board) == ([words] if far else [])
+    words = "samples of all methods are far from real images: fcd 172 at best, where the training images have 50.0."
+    assert board["floor"].tolist() == [floor, floor] and cautions(board) == ([f"On MNIST {words}"] if far else [])
 
 
 def test_of_many_methods_that_cannot_be_told_apart_the_headline_names_a_few(tmp_path, write_record):

@@ -15,7 +15,7 @@ from trainables.densities import Density, LearnedMixture, StandardNormal
 from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
 from trainables.evaluate.evaluator import variance_of
 from trainables.method import Gaussian, Loss, Method, Posterior, as_images
-from trainables.metrics import ERROR_OF, choose, self_supervised
+from trainables.metrics import ERROR_OF, Moments, choose, frechet_distance, self_supervised
 
 
 @pytest.fixture(scope="module")
@@ -417,7 +417,11 @@ def test_the_metric_may_be_another_score_of_the_features_or_of_the_codes(metric,
 
 
 def test_few_held_out_images_limit_a_frechet_distance(digits):
-    assert Evaluator(digits, samples=100).resolution().n == len(digits.valid.images) < 500
+    judge = Evaluator(digits, samples=100)
+    train = judge.extractor(as_images(torch.tensor(digits.train.images)))
+    found = judge.resolution()
+    assert found.n == len(digits.valid.images) < 500
+    assert found.floor == pytest.approx(frechet_distance(Moments.of(train), judge.reference), rel=1e-3)
 
 
 def test_a_maximised_score_is_judged_by_its_error(evaluator, train_images, digits):

@@ -24,12 +24,14 @@ from trainables.feed import shared
 from trainables.method import Gaussian, Method, as_images
 from trainables.metrics import (
     FID,
+    Moments,
     Recipe,
     Scores,
     caveats,
     choose,
     default_metric,
     extractor,
+    frechet_distance,
     obstacle,
     reference,
     reference_features,
@@ -102,8 +104,11 @@ class Evaluator:
             raise ValueError(f"--metric {metric} {why}; use {default_metric(splits)}")
         if self.metric in (*OF_CODES, *OF_RECONSTRUCTIONS):
             metric = default_metric(splits)
-        # One network judges all folds, so that their distances have one scale and one recipe.
-        self.extractor = extractor(metric, splits.whole or splits, fid_weights=fid_weights, device=device)
+        self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
+        self.fingerprint = self.extractor.fingerprint
+        if splits.whole is not None:  # networks that each fold trains by the same rule have one recipe
+            whole = extractor(metric, splits.whole, fid_weights=fid_weights, device=device)
+            self.fingerprint = "one per fold" if whole.fingerprint != self.fingerprint else self.fingerprint
         score = choose(metric).score
         self.judged_by = frozenset({score})
         held_out = some_of(self.held_out.images)
@@ -120,7 +125,10 @@ class Evaluator:
         other = self.metric != self.extractor.metric or self.extractor.distance is not None
         if n >= ENOUGH or len(self.train) < n + 2 or other:
             return None
-        return resolution(self.extractor, self.train.images, n)
+        found = resolution(self.extractor, self.train.images, n)
+        # A network that was trained on the training images puts draws of them nearer to each other than to new images.
+        train = Moments.of(reference_features(self.extractor, some_of(self.train.images)))
+        return found._replace(floor=frechet_distance(train, self.reference))
 
     def _affordable(self) -> set[str]:
         scores: set[str] = set()
@@ -190,6 +198,7 @@ class Evaluator:
             n, real_n = gathered.moments.n, self.reference.n
             recipe = Recipe.of(
                 self.extractor,
+                fingerprint=self.fingerprint,
                 n=min(n, self.pairs) if paired else n,
                 split=self.split,
                 reference_n=min(real_n, self.pairs) if paired else real_n,
@@ -322,7 +331,12 @@ class Evaluator:
         near, held_out = nearest(drawn, train)[0], nearest(self._features, train)[0]
         sampler = next(iter(method.densities))
         recipe = Recipe.of(
-            self.extractor, n=len(drawn), split=self.split, reference_n=len(self._features), sampler=sampler
+            self.extractor,
+            fingerprint=self.fingerprint,
+            n=len(drawn),
+            split=self.split,
+            reference_n=len(self._features),
+            sampler=sampler,
         )
         found.add({"memorisation": memorisation(near[:, 0], held_out[:, 0]), "copies": copies(near)}, recipe)
         found.flag(("memorised",), near_training(near, held_out))

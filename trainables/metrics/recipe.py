@@ -43,12 +43,21 @@ class Recipe(BaseModel):
         return ""
 
     @classmethod
-    def of(cls, extractor: Extractor, *, n: int, split: str, reference_n: int | None, sampler: str) -> Recipe:
-        """Returns the recipe of a value computed with `extractor` in this process."""
+    def of(
+        cls,
+        extractor: Extractor,
+        *,
+        n: int,
+        split: str,
+        reference_n: int | None,
+        sampler: str,
+        fingerprint: str | None = None,
+    ) -> Recipe:
+        """Returns the recipe of a value computed with `extractor` in this process; fingerprint: by default its own."""
         return cls(
             metric=extractor.metric,
             extractor=extractor.name,
-            fingerprint=extractor.fingerprint,
+            fingerprint=extractor.fingerprint if fingerprint is None else fingerprint,
             n=n,
             split=split,
             reference_n=reference_n,

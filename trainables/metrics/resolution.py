@@ -21,7 +21,8 @@ DRAWN_FROM = 5000
 
 
 class Resolution(NamedTuple):
-    """n: held-out images; floor: mean distance between real images; spread: 1.96 of its standard deviations."""
+    """n: held-out images; floor: distance of real images; spread: 1.96 standard deviations of the distance between
+    draws of real images."""
 
     n: int
     dims: int
@@ -31,9 +32,10 @@ class Resolution(NamedTuple):
     def words(self, metric: str) -> str:
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
         return (
-            f"{self.n} held-out images are few{rank}: over random draws of them, {metric} of real images is "
-            f"{self.floor:.3g} ± {self.spread:.2g}, so a smaller difference than {self.spread:.2g} cannot be told, and "
-            "distances of worse images vary more; confirm --folds 5 scores the best points on more images"
+            f"{self.n} held-out images are few{rank}: {metric} of the training images is {self.floor:.3g}, and that of "
+            f"real images varies by ± {self.spread:.2g} with the draw, so a smaller difference than {self.spread:.2g} "
+            "cannot be told, and distances of worse images vary more; confirm --folds 5 scores the best points on more "
+            "images"
         )
 
 
