@@ -68,7 +68,7 @@ def test_all_of_the_package_travels(cluster):
     }
 
 
-def test_nobody_joins_without_the_token(cluster):
+def test_no_node_joins_without_the_token(cluster):
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "chmod 600 ~/.ray/auth_token" in cluster["setup_commands"]
     (environment,) = (command for command in cluster["setup_commands"] if ".bashrc" in command)

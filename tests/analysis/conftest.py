@@ -113,15 +113,15 @@ def write_sweep(
     ]
     reached: dict[tuple[str, int], list[float]] = {}
     for number in range(trials):
-        for told in studies:
-            name = f"{told['study']}-{number:04d}"
-            values = told["hand_tuned"] if number == 0 else _draw(told["space"], chance)
+        for found in studies:
+            name = f"{found['study']}-{number:04d}"
+            values = found["hand_tuned"] if number == 0 else _draw(found["space"], chance)
             origin = "paper" if number == 0 else "search"
             clock += 0.5
-            events.append({"time": clock, "event": "start", "trial": name, "study": told["study"], "number": number})
+            events.append({"time": clock, "event": "start", "trial": name, "study": found["study"], "number": number})
             events[-1] |= {"values": values, "origin": origin, "seed": 0, "attempt": 1}
-            diverges = told["study"] in hand_tuned_diverges if number == 0 else values["learning_rate"] > 7e-3
-            state, rows = _train(told, values, origin, diverges, reached, chance)
+            diverges = found["study"] in hand_tuned_diverges if number == 0 else values["learning_rate"] > 7e-3
+            state, rows = _train(found, values, origin, diverges, reached, chance)
             for row in rows:
                 clock += 0.9
                 events.append({"time": clock, "event": "report", "trial": name, "rows": [row | {"time": clock}]})
@@ -156,7 +156,7 @@ def _draw(space: dict, chance: np.random.Generator) -> dict:
     return values
 
 
-def _distance(told: dict, values: dict) -> float:
+def _distance(found: dict, values: dict) -> float:
     """The value of a trial at its last epoch, without noise."""
     decades = 0.0
     for knob, value in values.items():
@@ -166,21 +166,21 @@ def _distance(told: dict, values: dict) -> float:
             decades += 0.3 * (value != BEST_VALUES[knob])
         else:
             decades += 0.35 * abs(math.log10(value / BEST_VALUES[knob]))
-    harder = {"digits": 1.0, "mnist": 1.6}.get(told["dataset"], 2.5)
-    return FLOORS[told["method"]] * harder * math.exp(0.9 * decades)
+    harder = {"digits": 1.0, "mnist": 1.6}.get(found["dataset"], 2.5)
+    return FLOORS[found["method"]] * harder * math.exp(0.9 * decades)
 
 
-def _train(told, values, origin, diverges, reached, chance) -> tuple[str, list[dict]]:
-    final = _distance(told, values) * math.exp(0.05 * chance.standard_normal())
+def _train(found, values, origin, diverges, reached, chance) -> tuple[str, list[dict]]:
+    final = _distance(found, values) * math.exp(0.05 * chance.standard_normal())
     weight = values.get("beta", values.get("code_weight", 1.0))
     latent = values["latent_dim"]
     active = max(1, round(latent / (1 + weight / 4)))
-    seconds = 0.4 * (1 + 0.05 * latent) * (1.6 if told["method"] == "wae" else 1.0)
-    last = 3 if diverges else told["epochs"]
+    seconds = 0.4 * (1 + 0.05 * latent) * (1.6 if found["method"] == "wae" else 1.0)
+    last = 3 if diverges else found["epochs"]
     rows, state = [], "diverged" if diverges else "complete"
     for epoch in range(1, last + 1):
         metrics = {"train/loss": 90 + 120 * math.exp(-epoch / 4), "time/train_seconds": seconds * epoch}
-        rung = epoch in told["rungs"] or epoch == told["epochs"]
+        rung = epoch in found["rungs"] or epoch == found["epochs"]
         if rung and not diverges:
             value = final * (1 + 2.5 * math.exp(-epoch / 5))
             kl = 22.0 / (0.4 + weight)
@@ -193,18 +193,18 @@ def _train(told, values, origin, diverges, reached, chance) -> tuple[str, list[d
                 "speed/images_per_second": 60000 / seconds / 10,
                 "model/parameters": 2.4e6,
             }
-            if told["method"] in ("vae", "beta_vae"):
+            if found["method"] in ("vae", "beta_vae"):
                 metrics["valid/kl"] = kl
         rows.append({"epoch": epoch, "stage": "train", "metrics": metrics})
         if "valid/fcd" in metrics:
-            rows[-1]["recipes"] = {"valid/fcd": RECIPE | {"extractor": f"classifier-{told['dataset']}"}}
-        if rung and not diverges and epoch < told["epochs"] and origin == "search":
-            others = reached.setdefault((told["study"], epoch), [])
+            rows[-1]["recipes"] = {"valid/fcd": RECIPE | {"extractor": f"classifier-{found['dataset']}"}}
+        if rung and not diverges and epoch < found["epochs"] and origin == "search":
+            others = reached.setdefault((found["study"], epoch), [])
             others.append(value)
             if value > float(np.median(others)):
                 state = "pruned"
                 break
-    if told["epochs"] == last and state == "complete" and chance.random() < 0.03 and origin == "search":
+    if found["epochs"] == last and state == "complete" and chance.random() < 0.03 and origin == "search":
         return "out_of_memory", rows[:-1]
     return state, rows
 
@@ -229,13 +229,13 @@ def _draw_pictures(folder: Path, studies: list[dict]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((255 * picture).astype(np.uint8)).convert("RGB").save(path)
 
-    for dataset in {told["dataset"] for told in studies}:
+    for dataset in {found["dataset"] for found in studies}:
         grid(folder / "real" / f"{dataset}.png", 0.0)
-    for told in studies:
-        hand = math.log(_distance(told, told["hand_tuned"]) / 9) / 6
-        for kind, noise in (("hand_tuned", hand), ("winners", math.log(FLOORS[told["method"]] / 8) / 6)):
-            grid(folder / kind / told["study"] / "samples.png", noise)
-            grid(folder / kind / told["study"] / "reconstructions.png", noise / 2, pairs=True)
+    for found in studies:
+        hand = math.log(_distance(found, found["hand_tuned"]) / 9) / 6
+        for kind, noise in (("hand_tuned", hand), ("winners", math.log(FLOORS[found["method"]] / 8) / 6)):
+            grid(folder / kind / found["study"] / "samples.png", noise)
+            grid(folder / kind / found["study"] / "reconstructions.png", noise / 2, pairs=True)
 
 
 CONFIRMED = {  # study -> point -> the distance of each seed, None where the training diverged
@@ -249,17 +249,17 @@ SEARCH_SAID = {"wae-digits": [290.0, 80.0], "vae-digits": [148.0], "gae-digits":
 def confirm_events(look: int = 1, finished: bool = True) -> list[dict]:
     """The record of a confirmation of three studies with three seeds each."""
     claims, studies, ran = {}, [], []
-    for study, told in CONFIRMED.items():
+    for study, found in CONFIRMED.items():
         method = study.partition("-")[0]
         claims[study] = [
             {"point": point, "trial": f"{study}-000{i}", "value": SEARCH_SAID[study][i], "rank": rank}
-            for i, (point, rank) in enumerate(zip(told, [None, 1] if len(told) > 1 else [1], strict=True))
+            for i, (point, rank) in enumerate(zip(found, [None, 1] if len(found) > 1 else [1], strict=True))
         ]
         studies.append({"study": study, "method": method, "dataset": "digits", "metric": "test/fcd", "trials": 6})
         studies[-1] |= {"epochs": 9, "rungs": [], "hand_tuned": {}, "space": {}}
         for seed in range(3):
-            for place, point in enumerate(told):
-                ran.append((study, seed * len(told) + place, seed + 1, told[point][seed]))
+            for place, point in enumerate(found):
+                ran.append((study, seed * len(found) + place, seed + 1, found[point][seed]))
     confirms = {"sweep": "s", "top": 1, "seeds": [1, 2, 3], "points": claims, "look": look}
     events = [{"time": 0.0, "event": "sweep", "sweep": "c", "studies": studies, "confirms": confirms}]
     for study, number, seed, value in ran:

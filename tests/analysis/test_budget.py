@@ -37,16 +37,16 @@ def test_the_expected_best_is_unbiased():
         assert mean == pytest.approx(1 / (k + 1), abs=0.012)
 
 
-def test_thousands_of_draws_are_no_trouble():
+def test_the_best_of_thousands_of_draws():
     found = expected_best(np.arange(1.0, 5001))  # the lowest k of 1..N is (N + 1) / (k + 1) on average
     np.testing.assert_allclose(found, 5001 / np.arange(2, 5002), rtol=1e-9)
 
 
-def test_of_no_draws_there_is_no_curve():
+def test_without_draws_there_is_no_curve():
     assert len(expected_best(np.array([]))) == 0
 
 
-def test_a_budget_is_told_in_full(sweep):
+def test_a_budget_is_reported_in_full(sweep):
     table = budgets(sweep).set_index("study")
     trials = sweep.trials_of("vae-digits")
     row = table.loc["vae-digits"]

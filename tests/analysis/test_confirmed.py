@@ -153,7 +153,7 @@ def test_only_what_the_seeds_show_is_called_a_gain(home):
     assert gains_words(table[table["study"] == "gae-digits"]) == ""
 
 
-def test_a_point_that_the_search_did_not_find_is_no_gain_of_tuning(home):
+def test_a_point_that_the_search_did_not_find_is_not_a_gain_of_tuning(home):
     table = confirmed(read_sweep(home / "confirm"))
     wae = table["study"] == "wae-digits"
     other = table.assign(role=table["role"].mask(wae & (table["point"] == "tuned 1"), "another hand-tuned"))
@@ -176,7 +176,7 @@ def test_the_role_of_a_point_is_that_of_its_trial_in_the_search(tmp_path, write_
     assert roles["wae-digits", "tuned 1"] == "another hand-tuned" and roles["gae-digits", "tuned 1"] == "tuned"
 
 
-def test_a_gain_that_only_one_of_many_tests_shows_is_not_told(write_record, confirm_events, tmp_path):
+def test_a_gain_in_one_of_many_tests_is_not_reported(write_record, confirm_events, tmp_path):
     write_record(tmp_path / "confirm", confirm_events())
     table = confirmed(read_sweep(tmp_path / "confirm"))
     row = next(row for row in table.itertuples() if row.point == "tuned 1" and row.study == "wae-digits")

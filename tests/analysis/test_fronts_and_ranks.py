@@ -88,15 +88,15 @@ def seeds(values: dict[str, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Points and table of a confirmation in which each method's tuned point came to these values, seed by seed."""
     rows = [
         {"study": f"{m}-mnist", "method": m, "dataset": "mnist", "point": "tuned 1", "seed": i, "value": v}
-        for m, told in values.items()
-        for i, v in enumerate(told)
+        for m, shown in values.items()
+        for i, v in enumerate(shown)
     ]
     points = pd.DataFrame(rows)
     table = points.groupby(["study", "method", "dataset", "point"], as_index=False)["value"].mean()
     return points, table.rename(columns={"value": "mean"}).assign(role="tuned", overlap=0.0)
 
 
-def test_methods_are_told_apart_seed_by_seed():
+def test_methods_are_compared_seed_by_seed():
     hard = [0.0, 40.0, 80.0, 120.0, 160.0]  # seeds differ more than methods do
     found = {
         "gae": [10 + s for s in hard],

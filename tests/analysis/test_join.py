@@ -60,7 +60,7 @@ def test_methods_of_two_sweeps_stand_in_one_leaderboard_with_their_own_values(fo
     assert set(sweep.curves["trial"]) <= set(sweep.trials["trial"])
 
 
-def test_a_method_of_two_sweeps_is_told_apart_by_their_names(folders):
+def test_a_method_of_two_sweeps_carries_their_names(folders):
     first, _, again = folders
     sweep = read_sweeps([first, again])
     assert sweep.methods == ("vae@first", "gae", "vae@again", "wae")
@@ -174,9 +174,9 @@ def test_confirmations_are_joined_as_their_sweeps_are(tmp_path, write_sweep, wri
     a = write_sweep(tmp_path / "a", methods=("vae", "wae", "gae"), datasets=("digits",), trials=1)
     b = write_sweep(tmp_path / "b", methods=("vae",), datasets=("digits",), trials=1)
     write_record(a / "confirm", confirm_events())
-    told = confirmation(read_sweeps([a, b]))
-    assert set(told.studies) == {"a/vae-digits", "a/wae-digits", "a/gae-digits"} and "vae@a" in told.methods
-    alone, joined = confirmed(confirmation(read_sweep(a))), confirmed(told)
+    found = confirmation(read_sweeps([a, b]))
+    assert set(found.studies) == {"a/vae-digits", "a/wae-digits", "a/gae-digits"} and "vae@a" in found.methods
+    alone, joined = confirmed(confirmation(read_sweep(a))), confirmed(found)
     assert joined["mean"].tolist() == alone["mean"].tolist() and joined["gap"].tolist() == alone["gap"].tolist()
     page = render(read_sweeps([a, b]))
     assert "Confirmed with fresh seeds" in page and "VAE (a)" in page

@@ -1,4 +1,4 @@
-"""A record told event by event, against tables worked out by hand."""
+"""A record of given events, against tables worked out by hand."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ STUDY = {
 COLUMNS = ["paper", "table", "dataset", "method", "variant", "metric", "epoch", "value", "std"]
 
 
-def told(*events: dict, studies=(STUDY,)) -> list[dict]:
+def found(*events: dict, studies=(STUDY,)) -> list[dict]:
     first = {"time": 100.0, "event": "sweep", "sweep": "id", "config": {"seed": 3}, "studies": list(studies)}
     return [first | {"versions": {"torch": "2"}, "machine": {"cpus": 2}, "code": "abc"}, *events]
 
@@ -59,7 +59,7 @@ def end(time: float, state: str, trial: str = "vae-mnist-0000", reason: str = ""
 
 
 def test_a_trial_becomes_a_row(tmp_path, write_record):
-    events = told(
+    events = found(
         start(110.0),
         report(112.0, 1, **{"train/loss": 5.0, "valid/fcd": 30.0}),
         report(114.0, 2, **{"train/loss": 4.0, "valid/fcd": 20.0, "valid/mse": 0.5}),
@@ -126,13 +126,13 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
 
 
 def test_the_value_is_that_of_the_last_evaluated_epoch(tmp_path, write_record):
-    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0}), report(3.0, 2, **{"train/loss": 1.0}))
+    events = found(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0}), report(3.0, 2, **{"train/loss": 1.0}))
     row = read_sweep(write_record(tmp_path / "s", events)).trials.iloc[0]
     assert (row["value"], row["epochs"], row["state"], row["worker_seconds"]) == (30.0, 2, "running", 2.0)
 
 
 def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, write_record):
-    events = told(
+    events = found(
         start(10.0),
         report(12.0, 1, **{"valid/fcd": 30.0}),  # the attempt vanishes here: it held a worker for 2 s
         start(20.0, attempt=2),
@@ -152,14 +152,14 @@ def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, writ
 
 
 def test_a_started_again_trial_runs_again(tmp_path, write_record):
-    events = told(start(1.0), end(2.0, "preempted", reason="node lost"), start(3.0, attempt=2))
+    events = found(start(1.0), end(2.0, "preempted", reason="node lost"), start(3.0, attempt=2))
     row = read_sweep(write_record(tmp_path / "s", events)).trials.iloc[0]
     assert (row["state"], row["reason"]) == ("running", "")
 
 
 def test_how_the_objective_was_measured_is_kept_once_per_way(tmp_path, write_record):
     ways = [{"extractor": "a", "n": 10}, {"extractor": "a", "n": 10}, {"extractor": "b", "n": 10}]
-    events = told(start(1.0), *(report(2.0 + i, 1 + i, **{"valid/fcd": 1.0}) for i in range(3)))
+    events = found(start(1.0), *(report(2.0 + i, 1 + i, **{"valid/fcd": 1.0}) for i in range(3)))
     for event, way in zip(events[2:], ways, strict=True):
         event["rows"][0]["recipes"] = {"valid/fcd": way, "valid/fcd_reconstruction": {"n": 3}}
     sweep = read_sweep(write_record(tmp_path / "s", events))
@@ -167,7 +167,7 @@ def test_how_the_objective_was_measured_is_kept_once_per_way(tmp_path, write_rec
 
 
 def test_numbers_that_are_none_are_left_out(tmp_path, write_record):
-    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None}))
+    events = found(start(1.0), report(2.0, 1, **{"valid/fcd": float("nan"), "train/loss": float("inf"), "a/b": None}))
     sweep = read_sweep(write_record(tmp_path / "s", events))
     assert sweep.curves.empty
     assert np.isnan(sweep.trials["value"].iloc[0])
@@ -175,7 +175,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path, write_record):
 
 @pytest.mark.parametrize("kept", [1, 20, -1])
 def test_a_torn_last_line_costs_only_itself(tmp_path, write_record, kept):
-    folder = write_record(tmp_path / "s", told(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0})))
+    folder = write_record(tmp_path / "s", found(start(1.0), report(2.0, 1, **{"valid/fcd": 30.0})))
     line = json.dumps(end(3.0, "failed", reason="größer"), ensure_ascii=False).encode()
     with (folder / "record.jsonl").open("ab") as record:
         record.write(line[:kept])
@@ -186,14 +186,14 @@ def test_a_torn_last_line_costs_only_itself(tmp_path, write_record, kept):
 
 
 def test_a_line_cut_inside_a_letter_is_torn_too(tmp_path, write_record):
-    folder = write_record(tmp_path / "s", told(start(1.0)))
+    folder = write_record(tmp_path / "s", found(start(1.0)))
     with (folder / "record.jsonl").open("ab") as record:
         record.write('{"time": 3.0, "event": "end", "reason": "ö'.encode()[:-1] + b"\n")
     assert read_sweep(folder).meta["unreadable_lines"] == 1
 
 
 def test_reports_of_a_trial_whose_start_is_lost_are_left_out(tmp_path, write_record):
-    events = told(report(2.0, 1, **{"valid/fcd": 30.0}), end(3.0, "complete"))
+    events = found(report(2.0, 1, **{"valid/fcd": 30.0}), end(3.0, "complete"))
     sweep = read_sweep(write_record(tmp_path / "s", events))
     assert sweep.trials.empty
     assert sweep.curves.empty
@@ -201,16 +201,16 @@ def test_reports_of_a_trial_whose_start_is_lost_are_left_out(tmp_path, write_rec
 
 def test_a_resumed_and_extended_sweep_takes_the_later_description(tmp_path, write_record):
     other = STUDY | {"study": "gae-mnist", "method": "gae"}
-    again = told(studies=(STUDY | {"trials": 9}, other))[0] | {"time": 200.0, "resumed": True}
+    again = found(studies=(STUDY | {"trials": 9}, other))[0] | {"time": 200.0, "resumed": True}
     finish = {"time": 150.0, "event": "finish", "outcome": "interrupted"}
-    sweep = read_sweep(write_record(tmp_path / "s", [*told(finish), again]))
+    sweep = read_sweep(write_record(tmp_path / "s", [*found(finish), again]))
     assert sweep.studies["vae-mnist"].trials == 9
     assert list(sweep.studies) == ["vae-mnist", "gae-mnist"]
     assert (sweep.meta["resumed"], sweep.meta["started"], sweep.meta["outcome"]) == (1, 100.0, "running")
 
 
 def test_a_sweep_without_trials_has_empty_tables_of_the_same_kind(tmp_path, write_record):
-    empty = read_sweep(write_record(tmp_path / "s", told()))
+    empty = read_sweep(write_record(tmp_path / "s", found()))
     assert len(empty.trials) == len(empty.curves) == 0
     assert {"trial", "value", "hyper/lr", "started", "worker_seconds", "device_seconds"} <= set(empty.trials.columns)
     assert empty.best("vae-mnist") is None
@@ -222,7 +222,7 @@ def test_columns_have_one_type_each(tmp_path, write_record):
         {"lr": 1, "act": "relu", "k": 1, "mixed": 1},
         {"lr": 0.5, "act": "elu", "k": 2, "mixed": "two", "flag": True},
     ]
-    events = told(*(start(i, f"t{i}", number=i, values=values) for i, values in enumerate(trials)))
+    events = found(*(start(i, f"t{i}", number=i, values=values) for i, values in enumerate(trials)))
     table = read_sweep(write_record(tmp_path / "s", events)).trials
     assert table["hyper/lr"].tolist() == [1.0, 0.5]
     assert str(table["hyper/k"].dtype) == "Int64"
@@ -240,7 +240,7 @@ def test_the_best_is_complete_and_of_two_equals_the_earlier(tmp_path, write_reco
             end(3.0, state, name),
         ]
 
-    events = told(*trial(2, 5.0, "complete"), *trial(1, 5.0, "complete"), *trial(3, 1.0, "pruned"))
+    events = found(*trial(2, 5.0, "complete"), *trial(1, 5.0, "complete"), *trial(3, 1.0, "pruned"))
     assert read_sweep(write_record(tmp_path / "s", events)).best("vae-mnist")["trial"] == "t1"
 
 
@@ -257,7 +257,7 @@ def test_a_folder_without_a_record_is_an_error(tmp_path):
 
 
 def test_a_trial_of_an_unknown_study_is_an_error(tmp_path, write_record):
-    folder = write_record(tmp_path / "s", told(start(1.0, study="nobody")))
+    folder = write_record(tmp_path / "s", found(start(1.0, study="nobody")))
     with pytest.raises(
         ValueError, match=r"record\.jsonl: vae-mnist-0000 starts in study 'nobody', which no sweep event"
     ):
@@ -265,7 +265,7 @@ def test_a_trial_of_an_unknown_study_is_an_error(tmp_path, write_record):
 
 
 def test_a_record_of_a_later_version_is_an_error_in_one_line(tmp_path, write_record):
-    first, *others = told(start(1.0))
+    first, *others = found(start(1.0))
     folder = write_record(tmp_path / "s", [first | {"format": 99}, *others])
     with pytest.raises(ValueError, match=r"record\.jsonl: was written by a later version \(format 99,") as caught:
         read_sweep(folder)
@@ -288,7 +288,7 @@ def test_a_record_of_the_first_version_is_read(tmp_path, write_record):
 
 def test_seconds_on_a_device_leave_out_what_a_trial_waited(tmp_path, write_record):
     seconds = {"time/train_seconds": 2.0, "time/density_fit_seconds": 0.25, "time/evaluate_seconds": 0.5}
-    events = told(
+    events = found(
         start(0.0),
         report(50.0, 1, **{"valid/fcd": 30.0, **seconds}),
         end(60.0, "complete"),
@@ -300,8 +300,8 @@ def test_seconds_on_a_device_leave_out_what_a_trial_waited(tmp_path, write_recor
     assert best_by_seconds(sweep, "vae-mnist").to_numpy().tolist() == [[2.75, 30.0]]
 
 
-def test_a_metric_that_is_no_number_makes_its_line_unreadable(tmp_path, write_record):
-    events = told(start(1.0), report(2.0, 1, **{"valid/fcd": "many"}), report(3.0, 1, **{"valid/fcd": 30.0}))
+def test_a_metric_that_is_not_a_number_makes_its_line_unreadable(tmp_path, write_record):
+    events = found(start(1.0), report(2.0, 1, **{"valid/fcd": "many"}), report(3.0, 1, **{"valid/fcd": 30.0}))
     sweep = read_sweep(write_record(tmp_path / "s", events))
     assert (sweep.meta["unreadable_lines"], sweep.curves["value"].tolist()) == (1, [30.0])
 
@@ -329,7 +329,7 @@ def test_the_newest_sweep_is_the_one_written_to_last(tmp_path, write_record, mon
     import os
 
     for name, time in (("old", 1000), ("new", 3000), ("middle", 2000)):
-        os.utime(write_record(tmp_path / "sweeps" / name, told()) / "record.jsonl", (time, time))
+        os.utime(write_record(tmp_path / "sweeps" / name, found()) / "record.jsonl", (time, time))
     (tmp_path / "analysis").mkdir()
     monkeypatch.chdir(tmp_path / "analysis")
     assert newest_sweep() == tmp_path / "sweeps" / "new"

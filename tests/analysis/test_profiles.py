@@ -20,7 +20,7 @@ STUDY = {"study": "vae-digits", "method": "vae", "dataset": "digits", "trials": 
 
 
 @pytest.fixture
-def told(tmp_path, write_record):
+def shown(tmp_path, write_record):
     """Makes a sweep of studies and trials; a trial is (study, values, distance), those of number 0 the paper's."""
 
     def tell(studies, trials, name="told"):
@@ -64,8 +64,8 @@ def study(**more):
     return STUDY | {"space": SPACE, "hand_tuned": hand, "balance": {"beta": {}}} | more
 
 
-def test_a_profile_is_the_closed_form_within_its_interval(told):
-    sweep = told([study()], drawn(np.random.default_rng(3), 40, optimum=0.1))
+def test_a_profile_is_the_closed_form_within_its_interval(shown):
+    sweep = shown([study()], drawn(np.random.default_rng(3), 40, optimum=0.1))
     found = profile(sweep, "vae-digits", "beta")
     true = 10 * np.exp(np.log10(found.at / 0.1) ** 2 / 3)
     assert np.mean((found.low <= true) & (true <= found.high)) >= 0.9
@@ -80,12 +80,12 @@ def test_a_profile_is_the_closed_form_within_its_interval(told):
 
 
 @pytest.mark.slow
-def test_nineteen_of_twenty_intervals_hold_the_truth(told):
+def test_nineteen_of_twenty_intervals_hold_the_truth(shown):
     """20 studies of 20 trials; of 19 expected at least 16 are there by chance in 99.7 of 100 such tests."""
     chance, hits = np.random.default_rng(0), np.zeros(3)
     for number in range(20):
         optimum = 10 ** chance.uniform(-2.5, 0.5)
-        sweep = told([study()], drawn(chance, 20, optimum), f"told-{number}")
+        sweep = shown([study()], drawn(chance, 20, optimum), f"told-{number}")
         found = profile(sweep, "vae-digits", "beta")
         true = 10 * np.exp(np.log10(found.at / optimum) ** 2 / 3)
         cost = math.exp(math.log10(4.0 / optimum) ** 2 / 3) - 1
@@ -97,8 +97,8 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(told):
     assert hits.min() >= 16, hits
 
 
-def test_a_surface_is_the_closed_form_with_the_other_knobs_at_their_best(told):
-    sweep = told([study()], drawn(np.random.default_rng(3), 60, optimum=0.1))
+def test_a_surface_is_the_closed_form_with_the_other_knobs_at_their_best(shown):
+    sweep = shown([study()], drawn(np.random.default_rng(3), 60, optimum=0.1))
     found = surface(sweep, "vae-digits", "beta", "latent_dim")
     assert (len(found.across), found.up) == (SIDE, [2, 4, 8, 16, 32])
     beta, steps = np.log10(np.array(found.across) / 0.1), np.arange(5)[:, None] - 2
@@ -109,41 +109,41 @@ def test_a_surface_is_the_closed_form_with_the_other_knobs_at_their_best(told):
     assert up in (1, 2, 3) and abs(beta[across]) < 0.6
 
 
-def test_no_surface_of_few_trials_or_of_a_knob_without_an_order(told):
+def test_no_surface_of_few_trials_or_of_a_knob_without_an_order(shown):
     trials = list(drawn(np.random.default_rng(0), 12, 1.0))
-    assert surface(told([study()], trials[:7], "few"), "vae-digits", "beta", "latent_dim") is None
-    assert surface(told([study()], trials, "unordered"), "vae-digits", "beta", "kind") is None
+    assert surface(shown([study()], trials[:7], "few"), "vae-digits", "beta", "latent_dim") is None
+    assert surface(shown([study()], trials, "unordered"), "vae-digits", "beta", "kind") is None
 
 
-def test_a_knob_that_changes_nothing_has_no_optimum(told):
+def test_a_knob_that_changes_nothing_has_no_optimum(shown):
     chance = np.random.default_rng(1)
     trials = [
         (name, values, 10 * math.exp(0.1 * chance.standard_normal())) for name, values, _ in drawn(chance, 20, 1.0)
     ]
-    row = balances(told([study()], trials)).iloc[0]
+    row = balances(shown([study()], trials)).iloc[0]
     assert row["optimum_is"] == "not determined"
     assert row["cost_low"] < 5
 
 
-def test_an_optimum_beyond_the_range_is_at_its_end(told):
+def test_an_optimum_beyond_the_range_is_at_its_end(shown):
     """The closed form is lowest at 1e-6, three decades below the range, and falls all the way there."""
-    row = balances(told([study()], drawn(np.random.default_rng(4), 40, optimum=1e-6))).iloc[0]
+    row = balances(shown([study()], drawn(np.random.default_rng(4), 40, optimum=1e-6))).iloc[0]
     assert row["optimum_is"] == "at an end of its range"
     assert row["optimum"] == pytest.approx(1e-3)
 
 
-def test_few_trials_estimate_nothing_and_say_so(told):
-    row = balances(told([study()], drawn(np.random.default_rng(0), 7, 1.0))).iloc[0]
+def test_few_trials_estimate_nothing_and_say_so(shown):
+    row = balances(shown([study()], drawn(np.random.default_rng(0), 7, 1.0))).iloc[0]
     assert (row["optimum_is"], row["trials"], row["knob_hand_tuned"]) == ("too few trials", 7, 4.0)
     assert math.isnan(row["optimum"])
 
 
-def test_a_distance_of_zero_has_no_shares(told):
+def test_a_distance_of_zero_has_no_shares(shown):
     trials = [(name, values, 0.0) for name, values, _ in drawn(np.random.default_rng(0), 9, 1.0)]
-    assert profile(told([study()], trials), "vae-digits", "beta") is None
+    assert profile(shown([study()], trials), "vae-digits", "beta") is None
 
 
-def test_only_trials_count_in_which_the_knob_weighs_something(told):
+def test_only_trials_count_in_which_the_knob_weighs_something(shown):
     """Half of the trials learn the weight: their beta is a starting value, and the closed form is not theirs."""
     chance, trials = np.random.default_rng(2), []
     for number, (name, values, distance) in enumerate(drawn(chance, 60, optimum=0.1)):
@@ -151,7 +151,7 @@ def test_only_trials_count_in_which_the_knob_weighs_something(told):
         trials.append((name, values | {"rule": rule}, distance if number % 2 else 5.0))
     space = SPACE | {"rule": {"choices": ["fixed", "learned"]}}
     hand = study()["hand_tuned"] | {"rule": "learned"}
-    sweep = told([study(space=space, balance={"beta": {"rule": ["fixed"]}}, hand_tuned=hand)], trials)
+    sweep = shown([study(space=space, balance={"beta": {"rule": ["fixed"]}}, hand_tuned=hand)], trials)
     found = profile(sweep, "vae-digits", "beta")
     assert found.trials == 30
     assert found.optimum_interval[0] <= 0.1 <= found.optimum_interval[1]
@@ -159,18 +159,18 @@ def test_only_trials_count_in_which_the_knob_weighs_something(told):
     assert balances(sweep)["knob_hand_tuned"].isna().all()
 
 
-def test_the_same_trials_give_the_same_profile(told):
+def test_the_same_trials_give_the_same_profile(shown):
     once, again = (
-        profile(told([study()], drawn(np.random.default_rng(0), 12, 1.0), name), "vae-digits", "beta") for name in "ab"
+        profile(shown([study()], drawn(np.random.default_rng(0), 12, 1.0), name), "vae-digits", "beta") for name in "ab"
     )
     assert (once.middle == again.middle).all() and once.optimum_interval == again.optimum_interval
 
 
-def test_the_leaderboard_and_a_file_hold_the_main_knob_and_all(told):
+def test_the_leaderboard_and_a_file_hold_the_main_knob_and_all(shown):
     more = {"study": "gae-digits", "method": "gae", "balance": {}}
     trials = [*drawn(np.random.default_rng(0), 20, 0.1), ("gae-digits", study()["hand_tuned"], 9.0)]
     two = {"beta": {}, "learning_rate": {}}
-    sweep = told([study(balance=two), study(**more)], trials)
+    sweep = shown([study(balance=two), study(**more)], trials)
     write_tables(sweep.folder)
     board = leaderboard(sweep).set_index("study")
     assert board.loc["vae-digits", "knob"] == "beta"
@@ -179,7 +179,7 @@ def test_the_leaderboard_and_a_file_hold_the_main_knob_and_all(told):
     assert (sweep.folder / "balances.csv").read_text().count("vae-digits") == 2
 
 
-def test_rules_stand_beside_the_number_that_they_set(told):
+def test_rules_stand_beside_the_number_that_they_set(shown):
     """Worked out by hand: the lowest of each kind, and of the paper's points of each kind."""
     gaussian = STUDY | {
         "study": "gaussian_vae-digits",
@@ -196,14 +196,14 @@ def test_rules_stand_beside_the_number_that_they_set(told):
         ("geco-digits", {"tau": 0.1}, 28.0),
         ("geco-digits", {"tau": 0.2}, 27.0),
     ]
-    table = rules(told([gaussian, geco], trials)).set_index("set_by")
+    table = rules(shown([gaussian, geco], trials)).set_index("set_by")
     assert set(table["study"]) == {"gaussian_vae-digits"}
     assert table["hand_tuned"].to_dict() == {"a number": 40.0, "learned": 30.0, "geco": 28.0}
     assert table["tuned"].to_dict() == {"a number": 20.0, "learned": 25.0, "geco": 27.0}
     assert table["trials"].to_dict() == {"a number": 2, "learned": 2, "geco": 2}
 
 
-def test_a_rule_whose_method_did_not_run_has_no_value(told):
+def test_a_rule_whose_method_did_not_run_has_no_value(shown):
     alone = study(rules={"geco": {"method": ["geco"]}})
-    table = rules(told([alone], drawn(np.random.default_rng(0), 2, 1.0))).set_index("set_by")
+    table = rules(shown([alone], drawn(np.random.default_rng(0), 2, 1.0))).set_index("set_by")
     assert table.loc["geco", "trials"] == 0 and math.isnan(table.loc["geco", "tuned"])

@@ -24,7 +24,7 @@ def with_recipe(sweep, study, **changes):
     return replace(sweep, recipes={**sweep.recipes, study: ({**recipe, **changes},)})
 
 
-def test_one_recipe_is_told(sweep):
+def test_one_recipe_is_shown(sweep):
     assert require_one_recipe(sweep, "mnist", "valid/fcd")["n"] == 5000
     assert require_one_recipe(replace(sweep, recipes={}), "mnist", "valid/fcd") == {}
 
@@ -111,6 +111,6 @@ def test_two_metrics_of_a_data_set_stand_apart(sweep):
 
 
 def test_a_study_without_any_value_stays_with_the_others(sweep):
-    recipes = {study: told for study, told in sweep.recipes.items() if study != "gae-mnist"}
+    recipes = {study: shown for study, shown in sweep.recipes.items() if study != "gae-mnist"}
     text = leaderboard_text(leaderboard(replace(sweep, recipes=recipes)))
     assert text.count("MNIST · fcd") == 1

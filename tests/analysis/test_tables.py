@@ -45,9 +45,9 @@ class Told:
         self.events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": described}]
         self.clock = 0.0
 
-    def trial(self, study: str, number: int, state: str | None, value: float | None = None, **told) -> "Told":
-        name, metrics = f"{study}-{number:04d}", told.get("metrics", {})
-        values = POINT | told.get("values", {})
+    def trial(self, study: str, number: int, state: str | None, value: float | None = None, **found) -> "Told":
+        name, metrics = f"{study}-{number:04d}", found.get("metrics", {})
+        values = POINT | found.get("values", {})
         self.events.append({"time": self.clock, "event": "start", "trial": name, "study": study, "number": number})
         self.events[-1] |= {
             "values": values,
@@ -64,12 +64,12 @@ class Told:
         return self
 
 
-def board_of(told: Told, tmp_path, write_record) -> pd.DataFrame:
-    return leaderboard(read_sweep(write_record(tmp_path / "s", told.events)))
+def board_of(found: Told, tmp_path, write_record) -> pd.DataFrame:
+    return leaderboard(read_sweep(write_record(tmp_path / "s", found.events)))
 
 
 def test_a_study_in_one_row(tmp_path, write_record):
-    told = (
+    found = (
         Told(("beta_vae", "mnist"))
         .trial("beta_vae-mnist", 0, "complete", 20.0, metrics={"valid/mse": 0.5, "valid/active_dims": 3.0})
         .trial("beta_vae-mnist", 1, "pruned", 1.0)  # low, but of an early epoch: it must not win
@@ -92,7 +92,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         .trial("beta_vae-mnist", 4, "diverged", 2.0)
         .trial("beta_vae-mnist", 5, None, 0.5)
     )
-    board = board_of(told, tmp_path, write_record)
+    board = board_of(found, tmp_path, write_record)
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     (row,) = board.to_dict("records")
     untold = {f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")} - {"probe_error_tuned"}
@@ -167,19 +167,19 @@ def test_large_counts(number, words):
 
 
 def test_a_hand_tuned_point_of_others_is_called_carried_over(tmp_path, write_record):
-    told = Told(("vae", "mnist"))
-    told.trial("vae-mnist", 0, "complete", 20.0)
-    for study in told.events[0]["studies"]:
+    found = Told(("vae", "mnist"))
+    found.trial("vae-mnist", 0, "complete", 20.0)
+    for study in found.events[0]["studies"]:
         study["hand_tuned_carried"] = "from cifar10"
-    text = leaderboard_text(board_of(told, tmp_path, write_record))
+    text = leaderboard_text(board_of(found, tmp_path, write_record))
     assert "20.0 carried over" in text and "carried-over point kept" in text
 
 
 def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, write_record):
-    told = Told(("beta_vae", "mnist"))
-    told.trial("beta_vae-mnist", 0, "complete", 20.0)
-    told.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.5, "lr": 3e-3, "act": "gelu_tanh"})
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("beta_vae", "mnist"))
+    found.trial("beta_vae-mnist", 0, "complete", 20.0)
+    found.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.5, "lr": 3e-3, "act": "gelu_tanh"})
+    board = board_of(found, tmp_path, write_record)
     whole = leaderboard_text(board)
     assert leaderboard_text(board, max(map(len, whole.splitlines()))) == whole
     for width in (50, 80, 100):
@@ -190,22 +190,22 @@ def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, w
 
 
 def test_the_networks_of_a_leaderboard_fit_a_narrow_terminal(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
     for study in ("vae-mnist", "gae-mnist"):
-        told.trial(study, 0, "complete", 20.0)
-    board = board_of(told, tmp_path, write_record).assign(network=["mlp_500_500_2000", "shared_16"])
+        found.trial(study, 0, "complete", 20.0)
+    board = board_of(found, tmp_path, write_record).assign(network=["mlp_500_500_2000", "shared_16"])
     text = leaderboard_text(board, 60)
     assert max(map(len, text.splitlines())) <= 60
     assert "Networks differ, so method and network are ranked together:" in " ".join(text.split())
 
 
-def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_path, write_record):
-    told = Told(("vae", "mnist"))
-    told.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")
+def test_attempts_that_continued_are_distinct_from_the_end_of_a_trial(tmp_path, write_record):
+    found = Told(("vae", "mnist"))
+    found.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")
     setbacks = [("vae-mnist-0000", "preempted")] * 2 + [("vae-mnist-0001", "out_of_memory")]
     lost = [{"time": 5.0, "event": "lost", "trial": trial, "state": state} for trial, state in setbacks]
-    told.events.extend(lost)
-    board = board_of(told, tmp_path, write_record)
+    found.events.extend(lost)
+    board = board_of(found, tmp_path, write_record)
     row = board.iloc[0]
     assert (row["times_preempted"], row["times_out_of_memory"], row["times_failed"]) == (2, 2, 1)
     words = "3: 1 complete, 1 failed, 1 out of memory (attempts: 2 preempted, 1 out of memory)"
@@ -214,42 +214,42 @@ def test_attempts_after_which_a_trial_went_on_are_told_apart_from_its_end(tmp_pa
 
 def test_the_balance_of_both_points_stands_in_the_row(tmp_path, write_record):
     good, bad = ({"valid/mse": mse, "valid/active_dims": active} for mse, active in ((0.1, 10.0), (0.4, 2.0)))
-    told = Told(("beta_vae", "mnist"))
-    told.trial("beta_vae-mnist", 0, "complete", 20.0, values={"latent_dim": 16}, metrics=bad)
-    told.trial("beta_vae-mnist", 1, "complete", 15.0, values={"latent_dim": 16}, metrics=good)
-    (row,) = board_of(told, tmp_path, write_record).to_dict("records")
+    found = Told(("beta_vae", "mnist"))
+    found.trial("beta_vae-mnist", 0, "complete", 20.0, values={"latent_dim": 16}, metrics=bad)
+    found.trial("beta_vae-mnist", 1, "complete", 15.0, values={"latent_dim": 16}, metrics=good)
+    (row,) = board_of(found, tmp_path, write_record).to_dict("records")
     assert (row["balance_hand_tuned"], row["balance_tuned"]) == ("over", "balanced")
     sweep = read_sweep(tmp_path / "s")
     assert "over → balanced" in render(sweep)
 
 
 def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_record):
-    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
-    (row,) = board_of(told, tmp_path, write_record).to_dict("records")
+    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
+    (row,) = board_of(found, tmp_path, write_record).to_dict("records")
     assert (row["difference"], row["improvement_percent"], row["changed"]) == (0.0, 0.0, "")
     assert "hand-tuned point kept" in leaderboard_text(pd.DataFrame([row]))
 
 
 def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record):
-    told = Told(("beta_vae", "mnist")).trial("beta_vae-mnist", 0, "complete", 20.0)
-    told.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.1})
-    told.events[-3]["origin"] = "paper"
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("beta_vae", "mnist")).trial("beta_vae-mnist", 0, "complete", 20.0)
+    found.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.1})
+    found.events[-3]["origin"] = "paper"
+    board = board_of(found, tmp_path, write_record)
     assert (board["hand_tuned"].iloc[0], board["tuned_origin"].iloc[0]) == (20.0, "paper")
     assert "beta 4 → 0.1 (another hand-tuned point)" in leaderboard_text(board)
     assert headline(board) == "BetaVAE comes closest to real MNIST (fcd 10.0)."  # nothing was searched
-    told.trial("beta_vae-mnist", 2, "complete", 15.0)
-    assert headline(board_of(told, tmp_path, write_record)).endswith("no lower value than a hand-tuned point's.")
+    found.trial("beta_vae-mnist", 2, "complete", 15.0)
+    assert headline(board_of(found, tmp_path, write_record)).endswith("no lower value than a hand-tuned point's.")
 
 
 def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_path, write_record):
-    told = Told(("beta_vae", "mnist"))
+    found = Told(("beta_vae", "mnist"))
     for number, (value, values) in enumerate(((20.0, {}), (11.0, {"beta": 0.1}), (10.0, {}), (13.0, {"beta": 0.1}))):
-        told.trial("beta_vae-mnist", number, "complete", value, values=values)
-    for event in told.events:
+        found.trial("beta_vae-mnist", number, "complete", value, values=values)
+    for event in found.events:
         if event["event"] == "start":
             event["origin"] = "paper"
-    board = board_of(told, tmp_path, write_record)
+    board = board_of(found, tmp_path, write_record)
     row = board.iloc[0]
     assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
     assert row["tuned_trial"] == "beta_vae-mnist-0001"
@@ -262,8 +262,8 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
 
 
 def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
-    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
+    board = board_of(found, tmp_path, write_record)
     row = board.iloc[0]
     assert row["hand_tuned_state"] == "diverged"
     assert math.isnan(row["hand_tuned"])
@@ -275,13 +275,13 @@ def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_r
 
 
 def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
-    told = (
+    found = (
         Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
         .trial("vae-mnist", 0, "pruned", 3.0)
         .trial("gae-mnist", 0, "complete", 40.0)
         .trial("wae-mnist", 0, "complete", 30.0)
     )
-    board = board_of(told, tmp_path, write_record)
+    board = board_of(found, tmp_path, write_record)
     assert board["method"].tolist() == ["wae", "gae", "vae"]
     text = leaderboard_text(board)
     assert "none complete" in text.splitlines()[-1]
@@ -289,23 +289,23 @@ def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
 
 
 def test_data_sets_stay_in_the_order_of_the_sweep(tmp_path, write_record):
-    told = Told(("vae", "svhn"), ("vae", "digits"), ("gae", "svhn"))
-    told.trial("vae-svhn", 0, "complete", 9.0).trial("gae-svhn", 0, "complete", 5.0)
-    told.trial("vae-digits", 0, "complete", 1.0)
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("vae", "svhn"), ("vae", "digits"), ("gae", "svhn"))
+    found.trial("vae-svhn", 0, "complete", 9.0).trial("gae-svhn", 0, "complete", 5.0)
+    found.trial("vae-digits", 0, "complete", 1.0)
+    board = board_of(found, tmp_path, write_record)
     assert board["study"].tolist() == ["gae-svhn", "vae-svhn", "vae-digits"]
 
 
 def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"), ("vae", "digits"), ("gae", "digits"))
+    found = Told(("vae", "mnist"), ("gae", "mnist"), ("vae", "digits"), ("gae", "digits"))
     for study, hand, tuned in (
         ("vae-mnist", 20.0, 10.0),
         ("gae-mnist", 12.0, 11.0),
         ("vae-digits", 8.0, 8.0),
         ("gae-digits", 9.0, 6.0),
     ):
-        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
-    assert headline(board_of(told, tmp_path, write_record)) == (
+        found.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    assert headline(board_of(found, tmp_path, write_record)) == (
         "VAE comes closest to real MNIST (fcd 10.0), GAE to real digits (fcd 6.00). The search found a "
         "lower value than the hand-tuned point's in 3 of 4 studies, most for VAE on MNIST: 20.0 → 10.0, "
         "one training each."
@@ -313,21 +313,23 @@ def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write
 
 
 def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
-    told = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
+    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     words = "a lower value than the hand-tuned point's in 1 of 1 studies, that of VAE: 20.0 → 10.0, one training each."
-    board = board_of(told, tmp_path, write_record)
+    board = board_of(found, tmp_path, write_record)
     assert headline(board).endswith(words)
     assert headline(board, "No gain.") == "VAE comes closest to real MNIST (fcd 10.0). No gain."
     assert headline(board, "No gain.", "It is GAE.") == "It is GAE. No gain."
 
 
 @pytest.mark.parametrize(("spread", "told_apart"), [(3.0, False), (1.0, True)])
-def test_the_headline_names_nobody_within_the_noise_of_few_held_out_images(tmp_path, write_record, spread, told_apart):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    told.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": spread, "words": "54 are few"}}
+def test_the_headline_names_no_winner_within_the_noise_of_few_held_out_images(
+    tmp_path, write_record, spread, told_apart
+):
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": spread, "words": "54 are few"}}
     for study, hand, tuned in (("vae-mnist", 172.0, 172.0), ("gae-mnist", 171.5, 170.0)):
-        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
-    board = board_of(told, tmp_path, write_record)
+        found.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    board = board_of(found, tmp_path, write_record)
     assert board["noise"].tolist() == [spread, spread]
     assert headline(board) == (
         "GAE comes closest to real MNIST (fcd 170). "
@@ -342,39 +344,39 @@ def test_the_headline_names_nobody_within_the_noise_of_few_held_out_images(tmp_p
 
 @pytest.mark.parametrize(("floor", "far"), [(50.0, True), (60.0, False)])
 def test_cautions_say_that_the_closest_samples_are_far_from_real_images(floor, far, tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    told.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
-    told.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
+    found.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
+    board = board_of(found, tmp_path, write_record)
     words = "samples of all methods are far from real images: fcd 172 at best, where the training images have 50.0."
     assert board["floor"].tolist() == [floor, floor] and cautions(board) == ([f"On MNIST {words}"] if far else [])
 
 
 def test_of_many_methods_that_cannot_be_told_apart_the_headline_names_a_few(tmp_path, write_record):
     methods = ("vae", "gae", "wae", "aae", "beta_vae", "rae_l2")
-    told = Told(*((method, "mnist") for method in methods))
-    told.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 30.0, "words": "54 are few"}}
+    found = Told(*((method, "mnist") for method in methods))
+    found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 30.0, "words": "54 are few"}}
     for i, method in enumerate(methods):
-        told.trial(f"{method}-mnist", 0, "complete", 100.0 + i)
-    words = headline(board_of(told, tmp_path, write_record))
+        found.trial(f"{method}-mnist", 0, "complete", 100.0 + i)
+    words = headline(board_of(found, tmp_path, write_record))
     assert words.startswith("On MNIST VAE, GAE, WAE-MMD and 3 others cannot be told apart (fcd 100 to 105, ")
 
 
 def test_the_headline_counts_only_gains_beyond_the_noise_and_says_so(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    told.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 3.0, "words": "54 are few"}}
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 3.0, "words": "54 are few"}}
     for study, hand, tuned in (("vae-mnist", 172.0, 170.5), ("gae-mnist", 171.5, 100.0)):
-        told.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
-    assert headline(board_of(told, tmp_path, write_record)).endswith(
+        found.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
+    assert headline(board_of(found, tmp_path, write_record)).endswith(
         "found a lower value than the hand-tuned point's, by more than another draw of the held-out images would "
         "change it, in 1 of 2 studies, that of GAE: 172 → 100, one training each."
     )
 
 
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("vae", "digits"))
-    told.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
-    assert headline(board_of(told, tmp_path, write_record)) == (
+    found = Told(("vae", "mnist"), ("vae", "digits"))
+    found.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
+    assert headline(board_of(found, tmp_path, write_record)) == (
         "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00)."
     )
 
@@ -384,10 +386,10 @@ def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     [(540, 100, "valid", True), (540, 100, "test", True), (60_000, 100, "valid", False)],
 )
 def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, few, tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    told.events[0] |= {"data": {"mnist": {"train": images, "valid": 60}}, "config": {"split": split}}
-    told.trial("vae-mnist", 0, "complete", 2.0, values={"batch_size": batch}, metrics={"flag/collapsed": 1.0})
-    told.trial(
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found.events[0] |= {"data": {"mnist": {"train": images, "valid": 60}}, "config": {"split": split}}
+    found.trial("vae-mnist", 0, "complete", 2.0, values={"batch_size": batch}, metrics={"flag/collapsed": 1.0})
+    found.trial(
         "gae-mnist",
         0,
         "complete",
@@ -395,7 +397,7 @@ def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, 
         values={"batch_size": batch},
         metrics={"flag/memorised": 1.0, "valid/copies": 0.4},
     )
-    board = board_of(told, tmp_path, write_record)
+    board = board_of(found, tmp_path, write_record)
     assert headline(board) == "VAE comes closest to real MNIST (fcd 2.00)."
     first, *others = cautions(board)
     assert first == "Samples of VAE on MNIST hardly differ from each other."
@@ -405,35 +407,35 @@ def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, 
 
 
 def test_cautions_say_that_samples_of_the_closest_method_contain_copies(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    told.trial("vae-mnist", 0, "complete", 3.0, metrics={"flag/memorised": 0.0, "valid/copies": 0.0})
-    told.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/copies": 0.4})
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found.trial("vae-mnist", 0, "complete", 3.0, metrics={"flag/memorised": 0.0, "valid/copies": 0.0})
+    found.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/copies": 0.4})
+    board = board_of(found, tmp_path, write_record)
     assert cautions(board) == ["Samples of GAE on MNIST contain copies of training images."]
 
 
 def test_the_flag_of_the_earlier_rule_for_copies_is_left_out(tmp_path, write_record):
     """Records from before the metric `copies` also flag samples that only crowd near training images."""
-    told = Told(("gae", "mnist"))
-    told.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/memorisation": 0.572})
-    assert cautions(board_of(told, tmp_path, write_record)) == []
+    found = Told(("gae", "mnist"))
+    found.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/memorisation": 0.572})
+    assert cautions(board_of(found, tmp_path, write_record)) == []
 
 
 def test_a_metric_of_codes_makes_no_method_close_to_real_images(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"))
-    for study in told.events[0]["studies"]:
+    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    for study in found.events[0]["studies"]:
         study["metric"] = "valid/knn_error"
     for method, value in (("vae", 0.2), ("gae", 0.1)):
-        told.trial(f"{method}-mnist", 0, "complete", value, metrics={"valid/knn_error": value})
-    assert headline(board_of(told, tmp_path, write_record)) == "GAE has the lowest knn_error on MNIST (0.100)."
+        found.trial(f"{method}-mnist", 0, "complete", value, metrics={"valid/knn_error": value})
+    assert headline(board_of(found, tmp_path, write_record)) == "GAE has the lowest knn_error on MNIST (0.100)."
 
 
 def test_cautions_say_which_method_failed(tmp_path, write_record):
-    told = Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
-    told.trial("vae-mnist", 0, "complete", 3.0)
-    told.trial("gae-mnist", 0, "failed", None)
-    told.trial("gae-mnist", 1, "diverged", None)
-    board = board_of(told, tmp_path, write_record)
+    found = Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
+    found.trial("vae-mnist", 0, "complete", 3.0)
+    found.trial("gae-mnist", 0, "failed", None)
+    found.trial("gae-mnist", 1, "diverged", None)
+    board = board_of(found, tmp_path, write_record)
     assert headline(board) == "VAE comes closest to real MNIST (fcd 3.00)."
     assert cautions(board) == ["GAE on MNIST has no complete trial (2: 1 diverged, 1 failed)."]  # WAE has not begun
 

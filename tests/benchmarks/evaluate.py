@@ -61,7 +61,7 @@ def main() -> None:
         *_, last = fit(config, images[:2000])
         evaluator(last.method, images, final=True)  # the first call fills the cache and starts the libraries here too
         threadpool_limits(a.threads)  # of scikit-learn, which that has loaded
-        told = []
+        found = []
         for final in (False, True):
             seen: list[int] = []
             counting = evaluator.extractor.network.register_forward_pre_hook(
@@ -69,10 +69,10 @@ def main() -> None:
             )
             wall, processor = seconds(lambda final=final, last=last: evaluator(last.method, images, final=final))
             counting.remove()
-            told.append((processor, sum(seen)))
+            found.append((processor, sum(seen)))
             what = f"{name}, {'final' if final else 'rung '}: {sum(seen)} images"
             print(f"{what}, {wall:.2f} s, {processor:.2f} s of processor", flush=True)
-        (rung, few), (end, many) = told
+        (rung, few), (end, many) = found
         print(f"{name}, final over rung: {end / rung:.1f} of processor seconds, {many / few:.1f} of images")
 
 

@@ -36,14 +36,14 @@ def write_images(images: np.ndarray, size: int, folder: Path) -> str:
 
 def ours(fake: str, real: str, weights: Path) -> dict[str, float]:
     """All scores by the way of torch-fidelity; by the others the distance alone."""
-    told: dict[str, float] = {}
+    shown: dict[str, float] = {}
     for metric in FID:
         more = ("kid", "neighbourhoods", "inception_score") if metric == "fid_tensorflow1" else ()
         scores = Scores(inception(weights, metric=metric), ("distance", *more), split_size=None)
         for batch in torch.from_numpy(read_pictures(Path(fake))[0]).split(50):
             scores.update(batch.float() / 255)
-        told |= scores.against(read_pictures(Path(real))[0], batch_size=50)
-    return told
+        shown |= scores.against(read_pictures(Path(real))[0], batch_size=50)
+    return shown
 
 
 def main() -> None:

@@ -89,14 +89,14 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
             with timed("next"):
                 return super().next(ray_id)
 
-        def hear(self, ray_id: str, told: Progress) -> bool:
+        def hear(self, ray_id: str, found: Progress) -> bool:
             nonlocal steps
             steps += 1
-            for row in told.rows:
+            for row in found.rows:
                 row.metrics |= dict.fromkeys(ways, 12.345678901234567)
                 row.recipes, row.vectors = ways, {"kl_per_dim": [0.123456789] * 10}
             with timed("hear"):
-                return super().hear(ray_id, told)
+                return super().hear(ray_id, found)
 
     class timed:
         def __init__(self, what: str) -> None:
@@ -138,7 +138,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def told(cost: Cost) -> str:
+def found(cost: Cost) -> str:
     return (
         f"{cost.trials} trials: {1000 * cost.total / cost.trials:.2f} ms per trial, of which asking "
         f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
@@ -162,7 +162,7 @@ def main() -> None:
     per_trial = []
     for trials in flags.trials:
         cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher, flags.sets, flags.workers)
-        print(told(cost), flush=True)
+        print(found(cost), flush=True)
         per_trial.append(cost.total / cost.trials)
     print(f"growth {per_trial[-1] / per_trial[0]:.2f} x")
 

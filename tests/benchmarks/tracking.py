@@ -78,10 +78,10 @@ def ours(uri: str, trials: int, name: str) -> tuple[float, list[float]]:
         tracker = Tracker(folder, uri, experiment=name)
         record.append("sweep", sweep=name, config={}, versions={}, machine={}, code="", studies=[STUDY])
         for number in range(trials):
-            told = {"study": "vae-mnist", "number": number, "values": VALUES, "origin": "search", "seed": 0}
+            found = {"study": "vae-mnist", "number": number, "values": VALUES, "origin": "search", "seed": 0}
             trial = f"vae-mnist-{number:04d}"
             with timed(events):
-                record.append("start", trial=trial, attempt=1, **told)
+                record.append("start", trial=trial, attempt=1, **found)
             for epoch in range(1, RESULTS + 1):
                 row = {"epoch": epoch, "stage": "train", "time": time.time(), "metrics": metrics(epoch)}
                 with timed(events):

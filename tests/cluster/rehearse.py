@@ -107,12 +107,12 @@ def rehearse(work: Path, lose: str) -> None:
             sys.exit(f"the sweep ended with exit code {code}")
     finally:
         sweep.kill()
-    told = verify(record, head, lose)
+    found = verify(record, head, lose)
     step("ray down")
     laptop.run("ray", "down", "-y", "/shared/cluster.yaml")
     for machine in (head, workers[1]):
         wait_until(lambda machine=machine: not rays_on(machine), 600)
-    step(f"done: {told}")
+    step(f"done: {found}")
 
 
 def for_these(head: Machine, workers: list[Machine]) -> dict:
@@ -154,8 +154,8 @@ def verify(record: Path, head: Machine, lose: str) -> str:
     assert set(hosts) <= {"worker-1", "worker-2"}, hosts  # never on the head
     again = Counter(start.trial for start in starts if start.attempt > 1)
     assert len(again) == (0 if lose == "nobody" else CPUS), again
-    told = [(report.trial, row.epoch) for report in of(record, "report") for row in report.rows]
-    assert len(told) == len(set(told)) == sum(end.epoch for end in ends)
+    found = [(report.trial, row.epoch) for report in of(record, "report") for row in report.rows]
+    assert len(found) == len(set(found)) == sum(end.epoch for end in ends)
 
     ask = """
 import json

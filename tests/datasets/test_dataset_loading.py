@@ -36,7 +36,7 @@ def test_a_new_file_is_a_new_data_set(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "meant"), [("mnits", "mnist"), ("cifar-10", "cifar10"), ("Fashion-MNIST", "fashion_mnist")]
 )
-def test_an_unknown_name_is_told_the_nearest_and_all(wrong, meant, tmp_path):
+def test_an_unknown_name_gets_the_nearest_and_all_names(wrong, meant, tmp_path):
     with pytest.raises(ValueError, match=rf"'{wrong}' is not known; did you mean '{meant}'.*svhn.*folder:PATH"):
         load(wrong, tmp_path)
 

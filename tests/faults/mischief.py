@@ -1,4 +1,4 @@
-"""A method from outside whose trials go wrong as they are told to; its diary says which epochs were trained where.
+"""A method from outside whose trials fail as their values say; its diary says which epochs were trained where.
 
 MISCHIEF_DIARY=FILE    lines of "mischief process epoch"
 MISCHIEF_HOLD=FILE     trials wait at the moment for as long as it exists

@@ -71,7 +71,7 @@ def test_a_sweep_continues_from_a_bucket_elsewhere(bucket, programs):
     assert [event.event for event in events if event.event in ("sweep", "finish")] == ["sweep", "sweep", "finish"]
     assert len({event.sweep for event in events if event.event == "sweep"}) == 1
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
-    began = [[e["trial"] for e in told if e["event"] == "start"] for told in (copied, events_in(client))]
+    began = [[e["trial"] for e in found if e["event"] == "start"] for found in (copied, events_in(client))]
     assert all(began[0].count(name) == began[1].count(name) for name in ended)
     rows = [(event.trial, row.epoch) for event in events if event.event == "report" for row in event.rows]
     assert len(rows) == len(set(rows))

@@ -69,40 +69,40 @@ def without_clock(row: Row) -> dict[str, float]:
     return {name: value for name, value in row.metrics.items() if not name.startswith(BY_CLOCK)}
 
 
-def lost_and_doubled(told: Told, planned: Told, programs) -> tuple[int, int]:
+def lost_and_doubled(shown: Told, planned: Told, programs) -> tuple[int, int]:
     """Counts trials, rows and runs that are missing, and those that are there more than once."""
-    sweep = told.events[0].sweep
+    sweep = shown.events[0].sweep
     runs = [trial for trial, _, _ in programs.runs(sweep) if trial is not None]
     tracked = set(programs.rows(sweep))
-    expected = {(e.trial, r.epoch, name) for e in told.events if e.event == "report"
+    expected = {(e.trial, r.epoch, name) for e in shown.events if e.event == "report"
                 for r in e.rows for name in r.metrics if not name.startswith(FINDINGS)}  # fmt: skip
-    ends = [event.trial for event in told.events if event.event == "end" and event.state != "paused"]
-    ends += [name for name, trial in told.trials.items() if trial["state"] == "pruned"]  # which a close event ended
+    ends = [event.trial for event in shown.events if event.event == "end" and event.state != "paused"]
+    ends += [name for name, trial in shown.trials.items() if trial["state"] == "pruned"]  # which a close event ended
     lost = (
         len(planned.trials.keys() - set(ends))
-        + len(set(planned.rows) - set(told.rows))
+        + len(set(planned.rows) - set(shown.rows))
         + len(planned.trials.keys() - set(runs))
         + len(expected - tracked)
     )
-    doubled = sum(len(found) - len(set(found)) for found in (ends, told.rows, runs))
-    doubled += len(set(told.rows) - set(planned.rows)) + len(told.trials.keys() - planned.trials.keys())
+    doubled = sum(len(found) - len(set(found)) for found in (ends, shown.rows, runs))
+    doubled += len(set(shown.rows) - set(planned.rows)) + len(shown.trials.keys() - planned.trials.keys())
     return lost, doubled
 
 
 def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Told, label: str) -> Told:
-    told = Told.by(folder)
-    lost, doubled = lost_and_doubled(told, undisturbed, programs)
-    print(f"{label}: {len(told.trials)} trials, {len(told.rows)} epochs; lost {lost}, doubled {doubled}")
+    shown = Told.by(folder)
+    lost, doubled = lost_and_doubled(shown, undisturbed, programs)
+    print(f"{label}: {len(shown.trials)} trials, {len(shown.rows)} epochs; lost {lost}, doubled {doubled}")
     assert (lost, doubled) == (0, 0)
-    assert told.trials == undisturbed.trials
-    assert told.rungs == undisturbed.rungs
-    assert not any(study.unfinished for study in told.studies)
-    assert not any(trial.state.name == "RUNNING" for study in told.studies for trial in study.history())
-    runs = programs.runs(told.events[0].sweep)
+    assert shown.trials == undisturbed.trials
+    assert shown.rungs == undisturbed.rungs
+    assert not any(study.unfinished for study in shown.studies)
+    assert not any(trial.state.name == "RUNNING" for study in shown.studies for trial in study.history())
+    runs = programs.runs(shown.events[0].sweep)
     assert not [run for run in runs if run[1] == "RUNNING"]
     ends = {trial: outcome for trial, _, outcome in runs if trial is not None}
-    assert ends == {name: trial["state"] for name, trial in told.trials.items()}
-    return told
+    assert ends == {name: trial["state"] for name, trial in shown.trials.items()}
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +151,10 @@ def test_a_driver_that_dies_twice_and_is_interrupted_between(programs, undisturb
         file.write(b'{"time": 1795257000.2, "event": "rep')  # what a machine that dies leaves behind
     programs.resume().ends_well()
     label = f"seed {seed}, ended after {[len(before.events) for before in deaths]} events"
-    told = assert_as_if_nothing_had_happened(programs, folder, undisturbed, label)
+    shown = assert_as_if_nothing_had_happened(programs, folder, undisturbed, label)
     for before in deaths:
-        assert told.events[: len(before.events)] == before.events
-        assert all(told.attempts()[trial] == before.attempts()[trial] for trial in before.ended())
+        assert shown.events[: len(before.events)] == before.events
+        assert all(shown.attempts()[trial] == before.attempts()[trial] for trial in before.ended())
 
 
 def kill(sweep, folder: Path) -> Told:
@@ -195,34 +195,34 @@ def test_a_killed_process_of_a_trial(programs):
     flags = ["--methods", "mischief:Mischief", "--trials", 7, "--retries", 1]
     output = programs.sweep(*flags, **surroundings).ends_well()
     folder = programs.folder / "sweeps" / "quick"
-    told = Told.by(folder)
-    ends = {event.trial: event for event in told.events if event.event == "end"}
+    shown = Told.by(folder)
+    ends = {event.trial: event for event in shown.events if event.event == "end"}
     good, once, raises, always, hungry, starved, searched = (f"mischief-digits-000{number}" for number in range(7))
 
-    attempts = {name: told.attempts()[name] for name in (good, once, raises, always, hungry, starved, searched)}
+    attempts = {name: shown.attempts()[name] for name in (good, once, raises, always, hungry, starved, searched)}
     assert attempts == {good: 1, once: 2, raises: 1, always: 2, hungry: 2, starved: 2, searched: 1}
     assert [ends[name].state for name in (good, once, raises, always, hungry, starved)] == [
         "complete", "complete", "failed", "failed", "complete", "out_of_memory",
     ]  # fmt: skip
-    trials = Trials.from_events(told.events).trials
+    trials = Trials.from_events(shown.events).trials
     assert {name: dict(trial.setbacks) for name, trial in trials.items() if trial.setbacks} == {
         once: {"preempted": 1}, raises: {"failed": 1}, always: {"preempted": 1, "failed": 1},
         hungry: {"out_of_memory": 1}, starved: {"out_of_memory": 2},
     }  # fmt: skip
-    assert told.trials[searched]["state"] in ("complete", "pruned")
+    assert shown.trials[searched]["state"] in ("complete", "pruned")
     assert ends[raises].reason.startswith("RuntimeError: the moon is in the wrong quarter (mischief.py:")
     assert ends[always].reason == "its process was lost 2 times" and ends[always].epoch == 3
     assert ends[raises].reason in output
 
     # these trained alike, so they must end with the same digits as the one that was left in peace
-    assert told.trials[once]["rows"] == told.trials[good]["rows"] == told.trials[hungry]["rows"]
-    assert sorted(told.rows) == sorted(set(told.rows))
+    assert shown.trials[once]["rows"] == shown.trials[good]["rows"] == shown.trials[hungry]["rows"]
+    assert sorted(shown.rows) == sorted(set(shown.rows))
     trained = [line.split() for line in diary.read_text().splitlines()]
     first, second = dict.fromkeys(process for kind, process, _ in trained if kind == "dies_once")
     epochs = {p: [int(epoch) for kind, q, epoch in trained if (kind, q) == ("dies_once", p)] for p in (first, second)}
     assert epochs == {first: [1, 2, 3, 4, 5], second: [4, 5, 6, 7, 8, 9]}  # saved after rung 3
 
-    outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(told.events[0].sweep)}
+    outcomes = {trial: (status, outcome) for trial, status, outcome in programs.runs(shown.events[0].sweep)}
     assert outcomes[once] == ("FINISHED", "complete")
     assert outcomes[raises] == outcomes[always] == ("FAILED", "failed")
     assert outcomes[hungry] == ("FINISHED", "complete") and outcomes[starved] == ("FAILED", "out_of_memory")
@@ -231,10 +231,10 @@ def test_a_killed_process_of_a_trial(programs):
     assert f"retrying: {raises}, {always}, {starved}\n" in mended
     retried = Told.by(folder)
     again = {raises: 2, always: 3, starved: 3}
-    assert told.attempts() | again == {name: retried.attempts()[name] for name in told.trials}
+    assert shown.attempts() | again == {name: retried.attempts()[name] for name in shown.trials}
     assert all(retried.trials[name]["rows"] == retried.trials[good]["rows"] for name in again)
-    others = told.trials.keys() - again
-    assert {name: retried.trials[name] for name in others} == {name: told.trials[name] for name in others}
+    others = shown.trials.keys() - again
+    assert {name: retried.trials[name] for name in others} == {name: shown.trials[name] for name in others}
 
     # Three of them pay for what ran again.
     programs.start("-m", "sweep", "extend", folder, "--trials", 4, **MISCHIEF).ends_well()

@@ -127,11 +127,11 @@ def test_a_killed_node(programs):
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
     assert trials["mischief-digits-0000"].state == "complete"
 
-    told = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
-    assert sorted(told) == sorted((name, epoch + 1) for name, trial in trials.items() for epoch in range(trial.epoch))
+    found = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
+    assert sorted(found) == sorted((name, epoch + 1) for name, trial in trials.items() for epoch in range(trial.epoch))
     tracked = programs.rows(events[0].sweep)
     assert len(tracked) == len(set(tracked))
-    assert {(trial, epoch) for trial, epoch, _ in tracked} == set(told)
+    assert {(trial, epoch) for trial, epoch, _ in tracked} == set(found)
     runs = {trial: outcome for trial, _, outcome in programs.runs(events[0].sweep)}
     assert runs == {None: "done"} | {name: trial.state for name, trial in trials.items()}
 
@@ -152,8 +152,8 @@ def test_a_drained_node(programs):
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
     gone = {event.trial for event in lost}
     assert gone <= began_again(events) and began_again(events) - gone <= promotable(events)
-    told = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
-    assert len(told) == len(set(told)) and len(lost) == 1
+    found = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
+    assert len(found) == len(set(found)) and len(lost) == 1
 
 
 def can_mount() -> bool:

@@ -42,8 +42,8 @@ def run_sweep(record, trials, epochs, pause, first=0, waits=None):
     append("sweep", sweep="s1", config={}, versions={}, machine={}, code="c", studies=[STUDY])
     for number in range(first, trials):
         trial = f"vae-mnist-{number:04d}"
-        told = {"values": {"beta": 0.1 * number}, "origin": "search", "seed": 0, "attempt": 1 + (first > 0)}
-        append("start", trial=trial, study="vae-mnist", number=number, **told)
+        shown = {"values": {"beta": 0.1 * number}, "origin": "search", "seed": 0, "attempt": 1 + (first > 0)}
+        append("start", trial=trial, study="vae-mnist", number=number, **shown)
         for epoch in range(1, epochs + 1):
             metrics = {f"train/term_{n}": epoch + n / 3 for n in range(METRICS)}
             append("report", trial=trial, rows=[{"epoch": epoch, "time": time.time(), "metrics": metrics}])
@@ -131,7 +131,7 @@ def test_sweeps_that_begin_together_share_a_new_store(tmp_path):
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FAULT_SEEDS", "2"))))
 def test_a_killed_driver(tmp_path, folder, empty_store, seed):
-    """Killed at a random moment while it appends and tracks, resumed and killed again, then told by hand."""
+    """Killed at a random moment while it appends and tracks, resumed and killed again, then tracked by hand."""
     file = shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri, select = f"sqlite:///{file}", select_from(file)
     chance = random.Random(seed)
@@ -230,7 +230,7 @@ def test_a_server_killed_and_restarted_in_the_middle(folder, server, capfd):
 
 
 def test_a_server_that_dies_for_good(folder, server):
-    """The sweep ends without it; its record is told to the server when it comes back, once."""
+    """The sweep ends without it; its record is sent to the server once, when it is back."""
     server.start()
     with Record(folder / "record.jsonl") as record:
         tracker = Tracker(folder, server.uri)
@@ -248,7 +248,7 @@ def test_a_server_that_dies_for_good(folder, server):
     assert reconcile(folder, server.uri) == 0 and no_run_is_open(server.select)
 
 
-def test_a_server_that_hangs_keeps_nobody(folder, server, monkeypatch):
+def test_a_server_that_hangs_does_not_block(folder, server, monkeypatch):
     """Stopped, not killed: it takes connections and never answers."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
     server.start()

@@ -35,18 +35,18 @@ def torch_fidelity(fake: str, real: str, weights: Path) -> Values:
     from torch_fidelity import calculate_metrics
 
     n = len(list(Path(fake).iterdir()))
-    told = calculate_metrics(
+    found = calculate_metrics(
         input1=fake, input2=real, feature_extractor="inception-v3-compat",  # its precision and recall want VGG-16
         feature_extractor_weights_path=str(weights), cuda=False, cache=False, verbose=False, batch_size=50,
         isc=True, fid=True, kid=True, prc=True, isc_splits=1, kid_subsets=1, kid_subset_size=n,
         prc_neighborhood=5,
     )  # fmt: skip
     return {
-        "fid_tensorflow1": told["frechet_inception_distance"],
-        "fid_tensorflow1_kid": told["kernel_inception_distance_mean"],
-        "fid_tensorflow1_precision": told["precision"],
-        "fid_tensorflow1_recall": told["recall"],
-        "fid_tensorflow1_inception_score": told["inception_score_mean"],
+        "fid_tensorflow1": found["frechet_inception_distance"],
+        "fid_tensorflow1_kid": found["kernel_inception_distance_mean"],
+        "fid_tensorflow1_precision": found["precision"],
+        "fid_tensorflow1_recall": found["recall"],
+        "fid_tensorflow1_inception_score": found["inception_score_mean"],
     }
 
 

@@ -60,15 +60,15 @@ def test_a_reference_is_computed_once_for_the_same_images_and_weights():
 
 
 def test_moments_and_features_take_one_look_at_the_images_and_are_what_they_were():
-    extractor, alone, told = means(), means(fingerprint="1"), []
+    extractor, alone, found = means(), means(fingerprint="1"), []
 
     def watch(batches, n):
-        told.append(n)
+        found.append(n)
         return batches
 
     moments = reference(extractor, IMAGES, batch_size=4, keep=True, watch=watch)
     features = reference_features(extractor, IMAGES, batch_size=4, watch=watch)
-    assert extractor.network.seen == 10 and told == [3]
+    assert extractor.network.seen == 10 and found == [3]
     assert torch.equal(reference(alone, IMAGES, batch_size=4).scatter, moments.scatter)
     assert alone.network.seen == 10 and len(list(cache.folder().glob("features-*"))) == 2  # a file and its lock
     assert torch.equal(reference_features(alone, IMAGES, batch_size=4), features)

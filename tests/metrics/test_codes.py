@@ -19,10 +19,10 @@ def clouds(n, classes, apart, generator):
 
 
 def test_far_clouds_are_read_without_error_and_noise_by_chance(generator):
-    told = class_errors(*clouds(200, 4, 20, generator), *clouds(100, 4, 20, generator))
-    assert told == {"probe_error": 0, "knn_error": 0}
-    told = class_errors(*clouds(400, 4, 0, generator), *clouds(400, 4, 0, generator))
-    assert all(value == pytest.approx(0.75, abs=0.08) for value in told.values())
+    shown = class_errors(*clouds(200, 4, 20, generator), *clouds(100, 4, 20, generator))
+    assert shown == {"probe_error": 0, "knn_error": 0}
+    shown = class_errors(*clouds(400, 4, 0, generator), *clouds(400, 4, 0, generator))
+    assert all(value == pytest.approx(0.75, abs=0.08) for value in shown.values())
 
 
 def test_a_probe_reads_along_lines_and_neighbours_around_points(generator):
@@ -34,15 +34,15 @@ def test_a_probe_reads_along_lines_and_neighbours_around_points(generator):
         radius = 1 + 4 * torch.tensor(labels)
         return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1), labels
 
-    told = class_errors(*rings(300), *rings(300))
-    assert told["knn_error"] == 0 and told["probe_error"] > 0.3
+    shown = class_errors(*rings(300), *rings(300))
+    assert shown["knn_error"] == 0 and shown["probe_error"] > 0.3
 
 
 def test_clusters_are_the_classes_only_where_codes_lie_apart(generator):
     expected = {"nmi": 1, "ari": 1, "nmi_error": 0, "ari_error": 0}
     assert cluster_agreement(*clouds(200, 4, 20, generator)) == pytest.approx(expected)
-    told = cluster_agreement(*clouds(400, 4, 0, generator))
-    assert told["nmi"] < 0.05 and abs(told["ari"]) < 0.05
+    shown = cluster_agreement(*clouds(400, 4, 0, generator))
+    assert shown["nmi"] < 0.05 and abs(shown["ari"]) < 0.05
 
 
 def test_the_two_nearest_are_scikit_learns(generator):

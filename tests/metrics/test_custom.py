@@ -39,7 +39,7 @@ def test_a_class_and_an_instance_are_found_by_their_path(digits):
         ("my_extractors:maps", r"expected features of shape \(B, F\), got \(2, 2, 8, 8\)"),
     ],
 )
-def test_what_is_no_extractor_is_refused_in_one_line(path, message, digits):
+def test_what_is_not_an_extractor_is_refused_in_one_line(path, message, digits):
     with pytest.raises(ValueError, match=message) as error:
         extractor(path, digits)
     assert "\n" not in str(error.value) and path in str(error.value)

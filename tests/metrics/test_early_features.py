@@ -42,10 +42,10 @@ def test_feature_iaae_trains_on_the_early_features_of_a_weights_file(state, gene
     for values in (VALUES, VALUES | {"features": "latent"}):
         config = Config(method="iaae_feature", dataset="made-up", values=values, epochs=1)
         (report,) = fit(config, pictures)
-        told = report.metrics["train/features"]
+        found = report.metrics["train/features"]
         weights = torch.cat([p.detach().flatten() for p in report.method.decoder.parameters()])
         if values is VALUES:
-            by_features, descended = told, weights
-    assert by_features > 0 and by_features != told
+            by_features, descended = found, weights
+    assert by_features > 0 and by_features != found
     assert not torch.equal(descended, weights)  # the decoder has learned from them
     assert not any(p.requires_grad or p.grad is not None for p in early_features("cpu").parameters())

@@ -13,12 +13,12 @@ from trainables.metrics import Recipe, extractor
 def test_recipe_is_json_and_names_the_weights():
     fcd = extractor("fcd", load("digits", "unused"))
     recipe = Recipe.of(fcd, n=100, split="valid", reference_n=300, sampler="prior")
-    told = json.loads(json.dumps(recipe.model_dump()))
-    assert Recipe(**told) == recipe
-    assert told["metric"] == "fcd" and told["extractor"] == "classifier-digits"
-    assert told["fingerprint"] == fcd.fingerprint
-    assert told["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert told["grey"] == "as it is"
+    found = json.loads(json.dumps(recipe.model_dump()))
+    assert Recipe(**found) == recipe
+    assert found["metric"] == "fcd" and found["extractor"] == "classifier-digits"
+    assert found["fingerprint"] == fcd.fingerprint
+    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["grey"] == "as it is"
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_recipe_is_json_and_names_the_weights():
 )
 def test_a_protocol_is_named_only_where_it_was_kept(changes, name):
     fcd = extractor("fcd", load("digits", "unused"))
-    told = Recipe.of(fcd, n=10_000, split="test", reference_n=10_000, sampler="prior").model_dump()
-    assert Recipe(**(told | {"metric": "fid"} | changes)).protocol == name
+    found = Recipe.of(fcd, n=10_000, split="test", reference_n=10_000, sampler="prior").model_dump()
+    assert Recipe(**(found | {"metric": "fid"} | changes)).protocol == name
 
 
 def test_a_misspelt_recipe_is_refused():
     fcd = extractor("fcd", load("digits", "unused"))
-    told = Recipe.of(fcd, n=100, split="valid", reference_n=300, sampler="prior").model_dump()
+    found = Recipe.of(fcd, n=100, split="valid", reference_n=300, sampler="prior").model_dump()
     with pytest.raises(ValidationError, match="smapler"):
-        Recipe(**told, smapler="prior")
+        Recipe(**found, smapler="prior")
 
 
 def test_an_unknown_metric_is_refused():

@@ -25,15 +25,15 @@ def test_with_more_images_a_distance_depends_less_on_their_draw(digits):
 def test_the_spread_covers_what_other_draws_give(digits):
     """Of 200 distances of real images to other draws of 100, about 95 of 100 lie within it around the floor."""
     fcd = extractor("fcd", digits)
-    told = resolution(fcd, digits.train.images, 100)
+    shown = resolution(fcd, digits.train.images, 100)
     features = reference_features(fcd, digits.train.images)
     chance = torch.Generator().manual_seed(7)
     found = []
     for _ in range(200):
         order = torch.randperm(len(features), generator=chance)
         found.append(frechet_distance(*(Moments.of(features[part]) for part in (order[:100], order[100:]))))
-    away = torch.tensor(found) - told.floor
-    assert 0.8 < (away.abs() < told.spread).double().mean() < 1
+    away = torch.tensor(found) - shown.floor
+    assert 0.8 < (away.abs() < shown.spread).double().mean() < 1
 
 
 def test_too_few_images_are_refused(digits):

@@ -31,11 +31,11 @@ print("TOLD", json.dumps(told))
 def test_a_sweep_is_run_extended_confirmed_and_read_from_python(programs):
     fields = TINY | {"out": str(programs.folder / "sweeps"), "tracking_uri": programs.tracking}
     output = programs.start("-c", DAY, json.dumps(fields)).ends_well()
-    told = json.loads(output.partition("TOLD ")[2].splitlines()[0])
-    assert told["trials"] == [f"vae-digits-{number:04d}" for number in range(3)] and told["config"] == 3
-    assert told["epochs"] == [1, 2] and told["methods"] == ["vae"] and told["shape"] == [3, 1, 8, 8]
-    assert told["report"] == "report.html" and "<table" in told["shown"] and "vae" in told["shown"]
-    assert {"role", "better", "p_holm"} <= set(told["confirmed"])
+    found = json.loads(output.partition("TOLD ")[2].splitlines()[0])
+    assert found["trials"] == [f"vae-digits-{number:04d}" for number in range(3)] and found["config"] == 3
+    assert found["epochs"] == [1, 2] and found["methods"] == ["vae"] and found["shape"] == [3, 1, 8, 8]
+    assert found["report"] == "report.html" and "<table" in found["shown"] and "vae" in found["shown"]
+    assert {"role", "better", "p_holm"} <= set(found["confirmed"])
 
 
 @pytest.mark.parametrize(

@@ -256,12 +256,12 @@ def surroundings(place) -> None:
 
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_command_line(refused, surroundings, line):
-    told = refused(*line.split())
-    assert told.startswith("sweep/run.py: error: ")
+    shown = refused(*line.split())
+    assert shown.startswith("sweep/run.py: error: ")
     position = 0
     for word in WRONG[line].split():
-        found = told.find(word, position)
-        assert found >= 0, f"{word!r} is missing or comes too early in: {told}"
+        found = shown.find(word, position)
+        assert found >= 0, f"{word!r} is missing or comes too early in: {shown}"
         position = found + len(word)
 
 
@@ -280,14 +280,14 @@ def test_values_that_a_shell_makes_of_an_unset_variable_or_a_broken_line(refused
 
 
 @pytest.mark.parametrize("pickled", [True, False])
-def test_nobody_is_told_to_unpickle_a_file(refused, place, pickled):
+def test_no_message_suggests_to_unpickle_a_file(refused, place, pickled):
     """NumPy takes whatever is no array of its own for a pickle, and recommends to load it as one."""
     if pickled:
         np.save(place / "objects.npy", np.array([{}, {}]))
     else:
         (place / "objects.npy").write_text("no array")
-    told = refused("--datasets", "file:objects.npy")
-    assert "objects.npy cannot be read as an array of numbers (objects are not read)" in told
+    shown = refused("--datasets", "file:objects.npy")
+    assert "objects.npy cannot be read as an array of numbers (objects are not read)" in shown
 
 
 def test_missing_and_damaged_data_files(refused, place):
@@ -295,39 +295,41 @@ def test_missing_and_damaged_data_files(refused, place):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"not what you expect")
-    told = refused("--datasets", "mnist", "--data-root", place / "data")
-    assert "data/MNIST/raw/train-images-idx3-ubyte" in told and "is not an idx file of 3 dimensions; delete it" in told
+    shown = refused("--datasets", "mnist", "--data-root", place / "data")
+    assert (
+        "data/MNIST/raw/train-images-idx3-ubyte" in shown and "is not an idx file of 3 dimensions; delete it" in shown
+    )
 
 
 def test_a_damaged_picture_is_named(refused, pictures):
     (pictures / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
-    told = refused("--datasets", f"folder:{pictures}", "--image-size", 8)
-    assert "pictures/a/broken.jpg" in told and "cannot be read" in told
+    shown = refused("--datasets", f"folder:{pictures}", "--image-size", 8)
+    assert "pictures/a/broken.jpg" in shown and "cannot be read" in shown
 
 
 def test_two_data_sets_of_one_name(refused, pictures, place):
     shutil.copytree(pictures, place / "more" / "pictures")
-    told = refused("--datasets", f"folder:{pictures}", "folder:more/pictures", "--image-size", 8)
-    assert "two data sets are named 'pictures'; rename one folder" in told
+    shown = refused("--datasets", f"folder:{pictures}", "folder:more/pictures", "--image-size", 8)
+    assert "two data sets are named 'pictures'; rename one folder" in shown
 
 
 def test_a_folder_without_classes_has_no_classifier(refused, pictures):
-    told = refused("--datasets", f"folder:{pictures / 'a'}", "--set", "batch_size=5", "--metric", "fcd")
-    assert "a has no labels to train a classifier on; use --metric fsd" in told
+    shown = refused("--datasets", f"folder:{pictures / 'a'}", "--set", "batch_size=5", "--metric", "fcd")
+    assert "a has no labels to train a classifier on; use --metric fsd" in shown
 
 
 @pytest.mark.parametrize("content", [b"not weights", {"conv.weight": torch.zeros(2)}])
 def test_a_weights_file_that_is_none(refused, place, content):
     weights = place / "weights.pth"
     weights.write_bytes(content) if isinstance(content, bytes) else torch.save(content, weights)
-    told = refused("--metric", "fid", "--fid-weights", weights)
-    assert "weights.pth does not contain the weights of the FID's network; expected pt_inception-2015-12-05" in told
+    shown = refused("--metric", "fid", "--fid-weights", weights)
+    assert "weights.pth does not contain the weights of the FID's network; expected pt_inception-2015-12-05" in shown
 
 
 def test_a_sweep_that_somebody_else_is_writing(refused, surroundings, place):
     with Record(place / "sweeps" / "older" / "record.jsonl"):
-        told = refused("--resume", "sweeps/older")
-    assert f"is being written by process {os.getpid()} on " in told and "wait for that sweep" in told
+        shown = refused("--resume", "sweeps/older")
+    assert f"is being written by process {os.getpid()} on " in shown and "wait for that sweep" in shown
 
 
 def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
@@ -370,8 +372,8 @@ COMMANDS = {
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_wrong_command(refused, surroundings, line):
-    told = refused(*line.split(), program=commands.main)
-    assert told.startswith("python -m sweep: error: ") and COMMANDS[line] in told
+    shown = refused(*line.split(), program=commands.main)
+    assert shown.startswith("python -m sweep: error: ") and COMMANDS[line] in shown
 
 
 @pytest.mark.slow
@@ -421,9 +423,9 @@ def test_a_full_disk_is_said_in_one_line(capsys):
 
     with pytest.raises(SystemExit) as end:
         run("prog", full, [])
-    told = capsys.readouterr().err
-    assert end.value.code == 2 and told.count("\n") == 1
-    assert "the disk is full" in told and "/data/record.jsonl" in told
+    shown = capsys.readouterr().err
+    assert end.value.code == 2 and shown.count("\n") == 1
+    assert "the disk is full" in shown and "/data/record.jsonl" in shown
 
 
 def test_a_screen_that_knows_ascii_only(monkeypatch):
@@ -440,8 +442,8 @@ def test_a_tracking_database_of_another_mlflow(refused, place):
         database.execute("create table alembic_version (version_num text)")
         database.execute("insert into alembic_version values ('feedbeef0123')")
         database.commit()
-    told = refused("--tracking-uri", f"sqlite:///{place / 'mlflow.db'}")
-    assert "has MLflow's schema feedbeef0123, but this MLflow writes" in told
+    shown = refused("--tracking-uri", f"sqlite:///{place / 'mlflow.db'}")
+    assert "has MLflow's schema feedbeef0123, but this MLflow writes" in shown
 
 
 def test_the_tracking_address_of_the_environment_is_taken(refused, monkeypatch):
@@ -453,8 +455,8 @@ def test_the_tracking_address_of_the_environment_is_taken(refused, monkeypatch):
 def test_a_folder_too_long_for_the_sockets_of_ray(refused, place, monkeypatch, name):
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv(name, str(place / ("long" * 30)))
-    told = refused()
-    assert "longlong/ray, the folder for Ray's sockets, must have at most" in told and "set RAY_TMPDIR=/tmp" in told
+    shown = refused()
+    assert "longlong/ray, the folder for Ray's sockets, must have at most" in shown and "set RAY_TMPDIR=/tmp" in shown
 
 
 def test_a_folder_for_the_sockets_of_ray_that_is_a_file(refused, place, monkeypatch):
@@ -473,4 +475,4 @@ def test_a_command_to_copy_is_quoted(refused, place):
     with_spaces = place / "sweeps" / "my sweep"
     with_spaces.mkdir(parents=True)
     (with_spaces / "record.jsonl").touch()
-    assert "`python -m sweep resume '" in (told := refused("--name", "my sweep")) and "my sweep'`" in told
+    assert "`python -m sweep resume '" in (shown := refused("--name", "my sweep")) and "my sweep'`" in shown

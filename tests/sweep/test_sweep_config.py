@@ -67,7 +67,7 @@ def test_what_is_set_for_a_method_that_was_never_named_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["methods: vae", "methods: [{a: 1}]", "set: 3", "set: {1: 2}"])
-def test_methods_over_a_file_that_holds_something_else_are_no_traceback(tmp_path, text):
+def test_methods_page_over_another_file_prints_no_traceback(tmp_path, text):
     (tmp_path / "a.yaml").write_text(text + "\n")
     with pytest.raises(ValueError, match="trials"):
         read("--config", str(tmp_path / "a.yaml"), "--methods", "gae", "--trials", "many")

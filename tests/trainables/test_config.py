@@ -67,11 +67,11 @@ def test_a_wrong_value_is_answered_in_one_line(values, words):
     assert "\n" not in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_reported_at_once():
     with pytest.raises(ValueError) as caught:
         checked(BetaVAE.Hyper, without("beta") | {"bata": 1, "clip": -1}, "")
-    told = str(caught.value)
-    assert all(word in told for word in ("beta is missing", "'bata'", "clip = -1")) and "\n" not in told
+    found = str(caught.value)
+    assert all(word in found for word in ("beta is missing", "'bata'", "clip = -1")) and "\n" not in found
 
 
 def test_hyper_is_frozen():
@@ -162,13 +162,15 @@ def test_a_wrong_method_is_answered_in_one_line(name, words):
 
 
 @pytest.mark.parametrize("missing", ["no_such_thing", "lab", "lab_of_mine.no_such_part"])
-def test_an_error_inside_a_users_module_is_told_with_its_file_and_line(tmp_path, monkeypatch, missing):
+def test_an_error_inside_a_users_module_names_its_file_and_line(tmp_path, monkeypatch, missing):
     (tmp_path / "lab_of_mine.py").write_text(f"import {missing}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "lab_of_mine", raising=False)
-    with pytest.raises(ValueError, match=rf"lab_of_mine.py:1: ModuleNotFoundError: No module named '{missing}") as told:
+    with pytest.raises(
+        ValueError, match=rf"lab_of_mine.py:1: ModuleNotFoundError: No module named '{missing}"
+    ) as found:
         find("lab_of_mine:Ladder")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(found.value)
 
 
 def test_tables_call_a_method_by_its_file():
@@ -230,8 +232,8 @@ def test_a_wrong_flag_is_answered_in_one_line_and_code_2(argv, words, capsys):
     with pytest.raises(SystemExit) as caught, user_errors("prog"):
         flags(*argv)
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("prog: error: ") and told.count("\n") == 1
+    found = capsys.readouterr().err
+    assert found.startswith("prog: error: ") and found.count("\n") == 1
     with pytest.raises(ValueError, match=words):
         flags(*argv)
 

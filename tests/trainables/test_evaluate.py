@@ -81,22 +81,22 @@ def mirror(densities: dict[str, Density]) -> Mirror:
 @pytest.mark.parametrize("name", names())
 def test_every_method_gets_finite_numbers_under_the_right_names(name, evaluator, train_images):
     method = built(name)
-    told = evaluator(method, train_images)
-    assert told.broken == ""
-    assert {"valid/fcd", "valid/fcd_reconstruction", "valid/mse", "valid/active_dims"} <= set(told.metrics)
-    assert ("valid/kl" in told.metrics) == (isinstance(method.encode(as_images(train_images[:2])), Gaussian))
-    for metric, value in told.metrics.items():
+    found = evaluator(method, train_images)
+    assert found.broken == ""
+    assert {"valid/fcd", "valid/fcd_reconstruction", "valid/mse", "valid/active_dims"} <= set(found.metrics)
+    assert ("valid/kl" in found.metrics) == (isinstance(method.encode(as_images(train_images[:2])), Gaussian))
+    for metric, value in found.metrics.items():
         assert isinstance(value, float) and math.isfinite(value), f"{metric} = {value!r}"
         assert metric.startswith(("valid/", "density/"))
-    assert len(told.vectors["code_variance"]) == method.code_dim
+    assert len(found.vectors["code_variance"]) == method.code_dim
     trace = {"gradient_at_codes", "code_std", "code_q05", "gamma"}  # of every epoch that is evaluated
-    if "valid/kl" in told.metrics:
+    if "valid/kl" in found.metrics:
         trace |= {"sigma_mean", "sigma_q05", "sigma_q50", "sigma_q95"}
-    assert {f"valid/{metric}" for metric in trace} <= set(told.metrics)
-    assert set(told.recipes) == {metric for metric in told.metrics if metric.startswith("valid/")}
-    for picture in told.pictures.values():
+    assert {f"valid/{metric}" for metric in trace} <= set(found.metrics)
+    assert set(found.recipes) == {metric for metric in found.metrics if metric.startswith("valid/")}
+    for picture in found.pictures.values():
         assert picture.shape[1:] == (1, 8, 8) and picture.min() >= 0 and picture.max() <= 1
-    assert len(told.pictures["samples"]) == len(told.pictures["reconstructions"]) == GRID
+    assert len(found.pictures["samples"]) == len(found.pictures["reconstructions"]) == GRID
 
 
 def test_the_same_model_gets_the_same_numbers_whatever_was_drawn_before(evaluator, train_images):
@@ -120,10 +120,10 @@ def test_another_seed_gives_another_estimate(evaluator, train_images):
 
 
 def test_a_perfect_reconstruction_has_no_error_and_no_distance(evaluator, train_images):
-    told = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
-    assert told.metrics["valid/mse"] == 0
-    assert told.metrics["valid/fcd_reconstruction"] == pytest.approx(0, abs=1e-3)
-    assert told.metrics["valid/fcd"] > 10
+    found = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
+    assert found.metrics["valid/mse"] == 0
+    assert found.metrics["valid/fcd_reconstruction"] == pytest.approx(0, abs=1e-3)
+    assert found.metrics["valid/fcd"] > 10
 
 
 def test_a_method_is_evaluated_in_eval_mode(evaluator, train_images):
@@ -139,8 +139,8 @@ def test_mse_is_the_mean_over_pixels_and_images(evaluator, train_images, digits)
     method = mirror({"prior": StandardNormal(64)})
     method.decode = lambda z: torch.zeros(len(z), 1, 8, 8)
     x = torch.tensor(digits.valid.images).double() / 255
-    told = evaluator(method, train_images)
-    assert told.metrics["valid/mse"] == pytest.approx(x.square().mean().item(), rel=1e-5)
+    found = evaluator(method, train_images)
+    assert found.metrics["valid/mse"] == pytest.approx(x.square().mean().item(), rel=1e-5)
 
 
 def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, train_images, digits):
@@ -149,17 +149,17 @@ def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, t
     noise = torch.rand(real.shape, generator=chance)
     blurred = (real + 0.3 * noise).clamp(0, 1)
     method = mirror({"noise": Replay(noise), "blurred": Replay(blurred), "real": Replay(real)})
-    told = evaluator(method, train_images)
-    worst, middle, best = (told.metrics[f"valid/fcd{tail}"] for tail in ("", "_blurred", "_real"))
+    found = evaluator(method, train_images)
+    worst, middle, best = (found.metrics[f"valid/fcd{tail}"] for tail in ("", "_blurred", "_real"))
     assert 10 * best < middle < worst
-    samplers = {name: recipe.sampler for name, recipe in told.recipes.items() if recipe.metric == "fcd"}
+    samplers = {name: recipe.sampler for name, recipe in found.recipes.items() if recipe.metric == "fcd"}
     assert samplers == {
         "valid/fcd": "noise",
         "valid/fcd_blurred": "blurred",
         "valid/fcd_real": "real",
         "valid/fcd_reconstruction": "reconstruction",
     }
-    assert told.recipes["valid/fcd"].n == 200 and told.recipes["valid/fcd"].reference_n == len(real)
+    assert found.recipes["valid/fcd"].n == 200 and found.recipes["valid/fcd"].reference_n == len(real)
 
 
 def test_a_collapsed_model_has_no_active_dimension_and_no_kl(evaluator, train_images):
@@ -167,11 +167,11 @@ def test_a_collapsed_model_has_no_active_dimension_and_no_kl(evaluator, train_im
     with torch.no_grad():
         method.encoder[-1].weight.zero_()
         method.encoder[-1].bias.zero_()  # q(z|x) = N(0, I) for every x
-    told = evaluator(method, train_images)
-    assert told.metrics["valid/active_dims"] == 0
-    assert told.metrics["valid/kl"] == pytest.approx(0, abs=1e-6)
-    assert told.vectors["kl_per_dim"] == pytest.approx([0.0] * 4, abs=1e-6)
-    assert told.vectors["code_variance"] == pytest.approx([0.0] * 4, abs=1e-6)
+    found = evaluator(method, train_images)
+    assert found.metrics["valid/active_dims"] == 0
+    assert found.metrics["valid/kl"] == pytest.approx(0, abs=1e-6)
+    assert found.vectors["kl_per_dim"] == pytest.approx([0.0] * 4, abs=1e-6)
+    assert found.vectors["code_variance"] == pytest.approx([0.0] * 4, abs=1e-6)
 
 
 def test_active_dimensions_are_counted(evaluator, train_images):
@@ -183,16 +183,16 @@ def test_active_dimensions_are_counted(evaluator, train_images):
 
 
 def test_grids_pair_originals_with_reconstructions(evaluator, train_images, digits):
-    told = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
-    pairs = told.pictures["reconstructions"]
+    found = evaluator(mirror({"prior": StandardNormal(64)}), train_images)
+    pairs = found.pictures["reconstructions"]
     assert torch.equal(pairs[0::2], pairs[1::2])
     assert torch.equal(pairs[0::2], as_images(torch.tensor(digits.valid.images[: GRID // 2])))
 
 
-def test_the_test_split_is_told_under_its_own_name(digits, train_images):
-    told = Evaluator(digits, split="test", samples=50)(built("vae"), train_images)
-    assert {name.split("/")[0] for name in told.metrics} == {"test"}
-    assert told.recipes["test/fcd"].split == "test" and told.recipes["test/fcd"].reference_n == 300
+def test_the_test_split_is_recorded_under_its_own_name(digits, train_images):
+    found = Evaluator(digits, split="test", samples=50)(built("vae"), train_images)
+    assert {name.split("/")[0] for name in found.metrics} == {"test"}
+    assert found.recipes["test/fcd"].split == "test" and found.recipes["test/fcd"].reference_n == 300
 
 
 # The final evaluation
@@ -217,22 +217,22 @@ def test_the_final_evaluation_adds_to_what_a_rung_tells_and_changes_none_of_it(n
 def test_scores_of_pairs_say_of_how_many_images_they_are(evaluator, train_images):
     few = copy.copy(evaluator)
     few.pairs = 50
-    told = few(built("vae"), train_images, final=True)
-    assert (told.recipes["valid/fcd_kid"].n, told.recipes["valid/fcd_coverage"].reference_n) == (50, 50)
-    assert (told.recipes["valid/fcd"].n, told.recipes["valid/mmd_imq"].n) == (200, 50)
-    assert told.metrics["valid/fcd_kid"] != evaluator(built("vae"), train_images, final=True).metrics["valid/fcd_kid"]
+    found = few(built("vae"), train_images, final=True)
+    assert (found.recipes["valid/fcd_kid"].n, found.recipes["valid/fcd_coverage"].reference_n) == (50, 50)
+    assert (found.recipes["valid/fcd"].n, found.recipes["valid/mmd_imq"].n) == (200, 50)
+    assert found.metrics["valid/fcd_kid"] != evaluator(built("vae"), train_images, final=True).metrics["valid/fcd_kid"]
 
 
 def test_the_bound_of_the_likelihood_is_that_of_its_parts(evaluator, train_images, digits):
     method = built("vae")
-    told = evaluator(method, train_images, final=True).metrics
-    mse, kl = told["valid/mse"], told["valid/kl"]
+    found = evaluator(method, train_images, final=True).metrics
+    mse, kl = found["valid/mse"], found["valid/kl"]
     expected = 32 * (1 + math.log(2 * math.pi * mse)) + kl  # at the variance that the error implies
-    assert told["valid/gamma"] == mse and told["valid/nll_bound"] == pytest.approx(expected, rel=1e-6)
+    assert found["valid/gamma"] == mse and found["valid/nll_bound"] == pytest.approx(expected, rel=1e-6)
     method.decoder_variance = lambda: 0.5
-    told = evaluator(method, train_images, final=True).metrics
-    assert told["valid/gamma"] == 0.5
-    assert told["valid/nll_bound"] == pytest.approx(32 * (mse / 0.5 + math.log(math.pi)) + kl, rel=1e-6)
+    found = evaluator(method, train_images, final=True).metrics
+    assert found["valid/gamma"] == 0.5
+    assert found["valid/nll_bound"] == pytest.approx(32 * (mse / 0.5 + math.log(math.pi)) + kl, rel=1e-6)
 
 
 def test_the_bound_of_a_learned_prior_is_by_its_own_kl(evaluator, train_images):
@@ -253,8 +253,8 @@ def test_the_bound_of_a_learned_prior_is_by_its_own_kl(evaluator, train_images):
 
 def test_codes_that_repeat_themselves_are_sampled_as_well_by_a_mixture_as_by_their_replay(evaluator, digits):
     method = mirror({"prior": StandardNormal(64)})
-    told = evaluator(method, torch.tensor(digits.train.images), final=True).metrics
-    assert told["valid/fcd_gmm_10"] < told["valid/fcd_gaussian"] < told["valid/fcd"]
+    found = evaluator(method, torch.tensor(digits.train.images), final=True).metrics
+    assert found["valid/fcd_gmm_10"] < found["valid/fcd_gaussian"] < found["valid/fcd"]
 
 
 def test_what_a_collapsed_model_is_flagged_for(evaluator, train_images):
@@ -264,10 +264,10 @@ def test_what_a_collapsed_model_is_flagged_for(evaluator, train_images):
             if isinstance(part, nn.Linear):
                 part.weight.zero_()
                 part.bias.zero_()
-    told = evaluator(method, train_images, final=True)
-    assert told.metrics["flag/posterior_collapse"] == 1 and "uninformative" in told.caveats["posterior_collapse"]
-    assert told.metrics["valid/var_law"] == pytest.approx(1) and told.metrics["valid/inactive"] == 4
-    assert told.metrics["flag/sigma_collapse"] == 0
+    found = evaluator(method, train_images, final=True)
+    assert found.metrics["flag/posterior_collapse"] == 1 and "uninformative" in found.caveats["posterior_collapse"]
+    assert found.metrics["valid/var_law"] == pytest.approx(1) and found.metrics["valid/inactive"] == 4
+    assert found.metrics["flag/sigma_collapse"] == 0
 
 
 # What is broken
@@ -286,8 +286,8 @@ def test_a_broken_model_is_named_and_gets_no_numbers(name, part, what, evaluator
     method = built(name)
     with torch.no_grad():
         next(getattr(method, part).parameters()).fill_(torch.nan)
-    told = evaluator(method, train_images)
-    assert told.broken == what and told.metrics == {} and told.pictures == {}
+    found = evaluator(method, train_images)
+    assert found.broken == what and found.metrics == {} and found.pictures == {}
 
 
 class Hopeless(Density):
@@ -298,8 +298,8 @@ class Hopeless(Density):
 
 
 def test_a_density_that_finds_no_fit_breaks_the_model_not_the_program(evaluator, train_images):
-    told = evaluator(mirror({"prior": Hopeless()}), train_images)
-    assert told.broken == "no mixture fits the codes" and told.metrics == {}
+    found = evaluator(mirror({"prior": Hopeless()}), train_images)
+    assert found.broken == "no mixture fits the codes" and found.metrics == {}
 
 
 def test_finite_passes_and_names():
@@ -323,9 +323,9 @@ class Spy(StandardNormal):
 def test_ex_post_densities_see_the_codes_of_the_training_split(evaluator, train_images):
     spy, learnt = Spy(64), StandardNormal(64)
     method = mirror({"spy": spy, "learnt": learnt})
-    told = evaluator(method, train_images, seed=3)
+    found = evaluator(method, train_images, seed=3)
     assert torch.equal(spy.seen, as_images(train_images).flatten(1)) and spy.seed == 3
-    assert not hasattr(learnt, "seen") and told.density_fit_seconds >= 0
+    assert not hasattr(learnt, "seen") and found.density_fit_seconds >= 0
     assert fit_densities(method, train_images[:3], seed=9) >= 0
     assert len(spy.seen) == 3 and spy.seed == 9
 
@@ -340,9 +340,9 @@ def test_codes_are_posterior_means():
     torch.testing.assert_close(method.densities["spy"].seen, means)
 
 
-def test_flags_of_the_fit_are_told(evaluator, train_images):
-    told = evaluator(built("gae", components=2), train_images)
-    assert told.metrics["density/gmm_degraded"] == 0.0 and told.metrics["density/gmm_converged"] in (0.0, 1.0)
+def test_flags_of_the_fit_are_reported(evaluator, train_images):
+    found = evaluator(built("gae", components=2), train_images)
+    assert found.metrics["density/gmm_degraded"] == 0.0 and found.metrics["density/gmm_converged"] in (0.0, 1.0)
 
 
 # With fit
@@ -363,33 +363,33 @@ def test_classes_are_read_off_codes_and_codes_are_walked_through(evaluator, trai
     """The codes of a mirror are the pixels: what scikit-learn finds there is known."""
     real = as_images(torch.tensor(digits.train.images)).flatten(1)
     method = mirror({"replay": Replay(real)})
-    told = evaluator(method, train_images, final=True)
+    found = evaluator(method, train_images, final=True)
     x, y = (
         (as_images(torch.tensor(part.images)).flatten(1).numpy(), part.labels) for part in (digits.train, digits.valid)
     )
     expected = 1 - KNeighborsClassifier(5).fit(*x).score(*y)
-    assert told.metrics["valid/knn_error"] == pytest.approx(expected)
-    assert told.metrics["valid/probe_error"] < 0.1 and 0.5 < told.metrics["valid/nmi"] < 1
-    assert told.recipes["valid/probe_error"].n == len(digits.valid.images)
-    assert told.metrics["valid/psnr"] > 100 and "valid/ssim" not in told.metrics  # 8 pixels are fewer than its window
+    assert found.metrics["valid/knn_error"] == pytest.approx(expected)
+    assert found.metrics["valid/probe_error"] < 0.1 and 0.5 < found.metrics["valid/nmi"] < 1
+    assert found.recipes["valid/probe_error"].n == len(digits.valid.images)
+    assert found.metrics["valid/psnr"] > 100 and "valid/ssim" not in found.metrics  # 8 pixels are fewer than its window
     # What is drawn are training images themselves, each beside itself.
-    assert told.metrics["valid/memorisation"] > 0.95
-    assert told.metrics["flag/memorised"] == 1 and "nearest training images" in told.caveats["memorised"]
+    assert found.metrics["valid/memorisation"] > 0.95
+    assert found.metrics["flag/memorised"] == 1 and "nearest training images" in found.caveats["memorised"]
     held_out = mirror({"replay": Replay(as_images(torch.tensor(digits.test.images)).flatten(1))})
     new = evaluator(held_out, train_images, final=True)
     assert new.metrics["flag/memorised"] == 0 and new.metrics["valid/memorisation"] == pytest.approx(0.5, abs=0.1)
-    sample, nearest = told.pictures["nearest_training_images"].unflatten(0, (-1, 2)).unbind(1)
+    sample, nearest = found.pictures["nearest_training_images"].unflatten(0, (-1, 2)).unbind(1)
     assert torch.equal((sample * 255).round(), (nearest * 255).round())
     # From one image to the next, and through the pixels that vary most.
-    rows = told.pictures["interpolations"].unflatten(0, (-1, 8))  # (8 pairs, 8 steps, C, H, W)
+    rows = found.pictures["interpolations"].unflatten(0, (-1, 8))  # (8 pairs, 8 steps, C, H, W)
     originals = as_images(evaluator.images[:16])
     assert torch.allclose(rows[:, 0], originals[::2]) and torch.allclose(rows[:, -1], originals[1::2])
-    changed = told.pictures["traversals"].unflatten(0, (-1, 8)).flatten(2).var(1).sum(0)  # (P,)
+    changed = found.pictures["traversals"].unflatten(0, (-1, 8)).flatten(2).var(1).sum(0)  # (P,)
     busiest = as_images(evaluator.images).flatten(1).var(0).topk(8).indices
     assert set(changed.nonzero()[:, 0].tolist()) <= set(busiest.tolist())
 
 
-def test_ssim_is_told_where_images_have_room_for_it(train_images, digits, monkeypatch):
+def test_ssim_is_measured_on_images_of_at_least_its_window(train_images, digits, monkeypatch):
     monkeypatch.setitem(self_supervised.RECIPE, "steps", 20)  # of the network for images of this size
 
     def larger(part):
@@ -400,11 +400,11 @@ def test_ssim_is_told_where_images_have_room_for_it(train_images, digits, monkey
     cls = find("vae")
     method = cls(cls.Hyper(**arguments("vae")["values"]), (1, 16, 16))
     rung = judge(method, torch.tensor(splits.train.images[:100]))
-    told = judge(method, torch.tensor(splits.train.images[:100]), final=True)
-    assert -1 < told.metrics["valid/ssim"] < 1
-    assert told.metrics["valid/dssim"] == pytest.approx((1 - told.metrics["valid/ssim"]) / 2)
-    assert judge.metric == "dssim" and rung.metrics["valid/dssim"] == told.metrics["valid/dssim"]
-    assert "valid/probe_error" not in told.metrics  # there are no labels
+    found = judge(method, torch.tensor(splits.train.images[:100]), final=True)
+    assert -1 < found.metrics["valid/ssim"] < 1
+    assert found.metrics["valid/dssim"] == pytest.approx((1 - found.metrics["valid/ssim"]) / 2)
+    assert judge.metric == "dssim" and rung.metrics["valid/dssim"] == found.metrics["valid/dssim"]
+    assert "valid/probe_error" not in found.metrics  # there are no labels
 
 
 @pytest.mark.parametrize("metric", ["fcd_kid", "fcd_sliced", "probe_error", "knn_error", "nmi_error", "psnr_rmse"])
@@ -427,14 +427,14 @@ def test_few_held_out_images_limit_a_frechet_distance(digits):
 def test_a_maximised_score_is_judged_by_its_error(evaluator, train_images, digits):
     """The best codes have the lowest error, whichever way the score is read."""
     real = as_images(torch.tensor(digits.train.images)).flatten(1)
-    told = evaluator(mirror({"replay": Replay(real)}), train_images, final=True).metrics
+    found = evaluator(mirror({"replay": Replay(real)}), train_images, final=True).metrics
     blind = evaluator(built("vae"), train_images, final=True).metrics  # untrained
     for score, error in ERROR_OF.items():
         assert choose(score) == choose(error)
         if error != "dssim":  # digits are smaller than its window
-            assert told[f"valid/{error}"] < blind[f"valid/{error}"]
-    assert told["valid/nmi"] + told["valid/nmi_error"] == pytest.approx(1)
-    assert told["valid/ari"] + told["valid/ari_error"] == pytest.approx(1)
+            assert found[f"valid/{error}"] < blind[f"valid/{error}"]
+    assert found["valid/nmi"] + found["valid/nmi_error"] == pytest.approx(1)
+    assert found["valid/ari"] + found["valid/ari_error"] == pytest.approx(1)
     assert blind["valid/psnr"] == pytest.approx(-20 * math.log10(blind["valid/psnr_rmse"]))
 
 
@@ -472,10 +472,10 @@ def test_a_look_at_stage_one_scores_its_prior_alone_and_changes_nothing(evaluato
     """What the look after the last epoch of stage one finds the end finds too, for stage two leaves it as it is."""
     values = arguments("two_stage_vae")["values"] | {"second_share": 0.5}
     config = Config(method="two_stage_vae", dataset="digits", epochs=4, seed=0, values=values)
-    told, quiet = (list(fit(config, train_images[:60], evaluator, looks=looks)) for looks in ((1, 2, 3), ()))
-    assert [report.evaluation is not None for report in told] == [True, True, True, True]
+    found, quiet = (list(fit(config, train_images[:60], evaluator, looks=looks)) for looks in ((1, 2, 3), ()))
+    assert [report.evaluation is not None for report in found] == [True, True, True, True]
     assert [report.evaluation is not None for report in quiet] == [False, False, False, True]
-    early, at_its_end, third, end = (report.metrics for report in told)
+    early, at_its_end, third, end = (report.metrics for report in found)
     assert "valid/fcd" not in at_its_end and "valid/fcd_second_normalised" not in at_its_end
     assert "valid/fcd" in third  # stage two is judged, so a look at it is as at a rung
     for name in ("var_law", "var_law_sd", "inactive", "active_dims"):
@@ -484,5 +484,5 @@ def test_a_look_at_stage_one_scores_its_prior_alone_and_changes_nothing(evaluato
     for name in ("mse", "fcd_prior", "fcd_reconstruction"):  # by other draws
         assert at_its_end[f"valid/{name}"] == pytest.approx(end[f"valid/{name}"], rel=0.3), name
     timed = ("time/", "speed/", "memory/")
-    told_end, quiet_end = ({k: v for k, v in r[3].metrics.items() if not k.startswith(timed)} for r in (told, quiet))
+    told_end, quiet_end = ({k: v for k, v in r[3].metrics.items() if not k.startswith(timed)} for r in (found, quiet))
     assert told_end == quiet_end

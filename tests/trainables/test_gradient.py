@@ -42,10 +42,10 @@ def expected(method: Linear, x: Tensor) -> Tensor:
 
 def test_it_is_the_gradient_of_every_images_own_loss(method):
     x = torch.rand(7, 1, 2, 2)
-    told = gradient_at_codes(method, x)
+    found = gradient_at_codes(method, x)
     known = expected(method, x)
-    assert told["gradient_at_codes"] == pytest.approx(known.norm(dim=1).mean().item(), rel=1e-5)
-    assert told["gradient_at_codes_batch"] == pytest.approx(known.norm().item(), rel=1e-5)
+    assert found["gradient_at_codes"] == pytest.approx(known.norm(dim=1).mean().item(), rel=1e-5)
+    assert found["gradient_at_codes_batch"] == pytest.approx(known.norm().item(), rel=1e-5)
     half = gradient_at_codes(method, x[:3])  # does not depend on how many images are looked at
     assert half["gradient_at_codes"] == pytest.approx(known[:3].norm(dim=1).mean().item(), rel=1e-5)
 
@@ -67,8 +67,8 @@ def test_images_that_are_decoded_beside_others_are_counted_alone(method):
         return Loss(squared_error(x_hat[: len(x)], x), {})
 
     method.loss = loss
-    told = gradient_at_codes(method, x)["gradient_at_codes"]
-    assert told == pytest.approx(expected(method, x).norm(dim=1).mean().item(), rel=1e-5)
+    found = gradient_at_codes(method, x)["gradient_at_codes"]
+    assert found == pytest.approx(expected(method, x).norm(dim=1).mean().item(), rel=1e-5)
 
 
 def test_the_last_stage_on_images_says_whose_loss_it_is(method):

@@ -35,7 +35,7 @@ def test_a_process_that_is_killed_frees_it(holder, tmp_path):
     assert not is_held(file)
 
 
-def test_a_lock_that_nobody_ever_held(tmp_path):
+def test_a_lock_that_was_never_held(tmp_path):
     assert not is_held(tmp_path / "x.lock") and not (tmp_path / "x.lock").exists()
 
 

@@ -357,7 +357,7 @@ def test_at_unit_weights_a_method_is_the_vae(name, own, likelihood):
     assert_equal(loss_and_gradients(built(name, likelihood, **own)), loss_and_gradients(built("vae", likelihood)))
 
 
-def test_at_alpha_1_info_vae_hears_nothing_of_the_kl():
+def test_at_alpha_1_info_vae_does_not_depend_on_the_kl():
     method = built("info_vae", alpha=1.0, lambda_=7.0)
 
     def without(loss: Loss) -> Tensor:
@@ -422,8 +422,8 @@ def test_gae_records_the_epochs_above_delta_by_both_readings():
     method = built("gae", delta=0.1)
     pixels = 64
     for per_pixel, mse in [(0.5, 0.04), (0.05, 0.04), (0.05, 0.0025)]:
-        told = method.after_epoch({"reconstruction": per_pixel * pixels, "sse": mse * pixels})
-    assert told == {"epochs_above_delta_loss": 1.0, "epochs_above_delta_rmse": 2.0}
+        found = method.after_epoch({"reconstruction": per_pixel * pixels, "sse": mse * pixels})
+    assert found == {"epochs_above_delta_loss": 1.0, "epochs_above_delta_rmse": 2.0}
 
 
 def test_info_vae_refuses_to_push_codes_away_from_the_prior():

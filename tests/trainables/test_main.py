@@ -20,10 +20,10 @@ def test_a_value_walks_from_the_command_line_to_the_loss_and_into_the_saved_fold
     out = tmp_path / "out"
     main(["beta_vae", *QUICK, "--set", "beta=0.375", "network=mlp_16", "--seed", "7", "--out", str(out)])
     assert seen == {0.375}
-    told = json.loads((out / "config.json").read_text())["config"]
-    assert told["values"]["beta"] == 0.375 and told["values"]["network"] == "mlp_16"
-    assert told["values"]["batch_size"] == 20  # the paper's point for digits
-    assert told["seed"] == 7 and told["dataset"] == "digits"
+    found = json.loads((out / "config.json").read_text())["config"]
+    assert found["values"]["beta"] == 0.375 and found["values"]["network"] == "mlp_16"
+    assert found["values"]["batch_size"] == 20  # the paper's point for digits
+    assert found["seed"] == 7 and found["dataset"] == "digits"
     screen = capsys.readouterr().out
     assert "epoch   1  train" in screen and "fcd_reconstruction" in screen and f"saved in {out}" in screen
     for picture in ("samples.png", "reconstructions.png"):
@@ -36,12 +36,12 @@ def test_each_epoch_is_one_line_and_the_end_a_table(capsys):
     assert [line.split()[:4] for line in lines[:2]] == [["epoch", str(n), "train", "loss"] for n in (1, 2)]
     assert "fcd" not in lines[0] and lines[1].split()[5] == "fcd" and len(lines[1].split()) == 7
     table = lines[lines.index("valid") + 1 : lines.index("flag")]
-    told = " ".join(table).split()
-    assert lines[1].split()[6] == told[told.index("fcd") + 1]
-    assert {"mse", "psnr", "active_dims", "kl"} <= set(told) and all(line.startswith("  ") for line in table if line)
+    found = " ".join(table).split()
+    assert lines[1].split()[6] == found[found.index("fcd") + 1]
+    assert {"mse", "psnr", "active_dims", "kl"} <= set(found) and all(line.startswith("  ") for line in table if line)
 
 
-def test_a_divergence_is_told_as_a_result(capsys):
+def test_a_divergence_is_reported_as_a_result(capsys):
     main(["vae", *QUICK, "--set", "learning_rate=1e30", "network=mlp_16", "batch_size=100", "likelihood=sse"])
     assert "diverged: stage train, epoch 1, " in capsys.readouterr().out
 
@@ -51,8 +51,8 @@ def test_values_may_come_from_a_file_of_ones_own(tmp_path, capsys):
     values = '{ latent_dim = 2, learning_rate = 1e-3, batch_size = 100, network = "mlp_8", likelihood = "bce" }'
     space.write_text(f'[[paper]]\nsource = "mine"\ndatasets = ["mnist"]\nvalues = {values}\n')
     main(["trainables.methods.vae:VAE", *QUICK, "--values", str(space), "--out", str(tmp_path / "out")])
-    told = json.loads((tmp_path / "out" / "config.json").read_text())["config"]
-    assert told["values"]["latent_dim"] == 2
+    found = json.loads((tmp_path / "out" / "config.json").read_text())["config"]
+    assert found["values"]["latent_dim"] == 2
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_values_may_come_from_a_file_of_ones_own(tmp_path, capsys):
         ("paper = 3", "'int' object is not iterable"),
     ],
 )
-def test_a_paper_point_that_lacks_a_key_is_told_in_one_line(written, word, tmp_path, capsys):
+def test_a_paper_point_that_lacks_a_key_is_an_error_of_one_line(written, word, tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(written)
     with pytest.raises(SystemExit) as caught:
         run("python -m trainables", main, ["vae", *QUICK, "--values", str(tmp_path / "mine.toml")])
-    told = capsys.readouterr().err
-    assert caught.value.code == 2 and told.count("\n") == 1
-    assert f"mine.toml: no [[paper]] point to start from ({word})" in told
+    found = capsys.readouterr().err
+    assert caught.value.code == 2 and found.count("\n") == 1
+    assert f"mine.toml: no [[paper]] point to start from ({word})" in found
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_mistakes_end_in_one_line_and_code_2(argv, words, capsys):
     with pytest.raises(SystemExit) as caught:
         run("python -m trainables", main, argv)
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1
+    found = capsys.readouterr().err
+    assert words in found and found.count("\n") == 1
 
 
 def test_the_training_of_a_classifier_is_shown_before_it_begins(tmp_path, monkeypatch, capsys):
@@ -112,10 +112,10 @@ def test_the_training_of_a_classifier_is_shown_before_it_begins(tmp_path, monkey
         kind.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 100 * (i % 2) + i).save(kind / f"{i}.png")
     leaves = ["--dataset", f"folder:{tmp_path / 'leaves'}", "--set", "network=mlp_8", "batch_size=5"]
-    told = []
+    found = []
     for _ in range(2):
         main(["vae", *leaves, "--samples", "20", "--epochs", "1", "--device", "cpu"])
-        told.append(
+        found.append(
             [line.startswith("leaves: training the classifier") for line in capsys.readouterr().out.split("\n")]
         )
-    assert (sum(told[0]), sum(told[1])) == (1, 0)
+    assert (sum(found[0]), sum(found[1])) == (1, 0)

@@ -153,9 +153,9 @@ def test_a_first_author_s_mistake_is_one_line_with_the_place_to_mend(right, wron
     argv = ["first_author:Mine", "--epochs", "1", "--samples", "20", "--device", "cpu"]
     with pytest.raises(SystemExit) as caught:
         run("python -m trainables", main, argv)
-    told = capsys.readouterr().err
-    assert caught.value.code == 2 and told.count("\n") == 1
-    assert f"{at_home}:{line}: " in told and words in told
+    found = capsys.readouterr().err
+    assert caught.value.code == 2 and found.count("\n") == 1
+    assert f"{at_home}:{line}: " in found and words in found
 
 
 def test_a_method_of_the_current_folder_trains_from_the_space_beside_it(at_home, capsys):

@@ -56,20 +56,20 @@ def test_without_the_prior_the_error_falls_far_below_that(points):
 
 def test_what_is_drawn_is_what_was_measured(points):
     last = trained("gae", points, epochs=3, components=1)
-    told = last.evaluation
+    shown = last.evaluation
     for i in range(2):
-        assert told.vectors[f"point_{i}"] == points[:, i].tolist()
+        assert shown.vectors[f"point_{i}"] == points[:, i].tolist()
         squared = [
-            (a - b) ** 2 for a, b in zip(told.vectors[f"reconstruction_{i}"], points[:, i].tolist(), strict=True)
+            (a - b) ** 2 for a, b in zip(shown.vectors[f"reconstruction_{i}"], points[:, i].tolist(), strict=True)
         ]
-        assert told.metrics[f"valid/mse_{i}"] == pytest.approx(sum(squared) / 50, rel=1e-4)
-    assert told.pictures["samples"].shape == (1000, 2)
-    assert told.recipes["valid/mse"].metric == "coordinates"
+        assert shown.metrics[f"valid/mse_{i}"] == pytest.approx(sum(squared) / 50, rel=1e-4)
+    assert shown.pictures["samples"].shape == (1000, 2)
+    assert shown.recipes["valid/mse"].metric == "coordinates"
 
 
 def test_a_broken_model_is_named_not_scored(cosine, points):
     last = trained("gae", points, epochs=1, components=1)
     with torch.no_grad():
         last.method.decoder[0].weight.fill_(math.nan)
-    told = PointsEvaluator(cosine)(last.method, points)
-    assert told.broken == "reconstructions" and not told.metrics
+    shown = PointsEvaluator(cosine)(last.method, points)
+    assert shown.broken == "reconstructions" and not shown.metrics

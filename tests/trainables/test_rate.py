@@ -77,8 +77,8 @@ def test_a_method_that_declares_no_beta_is_given_none(x):
 
     values = arguments("beta_vae")["values"] | {"likelihood": "sse", "beta": 7.0}
     evaluator = Evaluator(load("digits", "unused"), samples=50, scores=())
-    told = evaluator(Stranger(Stranger.Hyper(**values), SHAPE), evaluator.images[:50]).metrics
-    assert "valid/beta_equiv" not in told and "valid/kl" in told
+    shown = evaluator(Stranger(Stranger.Hyper(**values), SHAPE), evaluator.images[:50]).metrics
+    assert "valid/beta_equiv" not in shown and "valid/kl" in shown
 
 
 def rate(method: Method, x: torch.Tensor) -> torch.Tensor:

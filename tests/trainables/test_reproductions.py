@@ -23,12 +23,12 @@ def test_the_printed_units(tmp_path):
     assert tuple(rows[0]) == COLUMNS
     recipes = {(row["epochs"], row["seed"], row["set"]) for row in rows}
     assert recipes == {("2", "0", "latent_dim=3 batch_size=400 network=mlp_vg_8")}
-    told = {(row["table"], row["metric"], row["epoch"]): float(row["value"]) for row in rows}
-    assert len(told) == len(rows) == 2 * 2 + 2 * 3
-    assert 30 < told["1", "test set loss", "1"] < 60
-    assert 30 * 400 < told["2", "average training loss", "1"] < 60 * 400
-    assert told["4", "average training loss", "2"] < told["4", "average training loss", "1"]
-    assert told["3", "test set loss", "1"] != told["3", "test set loss, clean input", "1"]
+    found = {(row["table"], row["metric"], row["epoch"]): float(row["value"]) for row in rows}
+    assert len(found) == len(rows) == 2 * 2 + 2 * 3
+    assert 30 < found["1", "test set loss", "1"] < 60
+    assert 30 * 400 < found["2", "average training loss", "1"] < 60 * 400
+    assert found["4", "average training loss", "2"] < found["4", "average training loss", "1"]
+    assert found["3", "test set loss", "1"] != found["3", "test set loss, clean input", "1"]
 
 
 def test_a_second_run_adds_to_the_file(tmp_path):

@@ -21,15 +21,15 @@ def test_the_sweep_over_kappa_with_and_without_shortcuts(tmp_path):
     out, latents = tmp_path / "table1.csv", tmp_path / "latents.csv"
     nets = ["residual_mlp_16_1", "plain_mlp_16_1_affine"]
     main([*SMALL, "--out", str(out), "--latents", str(latents), "--networks", *nets, "--kappas", "3", "5"])
-    told = {(r["method"], r["variant"], r["metric"], int(r["epoch"])): float(r["value"]) for r in rows(out)}
-    assert len(told) == len(rows(out))
-    assert {key[:2] for key in told} == {
+    found = {(r["method"], r["variant"], r["metric"], int(r["epoch"])): float(r["value"]) for r in rows(out)}
+    assert len(found) == len(rows(out))
+    assert {key[:2] for key in found} == {
         (f"VAE, {form} decoder{skip}, learnable gamma", f"kappa={kappa}")
         for form, skip in (("residual", ""), ("plain", ", affine skip"))
         for kappa in (3, 5)
     }
-    assert {key[3] for key in told if key[2] == ACTIVE} == {1, 2}
-    assert {key[3] for key in told if key[2] == "MMD"} == {2}  # too costly for every look
+    assert {key[3] for key in found if key[2] == ACTIVE} == {1, 2}
+    assert {key[3] for key in found if key[2] == "MMD"} == {2}  # too costly for every look
     seen = [row for row in rows(latents) if (row["variant"], row["epoch"]) == ("kappa=5", "2")]
     assert [row["latent"] for row in seen] == 2 * list("01234")
 
@@ -56,7 +56,7 @@ def test_the_fixed_gamma_is_the_one_that_was_learned(tmp_path):
     assert {"Rec. Err.", "MMD"} < {r["metric"] for r in rows(out)}
 
 
-def test_a_collapsed_model_is_told_as_the_mean_image():
+def test_a_collapsed_model_has_the_values_of_the_mean_image():
     """A decoder that gives the mean image whatever its code: its error is the variance of the pixels, none active."""
     values = {"latent_dim": 4, "learning_rate": 1e-3, "batch_size": 8, "network": "plain_mlp_8_1"}
     cls = find("gaussian_vae")
@@ -67,11 +67,11 @@ def test_a_collapsed_model_is_told_as_the_mean_image():
             parameter.zero_()
         *_, last = (m for m in method.decoder.modules() if isinstance(m, torch.nn.Linear))
         last.bias.copy_(as_images(images).flatten(1).mean(0))
-    told, vectors = measured(method, images, seed=0, last=True)
+    found, vectors = measured(method, images, seed=0, last=True)
     variance = as_images(images).flatten(1).double().var(0, correction=0).sum().item()
-    assert told[ERROR] == pytest.approx(variance, rel=1e-5)
-    assert told[BOUND] == pytest.approx(variance / (2 * 0.5) + 16 / 2 * torch.tensor(torch.pi).log().item(), rel=1e-5)
-    assert (told[ACTIVE], told["inactive variables"], told["variance law"]) == (0, 4, 1)
-    assert told["KL"] == pytest.approx(0, abs=1e-9) and told["|dL/dz|"] == 0
+    assert found[ERROR] == pytest.approx(variance, rel=1e-5)
+    assert found[BOUND] == pytest.approx(variance / (2 * 0.5) + 16 / 2 * torch.tensor(torch.pi).log().item(), rel=1e-5)
+    assert (found[ACTIVE], found["inactive variables"], found["variance law"]) == (0, 4, 1)
+    assert found["KL"] == pytest.approx(0, abs=1e-9) and found["|dL/dz|"] == 0
     assert vectors == {"code_variance": [0] * 4, "posterior_variance": [1] * 4, "kl_per_dim": [0] * 4}
-    assert abs(told["MMD"]) < 3 * told["MMD, noise floor"]  # its codes are draws of the prior, but not the prior's
+    assert abs(found["MMD"]) < 3 * found["MMD, noise floor"]  # its codes are draws of the prior, but not the prior's

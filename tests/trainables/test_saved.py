@@ -1,4 +1,4 @@
-"""Methods on disk: whole, without pickle, and told in one line when something is missing."""
+"""Methods on disk: whole, without pickle, and an error of one line if something is missing."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_a_loaded_method_is_the_saved_one(folder):
     assert loaded.hyper == last.method.hyper and loaded.shape == (1, 8, 8)
 
 
-def test_whoever_may_read_the_configuration_may_read_the_weights(folder):
+def test_weights_are_readable_like_the_configuration(folder):
     (folder / "new").touch()
     modes = {(folder / name).stat().st_mode for name in ("model.safetensors", "config.json", "new")}
     assert len(modes) == 1
@@ -59,8 +59,8 @@ def test_the_fitted_density_is_saved_too(folder):
 
 def test_a_folder_holds_tensors_and_json_and_nothing_else(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-    told = json.loads((folder / "config.json").read_text())
-    assert Config(**told["config"]) == GAE and told["shape"] == [1, 8, 8]
+    found = json.loads((folder / "config.json").read_text())
+    assert Config(**found["config"]) == GAE and found["shape"] == [1, 8, 8]
     assert set(load_file(folder / "model.safetensors")) == set(load(folder).state_dict())
 
 
@@ -73,9 +73,9 @@ def test_a_method_from_outside_comes_back(tmp_path):
 
 
 def spoil_config(folder, change) -> None:
-    told = json.loads((folder / "config.json").read_text())
-    change(told)
-    (folder / "config.json").write_text(json.dumps(told))
+    found = json.loads((folder / "config.json").read_text())
+    change(found)
+    (folder / "config.json").write_text(json.dumps(found))
 
 
 SPOILS = [
@@ -83,26 +83,26 @@ SPOILS = [
     (lambda f: (f / "model.safetensors").unlink(), "contains no saved method"),
     (lambda f: (f / "config.json").write_text("{"), "contains no saved method"),
     (lambda f: (f / "model.safetensors").write_bytes(b"half"), "contains no saved method"),
-    (lambda f: spoil_config(f, lambda told: told.pop("config")), "contains no saved method"),
+    (lambda f: spoil_config(f, lambda found: found.pop("config")), "contains no saved method"),
     (
-        lambda f: spoil_config(f, lambda told: told["config"].update(epoch=3)),
+        lambda f: spoil_config(f, lambda found: found["config"].update(epoch=3)),
         "unknown key 'epoch'; did you mean 'epochs'",
     ),
     (
-        lambda f: spoil_config(f, lambda told: told["config"]["values"].pop("likelihood")),
+        lambda f: spoil_config(f, lambda found: found["config"]["values"].pop("likelihood")),
         "gae: likelihood is missing",
     ),
     (
-        lambda f: spoil_config(f, lambda told: told["config"].update(method="gea")),
+        lambda f: spoil_config(f, lambda found: found["config"].update(method="gea")),
         "method 'gea' is not known",
     ),
-    (lambda f: spoil_config(f, lambda told: told["config"]["values"].update(latent_dim=5)), "do not fit"),
+    (lambda f: spoil_config(f, lambda found: found["config"]["values"].update(latent_dim=5)), "do not fit"),
     (lambda f: save_file({"a": torch.ones(1)}, f / "model.safetensors"), "do not fit"),
 ]
 
 
 @pytest.mark.parametrize("spoil, words", SPOILS)
-def test_what_cannot_be_loaded_is_told_in_one_line(folder, spoil, words):
+def test_what_cannot_be_loaded_is_an_error_of_one_line(folder, spoil, words):
     spoil(folder)
     with pytest.raises(ValueError, match=words) as caught:
         load(folder)

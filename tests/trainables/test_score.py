@@ -34,9 +34,9 @@ def says(capsys, *argv) -> str:
     """The one line with which the program refuses."""
     with pytest.raises(SystemExit) as end:
         run("prog", main, [str(arg) for arg in argv])
-    told = capsys.readouterr().err
-    assert end.value.code == 2 and told.count("\n") == 1, told
-    return told
+    found = capsys.readouterr().err
+    assert end.value.code == 2 and found.count("\n") == 1, found
+    return found
 
 
 def test_pictures_are_read_as_they_were_written(digits, tmp_path):
@@ -48,13 +48,13 @@ def test_two_folders_get_the_distance_of_their_images(digits, tmp_path, capsys):
     b = write(digits.test.images[:80], tmp_path / "b")
     out = tmp_path / "told.json"
     main([str(a), "--against", str(b), "--scores", "distance", "kid", "--json-file", str(out)])
-    told, fcd = json.loads(out.read_text()), extractor("fcd", digits)
+    found, fcd = json.loads(out.read_text()), extractor("fcd", digits)
     sides = (torch.tensor(x).float() / 255 for x in (digits.train.images[:90], digits.test.images[:80]))
     expected = frechet_distance(*(Moments.of(fcd(x)) for x in sides))
-    assert told["values"]["fcd"] == pytest.approx(expected, rel=1e-6)
-    assert set(told["values"]) == {"fcd", "fcd_kid"}
-    assert {(recipe["n"], recipe["reference_n"]) for recipe in told["recipes"].values()} == {(90, 80)}
-    assert set(told["recipes"]) == set(told["values"])
+    assert found["values"]["fcd"] == pytest.approx(expected, rel=1e-6)
+    assert set(found["values"]) == {"fcd", "fcd_kid"}
+    assert {(recipe["n"], recipe["reference_n"]) for recipe in found["recipes"].values()} == {(90, 80)}
+    assert set(found["recipes"]) == set(found["values"])
     assert f"fcd {expected:.6g}" in capsys.readouterr().out
 
 
@@ -69,13 +69,13 @@ def saved(name: str, folder):
 
 def test_a_saved_model_is_drawn_from(tmp_path, capsys):
     saved("vae", tmp_path / "winner")
-    told = []
+    found = []
     for _ in range(2):
         main([str(tmp_path / "winner"), "--samples", "60"])
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]  # the same draws
-    assert "60 images (prior) against 300 of test, classifier-digits" in told[0]
-    assert "few_images" in told[0]
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]  # the same draws
+    assert "60 images (prior) against 300 of test, classifier-digits" in found[0]
+    assert "few_images" in found[0]
     assert "choose from prior" in says(capsys, tmp_path / "winner", "--sampler", "gmm")
     (tmp_path / "winner" / "model.safetensors").write_bytes(b"no")
     assert "contains no saved method" in says(capsys, tmp_path / "winner")
@@ -87,13 +87,13 @@ def test_a_density_is_fitted_behind_any_encoder(name, sampler, tmp_path, capsys,
     monkeypatch.setattr("trainables.families.second_stage.STEPS", 20)
     monkeypatch.setattr("trainables.families.flow.STEPS", 20)
     folder = str(saved(name, tmp_path / "model"))
-    told = []
+    found = []
     for _ in range(2):
         main([folder, "--samples", "60", "--sampler", sampler])
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1] and f"60 images ({sampler}) against" in told[0]
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] and f"60 images ({sampler}) against" in found[0]
     main([folder, "--samples", "60"])
-    assert capsys.readouterr().out.splitlines()[0] != told[0].splitlines()[0]
+    assert capsys.readouterr().out.splitlines()[0] != found[0].splitlines()[0]
 
 
 def test_a_model_that_draws_nan_is_refused(tmp_path, capsys):
@@ -235,11 +235,11 @@ def other_network(folder):
 def test_an_array_of_floats_is_scored_as_the_pictures_it_would_make(digits, tmp_path, capsys):
     np.save(tmp_path / "floats.npy", digits.test.images[:70].astype(np.float64) / 255)
     pictures = write(digits.test.images[:70], tmp_path / "pictures")
-    told = []
+    found = []
     for source in (tmp_path / "floats.npy", pictures):
         main([str(source), "--split", "valid"])
-        told.append(capsys.readouterr().out.splitlines()[0])
-    assert told[0] == told[1]
+        found.append(capsys.readouterr().out.splitlines()[0])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,12 @@ def test_statistics_stand_for_the_images_they_were_made_from(digits, tmp_path, c
     np.save(a, digits.train.images[:90])
     np.save(b, digits.test.images[:80])
     main([str(b), "--save-statistics", str(tmp_path / "b.npz")])
-    told = []
+    found = []
     for against in (b, tmp_path / "b.npz"):
         main([str(a), "--against", str(against), "--json-file", str(tmp_path / "told.json")])
-        told.append(json.loads((tmp_path / "told.json").read_text()))
-    assert told[0]["values"]["fcd"] == pytest.approx(told[1]["values"]["fcd"], rel=1e-9)
-    assert told[1]["recipes"]["fcd"]["reference_n"] == 80 and "unknown_recipe" not in told[1]["caveats"]
+        found.append(json.loads((tmp_path / "told.json").read_text()))
+    assert found[0]["values"]["fcd"] == pytest.approx(found[1]["values"]["fcd"], rel=1e-9)
+    assert found[1]["recipes"]["fcd"]["reference_n"] == 80 and "unknown_recipe" not in found[1]["caveats"]
     assert "contains no images, which ['kid', 'ndb'] need" in says(
         capsys, a, "--against", tmp_path / "b.npz", "--scores", "distance", "kid", "ndb"
     )
@@ -317,11 +317,11 @@ def test_statistics_of_another_recipe_are_refused(digits, tmp_path, capsys):
 def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     np.save(tmp_path / "ones.npy", digits.test.images[digits.test.labels == 1])
     main([str(tmp_path / "ones.npy"), "--scores", "ndb", "--json-file", str(tmp_path / "told.json")])
-    told = json.loads((tmp_path / "told.json").read_text())
-    values, n = told["values"], int((digits.test.labels == 1).sum())
+    found = json.loads((tmp_path / "told.json").read_text())
+    values, n = found["values"], int((digits.test.labels == 1).sum())
     assert set(values) == {f"ndb{js}_{k}{real}" for js in ("", "_js") for k in (100, 200) for real in ("", "_real")}
     assert values["ndb_100"] > 2 * values["ndb_100_real"] and values["ndb_js_100"] > values["ndb_js_100_real"]
-    assert told["recipes"]["ndb_100"]["n"] == n and "pixels of" in capsys.readouterr().out
+    assert found["recipes"]["ndb_100"]["n"] == n and "pixels of" in capsys.readouterr().out
     flags = ["--whiten", "--bin-images", "600", "--json-file", str(tmp_path / "whitened.json")]
     main([str(tmp_path / "ones.npy"), "--scores", "ndb", *flags])
     whitened = json.loads((tmp_path / "whitened.json").read_text())["values"]
@@ -332,17 +332,17 @@ def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
 
 def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):
     winner = saved("vae", tmp_path / "winner")
-    told = []
+    found = []
     for _ in range(2):
         main([str(winner), "--samples", "50", "--scores", "nll", "--nll-images", "12"])
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]
-    values = {line.split()[0]: float(line.split()[1]) for line in told[0].splitlines()[:3]}
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]
+    values = {line.split()[0]: float(line.split()[1]) for line in found[0].splitlines()[:3]}
     assert values["nll_500"] < values["nll_bound"] and 0 < values["gamma"] < 1
-    assert "likelihood of 12 images" in told[0]
+    assert "likelihood of 12 images" in found[0]
 
 
-def test_who_has_no_likelihood_is_told_why(digits, tmp_path, capsys):
+def test_a_method_without_a_likelihood_gets_the_reason(digits, tmp_path, capsys):
     nll = ("--samples", "20", "--scores", "nll")
     assert "which this model's gmm lacks" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)
     assert "this model is deterministic" in says(capsys, saved("wae", tmp_path / "wae"), *nll)

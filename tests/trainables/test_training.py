@@ -475,7 +475,7 @@ def test_stages_that_do_not_use_up_the_budget_are_an_error():
         Training(config, torch.ones(2, 1))
 
 
-def test_a_last_stage_without_epochs_is_an_error_since_nobody_would_enter_it():
+def test_a_last_stage_without_epochs_is_an_error():
     class Late(Duel):
         def stages(self, epochs):
             return (*super().stages(epochs), Stage("late", prepare=lambda images: None))

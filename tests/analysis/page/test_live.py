@@ -58,10 +58,10 @@ def test_the_page_loads_nothing_but_its_own_script_the_state_and_the_reports(rec
 
 def test_the_state_says_what_runs_and_the_report_is_that_of_the_sweep(record):
     with served([record.path.parent]) as address:
-        (told,) = json.loads(ask(address, "/state")[2])
+        (found,) = json.loads(ask(address, "/state")[2])
         status, headers, page = ask(address, "/report/0/?now")
-    assert told["running"] == [{"trial": "vae-digits-0001", "epoch": 3, "epochs": 9, "value": "fcd 30.0"}]
-    assert told["words"].startswith("1 trials ended, ") and told["words"].endswith(", running")
+    assert found["running"] == [{"trial": "vae-digits-0001", "epoch": 3, "epochs": 9, "value": "fcd 30.0"}]
+    assert found["words"].startswith("1 trials ended, ") and found["words"].endswith(", running")
     assert status == 200 and "VAE comes closest to real digits" in page and headers["Cache-Control"] == "no-store"
 
 

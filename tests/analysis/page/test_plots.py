@@ -204,7 +204,7 @@ def test_learning_curves_show_every_trial_with_a_value(sweep):
 
 
 @pytest.mark.parametrize("name", PER_DATASET + PER_STUDY)
-def test_nothing_to_draw_is_no_error(tmp_path, write_sweep, name):
+def test_nothing_to_draw_is_not_an_error(tmp_path, write_sweep, name):
     sweep = read_sweep(write_sweep(tmp_path / "s", methods=("beta_vae",), datasets=("digits",), trials=0))
     figure = getattr(plots, name)(sweep, "digits" if name in PER_DATASET else "beta_vae-digits")
     assert figure is None or drawing.themed_svg(figure)

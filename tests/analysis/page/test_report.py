@@ -31,8 +31,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def page(tmp_path_factory, write_sweep) -> str:
     folder = tmp_path_factory.mktemp("sweeps") / "quick"
     methods = ("vae", "beta_vae", "wae")
-    told = {"datasets": ("digits",), "trials": 6, "hand_tuned_diverges": ("wae-digits",)}
-    write_sweep(folder, methods=methods, pictures=True, **told)
+    found = {"datasets": ("digits",), "trials": 6, "hand_tuned_diverges": ("wae-digits",)}
+    write_sweep(folder, methods=methods, pictures=True, **found)
     path = write_report(folder)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
@@ -133,7 +133,7 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
+def test_distances_measured_by_two_recipes_are_reported(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
     assert "stand apart" not in render(read_sweep(folder))
     record = (folder / "record.jsonl").read_text().replace('"fingerprint": "c55509d9"', '"fingerprint": "0ther"', 3)
@@ -143,7 +143,7 @@ def test_distances_measured_in_two_ways_are_told_of(tmp_path, write_sweep):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_torn_record_is_told_of(tmp_path, write_sweep):
+def test_a_damaged_record_is_reported(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     with (folder / "record.jsonl").open("a") as record:
         record.write('{"time": 1, "eve')
@@ -151,7 +151,7 @@ def test_a_torn_record_is_told_of(tmp_path, write_sweep):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_torn_picture_is_told_of_and_costs_only_itself(tmp_path, write_sweep):
+def test_a_damaged_image_is_reported_and_left_out(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2, pictures=True)
     torn = folder / "winners" / "vae-digits" / "samples.png"
     torn.write_bytes(torn.read_bytes()[:200])
@@ -249,7 +249,7 @@ def test_a_search_alone_has_not_looked_at_the_test_split(page):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_sweep, page):
+def test_scores_of_codes_are_shown_where_they_were_measured(tmp_path, write_sweep, page):
     assert "Quality of codes and samples" not in page
     folder = tmp_path / "s"
     write_sweep(folder, methods=("vae",), datasets=("digits",), trials=3, pictures=True)
@@ -257,10 +257,10 @@ def test_what_codes_are_good_for_is_told_where_it_was_measured(tmp_path, write_s
     record.write_text(record.read_text().replace('"valid/mse":', '"valid/probe_error": 0.125, "valid/mse":'))
     picture = folder / "winners" / "vae-digits" / "interpolations.png"
     Image.new("L", (8, 8)).save(picture)
-    told = write_report(folder).read_text()
-    assert "Quality of codes and samples" in told
-    assert re.search(r"linear probe, error ↓</th>.*?0\.125</td>", told, re.DOTALL) and "clusters, NMI" not in told
-    assert "equal steps of their codes" in told
+    found = write_report(folder).read_text()
+    assert "Quality of codes and samples" in found
+    assert re.search(r"linear probe, error ↓</th>.*?0\.125</td>", found, re.DOTALL) and "clusters, NMI" not in found
+    assert "equal steps of their codes" in found
 
 
 def test_budgets_stand_beside_the_results(page):
@@ -301,7 +301,7 @@ def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monk
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
+def test_ranks_are_shown_for_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
     assert "Over 2 data sets GAE has the best average rank (1.0); with so few" in render(read_sweep(folder))
     assert "average rank" not in page
@@ -311,11 +311,11 @@ def test_ranks_are_told_of_several_data_sets(tmp_path, write_sweep, page):
 def test_how_a_folder_was_read_is_shown_and_doubted(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "read", methods=("vae",), datasets=("leaves",), trials=2)
     first, *rest = (folder / "record.jsonl").read_text().splitlines()
-    told = {"words": "40 pictures: 32 train (ds/train), 4 valid (set aside)", "doubts": ["2 pictures also in train"]}
-    first = json.dumps(json.loads(first) | {"readings": {"leaves": told}})
+    found = {"words": "40 pictures: 32 train (ds/train), 4 valid (set aside)", "doubts": ["2 pictures also in train"]}
+    first = json.dumps(json.loads(first) | {"readings": {"leaves": found}})
     (folder / "record.jsonl").write_text("\n".join([first, *rest]) + "\n")
     page = write_report(folder).read_text()
-    assert "leaves as read" in page and told["words"] in page
+    assert "leaves as read" in page and found["words"] in page
     assert "leaves: 2 pictures also in train." in page
 
 

@@ -27,8 +27,8 @@ def sweep(tmp_path, write_record):
             number = numbers[study] = numbers.get(study, -1) + 1
             trial = {"event": "start", "trial": f"{study}-{number:04d}", "study": study, "number": number}
             events.append(trial | {"values": hand_tuned | more, "seed": seed, "origin": "paper", "attempt": 1})
-            told = [{"epoch": epoch, "stage": "train", "metrics": metrics} for epoch, metrics in rows]
-            events.append({"event": "report", "trial": trial["trial"], "rows": told})
+            shown = [{"epoch": epoch, "stage": "train", "metrics": metrics} for epoch, metrics in rows]
+            events.append({"event": "report", "trial": trial["trial"], "rows": shown})
             events.append({"event": "end", "trial": trial["trial"], "state": state, "epoch": 9, "reason": ""})
         config = {"image_size": 32, "channels": 3} | config  # as the preset has them
         opening = {"event": "sweep", "sweep": "s", "config": config, "studies": list(studies.values())}
@@ -40,8 +40,8 @@ def sweep(tmp_path, write_record):
 
 def trained(method, values, dataset="mnist", state="complete", score=None, **more):
     """A training a seed, whose last evaluation gave these values."""
-    told = [{"valid/fid": value} | ({"valid/fid_inception_score": score} if score else {}) for value in values]
-    return [(method, dataset, seed, state, more, [(9, metrics)]) for seed, metrics in enumerate(told)]
+    shown = [{"valid/fid": value} | ({"valid/fid_inception_score": score} if score else {}) for value in values]
+    return [(method, dataset, seed, state, more, [(9, metrics)]) for seed, metrics in enumerate(shown)]
 
 
 def off(by, of=AAE_FID):
@@ -57,14 +57,14 @@ def test_every_printed_cell_has_a_name_of_ours():
     assert set(rows["method"]) == set(aae.METHODS) and set(rows["dataset"]) == set(aae.DATASETS)
 
 
-def test_the_print_is_told_as_differences_to_aae():
+def test_the_print_is_given_as_differences_to_aae():
     table = aae.printed_differences().set_index(["dataset", "variant", "metric", "method"])
     assert table.loc[("mnist", "32 px", "FID", "iaae_niter"), "printed"] == pytest.approx(68.92 - 74.041)
     assert table.loc[("ffhq", "64 px", "IS", "iaae_kld"), "printed"] == pytest.approx(1.570 - 1.528)
     assert len(table) == 2 * 5 * 7 and "aae" not in table.index.get_level_values("method")
 
 
-def test_signs_are_told_seed_by_seed_beside_the_print(sweep):
+def test_signs_are_compared_with_the_print_seed_by_seed(sweep):
     table = aae.differences(
         aae.values(
             sweep(
@@ -88,9 +88,9 @@ def test_signs_are_told_seed_by_seed_beside_the_print(sweep):
     assert mapping["difference"] == pytest.approx(-4) and -5 <= mapping["low"] < -4 < mapping["high"] <= -3
     assert (mapping["aae"], mapping["seeds"], mapping["measured_as"]) == (70, 5, "fid")
     assert table.set_index("method").loc["iaae_equal", "aae"] == 70  # of the two seeds that both have
-    told = aae.text(table)
-    assert "| **MNIST, AAE** | FID 74.0 | fid 70.0 | 5 | |" in told
-    assert "| latent-mapping-IAAE − AAE | −3.59 (−5 %) | −4.00 (−6 %) [" in told
+    shown = aae.text(table)
+    assert "| **MNIST, AAE** | FID 74.0 | fid 70.0 | 5 | |" in shown
+    assert "| latent-mapping-IAAE − AAE | −3.59 (−5 %) | −4.00 (−6 %) [" in shown
 
 
 def test_the_inception_score_has_rows_of_its_own(sweep):
@@ -139,16 +139,16 @@ def test_sigma_is_followed_from_the_first_to_the_last_evaluation(sweep):
         ("aae", "mnist", 0, "complete", {"sigma": "exp"}, shrinking([0.02, 0.02, 0.02], code_std=0.1)),
         ("aae", "mnist", 2, "diverged", {}, shrinking([9.0, 9.0, 9.0])),
     ]
-    told = aae.sigma(sweep(made))
-    raw, exp = aae.convergence(told).to_dict("records")
+    shown = aae.sigma(sweep(made))
+    raw, exp = aae.convergence(shown).to_dict("records")
     assert (raw["first_epoch"], raw["last_epoch"], raw["seeds"], raw["collapsed"]) == (1, 9, 2, 1)
     assert (raw["first"], raw["last"]) == (pytest.approx(0.3), pytest.approx(0.05))
     assert (exp["point"], exp["collapsed"]) == ("sigma = exp", 0)  # its codes have no spread either
-    assert "| MNIST, AAE | 1: 0.300 | 9: 0.050 | 1 of 2 |" in aae.sigma_text(aae.convergence(told))
-    panels = aae.figure10(told, "mnist").axes
+    assert "| MNIST, AAE | 1: 0.300 | 9: 0.050 | 1 of 2 |" in aae.sigma_text(aae.convergence(shown))
+    panels = aae.figure10(shown, "mnist").axes
     assert [ax.get_title() for ax in panels] == ["AAE", "AAE\nsigma = exp"]
     assert panels[0].lines[1].get_ydata().tolist() == [0.4, 0.1, 0.06]
-    means = aae.figure10(told, "mnist", "mu").axes[0]
+    means = aae.figure10(shown, "mnist", "mu").axes[0]
     assert means.lines[1].get_ydata().tolist() == pytest.approx([0.1, 0.3, 0.9])
     assert means.get_ylim()[0] < -9 and means.get_yscale() == "linear"
 

@@ -32,7 +32,7 @@ def sweep(tmp_path, write_record):
                 study, about | {"hand_tuned": values, "space": {k: {"value": v} for k, v in values.items()}}
             )
             row = {"epoch": 21, "stage": "second", "metrics": metrics}
-            before = [{"epoch": epoch, "stage": "first", "metrics": told} for epoch, told in (looks or {}).items()]
+            before = [{"epoch": epoch, "stage": "first", "metrics": shown} for epoch, shown in (looks or {}).items()]
             start = {
                 "event": "start",
                 "trial": trial,
@@ -85,7 +85,7 @@ def test_where_active_dimensions_saturate(active, kappa):
     assert regularization.saturation([50, 100, 200, 400, 784], active) == kappa
 
 
-def test_a_decoder_without_print_has_no_printed_column_and_a_collapse_is_told(tmp_path):
+def test_a_decoder_that_is_not_printed_has_no_printed_column_and_a_collapse_is_reported(tmp_path):
     plain, residual = "VAE, plain decoder, learnable gamma", regularization.RESIDUAL
     ends = {(plain, 50): (52.91, 0, 1e-4), (plain, 100): (46.0, 0, 2.0), (residual, 50): (20.0, 12, 19.0)}
     metrics = ("Rec. Err. (test)", "# Active", "KL")
@@ -226,8 +226,8 @@ def test_each_model_of_table_3_is_beside_its_own_print(sweep):
 
 
 def test_rows_quoted_for_rae_have_a_counterpart(sweep):
-    told = {"valid/fid": 74.0, "valid/fid_gaussian": 81.0, "valid/fid_reconstruction": 32.0}
-    ran = sweep([("rae_l2", "cifar10", point, told) for point in points("rae_l2", "cifar10").values()])
+    shown = {"valid/fid": 74.0, "valid/fid_gaussian": 81.0, "valid/fid_reconstruction": 32.0}
+    ran = sweep([("rae_l2", "cifar10", point, shown) for point in points("rae_l2", "cifar10").values()])
     found = balancing.table(ran, 2).set_index("metric")
     assert found["ours"].to_dict() == {"REC": 32.0, "GEN-1": 81.0, "GEN-2": 74.0} and set(found["trials"]) == {1}
 

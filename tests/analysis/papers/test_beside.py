@@ -73,8 +73,8 @@ def test_our_recipe_is_that_of_the_record(tmp_path, write_sweep):
         "valid",
         30,
     )
-    (told,) = sweep.recipes["vae-mnist"]
-    torn = replace(sweep, recipes={"vae-mnist": (told, told | {"n": 2000})})
+    (shown,) = sweep.recipes["vae-mnist"]
+    torn = replace(sweep, recipes={"vae-mnist": (shown, shown | {"n": 2000})})
     assert our_recipe(torn, "vae-mnist")["n"] == "several" and our_recipe(torn, "vae-mnist")["split"] == "valid"
 
 
@@ -82,12 +82,12 @@ def test_every_printed_distance_has_a_recipe_and_every_recipe_is_of_a_table():
     whole = pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in PUBLISHED.glob("*.csv")])
     cells = {(row.paper, row.table, row.metric) for row in whole.itertuples()}
     recipes = tomllib.loads((PUBLISHED / "recipes.toml").read_text())["recipe"]
-    told = {(r["paper"], table, metric) for r in recipes for table in r["tables"] for metric in r["metrics"]}
-    assert {cell[:2] for cell in told} == {cell[:2] for cell in cells}
+    shown = {(r["paper"], table, metric) for r in recipes for table in r["tables"] for metric in r["metrics"]}
+    assert {cell[:2] for cell in shown} == {cell[:2] for cell in cells}
     assert {
         cell for cell in cells if cell[2] in ("FID", "IS", "REC", "GEN-1", "GEN-2", "Recon. FID", "Gen. FID")
-    } <= told
-    assert {metric for *_, metric in told} <= {metric for *_, metric in cells}
+    } <= shown
+    assert {metric for *_, metric in shown} <= {metric for *_, metric in cells}
     first = printed("gae", 3).iloc[0]
     assert printed_recipe(first)["epochs"] == 30 and printed_recipe(first)["extractor"] == "unknown"
 

@@ -135,7 +135,7 @@ def test_the_side_of_beta_that_agrees_with_the_print(grid):
     assert gae.beta_sides(grid(betas[1:], "alone")).empty  # nothing to compare with
 
 
-def test_seconds_are_told_as_shares_of_the_vaes_with_the_fit_of_the_density(grid):
+def test_seconds_are_ratios_to_the_vae_and_include_the_fit_of_the_density(grid):
     trials = [
         ("vae", "mnist", COMMON, "paper", "complete", fid(1.0, seconds=10.0)),
         ("gae", "mnist", COMMON, "paper", "complete", fid(1.0, seconds=8.0, fit=7.0)),

@@ -38,11 +38,11 @@ def record(tmp_path, write_record):
                 number = sum(event.get("study") == study for event in events)
                 start = {"event": "start", "study": study, "number": number, "values": point["values"], "seed": seed}
                 trial = {"trial": f"{study}-{number:04d}"}
-                told = [{"epoch": e, "stage": "train", "metrics": dict(m)} for e, m in point["epochs"].items()]
-                told[-1]["metrics"]["valid/fid"] += seed
+                found = [{"epoch": e, "stage": "train", "metrics": dict(m)} for e, m in point["epochs"].items()]
+                found[-1]["metrics"]["valid/fid"] += seed
                 events += [
                     start | trial | {"origin": "paper", "attempt": 1},
-                    {"event": "report", "rows": told} | trial,
+                    {"event": "report", "rows": found} | trial,
                     {"event": "end", "state": "complete", "reason": ""} | trial,
                 ]
         opening = {"event": "sweep", "sweep": name, "config": config, "studies": list(studies.values())}
@@ -53,7 +53,7 @@ def record(tmp_path, write_record):
 
 @pytest.fixture
 def settings(record, tmp_path, monkeypatch):
-    """What the notebooks are told of: sweeps and files of known numbers; VG's are those of analysis/measured."""
+    """The environment of the notebooks: sweeps and files of known numbers; VG's are those of analysis/measured."""
     end = {"valid/fid": 70.0, "valid/fid_prior": 80.0, "valid/fid_reconstruction": 50.0, "valid/mse": 0.004}
     end |= {"valid/fid_second_normalised": 63.0, "valid/var_law": 0.9, "valid/var_law_sd": 0.95, "valid/gamma": 0.002}
     point = {"network": "resnet_3_1_32", "latent_dim": 64, "learning_rate": 1e-4, "l2": "off"}

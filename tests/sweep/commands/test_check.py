@@ -53,16 +53,16 @@ def lab(tmp_path, monkeypatch):
 
 def test_promises_are_listed(lab, capsys):
     check.main("lab_check:Good")
-    told = capsys.readouterr().out
-    assert told.count("kept ") == 2 and "lab_check:Good fulfils the contract" in told
+    found = capsys.readouterr().out
+    assert found.count("kept ") == 2 and "lab_check:Good fulfils the contract" in found
 
 
 def test_a_broken_promise_names_file_and_line(lab, capsys):
     with pytest.raises(SystemExit) as ended:
         check.main("lab_check:Broken")
-    told = capsys.readouterr().out
-    assert ended.value.code == 1 and "lab_check.py:7: AttributeError" in told
-    assert "lab_check:Broken breaks 1 of 2 requirements" in told
+    found = capsys.readouterr().out
+    assert ended.value.code == 1 and "lab_check.py:7: AttributeError" in found
+    assert "lab_check:Broken breaks 1 of 2 requirements" in found
 
 
 def test_values_can_be_given(lab, capsys):

@@ -147,7 +147,7 @@ def test_an_unknown_command_is_one_line_with_a_hint(capsys):
     assert 'Unknown command "bord". Did you mean "board"? Available commands: ' in capsys.readouterr().err
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+def test_ctrl_c_prints_no_traceback(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 

@@ -88,7 +88,7 @@ def test_faults_of_a_cluster_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, output",
     [
         ("provider: {type: aws}\nhead: 1\n", "Ray would reject it"),
         ("- 1\n", "no provider"),
@@ -96,10 +96,10 @@ def test_faults_of_a_cluster_file(tmp_path, monkeypatch):
         ("a: [\n", "Ray would reject it"),
     ],
 )
-def test_a_file_that_ray_would_refuse_is_refused_in_one_line(tmp_path, text, told):
+def test_a_file_that_ray_would_refuse_is_refused_in_one_line(tmp_path, text, output):
     path = tmp_path / "cluster.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises(ValueError, match=output) as error:
         read_cluster(path)
     assert "\n" not in " ".join(str(error.value).split()) and str(path) in str(error.value)
 
@@ -148,7 +148,7 @@ def node(config):
 
 
 @pytest.mark.parametrize(
-    "fault, verdict, told",
+    "fault, verdict, output",
     [
         ({}, None, ""),
         ({"code": "000000000000"}, "bad", "ray up again"),
@@ -161,26 +161,26 @@ def node(config):
         ({"cards": 2, "gpus": 0}, "bad", "torch sees 0 of 2"),
     ],
 )
-def test_a_node_is_held_beside_the_driver(node, config, fault, verdict, told):
+def test_a_node_is_held_beside_the_driver(node, config, fault, verdict, output):
     found = list(doctor.one_node("worker", "10.0.0.2", 0, node | fault, node, config))
     troubles = [finding for finding in found if finding.verdict != "ok"]
     assert [finding.verdict for finding in troubles] == ([verdict] if verdict else []), troubles
-    assert all(told in finding.words for finding in troubles)
+    assert all(output in finding.words for finding in troubles)
 
 
 @pytest.mark.parametrize("package, verdict", [("ray", "bad"), ("python", "bad"), ("pytorch-fid", "warn")])
-def test_other_versions_are_told(node, config, package, verdict):
+def test_other_versions_are_reported(node, config, package, verdict):
     there = node | {"versions": node["versions"] | {package: "0.0"}}
     (found,) = [f for f in doctor.one_node("worker", "10.0.0.2", 0, there, node, config) if f.verdict != "ok"]
     assert found.verdict == verdict and f"{package} 0.0" in found.words
 
 
-def test_a_public_address_is_told(node, config):
+def test_a_public_address_is_reported(node, config):
     assert doctor.ports("worker", "8.8.8.8", node, config).verdict == "warn"
     assert doctor.ports("worker", "8.8.8.8", node | {"open": {8265}}, config).verdict == "bad"
 
 
-def test_fewer_gpus_than_ray_was_told_of():
+def test_fewer_gpus_than_ray_was_given():
     assert doctor.graphics("worker", expected=2, seen=1, cards=2).verdict == "bad"
     assert doctor.graphics("worker", expected=1, seen=2, cards=2).verdict == "warn"
     assert doctor.graphics("worker", expected=2, seen=2, cards=2).verdict == "ok"
@@ -188,10 +188,10 @@ def test_fewer_gpus_than_ray_was_told_of():
 
 def test_prefetch_readies_what_the_sweep_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
-    told = []
-    prefetch.prefetch(SweepConfig(datasets=["digits"], data_root=tmp_path), told.append)
-    assert "digits: 1197 + 300 + 300 images of 1 x 8 x 8" in told[0]
-    assert any((tmp_path / "cache").rglob("*.*")) and str(tmp_path / "cache") in told[1]
+    output = []
+    prefetch.prefetch(SweepConfig(datasets=["digits"], data_root=tmp_path), output.append)
+    assert "digits: 1197 + 300 + 300 images of 1 x 8 x 8" in output[0]
+    assert any((tmp_path / "cache").rglob("*.*")) and str(tmp_path / "cache") in output[1]
 
 
 def test_prefetch_without_network_says_what_to_do(tmp_path, monkeypatch):

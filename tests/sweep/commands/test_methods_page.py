@@ -45,7 +45,7 @@ def test_rows_with_a_preset_of_their_own_name_it():
     assert status("two_stage_vae").endswith("balancing_table5: `sweep/run.py --preset balancing-table5`")
 
 
-def test_a_program_that_is_gone_is_told(monkeypatch):
+def test_a_program_that_has_ended_is_reported(monkeypatch):
     monkeypatch.setitem(methods_page.PROGRAMS, "vaegan_table1", "trainables.gone")
     with pytest.raises(ValueError, match=r"program trainables\.gone does not exist"):
         measured_by("vaegan_table1", "vg")

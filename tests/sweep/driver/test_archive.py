@@ -52,7 +52,7 @@ def test_a_sweep_arrives_as_it_left_without_what_belongs_to_its_machine(folder, 
     launch._recorded(arrived, print, {})  # can be gone on with
 
 
-def test_the_way_to_mlflow_is_shown_only_where_it_was_told(folder, capsys):
+def test_the_command_for_mlflow_is_shown_only_with_a_tracking_address(folder, capsys):
     commands.main(["board", str(folder)])
     assert "sweep compare" not in capsys.readouterr().out
     (folder.parent / "mlflow.db").touch()
@@ -61,13 +61,13 @@ def test_the_way_to_mlflow_is_shown_only_where_it_was_told(folder, capsys):
 
 
 def test_importing_can_tell_a_server_at_once(folder, tmp_path, monkeypatch):
-    told = []
+    found = []
     tracked = type("Tracked", (), {"trials": 1, "epochs": 0})
-    monkeypatch.setattr(tracking, "track", lambda *args: told.append(args) or tracked)
+    monkeypatch.setattr(tracking, "track", lambda *args: found.append(args) or tracked)
     archive.pack(folder, tmp_path / "s.tar.gz")
     flags = ["--out", str(tmp_path / "there"), "--tracking-uri", "http://elsewhere:5000"]
     commands.main(["import", str(tmp_path / "s.tar.gz"), *flags])
-    assert told == [(tmp_path / "there" / "s", "http://elsewhere:5000", "autoencoder-sweep")]
+    assert found == [(tmp_path / "there" / "s", "http://elsewhere:5000", "autoencoder-sweep")]
 
 
 def test_a_running_sweep_is_not_packed(folder, tmp_path):
@@ -110,7 +110,7 @@ def packed(file, *members: tuple[str, bytes]):
         ),
     ],
 )
-def test_what_is_no_packed_sweep_leaves_nothing_behind(tmp_path, members, words):
+def test_what_is_not_a_packed_sweep_leaves_nothing_behind(tmp_path, members, words):
     out = tmp_path / "a" / "there"
     with pytest.raises(ValueError, match=words):
         archive.unpack(packed(tmp_path / "s.tar.gz", *members), out)

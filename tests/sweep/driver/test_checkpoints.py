@@ -92,7 +92,7 @@ def test_gc_leaves_what_a_resume_or_a_retry_needs_and_all_pictures(folder, capsy
     assert "nothing to delete" in capsys.readouterr().out and files(folder) == left
 
 
-def test_gc_refuses_what_is_no_number_of_models(folder):
+def test_gc_refuses_an_invalid_number_of_models(folder):
     with pytest.raises(SystemExit) as refused:
         main(["gc", str(folder), "--keep", "0"])
     assert refused.value.code == 2

@@ -205,7 +205,7 @@ def test_what_a_stopped_trial_leaves_is_asked_for_again(begin):
 # How trials end
 
 
-def test_everything_is_in_the_record_before_it_is_told(begin):
+def test_everything_is_in_the_record_before_it_is_used(begin):
     conductor = begin(methods=["vae"], trials=3)
     conductor.listener = lambda event, trials: seen.append(
         (events(conductor)[-1] == event, event.event == "close" or event.trial in trials.trials)
@@ -239,7 +239,7 @@ def test_a_trial_that_fails_before_its_next_epoch_keeps_those_it_had(begin):
     assert events(conductor, "end")[0].epoch == 1
 
 
-def test_the_worse_are_stopped_and_told_why_but_never_the_hand_tuned_point(begin):
+def test_worse_trials_are_stopped_with_a_reason_but_never_the_hand_tuned_point(begin):
     conductor = begin(methods=["vae"], trials=4)
     for ray_id in "abcd":
         conductor.resources = Resources(1, 0.0, 9, 9, 0)
@@ -349,7 +349,7 @@ def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):
     assert lost.worker["host"] == end.worker["host"] == "here"
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["told", "killed by Ray"])
+@pytest.mark.parametrize("killed", [False, True], ids=["reported", "killed by Ray"])
 def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, killed):
     conductor = begin(methods=["vae"], trials=1, first_rung=9)
     conductor.resources = Resources(1, 0.25, 4, 5, 1)

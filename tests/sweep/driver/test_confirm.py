@@ -58,15 +58,15 @@ def searched(make_plan, values: list[float | None]) -> Trials:
     return Trials.from_events(events)
 
 
-def names(told: dict) -> list[tuple]:
-    return [(claim["point"], claim["value"], claim["rank"]) for claim in told["points"]["vae-digits"]]
+def names(found: dict) -> list[tuple]:
+    return [(claim["point"], claim["value"], claim["rank"]) for claim in found["points"]["vae-digits"]]
 
 
 def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
     trials = searched(make_plan, [5.0, 3.0, None, 2.0, 4.0])
-    planned, told = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
-    assert [claim["origin"] for claim in told["points"]["vae-digits"]] == ["paper", "search", "search"]
-    assert names(told) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
+    planned, found = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
+    assert [claim["origin"] for claim in found["points"]["vae-digits"]] == ["paper", "search", "search"]
+    assert names(found) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
     spec = planned.studies[0].spec
     assert (spec.trials, spec.metric) == (9, "test/fcd")
     ran = [trials.trials[f"vae-digits-000{n}"].values for n in (0, 3, 1)]
@@ -78,23 +78,23 @@ def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
 
 
 def test_a_hand_tuned_point_that_won_is_trained_once_for_both(make_plan):
-    planned, told = chosen(searched(make_plan, [1.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
-    assert names(told) == [("hand-tuned", 1.0, 1)] and planned.studies[0].spec.trials == 2
+    planned, found = chosen(searched(make_plan, [1.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    assert names(found) == [("hand-tuned", 1.0, 1)] and planned.studies[0].spec.trials == 2
 
 
 def test_a_hand_tuned_point_that_diverged_gets_its_chance(make_plan):
-    _, told = chosen(searched(make_plan, [None, 3.0]), SweepConfig(**CONFIG), 1, (1,))
-    assert names(told) == [("hand-tuned", None, None), ("tuned 1", 3.0, 1)]
+    _, found = chosen(searched(make_plan, [None, 3.0]), SweepConfig(**CONFIG), 1, (1,))
+    assert names(found) == [("hand-tuned", None, None), ("tuned 1", 3.0, 1)]
 
 
 def test_a_point_that_ran_twice_counts_once(make_plan):
     trials = searched(make_plan, [5.0, 3.0, 4.0, 6.0])
     trials.trials["vae-digits-0002"].values = trials.trials["vae-digits-0001"].values
-    _, told = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
-    assert names(told) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
+    _, found = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
+    assert names(found) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
 
 
-def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_split(make_plan, tmp_path):
+def test_training_uses_train_and_validation_and_only_the_end_uses_the_test_split(make_plan, tmp_path):
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
     splits = planned.splits["digits"]
     images = planned.trained_on(splits)
@@ -111,7 +111,7 @@ def test_training_sees_train_and_validation_and_nobody_but_the_end_the_test_spli
 
 
 def test_with_folds_each_seed_has_a_test_split_of_its_own(make_plan, tmp_path):
-    planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5, 6), folds=True)
+    planned, found = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5, 6), folds=True)
     parts = planned.parts_of("digits")
     study = planned.studies[0]
     assert [planned.part_of(study, number) for number in range(6)] == [name for name in parts for _ in "ab"]
@@ -119,7 +119,7 @@ def test_with_folds_each_seed_has_a_test_split_of_its_own(make_plan, tmp_path):
     for part in parts.values():
         assert len(planned.trained_on(part)) + len(part.test) == len(whole.train) + len(whole.valid) + len(whole.test)
         assert part.valid is whole.valid and part.whole is whole
-    assert told["folds"] and told["seeds"] == [4, 5, 6]
+    assert found["folds"] and found["seeds"] == [4, 5, 6]
     other, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (7, 8, 9), folds=True)
     firsts = [next(iter(p.parts_of("digits").values())).test.images for p in (planned, other)]
     assert not np.array_equal(*firsts)  # a second look has other folds
@@ -151,13 +151,13 @@ def test_folds_are_for_few_images(make_plan, monkeypatch):
 def looked(tmp_path, make_plan):
     """The folder of a sweep whose confirmation has been opened."""
     home = tmp_path / "s"
-    planned, told = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    planned, found = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
     studies = [s.spec.to_record().model_dump() for s in planned.studies]
     opening = {"time": 0.0, "event": "sweep", "sweep": "c", "title": "s confirmed", "studies": studies}
     (home / "confirm").mkdir(parents=True)
     (home / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     (home / "record.jsonl").touch()
-    write(home, **opening | {"confirms": told | {"look": 1}})
+    write(home, **opening | {"confirms": found | {"look": 1}})
     return home
 
 
@@ -183,7 +183,7 @@ def test_a_second_look_is_refused_unless_asked_for(looked):
     write(looked, event="start", trial="vae-digits-0000", study="vae-digits", number=0, values={}, origin="paper",
                  seed=1, attempt=1)  # fmt: skip
     write(looked, event="report", **report)
-    write(looked, event="report", **report)  # told twice by a trial that was resumed
+    write(looked, event="report", **report)  # reported twice by a trial that was resumed
     write(looked, event="finish", outcome="done")
     assert looks_at_test(looked) == [looked / "confirm"]
     with pytest.raises(ValueError, match=r"already scored on the test split \(1 trained models, .*--again"):
@@ -211,12 +211,12 @@ def test_no_search_is_confirmed_while_it_runs(looked):
 
 
 @pytest.mark.parametrize("flag", ["top", "seeds"])
-def test_nothing_is_no_number(looked, flag):
+def test_zero_points_or_seeds_are_refused(looked, flag):
     with pytest.raises(ValueError, match=f"--{flag} must be at least 1, got 0"):
         confirm(looked, **{flag: 0})
 
 
-def test_mlflow_hears_point_and_seed(looked):
+def test_mlflow_gets_point_and_seed(looked):
     story = Story("confirm")
     for line in (looked / "confirm" / "record.jsonl").read_text().splitlines():
         story.add(parse(line))
@@ -269,7 +269,7 @@ def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(se
     assert heard == [] and f"python -m sweep confirm {looked} --again" in capsys.readouterr().out
 
 
-def test_a_search_without_a_complete_trial_is_no_success(searched_to, looked, make_plan, monkeypatch, capsys):
+def test_a_search_without_a_complete_trial_fails(searched_to, looked, make_plan, monkeypatch, capsys):
     heard = searched_to("done")
     monkeypatch.setattr(_ending, "read_trials", lambda folder: searched(make_plan, [None, None]))
     with pytest.raises(SystemExit) as ended:
@@ -278,7 +278,7 @@ def test_a_search_without_a_complete_trial_is_no_success(searched_to, looked, ma
     assert "No trial of vae-digits completed." in capsys.readouterr().out
 
 
-def test_a_study_without_a_complete_trial_is_no_success_unless_it_was_stopped(
+def test_a_study_without_a_complete_trial_fails_the_sweep_unless_it_was_stopped(
     searched_to, looked, make_plan, monkeypatch, capsys
 ):
     heard, trials = searched_to("done"), searched(make_plan, [1.0])

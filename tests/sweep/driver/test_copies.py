@@ -44,7 +44,7 @@ def test_a_copy_gets_an_id_of_its_own_in_all_its_lines(original, tmp_path, place
     assert ids(original / place / "record.jsonl") == [f"old {place}"] * 2
 
 
-def test_what_is_no_copy_keeps_its_id(original, tmp_path):
+def test_a_folder_that_is_not_a_copy_keeps_its_id(original, tmp_path):
     assert not rename(original / "record.jsonl", config_at(original), "new")
     (tmp_path / "link").symlink_to(original)
     assert not rename(tmp_path / "link" / "record.jsonl", config_at(tmp_path / "link"), "new")

@@ -21,7 +21,7 @@ FCD = "valid/fcd"
 
 @pytest.fixture
 def sweep(tmp_path):
-    """The folder of a sweep of two studies; its trials are told by (study, number, state, value, learning rate)."""
+    """The folder of a sweep of two studies; its trials are given as (study, number, state, value, learning rate)."""
 
     def make(*trials: tuple, name: str = "s", **fields):
         config = launch.anywhere(SweepConfig(out=tmp_path, name=name, **TINY | {"set": PINS} | fields))

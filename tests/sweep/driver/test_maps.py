@@ -24,7 +24,7 @@ def test_a_part_of_a_file_is_found_again_by_its_place(mapped, tmp_path):
     assert np.array_equal(opened(place_of(part)), images[6:15])
 
 
-def test_what_is_no_piece_of_a_file_goes_as_it_is(mapped):
+def test_an_array_that_is_not_a_slice_of_a_file_is_sent_whole(mapped):
     images, whole = mapped
     assert place_of(images) is None
     for scattered in (whole[::2], whole[[3, 1]], whole.transpose(1, 0, 2, 3)):

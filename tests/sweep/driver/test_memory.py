@@ -38,10 +38,10 @@ def test_a_step_of_adam_takes_four_times_the_parameters_and_activations_grow_wit
 def test_a_gpu_that_is_too_small_is_refused_with_figures(tmp_path):
     study = planned(tmp_path)
     (need,) = footprints(study).values()
-    told = []
-    check_gpus(study, ON_GPU, 5 * need.step, told.append)
-    assert told == []
-    check_gpus(study, ON_GPU, 3 * need.step, told.append)
-    assert len(told) == 1 and "more than 0.25 of a GPU of" in told[0] and "a larger --gpus-per-trial" in told[0]
+    found = []
+    check_gpus(study, ON_GPU, 5 * need.step, found.append)
+    assert found == []
+    check_gpus(study, ON_GPU, 3 * need.step, found.append)
+    assert len(found) == 1 and "more than 0.25 of a GPU of" in found[0] and "a larger --gpus-per-trial" in found[0]
     with pytest.raises(ValueError, match=r"vae-digits: a training step takes .* MB .*and the GPU has .*; choose a s"):
-        check_gpus(study, ON_GPU, need.step - 1, told.append)
+        check_gpus(study, ON_GPU, need.step - 1, found.append)

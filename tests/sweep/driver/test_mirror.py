@@ -101,7 +101,7 @@ class Dying:
 
 def test_a_copy_cut_short_anywhere_can_be_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "CONNECTIONS", 1)  # in a fixed order
-    told = []
+    shown = []
     for calls in range(0, 60, 3):
         sweep = Folder(tmp_path / f"{calls}" / "a")
         address = f"file://{tmp_path}/store{calls}/a"
@@ -111,8 +111,8 @@ def test_a_copy_cut_short_anywhere_can_be_resumed(tmp_path, monkeypatch):
         with suppress(OSError):
             for _ in range(12):
                 copy.update()
-        told.append(len(resumable(fetch(address, tmp_path / f"{calls}" / "fetched"))))
-    assert told[0] == 2 and told[-1] > 20 and sorted(told) == told
+        shown.append(len(resumable(fetch(address, tmp_path / f"{calls}" / "fetched"))))
+    assert shown[0] == 2 and shown[-1] > 20 and sorted(shown) == shown
 
 
 def test_a_round_copies_what_changed_and_deletes_what_is_gone(bucket, tmp_path):

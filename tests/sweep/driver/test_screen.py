@@ -18,7 +18,7 @@ RESOURCES = Resources(cpus=1, gpus=0.0, slots=1, ahead=2, total_gpus=0)
 
 
 class Stage:
-    """A screen, and a sweep that is told to it event by event."""
+    """A screen, and the events of a sweep that it shows."""
 
     def __init__(self, planned, folder, clock, trials=None, time=90.0):
         self.console = Console(file=io.StringIO(), width=150)

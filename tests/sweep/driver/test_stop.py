@@ -65,7 +65,7 @@ def test_work_that_was_done_when_it_was_asked_to_stop_is_done():
     stop.attend(last.wait)
 
 
-def test_nobody_waits_for_work_that_cannot_go_on(monkeypatch):
+def test_the_sweep_does_not_wait_for_work_that_cannot_continue(monkeypatch):
     """It hangs in a call that no signal reaches."""
     monkeypatch.setattr(stopping, "SECONDS_TO_HEAR", 0.01)
     stop, never = Stop(), Event()
@@ -112,7 +112,7 @@ def test_work_that_fails_after_it_was_asked_to_stop_was_stopped():
         stop.attend(work)
 
 
-def test_nobody_waits_long_for_work_that_does_not_stop(monkeypatch):
+def test_work_that_does_not_stop_is_abandoned(monkeypatch):
     monkeypatch.setattr(stopping, "SECONDS_TO_END_TRIALS", 0.01)
     stop, never = Stop(), Event()
     stop.ask()

@@ -33,26 +33,26 @@ def described(begin) -> dict:
 def steps(worker, most=99):
     """What a worker tells until its trial ends."""
     for _ in range(most):
-        (told,) = worker.step()["progress"]
-        yield told
-        if told.state is not None:
+        (shown,) = worker.step()["progress"]
+        yield shown
+        if shown.state is not None:
             return
 
 
-def without_clock(told):
-    rows = [row for step in told for row in step.rows]
+def without_clock(shown):
+    rows = [row for step in shown for row in step.rows]
     clock = ("time/", "speed/", "memory/")
     return {row.epoch: {k: v for k, v in row.metrics.items() if not k.startswith(clock)} for row in rows}
 
 
 def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path):
-    told = list(steps(make_worker(described)))
-    assert [[row.epoch for row in step.rows] for step in told] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
-    assert [step.state for step in told] == [None, None, "complete"]
-    assert [step.epoch for step in told] == [1, 3, 9]
-    assert all(step.value == step.rows[-1].metrics["valid/fcd"] for step in told)
-    assert "valid/fcd" not in told[1].rows[0].metrics
-    assert [Progress.model_validate_json(step.model_dump_json()) for step in told] == told
+    shown = list(steps(make_worker(described)))
+    assert [[row.epoch for row in step.rows] for step in shown] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
+    assert [step.state for step in shown] == [None, None, "complete"]
+    assert [step.epoch for step in shown] == [1, 3, 9]
+    assert all(step.value == step.rows[-1].metrics["valid/fcd"] for step in shown)
+    assert "valid/fcd" not in shown[1].rows[0].metrics
+    assert [Progress.model_validate_json(step.model_dump_json()) for step in shown] == shown
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
     assert load(folder).sample(2).shape == (2, 1, 8, 8)
     assert {"samples.png", "reconstructions.png"} <= {path.name for path in folder.iterdir()}
@@ -65,21 +65,21 @@ def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path
 def test_a_look_at_a_first_stage_tells_what_it_has_and_no_value(make_worker, begin):
     chosen = {"methods": ["two_stage_vae"], "searcher": "none", "points": ["paper"], "looks": [2, 3]}
     small = {"network": "mlp_8", "latent_dim": 2, "batch_size": 100, "second_width": 4, "second_share": 0.5}
-    told = list(steps(make_worker(begin(**chosen, set=small).next("a"))))
-    looked = {step.epoch: step for step in told if step.epoch in (2, 3)}
+    shown = list(steps(make_worker(begin(**chosen, set=small).next("a"))))
+    looked = {step.epoch: step for step in shown if step.epoch in (2, 3)}
     for epoch in (2, 3):
         assert looked[epoch].value is None and "valid/fcd_prior" in looked[epoch].rows[-1].metrics
-    assert told[-1].state == "complete" and told[-1].value == told[-1].rows[-1].metrics["valid/fcd"]
+    assert shown[-1].state == "complete" and shown[-1].value == shown[-1].rows[-1].metrics["valid/fcd"]
 
 
-def test_a_checkpoint_is_never_ahead_of_what_was_told(make_worker, described, tmp_path):
-    """Only when another step is asked for has the driver written down what the last one told."""
+def test_a_checkpoint_is_never_ahead_of_the_reports(make_worker, described, tmp_path):
+    """The driver has recorded the last step only when it asks for another one."""
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
     worker = make_worker(described)
     heard = 0
-    for told in steps(worker):
+    for shown in steps(worker):
         assert epochs_saved(checkpoint) == heard
-        heard = told.epoch
+        heard = shown.epoch
     assert epochs_saved(checkpoint) == 3
 
 
@@ -89,7 +89,7 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, be
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), killed_after))
     after = list(steps(make_worker(again)))
-    # the last step that was told had not been saved when the process died
+    # the last step that was reported had not been saved when the process died
     assert after[0].rows[0].epoch == epochs_before(before) + 1
     assert without_clock(before) | without_clock(after) == undisturbed
 
@@ -106,20 +106,20 @@ def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, tmp_path, ru
     assert not (tmp_path / "again" / REPORTED).exists()
 
 
-def epochs_before(told):
-    return ([0] + [step.epoch for step in told])[-2]
+def epochs_before(shown):
+    return ([0] + [step.epoch for step in shown])[-2]
 
 
 def test_long_trainings_are_saved_between_evaluations_too(make_worker, described, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     checkpoint = tmp_path / "quick" / "trials" / "vae-digits-0000" / CHECKPOINT
-    told = []
+    shown = []
     for step in steps(make_worker(described)):
-        assert epochs_saved(checkpoint) == len(told)
-        told.append(step)
-    assert [step.epoch for step in told] == list(range(1, 10))
-    assert [step.value is not None for step in told] == [epoch in (1, 3, 9) for epoch in range(1, 10)]
+        assert epochs_saved(checkpoint) == len(shown)
+        shown.append(step)
+    assert [step.epoch for step in shown] == list(range(1, 10))
+    assert [step.value is not None for step in shown] == [epoch in (1, 3, 9) for epoch in range(1, 10)]
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(make_worker, described, tmp_path):
@@ -154,22 +154,22 @@ class Spoilt:
         return replace(found, metrics=found.metrics | {"valid/fcd": math.nan})
 
 
-def test_a_distance_that_is_no_number_is_a_divergence(make_worker, described):
+def test_a_distance_that_is_not_finite_is_a_divergence(make_worker, described):
     worker = make_worker(described)
     images, evaluator = worker._data("digits")
     worker._data = lambda dataset: (images, Spoilt(evaluator))
-    (told,) = steps(worker)
-    assert (told.state, told.epoch, told.value) == ("diverged", 1, None)
-    assert told.reason == "stage train, epoch 1, valid/fcd: not finite"
-    assert "valid/fcd" not in told.rows[0].metrics
+    (shown,) = steps(worker)
+    assert (shown.state, shown.epoch, shown.value) == ("diverged", 1, None)
+    assert shown.reason == "stage train, epoch 1, valid/fcd: not finite"
+    assert "valid/fcd" not in shown.rows[0].metrics
 
 
 def test_a_training_that_diverges_says_where(make_worker, described):
     described["fit"]["values"]["learning_rate"] = 1e6
-    *_, told = steps(make_worker(described))
-    assert told.state == "diverged" and told.reason.startswith("stage train, epoch ")
-    assert told.epoch == int(told.reason.split("epoch ")[1].split(",")[0])
-    json.dumps(told.model_dump(), allow_nan=False)
+    *_, shown = steps(make_worker(described))
+    assert shown.state == "diverged" and shown.reason.startswith("stage train, epoch ")
+    assert shown.epoch == int(shown.reason.split("epoch ")[1].split(",")[0])
+    json.dumps(shown.model_dump(), allow_nan=False)
 
 
 def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monkeypatch):
@@ -181,9 +181,9 @@ def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monke
     worker = make_worker(described)
     next(steps(worker))
     monkeypatch.setattr(VAE, "loss", wrong)
-    (told,) = steps(worker.__class__ and replace_method_loss(worker, wrong))
-    assert told.state == "failed" and told.rows == []
-    assert told.reason.startswith("RuntimeError: shapes do not match (test_worker.py:")
+    (shown,) = steps(worker.__class__ and replace_method_loss(worker, wrong))
+    assert shown.state == "failed" and shown.rows == []
+    assert shown.reason.startswith("RuntimeError: shapes do not match (test_worker.py:")
 
 
 def replace_method_loss(worker, loss):
@@ -201,8 +201,8 @@ def test_a_failed_trial_names_the_authors_line_and_keeps_the_whole_traceback(mak
 
     worker = make_worker(described)
     next(steps(worker))
-    (told,) = steps(replace_method_loss(worker, wrong))
-    assert told.reason.endswith(f"(test_worker.py:{wrong.__code__.co_firstlineno + 1})")
+    (shown,) = steps(replace_method_loss(worker, wrong))
+    assert shown.reason.endswith(f"(test_worker.py:{wrong.__code__.co_firstlineno + 1})")
     text = traceback.read_text()
     assert text.startswith("Traceback") and "# the author's line" in text and "RuntimeError: " in text.splitlines()[-1]
     next(steps(make_worker(described)))  # another attempt
@@ -211,8 +211,8 @@ def test_a_failed_trial_names_the_authors_line_and_keeps_the_whole_traceback(mak
 
 def test_the_frame_of_an_error_below_ours_is_ours_and_a_long_traceback_keeps_its_end(make_worker, described, tmp_path):
     bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
-    (told,) = steps(make_worker(bad))
-    assert re.search(r"\(config\.py:\d+\)$", told.reason)  # not pydantic's
+    (shown,) = steps(make_worker(bad))
+    assert re.search(r"\(config\.py:\d+\)$", shown.reason)  # not pydantic's
     error = ValueError("x" * 100_000 + " the end")
     failure.keep(error, tmp_path)
     kept = (tmp_path / "traceback.txt").read_text()
@@ -238,19 +238,19 @@ def cublas_finds_no_room():
     ],
     ids=["GPU", "cuBLAS", "PyTorch", "NumPy", "Python"],
 )
-def test_out_of_memory_is_no_fault_of_the_code(make_worker, described, no_room, reason):
+def test_out_of_memory_is_not_an_error_of_the_code(make_worker, described, no_room, reason):
     worker = make_worker(described)
     worker._data = lambda dataset: no_room()
-    (told,) = steps(worker)
-    assert told.state == "out_of_memory" and reason in told.reason and "\n" not in told.reason
+    (shown,) = steps(worker)
+    assert shown.state == "out_of_memory" and reason in shown.reason and "\n" not in shown.reason
 
 
 def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, tmp_path):
     undisturbed = without_clock(steps(make_worker(described)))
     bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
     worker = make_worker(bad)
-    (told,) = steps(worker)
-    assert told.state == "failed" and "latent_dim" in told.reason
+    (shown,) = steps(worker)
+    assert shown.state == "failed" and "latent_dim" in shown.reason
     worker.reset_config(described | {"folder": str(tmp_path / "good")})
     assert without_clock(steps(worker)) == undisturbed
 
@@ -332,9 +332,9 @@ def test_a_trial_leaves_nothing_to_the_next(make_worker, begin, tmp_path, monkey
         next(steps(worker))
         monkeypatch.setattr(VAE, "after_epoch", lambda *_: after.look())
         worker.reset_config(described | {"folder": str(tmp_path / "next")})
-        told = list(steps(worker))
-    assert told[-1].state == "complete", told[-1].reason
-    assert without_clock(told) == undisturbed
+        shown = list(steps(worker))
+    assert shown[-1].state == "complete", shown[-1].reason
+    assert without_clock(shown) == undisturbed
     assert after.found == alone.found
 
 
@@ -343,34 +343,34 @@ def test_a_metric_of_any_numeric_type_becomes_a_number(make_worker, described, m
     from trainables.methods.vae import VAE
 
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
-    told = next(steps(make_worker(described)))
-    assert type(told.rows[0].metrics["train/own"]) is float
-    assert told.rows[0].metrics["train/own"] == float(value)
-    told.model_dump_json()
+    shown = next(steps(make_worker(described)))
+    assert type(shown.rows[0].metrics["train/own"]) is float
+    assert shown.rows[0].metrics["train/own"] == float(value)
+    shown.model_dump_json()
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2), "much", None, 10**400], ids=["tensor", "text", "none", "huge"])
-def test_a_metric_that_is_no_number_fails_its_trial_alone(make_worker, described, monkeypatch, value):
+def test_a_metric_that_is_not_a_number_fails_only_its_trial(make_worker, described, monkeypatch, value):
     from trainables.methods.vae import VAE
 
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own": value})
-    (told,) = steps(make_worker(described))
-    assert told.state == "failed"
-    assert told.reason.startswith("ValueError: after_epoch: own is ")
+    (shown,) = steps(make_worker(described))
+    assert shown.state == "failed"
+    assert shown.reason.startswith("ValueError: after_epoch: own is ")
 
 
-def test_text_that_is_no_unicode_is_told_as_well_as_it_can_be(make_worker, described, monkeypatch):
+def test_text_that_is_not_unicode_is_shown_escaped(make_worker, described, monkeypatch):
     from trainables.methods.vae import VAE
 
     def wrong(method, terms):
         raise RuntimeError("half a pair: \ud800")
 
     monkeypatch.setattr(VAE, "after_epoch", wrong)
-    (told,) = steps(make_worker(described))
-    assert told.state == "failed" and told.reason.startswith("RuntimeError: half a pair: ? (")
+    (shown,) = steps(make_worker(described))
+    assert shown.state == "failed" and shown.reason.startswith("RuntimeError: half a pair: ? (")
     monkeypatch.setattr(VAE, "after_epoch", lambda method, terms: {"own \ud800": 1.0})
-    told = next(steps(make_worker(described)))
-    assert told.rows[0].metrics["train/own ?"] == 1
+    shown = next(steps(make_worker(described)))
+    assert shown.rows[0].metrics["train/own ?"] == 1
 
 
 # Storage
@@ -385,10 +385,10 @@ def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, desc
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "zeros": bytes(len(whole))}[damage])
     worker = make_worker(again)
-    (told,) = steps(worker)
-    assert told.state == "preempted" and told.rows == []
-    assert told.reason.startswith("checkpoint.pt cannot be read (")
-    assert told.reason.endswith("; the trial starts from the beginning")
+    (shown,) = steps(worker)
+    assert shown.state == "preempted" and shown.rows == []
+    assert shown.reason.startswith("checkpoint.pt cannot be read (")
+    assert shown.reason.endswith("; the trial starts from the beginning")
     worker.reset_config(again)
     assert without_clock(steps(worker)) == undisturbed
 
@@ -398,12 +398,12 @@ def test_a_disk_that_cannot_be_written_is_not_the_trials_fault(make_worker, desc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     worker = make_worker(described)
-    told = next(steps(worker))
+    shown = next(steps(worker))
     monkeypatch.setattr(module, "save_grid", full)
-    (told,) = steps(worker)
-    assert (told.state, told.rows, told.value, told.epoch) == ("preempted", [], None, 0)
+    (shown,) = steps(worker)
+    assert (shown.state, shown.rows, shown.value, shown.epoch) == ("preempted", [], None, 0)
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
-    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in told.reason
+    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in shown.reason
 
 
 # Within an epoch
@@ -432,13 +432,13 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, tmp_pat
     with monkeypatch.context() as patch:
         at_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
         worker = make_worker(again)
-        told = [next(steps(worker))]
+        shown = [next(steps(worker))]
         with pytest.raises(SystemExit, match="asked to end"):
             worker.step()
     state = torch.load(tmp_path / "again" / CHECKPOINT)
     assert state["position"]["epoch"] == 1 and state["within"]["step"] == 3
-    told += steps(make_worker(again))
-    assert without_clock(told) == undisturbed
+    shown += steps(make_worker(again))
+    assert without_clock(shown) == undisturbed
 
 
 @pytest.mark.parametrize("step", [3, 14], ids=["nothing unreported", "an epoch unreported"])
@@ -449,14 +449,14 @@ def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, tmp_path,
     with monkeypatch.context() as patch:
         worker = make_worker(again)
         at_step(patch, lambda: setattr(worker, "drained", True), step)
-        told = list(steps(worker))
-    assert (told[-1].state, told[-1].reason, told[-1].rows) == ("preempted", "its node is being drained", [])
+        shown = list(steps(worker))
+    assert (shown[-1].state, shown[-1].reason, shown[-1].rows) == ("preempted", "its node is being drained", [])
     epoch = 1 + step // 11
     state = torch.load(tmp_path / "again" / CHECKPOINT)
     assert (state["position"]["epoch"], state["within"]["step"]) == (epoch, 3)
-    assert [row.epoch for step in told for row in step.rows] == list(range(1, epoch + 1))
-    told += steps(make_worker(again))
-    assert without_clock(told) == undisturbed
+    assert [row.epoch for step in shown for row in step.rows] == list(range(1, epoch + 1))
+    shown += steps(make_worker(again))
+    assert without_clock(shown) == undisturbed
 
 
 def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(make_worker, described, tmp_path, monkeypatch):
@@ -465,12 +465,12 @@ def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(make_worker, 
     with monkeypatch.context() as patch:
         worker = make_worker(again)
         at_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM), 14)
-        told = [next(steps(worker)) for _ in range(2)]
+        shown = [next(steps(worker)) for _ in range(2)]
         with pytest.raises(SystemExit, match="asked to end"):
             worker.step()
     assert torch.load(tmp_path / "again" / CHECKPOINT)["position"]["epoch"] == 2
-    told += steps(make_worker(again))
-    assert without_clock(told) == undisturbed
+    shown += steps(make_worker(again))
+    assert without_clock(shown) == undisturbed
 
 
 def test_a_trial_whose_driver_was_replaced_writes_nothing_more(make_worker, described, tmp_path):
@@ -482,9 +482,7 @@ def test_a_trial_whose_driver_was_replaced_writes_nothing_more(make_worker, desc
     assert epochs_saved(worker.checkpoint) == 1
 
 
-def test_epochs_that_take_long_are_saved_within_but_never_ahead_of_what_was_told(
-    make_worker, described, tmp_path, monkeypatch
-):
+def test_long_epochs_are_saved_partway_but_never_ahead_of_the_reports(make_worker, described, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     saved = []
     save = module.Training.save
@@ -495,9 +493,9 @@ def test_epochs_that_take_long_are_saved_within_but_never_ahead_of_what_was_told
 
     monkeypatch.setattr(module.Training, "save", note)
     heard = 0
-    for told in steps(make_worker(described)):
+    for shown in steps(make_worker(described)):
         assert saved and max(saved) <= heard
-        heard = told.epoch
+        heard = shown.epoch
 
 
 HANGING = """

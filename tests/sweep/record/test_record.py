@@ -158,7 +158,7 @@ def test_what_marks_a_fate_is_forced_to_the_disk(path, monkeypatch):
         assert len(forced) == 4
 
 
-def test_a_second_writer_is_told_who_holds_the_record(path):
+def test_a_second_writer_learns_who_holds_the_record(path):
     with Record(path):
         with pytest.raises(ValueError, match=rf"record\.jsonl is being written by process {os.getpid()} on \S+;"):
             Record(path)
@@ -402,7 +402,7 @@ def test_bulky_parts_of_rows_are_kept_once():
 WAY, OTHER = {"valid/fcd": {"extractor": "a" * 300}}, {"valid/fcd": {"extractor": "b"}}
 
 
-def told(record, ways):
+def found(record, ways):
     rows = [{"epoch": i, "metrics": {"valid/fcd": 1.0}, "recipes": way} for i, way in ways.items()]
     return record.append("report", trial="vae-mnist-0000", rows=rows)
 
@@ -411,10 +411,10 @@ def test_recipes_are_written_once_and_found_by_every_reader(path):
     with Record(path) as record:
         record.append("sweep", sweep="s", studies=[{"study": "vae-mnist", **ENTRY}])
         record.append("start", trial="vae-mnist-0000", study="vae-mnist", number=0, values={})
-        told(record, {1: WAY, 2: WAY})
-        told(record, {3: OTHER})
+        found(record, {1: WAY, 2: WAY})
+        found(record, {3: OTHER})
     with Record(path) as record:  # another driver knows what the record holds
-        told(record, {4: dict(reversed(WAY.items())), 5: {}})
+        found(record, {4: dict(reversed(WAY.items())), 5: {}})
     assert path.read_text().count("a" * 300) == 1
     for events in (read(path), salvage(path)[0]):
         trials = Trials.from_events(events)
@@ -428,7 +428,7 @@ def test_a_record_of_format_1_goes_on_as_one_of_today(path):
     lines = [SWEEP.model_copy(update={"format": 1}), start(0), event("report", trial="vae-mnist-0000", rows=[row])]
     path.write_text("".join(line.model_dump_json() + "\n" for line in lines))
     with Record(path) as record:
-        told(record, {2: WAY, 3: OTHER})
+        found(record, {2: WAY, 3: OTHER})
     trials = Trials.from_events(read(path))
     assert trials.recipes == {"vae-mnist": [WAY["valid/fcd"], OTHER["valid/fcd"]]}
     assert [row.metrics["valid/fcd"] for row in trials.trials["vae-mnist-0000"].rows.values()] == [2.0, 1.0, 1.0]
@@ -438,8 +438,8 @@ def test_recipes_whose_line_is_damaged_are_unknown_to_those_who_only_look(path):
     with Record(path) as record:
         record.append("sweep", sweep="s", studies=[{"study": "vae-mnist", **ENTRY}])
         record.append("start", trial="vae-mnist-0000", study="vae-mnist", number=0, values={})
-        told(record, {1: WAY})
-        told(record, {2: WAY})
+        found(record, {1: WAY})
+        found(record, {2: WAY})
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"damaged\n", lines[3]]))
     events, damaged = salvage(path)
@@ -456,7 +456,7 @@ def test_a_report_that_could_not_be_written_leaves_its_recipes_to_the_next(path,
     with Record(path) as record:
         with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
             patch.setattr(record, "_file", SimpleNamespace(seek=lambda *_: 0, write=full, truncate=lambda _: None))
-            told(record, {1: WAY})
-        told(record, {1: WAY})
+            found(record, {1: WAY})
+        found(record, {1: WAY})
     (report,) = read(path)
     assert report.recipes == {report.rows[0].recipes: WAY}

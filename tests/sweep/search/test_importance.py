@@ -14,18 +14,18 @@ def events(make_plan, count: int) -> list[Event]:
     """A study of random trials whose value at the first rung depends on the learning rate alone; most stop there."""
     spec = make_plan(methods=["beta_vae"], epochs=9, trials=count).studies[0].spec
     chance = np.random.default_rng(0)
-    told = [event("sweep", sweep="s", studies=[spec.to_record()])]
+    found = [event("sweep", sweep="s", studies=[spec.to_record()])]
     for number in range(count):
         values = dict(spec.space.paper[0].values)
         values |= {"learning_rate": float(10 ** chance.uniform(-4, -2.4)), "beta": float(10 ** chance.uniform(-3, 1))}
         name = f"{spec.study}-{number:04d}"
-        told.append(event("start", trial=name, study=spec.study, number=number, values=values))
+        found.append(event("start", trial=name, study=spec.study, number=number, values=values))
         value = abs(np.log10(values["learning_rate"]) + 3)
         rows = [{"epoch": 1, "metrics": {"valid/fcd": value}}]
         if number % 3 == 0:
             rows.append({"epoch": 9, "metrics": {"valid/fcd": float(chance.uniform())}})
-        told.append(event("report", trial=name, rows=rows))
-    return told
+        found.append(event("report", trial=name, rows=rows))
+    return found
 
 
 def test_the_knob_that_decides_gets_the_share(make_plan):

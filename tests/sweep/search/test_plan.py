@@ -216,7 +216,7 @@ def test_a_mistake_in_a_step_of_a_method_from_outside_ends_the_plan_with_its_lin
     assert "\n" not in str(error.value)
 
 
-def test_a_method_from_outside_without_a_space_is_told_where_it_belongs(make_plan, my_lab):
+def test_an_outside_method_without_a_space_gets_the_expected_path(make_plan, my_lab):
     (my_lab / "ladder.toml").unlink()
     with pytest.raises(ValueError, match=r"my_lab/ladder\.toml: cannot be read"):
         make_plan(methods=["my_lab.ladder:Ladder"], set={})

@@ -111,12 +111,12 @@ def test_points_are_taken_by_name_and_lists_make_each_of_them_several(make_plan)
     assert [(p.values["beta"], p.values["latent_dim"]) for p in few.studies[0].spec.space.paper] == [(0.1, 3), (0.1, 4)]
     searched = make_plan(methods=["beta_vae"], set={"latent_dim": [3, 4]}).studies[0].spec.space
     assert searched.dimensions["latent_dim"].choices == (3, 4) and len(searched.paper) == 4
-    for changes, told in (
+    for changes, shown in (
         ({"points": ["beta_01"]}, r"^beta_vae: points: no point is named beta_01; known: paper, beta_0\.1$"),
         ({"set": {"latent_dim": []}}, r"^set: beta_vae: latent_dim: the list is empty"),
         ({"set": {"latent_dims": [3]}}, r"^set: beta_vae: unknown key 'latent_dims'; did you mean 'latent_dim'"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=shown):
             make_plan(methods=["beta_vae"], searcher="none", **changes)
 
 
@@ -202,9 +202,9 @@ def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
     with pytest.raises(SystemExit) as caught:
         front_door("about", ["--preset", "gae-table4"])
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in told
-    assert told.count("\n") == 1
+    shown = capsys.readouterr().err
+    assert "--preset 'gae-table4' is not known; did you mean 'gae-table3'? (known: " in shown
+    assert shown.count("\n") == 1
 
 
 def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(data_root, colour):

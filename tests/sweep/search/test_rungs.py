@@ -40,7 +40,7 @@ def test_senseless_rungs_are_refused(epochs, first, factor):
         Rungs(epochs, first, factor)
 
 
-def test_nobody_is_stopped_before_there_are_factor_values():
+def test_no_trial_stops_before_there_are_factor_values():
     rungs = Rungs(9, 1, 3)
     assert rungs.report("a", 1, 1.0)
     assert rungs.report("b", 1, 1000.0)

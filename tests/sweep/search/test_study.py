@@ -1,4 +1,4 @@
-"""A study: what is tried, who is stopped, what the sampler is told, and that a replay goes on undisturbed."""
+"""A study: the points it tries, the trials it stops, what its sampler gets, and a replay that continues as before."""
 
 import dataclasses
 import json
@@ -226,7 +226,7 @@ def test_the_first_value_of_an_epoch_stays_and_late_reports_are_ignored():
     assert study.history()[0].value == 5.0
 
 
-def told(state: str, *reports: tuple[int, float]) -> tuple:
+def output(state: str, *reports: tuple[int, float]) -> tuple:
     study = Study(make(), seed=0)
     study.ask()
     for epoch, value in reports:
@@ -255,8 +255,8 @@ def told(state: str, *reports: tuple[int, float]) -> tuple:
         ("preempted", [(1, 6.0)], (TrialState.FAIL, None, {})),
     ],
 )
-def test_what_the_sampler_is_told(state, reports, expected):
-    assert told(state, *reports) == expected
+def test_what_the_sampler_gets(state, reports, expected):
+    assert output(state, *reports) == expected
 
 
 def test_tpe_ranks_a_diverged_trial_behind_everything():
@@ -312,8 +312,8 @@ def test_what_says_nothing_of_the_values_moves_no_suggestion(state):
         return study
 
     never_heard = after(state)
-    told = never_heard.history()[:11]
-    never_heard.history = lambda: told
+    output = never_heard.history()[:11]
+    never_heard.history = lambda: output
     expected = never_heard.ask().values
     assert after(state).ask().values == expected
     assert after("diverged").ask().values != expected
@@ -566,24 +566,24 @@ def test_what_lacks_an_objective_is_not_seen_and_what_was_stopped_has_none():
         asked = study.ask()
         study.report(asked.number, 1, 5.0, metrics)
         study.end(asked.number, state, 9)
-    told = [(trial.state, trial.values, trial.intermediate_values) for trial in study.history()]
+    output = [(trial.state, trial.values, trial.intermediate_values) for trial in study.history()]
     stopped = (TrialState.PRUNED, None, {})
-    assert told == [(TrialState.COMPLETE, [5.0, 1.0], {}), (TrialState.FAIL, None, {}), stopped, stopped]
+    assert output == [(TrialState.COMPLETE, [5.0, 1.0], {}), (TrialState.FAIL, None, {}), stopped, stopped]
     assert study.ask() is not None
 
 
-def test_of_a_long_search_for_two_objectives_the_sampler_is_told_its_front(monkeypatch):
+def test_the_sampler_gets_the_front_of_a_long_search_for_two_objectives(monkeypatch):
     study, _, _ = searched((OTHER,))
     everything = study.history()
     values = [trial.values for trial in everything]
     front = [v for v in values if not any(w[0] < v[0] and w[1] < v[1] for w in values)]
     monkeypatch.setattr("sweep.search.study.SHOWN", 40)
-    told = [trial.values for trial in study.history()]
-    assert len(told) < len(values) and len(front) > 5
-    assert sum(v in told for v in sorted(front)[:25]) == min(25, len(front))
+    output = [trial.values for trial in study.history()]
+    assert len(output) < len(values) and len(front) > 5
+    assert sum(v in output for v in sorted(front)[:25]) == min(25, len(front))
 
 
-def test_of_a_long_study_the_sampler_is_told_all_good_trials_and_the_latest_others(monkeypatch):
+def test_the_sampler_gets_all_good_trials_of_a_long_study_and_the_latest_others(monkeypatch):
     spec, chance = make(trials=1000), random.Random(0)
     driver = Driver(Study(spec, seed=0))
     for number in range(400):

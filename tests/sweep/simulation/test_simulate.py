@@ -46,7 +46,7 @@ class Even:
 
 
 def test_halving_follows_its_rule_read_from_the_record(simulated):
-    """Asynchronous halving, told anew: at a rung a trial is paused unless it is among the best third of those seen
+    """Asynchronous halving, written again: at a rung a trial is paused unless it is among the best third of those seen
     there so far, itself included; the paper's point and spared trials always pass. No new trial starts while a paused
     one is among the best third of its rung."""
     _, events = simulated()

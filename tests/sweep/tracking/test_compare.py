@@ -23,23 +23,23 @@ STUDIES = [
 
 def events(values: dict[str, list[float | None]]) -> list[dict]:
     """A record of trials with these values, None for one that diverged; trial 0 is the paper's."""
-    told = [{"event": "sweep", "time": 0.0, "sweep": "s1", "studies": STUDIES}]
+    reported = [{"event": "sweep", "time": 0.0, "sweep": "s1", "studies": STUDIES}]
     for study, found in values.items():
         for number, value in enumerate(found):
             name = f"{study}-{number:04d}"
             start = {"event": "start", "time": 0.0, "trial": name, "study": study, "number": number, "seed": 0}
-            told.append(start | {"values": {}, "origin": "search" if number else "paper", "attempt": 1})
+            reported.append(start | {"values": {}, "origin": "search" if number else "paper", "attempt": 1})
             if value is not None:
                 rows = [{"epoch": 9, "time": 1.0, "metrics": {"train/loss": 1.0, "valid/fcd": value}}]
-                told.append({"event": "report", "time": 1.0, "trial": name, "rows": rows})
+                reported.append({"event": "report", "time": 1.0, "trial": name, "rows": rows})
             state = "diverged" if value is None else "complete"
-            told.append({"event": "end", "time": 2.0, "trial": name, "state": state, "epoch": 9})
-    return told
+            reported.append({"event": "end", "time": 2.0, "trial": name, "state": state, "epoch": 9})
+    return reported
 
 
 def test_winners_and_pairs_by_data_set():
-    told = {"vae-digits": [5.0, 3.0], "gae-digits": [2.0, 4.0], "vae-mnist": [None, 8.0], "gae-mnist": [None]}
-    assert groups(Trials.from_events(parse(json.dumps(event)) for event in events(told))) == {
+    reported = {"vae-digits": [5.0, 3.0], "gae-digits": [2.0, 4.0], "vae-mnist": [None, 8.0], "gae-mnist": [None]}
+    assert groups(Trials.from_events(parse(json.dumps(event)) for event in events(reported))) == {
         "digits": {
             WINNERS: ["vae-digits-0001", "gae-digits-0000"],
             PAIRS: ["vae-digits-0000", "vae-digits-0001"],  # GAE kept its point: no pair
@@ -54,16 +54,16 @@ def told_in(address: str) -> tuple[str, dict[str, str]]:
 
 
 def test_the_addresses_are_those_of_mlflow():
-    path, told = told_in(side_by_side("http://127.0.0.1:5000", "7", ["a1", "b2"]))
+    path, reported = told_in(side_by_side("http://127.0.0.1:5000", "7", ["a1", "b2"]))
     assert path == "http://127.0.0.1:5000/#/compare-runs"
-    assert {key: json.loads(value) for key, value in told.items()} == {"runs": ["a1", "b2"], "experiments": ["7"]}
-    path, told = told_in(curves("http://127.0.0.1:5000", "7", ["a1", "b2"], "valid/fcd"))
-    assert path == "http://127.0.0.1:5000/#/experiments/7/runs" and told["orderByKey"] == "metrics.`valid/fcd`"
-    assert told["searchFilter"] == "attributes.run_id IN ('a1', 'b2')"
+    assert {key: json.loads(value) for key, value in reported.items()} == {"runs": ["a1", "b2"], "experiments": ["7"]}
+    path, reported = told_in(curves("http://127.0.0.1:5000", "7", ["a1", "b2"], "valid/fcd"))
+    assert path == "http://127.0.0.1:5000/#/experiments/7/runs" and reported["orderByKey"] == "metrics.`valid/fcd`"
+    assert reported["searchFilter"] == "attributes.run_id IN ('a1', 'b2')"
 
 
-def folder_of(folder: Path, told: list[dict]) -> Path:
-    (folder / "record.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+def folder_of(folder: Path, reported: list[dict]) -> Path:
+    (folder / "record.jsonl").write_text("".join(json.dumps(event) + "\n" for event in reported))
     (folder / "config.yaml").write_text("methods: [vae]\n")
     return folder
 
@@ -90,7 +90,7 @@ def test_no_database_is_made_to_look_at(tmp_path, nobody_at_the_usual_address):
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_server_that_does_not_know_the_trials_is_told_by_a_command(tmp_path, monkeypatch):
+def test_a_server_that_does_not_know_the_trials_is_filled_by_a_command(tmp_path, monkeypatch):
     folder = folder_of(tmp_path, events({"vae-digits": [5.0, 3.0]}))
     monkeypatch.setattr("sweep.tracking.compare.runs_of", lambda *_, **__: ("7", {"vae-digits-0000": "a1"}))
     with pytest.raises(
@@ -103,7 +103,7 @@ def test_a_server_is_its_own_interface_and_its_password_is_not_shown(tmp_path, m
     folder, shown = folder_of(tmp_path, events({"vae-digits": [5.0, 3.0]})), []
     runs = {"vae-digits-0000": "a1", "vae-digits-0001": "b2"}
     monkeypatch.setattr("sweep.tracking.compare.runs_of", lambda *_, **__: ("7", runs))
-    compare(folder, "http://me:secret@host:5000", "none", lambda *told: shown.append(told))
+    compare(folder, "http://me:secret@host:5000", "none", lambda *reported: shown.append(reported))
     (((view,), base, ours),) = shown
     assert (base, ours, view.dataset, view.what) == ("http://host:5000", False, "digits", PAIRS)
     assert view.side_by_side == side_by_side("http://host:5000", "7", ["a1", "b2"])

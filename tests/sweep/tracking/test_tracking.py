@@ -57,22 +57,22 @@ def record(folder):
 
 def begin(record, **fields):
     config = {"trials": 2, "data": {"root": "/data"}}
-    told = {"sweep": "20261121-103000-abcd", "config": config, "versions": {"torch": "2.15"}, "machine": {}}
-    record.append("sweep", **{**told, "code": "c0de", "studies": STUDIES, **fields})
+    output = {"sweep": "20261121-103000-abcd", "config": config, "versions": {"torch": "2.15"}, "machine": {}}
+    record.append("sweep", **{**output, "code": "c0de", "studies": STUDIES, **fields})
 
 
 def start(record, number=0, study="beta_vae-mnist", **fields):
     name = f"{study}-{number:04d}"
     origin = "search" if number else "paper"
-    told = {"values": {"beta": 0.5 + number, "latent_dim": 8}, "origin": origin, "seed": 3, "attempt": 1}
-    record.append("start", trial=name, study=study, number=number, **{**told, **fields})
+    output = {"values": {"beta": 0.5 + number, "latent_dim": 8}, "origin": origin, "seed": 3, "attempt": 1}
+    record.append("start", trial=name, study=study, number=number, **{**output, **fields})
     return name
 
 
 def report(record, trial, *epochs, **metrics):
     for epoch in epochs:
-        told = {"train/loss": 100.0 / epoch, "valid/fcd": 10.0 / epoch, **metrics}
-        row = {"epoch": epoch, "stage": "train", "time": time.time(), "metrics": told}
+        output = {"train/loss": 100.0 / epoch, "valid/fcd": 10.0 / epoch, **metrics}
+        row = {"epoch": epoch, "stage": "train", "time": time.time(), "metrics": output}
         record.append("report", trial=trial, rows=[{**row, "vectors": {"kl_per_dim": [0.5, epoch]}}])
 
 
@@ -270,7 +270,7 @@ def test_numbers_that_are_not_finite_are_never_written(uri, folder, record):
     assert rows(uri, "select count(*) from metrics where is_nan") == [(0,)]
 
 
-# Once, however often it is told
+# Once, however often it is sent
 
 
 def test_telling_it_again_changes_nothing(uri, folder, record):
@@ -278,9 +278,9 @@ def test_telling_it_again_changes_nothing(uri, folder, record):
     track(folder, uri)
     before = contents(uri)
     assert len(before["runs"]) == 4 and len(before["metrics"]) == 3 * 3 * 2
-    told = track(folder, uri)
+    output = track(folder, uri)
     assert contents(uri) == before
-    assert (told.trials, told.epochs, told.refused) == (3, 9, 0)
+    assert (output.trials, output.epochs, output.refused) == (3, 9, 0)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_lost_or_foreign_position_is_harmless(uri, folder, record, position):
     assert contents(uri) == before
 
 
-def test_the_position_spares_what_was_told(uri, folder, record):
+def test_the_position_skips_what_was_already_sent(uri, folder, record):
     whole_sweep(record)
     track(folder, uri)
     rows(uri, "delete from metrics")
@@ -305,7 +305,7 @@ def test_the_position_spares_what_was_told(uri, folder, record):
     assert rows(uri, "select count(*) from metrics") == [(0,)]
 
 
-def test_a_wiped_store_is_told_everything_again(uri, folder, record, empty_store):
+def test_a_wiped_store_is_filled_again(uri, folder, record, empty_store):
     begin(record)
     trial = start(record)
     report(record, trial, 1, 2)
@@ -365,10 +365,10 @@ def test_a_paused_trial_is_killed_until_it_goes_on_or_its_study_ends(uri, folder
     track(folder, uri)
     assert statuses(uri) == {"quick": "FINISHED", names[0]: "FINISHED", names[1]: "KILLED"}
     assert [of_run(uri, "tags", name)["outcome"] for name in names] == ["complete", "pruned"]
-    told = rows(
+    output = rows(
         uri, f"select step from metrics join runs using (run_uuid) where key = 'valid/fcd' and name = '{names[0]}'"
     )
-    assert sorted(told) == [(1,), (2,), (3,)]
+    assert sorted(output) == [(1,), (2,), (3,)]
 
 
 def test_what_came_in_the_way_of_a_trial_is_counted_apart(uri, folder, record):
@@ -548,7 +548,7 @@ def test_a_bad_address_is_one_line(tmp_path, uri, problem):
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 
-def test_what_a_killed_writer_left_half_written_is_no_problem(tmp_path, uri):
+def test_a_half_written_file_of_a_killed_writer_is_replaced(tmp_path, uri):
     """A journal without its process: sqlite has to roll back, also for somebody who only asks."""
     program = f"""if True:
         import os, signal, sqlite3

@@ -107,7 +107,7 @@ def test_end_to_end_both_networks_learn_by_the_loss_in_pixels():
     assert weight.grad[0, 0].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4)
 
 
-def test_codes_that_learn_too_are_no_yardstick():
+def test_codes_that_are_still_learned_are_not_a_reference():
     with pytest.raises(ValueError, match="set error_in = 'pixels' or frozen = true"):
         training("ae_vae", frozen=False, error_in="codes")
 

@@ -189,7 +189,7 @@ def test_theorem_1_an_affine_vae_keeps_the_rank_of_the_data():
     assert (method.decoder(q.mean) - x).square().mean() < 1e-3
 
 
-def test_theorem_2_a_latent_that_nobody_uses_stays_unused(monkeypatch):
+def test_theorem_2_an_unused_latent_stays_unused(monkeypatch):
     """Check 11: zero columns of the decoder and zero rows of the encoder are a point where no gradient is left.
 
     The theorem is about the expectation over z; each noise is met by its mirror image in the unused latent, which

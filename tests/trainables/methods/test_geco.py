@@ -34,7 +34,7 @@ def test_the_multiplier_follows_the_running_constraint():
     assert stepped(method, 0.24, 0.01) == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_error_that_is_no_number_is_not_seen():
+def test_an_error_that_is_not_a_number_is_not_observed():
     method = geco()
     stepped(method, math.nan)
     assert method.multiplier == 1 and method.begun == 0

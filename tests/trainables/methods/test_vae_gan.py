@@ -103,7 +103,7 @@ def test_the_balanced_point_has_decoder_gradients_of_like_length_and_the_officia
     assert shares["paper"] < 1e-3
 
 
-def test_the_search_reaches_a_decoder_that_hardly_hears_the_critic():
+def test_the_search_reaches_a_decoder_with_a_small_critic_weight():
     space = tomllib.loads((files("search_spaces") / "vae_gan.toml").read_text(encoding="utf-8"))
     assert space["space"]["feature_weight"] == {"low": 1e-7, "high": 0.9, "log": True}
     for datasets, g in {("mnist", "fashion_mnist"): 1e-6, ("cifar10", "svhn"): 5e-6, ("digits",): 1e-6}.items():
