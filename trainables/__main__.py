@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
     evaluator = evaluator_for(
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )
-    images = feed.placed(feed.shared(splits.train.images), device)
+    images = feed.placed(splits.train.images, device)
     try:
         with outside.mistakes(settings.method):
             reports = fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device)

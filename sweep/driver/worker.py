@@ -30,7 +30,7 @@ from sweep.record import CHECKPOINT, HUNG, REPORTED, TRACEBACK, Progress, Row, h
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
-from trainables.feed import DEVICE_SHARE, placed, shared
+from trainables.feed import DEVICE_SHARE, placed
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
 from trainables.training import Training
@@ -101,7 +101,7 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
     """
     device = limit(cpus, gpus)
     epochs, before = [], 0.0
-    for report in fit(Config(**fitted), placed(shared(images), device, share(gpus)), device=device):
+    for report in fit(Config(**fitted), placed(images, device, share(gpus)), device=device):
         seconds = report.training.seconds["train"]
         epochs.append((report.stage, seconds - before))
         before = seconds
@@ -289,7 +289,7 @@ class TrialWorker(tune.Trainable):
             except RayError as error:  # a file of images, or a node that held them, is gone
                 raise StorageError(f"{socket.gethostname()} cannot get {part} ({error})") from error
             evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
-            self.loaded[part] = placed(shared(images), self.device, share(self.trial["gpus"])), evaluator
+            self.loaded[part] = placed(images, self.device, share(self.trial["gpus"])), evaluator
         return self.loaded[part]
 
     def _row(self, report: Report) -> Row:

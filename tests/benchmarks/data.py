@@ -18,7 +18,7 @@ import torch
 
 from trainables.config import Config
 from trainables.datasets import load
-from trainables.feed import shared
+from trainables.feed import placed, shared
 from trainables.training import Training
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         lying = {
             "device": shared(images).to(flags.device),
             "host": shared(images),
-            "map": shared(np.load(f"{folder}/images.npy", mmap_mode="r")),
+            "map": placed(np.load(f"{folder}/images.npy", mmap_mode="r"), flags.device, share=0),
         }
         trainings = {name: Training(config, where, flags.device) for name, where in lying.items()}
         seconds: dict[str, list[float]] = {name: [] for name in trainings}

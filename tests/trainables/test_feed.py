@@ -1,6 +1,8 @@
 """Images reach the training in the same order from wherever they lie, and the numbers are the same to the bit."""
 
+import mmap
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,14 +23,14 @@ def images(tmp_path):
     """The same images in memory and as a map of a file."""
     held = made_up((1, 8, 8), 40)
     np.save(tmp_path / "images.npy", held.numpy())
-    return held, shared(np.load(tmp_path / "images.npy", mmap_mode="r"))
+    return held, placed(np.load(tmp_path / "images.npy", mmap_mode="r"), "cpu")
 
 
 def test_a_map_is_shared_and_not_copied(tmp_path):
     np.save(tmp_path / "images.npy", np.zeros((4, 1, 2, 2), np.uint8))
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     assert shared(mapped).data_ptr() == mapped.ctypes.data
-    assert placed(shared(mapped), "cpu").data_ptr() == mapped.ctypes.data
+    assert placed(mapped, "cpu").data_ptr() == mapped.ctypes.data
 
 
 def test_batches_come_in_the_order_asked_for(images):
@@ -80,10 +82,34 @@ def test_images_too_large_for_their_share_of_a_gpu_stay_on_the_host(monkeypatch)
         """Moves nowhere, and says so."""
 
         def to(self, device):
-            return f"on {torch.device(device).type}"
+            return SimpleNamespace(device=torch.device(device))
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1000))
-    small, large = (torch.zeros(n, dtype=torch.uint8).as_subclass(Pretended) for n in (250, 251))
-    assert placed(small, "cuda", 0.25) == "on cuda"
-    assert placed(large, "cuda", 0.25) is large
-    assert placed(large, "cpu", 0.25) == "on cpu"
+    monkeypatch.setattr(feed, "shared", lambda images: torch.from_numpy(images).as_subclass(Pretended))
+    small, large = (np.zeros(n, np.uint8) for n in (250, 251))
+    assert placed(small, "cuda", 0.25).device.type == "cuda"
+    assert isinstance(placed(large, "cuda", 0.25), Pretended)
+    assert not isinstance(placed(large, "cpu", 0.25), Pretended)
+
+
+def test_images_of_a_map_are_read_a_few_batches_before_they_are_used(images, monkeypatch):
+    held, mapped = images
+    read = []
+    monkeypatch.setattr(feed.Map, "fetch", lambda file, start, stop: read.extend(range(start, stop)))
+    order = torch.randperm(40)
+    coming = batches(mapped, order, 4, CPU)
+    first = next(coming)
+    assert read == order[: 4 * (feed.AHEAD + 1)].tolist()
+    assert torch.equal(torch.cat([first, *coming]), held[order]) and read == order.tolist()
+    read.clear()
+    assert torch.equal(torch.cat(list(in_order(mapped, CPU))), held) and set(read) == set(range(40))
+    read.clear()
+    list(batches(held, order, 4, CPU))
+    assert not read  # in memory
+
+
+def test_whole_pages_are_asked_for():
+    asked = []
+    file = SimpleNamespace(madvise=lambda *given: asked.append(given))
+    feed.Map(file, first=128, size=2 * mmap.PAGESIZE).fetch(3, 5)
+    assert asked == [(mmap.MADV_WILLNEED, 6 * mmap.PAGESIZE, 4 * mmap.PAGESIZE + 128)]

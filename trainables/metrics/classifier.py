@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from trainables.config import UserPath
 from trainables.datasets import Split, Splits, load
-from trainables.feed import batches, placed, shared
+from trainables.feed import batches, placed
 from trainables.files import whole
 from trainables.flags import output_file, read_flags, run
 from trainables.metrics import cache
@@ -112,7 +112,7 @@ def _file(splits: Splits) -> str:
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     """Trains a classifier on the training split."""
     own = _labels(splits)
-    images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
+    images = placed(splits.train.images, device)  # (N, C, H, W) uint8
     labels = torch.tensor(own, device=device)  # (N,)
     order = torch.Generator().manual_seed(RECIPE["seed"])
     batch_size = min(RECIPE["batch_size"], len(images))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainables.datasets import Split, Splits, load
-from trainables.feed import placed, shared
+from trainables.feed import placed
 from trainables.flags import read_flags, run
 from trainables.metrics import cache
 from trainables.metrics.classifier import Classifier, DataSettings, as_extractor, learned, load_network, save_network
@@ -59,7 +59,7 @@ def _file(splits: Splits) -> str:
 def train(splits: Splits, device: torch.device | str = "cpu") -> Classifier:
     """Trains a network on the training images."""
     _check(splits)
-    images = placed(shared(splits.train.images), device)  # (N, C, H, W) uint8
+    images = placed(splits.train.images, device)  # (N, C, H, W) uint8
     order = torch.Generator().manual_seed(RECIPE["seed"])
 
     def examples() -> Iterator[tuple[Tensor, Tensor]]:
