@@ -47,10 +47,10 @@ def test_a_sweep_continues_from_a_bucket_elsewhere(bucket, programs):
     diary, hold = programs.folder / "diary.txt", programs.folder / "hold"
     hold.touch()
     surroundings = MISCHIEF | {"MISCHIEF_DIARY": str(diary), "MISCHIEF_HOLD": str(hold)}
-    values = ["network=mlp_8", "latent_dim=2", "mischief.mischief=none"]
+    values = ["network=mlp_8", "latent_dim=2", "Mischief.mischief=none"]
     flags = ["--methods", "vae", "mischief:Mischief", "--set", *values]
     sweep = programs.sweep(*flags, "--concurrent", 2, "--out", "s3://bucket/sweeps", **surroundings)
-    held = "bucket/sweeps/quick/trials/mischief-digits-0000/checkpoint.pt"  # saved after epoch 3; it waits in epoch 5
+    held = "bucket/sweeps/quick/trials/Mischief-digits-0000/checkpoint.pt"  # saved after epoch 3; it waits in epoch 5
     sweep.until(lambda: "end" in [event["event"] for event in events_in(client)] and client.exists(held))
     server.stop()
     sweep.until(lambda: "s3://bucket/sweeps/quick is not reachable" in sweep.output)
@@ -76,7 +76,7 @@ def test_a_sweep_continues_from_a_bucket_elsewhere(bucket, programs):
     rows = [(event.trial, row.epoch) for event in events if event.event == "report" for row in event.rows]
     assert len(rows) == len(set(rows))
     trained = [line.split()[2] for line in diary.read_text().splitlines()]
-    assert trained.count("1") == len([name for name in trials if name.startswith("mischief")])  # none began again
+    assert trained.count("1") == len([name for name in trials if name.startswith("Mischief")])  # none began again
 
     assert events_in(client) == [json.loads(line) for line in (elsewhere / "quick" / "record.jsonl").open()]
     for model in elsewhere.glob("quick/winners/*/model.safetensors"):

@@ -197,7 +197,7 @@ def test_a_killed_process_of_a_trial(programs):
     folder = programs.folder / "sweeps" / "quick"
     shown = Told.by(folder)
     ends = {event.trial: event for event in shown.events if event.event == "end"}
-    good, once, raises, always, hungry, starved, searched = (f"mischief-digits-000{number}" for number in range(7))
+    good, once, raises, always, hungry, starved, searched = (f"Mischief-digits-000{number}" for number in range(7))
 
     attempts = {name: shown.attempts()[name] for name in (good, once, raises, always, hungry, starved, searched)}
     assert attempts == {good: 1, once: 2, raises: 1, always: 2, hungry: 2, starved: 2, searched: 1}

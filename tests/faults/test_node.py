@@ -123,9 +123,9 @@ def test_a_killed_node(programs):
     assert f"{lost.trial}" in output and "will run again" in output
     assert lost.trial in began_again(events) and began_again(events) - {lost.trial} <= promotable(events)
     assert len(trials) >= TRIALS  # more where one is stopped: what it saves pays for another
-    assert trials.keys() == {f"mischief-digits-{number:04d}" for number in range(len(trials))}
+    assert trials.keys() == {f"Mischief-digits-{number:04d}" for number in range(len(trials))}
     assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
-    assert trials["mischief-digits-0000"].state == "complete"
+    assert trials["Mischief-digits-0000"].state == "complete"
 
     found = [(e.trial, row.epoch) for e in events if e.event == "report" for row in e.rows]
     assert sorted(found) == sorted((name, epoch + 1) for name, trial in trials.items() for epoch in range(trial.epoch))
