@@ -12,12 +12,13 @@ from sweep.config import SweepConfig
 from sweep.driver.conductor import Conductor
 from sweep.driver.process import settings
 from sweep.driver.resources import Resources
-from sweep.driver.worker import TrialWorker, shared
+from sweep.driver.worker import TrialWorker
 from sweep.record import Record, read
 from sweep.search.plan import Plan, plan
 from sweep.search.study import Study
 from trainables import Evaluator
 from trainables.datasets import load
+from trainables.feed import shared
 
 TINY = {"network": "mlp_8", "latent_dim": 2}
 

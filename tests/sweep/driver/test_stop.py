@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Event, Thread
 
@@ -21,6 +22,16 @@ def test_work_comes_to_its_end_or_raises_what_it_raises():
 
     with pytest.raises(ZeroDivisionError):
         Stop().attend(fails)
+
+
+@pytest.fixture(autouse=True)
+def no_signal_is_ignored() -> Iterator[None]:
+    """Tests that run in the background or under nohup inherit ignored signals, which a sweep leaves ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

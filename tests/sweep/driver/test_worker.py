@@ -20,8 +20,8 @@ from PIL import Image
 from sweep.driver import failure
 from sweep.driver import worker as module
 from sweep.driver.checkpoints import epochs_saved
-from sweep.driver.worker import shared
 from sweep.record import CHECKPOINT, REPORTED, Progress
+from trainables.feed import shared
 from trainables.saved import load
 
 
@@ -502,9 +502,10 @@ HANGING = """
 import os, sys, time
 from pathlib import Path
 import sweep.driver.worker as module
-from sweep.driver.worker import TrialWorker, shared
+from sweep.driver.worker import TrialWorker
 from trainables import Evaluator
 from trainables.datasets import load
+from trainables.feed import shared
 from trainables.methods.vae import VAE
 
 module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
