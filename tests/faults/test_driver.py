@@ -22,6 +22,7 @@ FLAGS = ["--methods", "vae", "beta_vae"]
 ROUNDS = int(os.environ.get("SWEEP_FAULT_ROUNDS", 1))  # of the killed driver, each with moments of its own
 EVENTS = 36  # about as many as the sweep has; the first death is in the first third
 FINDINGS = ("flag/", "density/")  # MLflow has them as tags
+SYSTEM = {"memory/peak_mb": "system/memory_peak_mb"}  # MLflow has it as a system metric
 BY_CLOCK = ("time/", "speed/", "memory/")  # metrics that no two runs share
 
 
@@ -74,7 +75,7 @@ def lost_and_doubled(shown: Told, planned: Told, programs) -> tuple[int, int]:
     sweep = shown.events[0].sweep
     runs = [trial for trial, _, _ in programs.runs(sweep) if trial is not None]
     tracked = set(programs.rows(sweep))
-    expected = {(e.trial, r.epoch, name) for e in shown.events if e.event == "report"
+    expected = {(e.trial, r.epoch, SYSTEM.get(name, name)) for e in shown.events if e.event == "report"
                 for r in e.rows for name in r.metrics if not name.startswith(FINDINGS)}  # fmt: skip
     ends = [event.trial for event in shown.events if event.event == "end" and event.state != "paused"]
     ends += [name for name, trial in shown.trials.items() if trial["state"] == "pruned"]  # which a close event ended
