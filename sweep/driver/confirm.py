@@ -30,13 +30,12 @@ from sweep.driver.stop import Stop
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, began, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
-from sweep.search.plan import Plan, Planned, load_splits
+from sweep.search.plan import Plan, Planned, check_folds, load_splits
 from sweep.search.rung_table import write_rungs
 from sweep.search.space import Point
 from sweep.search.study import Spec
 from trainables.catalog import label
 from trainables.datasets import Splits
-from trainables.metrics.resolution import ENOUGH
 
 HAND_TUNED = "hand-tuned"
 ALONE = "time/alone_seconds_per_epoch"
@@ -98,8 +97,8 @@ def confirm(
 
     searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point; folds:
     the same, each on another fold of the data set. They default to the configuration (confirm_top, confirm_seeds,
-    confirm_folds). `changes` replace fields of the sweep's configuration
-    that do not affect results (tracking_uri, address, concurrent).
+    confirm_folds). `changes` replace fields of the sweep's configuration that do not affect results (tracking_uri,
+    address, concurrent).
 
     Raises ValueError, before anything is written, if the sweep cannot be confirmed, or if it was confirmed before,
     unless `again`.
@@ -132,7 +131,8 @@ def confirm(
         )
     used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
     first = max([config.seed, *used]) + 1  # never a seed used before
-    folds = folds if seeds is not None else folds or config.confirm_folds
+    if seeds is None:
+        folds = folds or config.confirm_folds
     fresh = tuple(range(first, first + (folds or seeds or config.confirm_seeds)))
     folder = searched / (f"confirm-{len(looks) + 1}" if looks else "confirm")
     planned, claims = chosen(read_trials(searched), config, top or config.confirm_top, fresh, folds=folds is not None)
@@ -250,8 +250,8 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
 
 def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], folds: bool) -> Confirmation:
     splits: dict[str, Splits] = load_splits(config)
-    if folds and (large := [s for s in splits.values() if len(s.test) >= ENOUGH]):
-        raise ValueError(f"{large[0].name} has {len(large[0].test)} test images, which are enough; omit --folds")
+    if folds:
+        check_folds(splits.values(), len(seeds), "--folds")
     methods = {label(method): method for method in config.methods}
     datasets = {loaded.name: name for name, loaded in splits.items()}
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)

@@ -25,6 +25,7 @@ from trainables.flags import scalar
 from trainables.memory import Footprint, footprint, of_this_machine, require_memory
 from trainables.method import Method
 from trainables.metrics import choose, default_metric, obstacle
+from trainables.metrics.resolution import ENOUGH
 from trainables.networks import Networks
 from trainables.training import Diverged, Training
 from trainables.words import did_you_mean
@@ -114,6 +115,8 @@ def plan(config: SweepConfig) -> Plan:
             if (of := name.rpartition(".")[0]) and of not in labels:
                 raise ValueError(f"{flag}: {name}: {of!r} is not among the methods ({', '.join(labels)})")
     splits = load_splits(config)
+    if config.confirm_folds is not None:
+        check_folds(splits.values(), config.confirm_folds, "--confirm-folds")
     memory = of_this_machine() if config.address is None else None
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
@@ -257,6 +260,14 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
             f"{study.name}: batch_size must be at most {len(data.train)}, the number of training images of "
             f"{data.name}, got {largest}; use --set batch_size=N"
         )
+
+
+def check_folds(splits: Iterable[Splits], count: int, flag: str) -> None:
+    """Raise ValueError if a data set has too few images for `count` folds, or enough test images without folds."""
+    for data in splits:
+        if len(data.test) >= ENOUGH:
+            raise ValueError(f"{data.name} has {len(data.test)} test images, which are enough; omit {flag}")
+        data.fold_size(count)
 
 
 def rehearse(planned: Plan, study: Planned) -> None:

@@ -64,10 +64,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: its name, the data set whose hand-tuned values it uses, three splits, and how a user's was read.
-
-    A fold also has the data set that it is a fold of, as `whole`.
-    """
+    """A data set, or a fold of it: its name, the data set whose hand-tuned values it uses, three splits, and how a
+    user's was read."""
 
     name: str
     like: str
@@ -75,12 +73,19 @@ class Splits:
     valid: Split
     test: Split
     reading: Reading | None = None
-    whole: Splits | None = None
+    is_fold: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one picture, (C, H, W), or of one point, (P,)."""
         return self.train.images.shape[1:]
+
+    def fold_size(self, count: int) -> int:
+        """Returns the number of test images in each of `count` folds. Raises ValueError for fewer than 2."""
+        images = len(self.train) + len(self.test)
+        if images < 2 * count:
+            raise ValueError(f"{self.name} has {images} training and test images; {count} folds need {2 * count}")
+        return images // count
 
     def folds(self, count: int, seed: int) -> list[Splits]:
         """Returns the data set `count` times, each with another part of its training and test images as test split.
@@ -89,20 +94,18 @@ class Splits:
         none. The validation split stays, because its images have chosen what is compared.
         Raises ValueError for fewer than 2 images in a part.
         """
+        size = self.fold_size(count)
         images = np.concatenate([self.train.images, self.test.images])
-        if len(images) < 2 * count:
-            raise ValueError(f"{self.name} has {len(images)} training and test images; {count} folds need {2 * count}")
         labels = None
         if self.train.labels is not None and self.test.labels is not None:
             labels = np.concatenate([self.train.labels, self.test.labels])
         order = np.random.default_rng(seed).permutation(len(images))
-        size = len(images) // count
         folds = []
         for start in range(0, count * size, size):
             chosen = np.zeros(len(images), bool)
             chosen[order[start : start + size]] = True
             train, test = (Split(images[part], None if labels is None else labels[part]) for part in (~chosen, chosen))
-            folds.append(replace(self, train=train, test=test, whole=self))
+            folds.append(replace(self, train=train, test=test, is_fold=True))
         return folds
 
 

@@ -38,7 +38,7 @@ from trainables.metrics import (
     similarity,
     some_of,
 )
-from trainables.metrics.choice import OF_CODES, OF_RECONSTRUCTIONS
+from trainables.metrics.choice import OF_CODES, OF_RECONSTRUCTIONS, OWN
 from trainables.metrics.memorisation import copies, memorisation, near_training, nearest
 from trainables.metrics.neighbours import Neighbourhoods
 from trainables.metrics.resolution import ENOUGH, Resolution, resolution
@@ -105,10 +105,9 @@ class Evaluator:
         if self.metric in (*OF_CODES, *OF_RECONSTRUCTIONS):
             metric = default_metric(splits)
         self.extractor = extractor(metric, splits, fid_weights=fid_weights, device=device)
-        self.fingerprint = self.extractor.fingerprint
-        if splits.whole is not None:  # networks that each fold trains by the same rule have one recipe
-            whole = extractor(metric, splits.whole, fid_weights=fid_weights, device=device)
-            self.fingerprint = "one per fold" if whole.fingerprint != self.fingerprint else self.fingerprint
+        # Networks that each fold trains by the same rule have one recipe.
+        own = splits.is_fold and choose(metric).extractor in OWN
+        self.fingerprint = "one per fold" if own else self.extractor.fingerprint
         score = choose(metric).score
         self.judged_by = frozenset({score})
         held_out = some_of(self.held_out.images)

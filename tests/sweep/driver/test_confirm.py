@@ -32,6 +32,7 @@ from sweep.driver.job import default_tracking
 from sweep.driver.resources import Resources
 from sweep.driver.stop import Stop
 from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
+from sweep.search import plan as planning
 from sweep.search.study import Study
 from sweep.tracking.address import fingerprint
 from sweep.tracking.story import PARENT, Story
@@ -118,7 +119,7 @@ def test_with_folds_each_seed_has_a_test_split_of_its_own(make_plan, tmp_path):
     whole = planned.splits["digits"]
     for part in parts.values():
         assert len(planned.trained_on(part)) + len(part.test) == len(whole.train) + len(whole.valid) + len(whole.test)
-        assert part.valid is whole.valid and part.whole is whole
+        assert part.valid is whole.valid and part.is_fold
     assert found["folds"] and found["seeds"] == [4, 5, 6]
     other, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (7, 8, 9), folds=True)
     firsts = [next(iter(p.parts_of("digits").values())).test.images for p in (planned, other)]
@@ -142,9 +143,17 @@ def test_folds_replace_seeds(looked):
 
 
 def test_folds_are_for_few_images(make_plan, monkeypatch):
-    monkeypatch.setattr(confirmation, "ENOUGH", 300)
-    with pytest.raises(ValueError, match="digits has 300 test images, which are enough; omit --folds"):
-        chosen(searched(make_plan, [5.0]), SweepConfig(**CONFIG), 1, (1, 2), folds=True)
+    """A sweep that is to confirm on folds is refused before its search, which may take hours."""
+    made = searched(make_plan, [5.0])
+    monkeypatch.setattr(planning, "ENOUGH", 300)
+    words = "digits has 300 test images, which are enough; omit --{}"
+    with pytest.raises(ValueError, match=words.format("folds")):
+        chosen(made, SweepConfig(**CONFIG), 1, (1, 2), folds=True)
+    with pytest.raises(ValueError, match=words.format("confirm-folds")):
+        make_plan(confirm_folds=5)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"digits has \d+ training and test images; 900 folds need 1800"):
+        make_plan(confirm_folds=900)
 
 
 @pytest.fixture

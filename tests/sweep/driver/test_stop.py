@@ -88,8 +88,9 @@ def test_the_sweep_does_not_wait_for_work_that_cannot_continue(monkeypatch):
 
 
 @pytest.mark.parametrize("before", ["the server has died", "the work fails"])
-def test_a_signal_counts_more_than_what_it_did_to_others_before(before):
+def test_a_signal_counts_more_than_what_it_did_to_others_before(before, monkeypatch):
     """It reaches all processes of a sweep, in any order."""
+    monkeypatch.setattr(stopping, "SECONDS_TO_END_TRIALS", 0.01)
     stop, never, failed = Stop(), Event(), Event()
 
     def work() -> None:
