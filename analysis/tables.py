@@ -24,7 +24,8 @@ from analysis.recipes import Comparison, comparisons
 
 BESIDE = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
 USES = {  # metrics of codes, reconstructions and samples at the end of a trial
-    name: f"valid/{name}" for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation")
+    name: f"valid/{name}"
+    for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation", "copies")
 }
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 BALANCES = "balances.csv"

@@ -58,6 +58,7 @@ USE_WORDS = {
     "psnr": "PSNR, dB ↑",
     "ssim": "SSIM ↑",
     "memorisation": "memorisation",
+    "copies": "copies ↓",
 }
 
 

@@ -254,12 +254,15 @@ def test_scores_of_codes_are_shown_where_they_were_measured(tmp_path, write_swee
     folder = tmp_path / "s"
     write_sweep(folder, methods=("vae",), datasets=("digits",), trials=3, pictures=True)
     record = folder / "record.jsonl"
-    record.write_text(record.read_text().replace('"valid/mse":', '"valid/probe_error": 0.125, "valid/mse":'))
+    record.write_text(
+        record.read_text().replace('"valid/mse":', '"valid/probe_error": 0.125, "valid/copies": 0.375, "valid/mse":')
+    )
     picture = folder / "winners" / "vae-digits" / "interpolations.png"
     Image.new("L", (8, 8)).save(picture)
     found = write_report(folder).read_text()
     assert "Quality of codes and samples" in found
     assert re.search(r"linear probe, error ↓</th>.*?0\.125</td>", found, re.DOTALL) and "clusters, NMI" not in found
+    assert re.search(r"copies ↓</th>.*?0\.375</td>", found, re.DOTALL)
     assert "equal steps of their codes" in found
 
 
