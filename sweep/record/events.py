@@ -60,6 +60,7 @@ class StudyEntry(BaseModel):
     records.
     spared: share of trials that no rung stops.
     promotes: whether a rung pauses a trial, which may continue later, instead of ending it as pruned.
+    probes: whether the first new points are probes (`sweep.search.probes`).
     """
 
     study: str
@@ -75,6 +76,7 @@ class StudyEntry(BaseModel):
     factor: int = 3
     spared: float = 0.0
     promotes: bool = False
+    probes: bool = False
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}  # values of the hand-tuned point
     hand_tuned_source: str = ""

@@ -146,7 +146,8 @@ def plan(config: SweepConfig) -> Plan:
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
-                factor=config.factor, spared=SPARED, promotes=True, sampler=config.searcher,
+                factor=config.factor, spared=SPARED, promotes=True,
+                probes=config.searcher in ("tpe", "prior"), sampler=config.searcher,
                 objectives=tuple(recorded(name) for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))

@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
 from sweep.record.events import CloseEvent, EndEvent, Origin, ReportEvent, StartEvent
 from sweep.record.trials import charged
+from sweep.search import probes
 from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
 from sweep.search.space import Choice, Fixed, Point, Range, Space
@@ -50,7 +51,9 @@ class Spec:
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
     each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. With `promotes`, a
-    rung pauses trials instead of ending them. The sampler "none" suggests nothing; the points run in turn repeatedly.
+    rung pauses trials instead of ending them. With `probes`, the first new points are those of `sweep.search.probes`,
+    and the change of the learning rate is never stopped. The sampler "none" suggests nothing; the points run in turn
+    repeatedly.
     `warm` are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
     """
 
@@ -69,6 +72,7 @@ class Spec:
     budget_epochs: int | None = None
     spared: float = 0.0
     promotes: bool = False
+    probes: bool = False
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -119,6 +123,7 @@ class Spec:
             factor=self.factor,
             spared=self.spared,
             promotes=self.promotes,
+            probes=self.probes,
             sampler=self.sampler,
             hand_tuned=dict(first.values),
             hand_tuned_source=first.source,
@@ -145,6 +150,7 @@ class Spec:
             "factor",
             "spared",
             "promotes",
+            "probes",
             "sampler",
         )
         space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
@@ -185,7 +191,7 @@ class Study:
         self.seed = seed
         self.spent = 0  # epochs; a running trial counts with its full budget
         self._trials: dict[int, _Trial] = {}
-        self._exempt: set[int] = set()  # the hand-tuned points, which must run to the end as the baseline
+        self._exempt: set[int] = set()  # the hand-tuned points, the baseline, and the probe of the learning rate
         self._paused: set[int] = set()
         self.rungs = Rungs(
             spec.epochs, spec.first_rung, spec.factor, self._exempt, spared=self._is_spared, promotes=spec.promotes
@@ -223,7 +229,7 @@ class Study:
             return self._open(number, dict(warm[number - len(points)].values), "warm")
         if enqueued is not None:
             return self._open(number, dict(enqueued), "enqueued")
-        return self._open(number, self._suggest(number), "search")
+        return self._open(number, self._probe() or self._suggest(number), "search")
 
     @property
     def stopped(self) -> str:
@@ -363,6 +369,28 @@ class Study:
     def _is_spared(self, number: Hashable) -> bool:
         return crc32(f"{self.seed}/{self.spec.study}/{number}/spared".encode()) < self.spec.spared * 2**32
 
+    @property
+    def _probed(self) -> int:
+        """How many new points have been tried. The first `probes.COUNT` are probes, or the sampler's in their place."""
+        return sum(trial.asked.origin == "search" for trial in self._trials.values())
+
+    def _probe(self) -> dict[str, Any] | None:
+        """Return the next probe; None after the last one, or if it repeats a trial."""
+        if not self.spec.probes or (index := self._probed) >= probes.COUNT:
+            return None
+        done = [
+            t for t in self._trials.values() if t.state == "complete" and t.value is not None and math.isfinite(t.value)
+        ]
+        best = min(done, key=lambda trial: trial.value, default=None)
+        found = probes.probe(self.spec.space, index, best.asked.values if best else self.spec.space.paper[0].values)
+        return None if found in [trial.asked.values for trial in self._trials.values()] else found
+
+    def _probes_rate(self, values: Mapping[str, Any]) -> bool:
+        """Whether the next new point would be the probe of the learning rate."""
+        others = [trial.asked.values for trial in self._trials.values()]
+        alone = any({**other, probes.LEARNING_RATE: values.get(probes.LEARNING_RATE)} == values for other in others)
+        return self.spec.probes and not self._probed and alone
+
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
         shown: list[FrozenTrial] = []
@@ -391,7 +419,7 @@ class Study:
         return optuna.create_study(storage=_Shown(shown), sampler=sampler, directions=directions)
 
     def _open(self, number: int, values: dict[str, Any], origin: Origin) -> Asked:
-        if origin == "paper":
+        if origin == "paper" or (origin == "search" and self._probes_rate(values)):
             self._exempt.add(number)
         asked = Asked(f"{self.spec.study}-{number:04d}", number, values, origin)
         self._trials[number] = trial = _Trial(asked)

@@ -118,8 +118,11 @@ def recorded(path: Path = TABLE) -> list[Recorded]:
     table = pd.read_parquet(path)
     spaces = table.attrs["spaces"]
     return [
-        Recorded(name, rows, table.attrs["epochs"], Space.from_record(spaces[name]["space"], spaces[name]["points"]))
+        Recorded(
+            name, rows, table.attrs["epochs"], Space.from_record(found["space"], found["points"], found["balance"])
+        )
         for name, rows in table.groupby("study")
+        for found in [spaces[name]]
     ]
 
 
@@ -131,12 +134,12 @@ class Ended(NamedTuple):
     values: dict[str, Any]
 
 
-def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, promotes: bool) -> Iterator[Ended]:
-    """The sweep's own study of `budget` full trainings. With `promotes`, a stopped trial may continue later."""
+def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, **options: bool) -> Iterator[Ended]:
+    """The sweep's own study of `budget` full trainings, with `promotes` and `probes` of `Spec` as options."""
     spec = Spec(
         of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED
     )
-    return replayed(of, Study(replace(spec, budget_epochs=budget * of.epochs, promotes=promotes), seed), seed)
+    return replayed(of, Study(replace(spec, budget_epochs=budget * of.epochs, **options), seed), seed)
 
 
 def replayed(of: Recorded, study: Study, seed: int) -> Iterator[Ended]:
@@ -171,7 +174,7 @@ def earlier(of: Recorded, budget: int, seed: int) -> Iterator[Ended]:
 
 
 def raced(of: Recorded, budget: int, seed: int, seeds: int) -> Iterator[Ended]:
-    """The default search, then the hand-tuned point and the best two on further seeds, ranked by their mean log fcd.
+    """The search without probes, then the hand-tuned point and the best two on further seeds, by their mean log fcd.
 
     The race of three points is part of the budget; a search that is left with less than one training has one.
     """
@@ -218,9 +221,9 @@ def top_k(of: Recorded, budget: int, seed: int) -> Iterator[Ended]:
         yield Ended(spent, curves[index][of.epochs], drawn[index])
 
 
-def own(sampler: str, first_rung: int | None = None, promotes: bool = False) -> Any:
+def own(sampler: str, first_rung: int | None = None, **options: bool) -> Any:
     """A searcher of the sweep; without `first_rung`, none is stopped."""
-    return lambda of, budget, seed: by_study(of, budget, seed, sampler, first_rung or of.epochs, promotes)
+    return lambda of, budget, seed: by_study(of, budget, seed, sampler, first_rung or of.epochs, **options)
 
 
 SEARCHERS = {
@@ -230,11 +233,13 @@ SEARCHERS = {
     "random, promotion": own("random", 3, promotes=True),
     "tpe": own("tpe"),
     "tpe, halving": own("tpe", 3),
-    "tpe, promotion": own("tpe", 3, promotes=True),  # the default
+    "tpe, promotion": own("tpe", 3, promotes=True),
+    "tpe, promotion, probes": own("tpe", 3, promotes=True, probes=True),  # the default
     "tpe, promotion, race on 1 seed": lambda of, budget, seed: raced(of, budget, seed, 1),
     "tpe, promotion, race on 2 seeds": lambda of, budget, seed: raced(of, budget, seed, 2),
     "prior": own("prior"),
     "prior, promotion": own("prior", 3, promotes=True),
+    "prior, promotion, probes": own("prior", 3, promotes=True, probes=True),
     "prior, halving": own("prior", 3),  # like PriorBand, without its brackets
     "one epoch, top k": top_k,
     "gaussian process": gaussian_process,

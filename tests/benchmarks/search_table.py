@@ -157,7 +157,11 @@ def main() -> None:
     if options.pack:
         studies = [study for found in plans(options.data_root) for study in found.studies]
         spaces = {
-            study.name: {"space": space.to_record(), "points": [point.to_record() for point in space.paper]}
+            study.name: {
+                "space": space.to_record(),
+                "points": [point.to_record() for point in space.paper],
+                "balance": space.balance,
+            }
             for study in studies
             for space in [study.spec.space]
         }

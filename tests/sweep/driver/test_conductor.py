@@ -190,7 +190,7 @@ def test_exhausted_comes_before_done(begin):
 
 
 def test_what_a_stopped_trial_leaves_is_asked_for_again(begin):
-    conductor = begin(methods=["vae"], trials=4)
+    conductor = begin(methods=["vae"], trials=4, searcher="random")
     conductor.resources = Resources(1, 0.0, 9, 9, 0)
     for ray_id in "abcd":
         conductor.next(ray_id)
@@ -240,7 +240,7 @@ def test_a_trial_that_fails_before_its_next_epoch_keeps_those_it_had(begin):
 
 
 def test_worse_trials_are_stopped_with_a_reason_but_never_the_hand_tuned_point(begin):
-    conductor = begin(methods=["vae"], trials=4)
+    conductor = begin(methods=["vae"], trials=4, searcher="random")
     for ray_id in "abcd":
         conductor.resources = Resources(1, 0.0, 9, 9, 0)
         conductor.next(ray_id)
@@ -614,7 +614,7 @@ def test_a_paused_trial_keeps_its_checkpoint_until_its_study_ends(begin, tmp_pat
 
 
 def test_a_stopped_study_ends_its_paused_trials(begin):
-    conductor = begin(methods=["vae"], trials=4)
+    conductor = begin(methods=["vae"], trials=4, searcher="random")
     conductor.resources = Resources(1, 0.0, 9, 9, 0)
     for ray_id in "abcd":
         conductor.next(ray_id)
@@ -628,7 +628,7 @@ def test_a_stopped_study_ends_its_paused_trials(begin):
 
 
 def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
-    conductor = begin(methods=["vae"], trials=4)
+    conductor = begin(methods=["vae"], trials=4, searcher="random")
     conductor.resources = Resources(1, 0.0, 9, 9, 0)
     for ray_id in "abcd":
         conductor.next(ray_id)
@@ -637,7 +637,7 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
     record.append("report", trial="vae-digits-0001", rows=[row(1, 20.0)])
     record.append("report", trial="vae-digits-0000", rows=[*map(row, range(4, 9)), row(9, 8.0)])
 
-    resumed = begin(methods=["vae"], trials=4)
+    resumed = begin(methods=["vae"], trials=4, searcher="random")
     resumed.settle()
     ends = {event.trial: event for event in events(resumed, "end")}
     assert {name: (end.state, end.epoch) for name, end in ends.items()} == {

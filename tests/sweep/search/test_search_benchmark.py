@@ -27,13 +27,15 @@ def study(program):
 def test_what_was_recorded_is_reproduced(program, study):
     table = program.pd.read_parquet(program.TABLE)
     for name in table.study.unique():
-        assert {"space", "points"} <= set(table.attrs["spaces"][name])
+        assert {"space", "points", "balance"} <= set(table.attrs["spaces"][name])
     row = table[(table.study == "vae-digits") & (table.point == 1) & (table.seed == 0)].set_index("epoch")
     curve = study.mean(json.loads(row["values"].iloc[0]))
     assert dict(zip(study.levels, map(math.exp, curve), strict=True)) == pytest.approx(row.value.to_dict())
 
 
-@pytest.mark.parametrize("searcher", ["random", "random, halving", "earlier", "tpe, promotion", "one epoch, top k"])
+@pytest.mark.parametrize(
+    "searcher", ["random", "random, halving", "earlier", "tpe, promotion, probes", "one epoch, top k"]
+)
 def test_searcher_stays_within_its_epochs(program, study, searcher):
     ended = list(program.SEARCHERS[searcher](study, 3, 0))
     assert ended[0].values == dict(study.space.paper[0].values)

@@ -401,9 +401,11 @@ def test_the_spec_survives_the_record():
     st.sampled_from(["tpe", "prior"]),
     st.sampled_from([None, 90]),
     st.booleans(),
+    st.booleans(),
 )
-def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, promotes):
-    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes)
+def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, promotes, probes):
+    space = dataclasses.replace(SPACE, balance={"depth": {}})
+    spec = make(25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes, probes=probes, space=space)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
