@@ -40,7 +40,7 @@ def front_door(about: str, argv: Sequence[str] | None = None) -> None:
 
 def act(flags: RunFlags) -> None:
     """Run, resume, simulate or plan the sweep that the flags describe. Raises ValueError."""
-    config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields)))
+    config = SweepConfig(**flags.model_dump(include=set(SweepConfig.model_fields), exclude_unset=True))
     if flags.resume is not None:
         resume(flags.resume, flags, config)
     elif flags.simulate:

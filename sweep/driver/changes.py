@@ -28,6 +28,8 @@ def refuse_another(config: SweepConfig, existing: SweepConfig, folder: Path) -> 
     now, was = (each.model_dump(mode="json", exclude=WHERE) for each in (config, existing))
     if config.present_only:  # absent data sets were left out of the existing sweep
         now["datasets"] = [name for name in now["datasets"] if name in was["datasets"]]
+    if "epochs" not in config.model_fields_set:  # the plan lengthens trials on few images
+        now["epochs"] = was["epochs"]
     if other := [f"{name} = {now[name]!r} (there {was[name]!r})" for name in now if now[name] != was[name]]:
         raise ValueError(
             f"{folder} contains a sweep of another configuration: {', '.join(other)}; use the same flags, or choose "

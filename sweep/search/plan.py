@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import as_file
 from typing import Any
 
@@ -53,6 +53,7 @@ class Plan:
     config: SweepConfig
     splits: dict[str, Splits]  # by name in the configuration
     studies: tuple[Planned, ...]
+    lengthened: str = field(default="", kw_only=True)  # why trials have more epochs than the default, if they do
 
     @property
     def split(self) -> str:
@@ -76,9 +77,10 @@ class Plan:
         return Rungs(self.config.epochs, self.config.rung_epoch, self.config.factor).levels
 
     def readings(self) -> list[str]:
-        """Return one line for each folder of images that says how it was read."""
+        """Return one line for each folder of images that says how it was read, and one if trials are lengthened."""
         sets = self.splits.values()
-        return [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
+        read = [f"{splits.name}: {splits.reading.words()}" for splits in sets if splits.reading is not None]
+        return [*read, self.lengthened] if self.lengthened else read
 
     def trained_on(self, splits: Splits) -> np.ndarray:
         """Return the images that trials train on, uint8 (N, C, H, W): the training images, with the validation images
@@ -122,6 +124,7 @@ def plan(config: SweepConfig) -> Plan:
     shown = [s.name for s in splits.values()]
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are named {max(shown, key=shown.count)!r}; rename one folder")
+    config, lengthened = _lengthened(config, splits)
     studies = []
     spaces_of = {method: _opened(space_of(method, config), method, config) for method in config.methods}
     for dataset, data in splits.items():
@@ -154,11 +157,35 @@ def plan(config: SweepConfig) -> Plan:
             check(studies[-1], data, memory)
     if len({study.name for study in studies}) < len(studies):
         raise ValueError("two methods have the same name; run them in separate sweeps")
-    planned = Plan(config, splits, tuple(studies))
+    planned = Plan(config, splits, tuple(studies), lengthened=lengthened)
     for study in planned.studies:
         if place(study.method):
             rehearse(planned, study)
     return planned
+
+
+def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[SweepConfig, str]:
+    """Return the configuration with more epochs, and the reason, if the user gives none and images are few.
+
+    With few images an epoch has fewer than `STEPS_PER_EPOCH` optimiser steps, even with the smallest batch. All trials
+    of a sweep have the same number of epochs, so the largest data set decides.
+    """
+    if "epochs" in config.model_fields_set or any(len(data.shape) != 3 for data in splits.values()):
+        return config, ""
+    images = max(len(data.train) for data in splits.values())
+    steps = images // spaces.largest_batch(images)
+    epochs = math.ceil(config.epochs * spaces.STEPS_PER_EPOCH / steps)
+    if (
+        "epochs" in config.model_fields_set
+        or epochs <= config.epochs
+        or any(len(d.shape) != 3 for d in splits.values())
+    ):
+        return config, ""
+    reason = (
+        f"epochs = {epochs} in place of {config.epochs}, because {images} training images are too few for "
+        f"{spaces.STEPS_PER_EPOCH} optimiser steps per epoch (here {steps}); set --epochs for another number"
+    )
+    return config.model_copy(update={"epochs": epochs}), reason
 
 
 def recorded(objective: str) -> str:

@@ -202,7 +202,7 @@ class Space:
             words = [f"carried over from {origin}"]
             words += [f"{name} times {ratio:.3g} for {numbers} numbers per image" for name in weights if ratio != 1]
             batch = point.values.get("batch_size")
-            most = math.inf if images is None else max(min(SMALLEST_BATCH, images), images // STEPS_PER_EPOCH)
+            most = math.inf if images is None else largest_batch(images)
             if isinstance(batch, int) and batch > most:
                 scaled["batch_size"] = int(most)
                 words.append(f"batch_size {batch} reduced to {most} for {images} images")
@@ -311,6 +311,11 @@ class Space:
         paper = tuple(Point.from_record(point) for point in points)
         fields = dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False)
         return cls(paper, dimensions, fields, balance=balance, rules=rules or {})
+
+
+def largest_batch(images: int) -> int:
+    """Return the largest batch of a carried point on so many training images."""
+    return max(min(SMALLEST_BATCH, images), images // STEPS_PER_EPOCH)
 
 
 def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:

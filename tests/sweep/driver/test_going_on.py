@@ -314,6 +314,13 @@ def test_a_sweep_of_another_configuration_is_not_resumed(sweep, tmp_path, carrie
     assert not carried_out
 
 
+def test_a_sweep_with_more_epochs_for_few_images_is_not_another(sweep, tmp_path, carried_out):
+    sweep()
+    flags = {name: value for name, value in FLAGS.items() if name != "epochs"}
+    launch.start_or_resume(SweepConfig(out=tmp_path, **flags))
+    assert len(carried_out) == 1
+
+
 def test_data_sets_that_are_absent_do_not_make_another_configuration(sweep, tmp_path, carried_out):
     sweep(present_only=True)
     launch.start_or_resume(SweepConfig(out=tmp_path, present_only=True, datasets=["digits", "mnist"], **FLAGS))

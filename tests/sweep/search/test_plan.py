@@ -105,6 +105,22 @@ def test_the_batch_of_a_carried_point_leaves_steps_enough_in_an_epoch(images, ba
     assert space.carried_to("mnist", 784, ("beta",), images).paper == space.paper  # its own data set
 
 
+def test_few_images_get_more_epochs_unless_the_user_gives_them(pictures, tmp_path):
+    """25 training images are one step of 16: 30 times the epochs of a data set with 30 steps."""
+    config = SweepConfig(methods=["vae"], datasets=[f"folder:{pictures}"], out=tmp_path)
+    planned = plan(config)
+    (study,) = planned.studies
+    assert study.spec.epochs == planned.config.epochs == 27 * 30 and planned.rungs == [90, 270]
+    assert study.spec.budget_epochs == 6 * 27 * 30
+    reading, why = planned.readings()
+    assert why.startswith("epochs = 810 in place of 27, because 25 training images are too few for 30 optimiser steps")
+    assert plan(planned.config).readings() == [reading], "the epochs are part of the configuration now"
+    given = plan(SweepConfig(**config.model_dump(exclude_unset=True), epochs=27))
+    assert given.config.epochs == 27 and given.readings() == [reading]
+    both = config.model_copy(update={"datasets": ["digits", f"folder:{pictures}"]})
+    assert plan(both).config.epochs == 27, "the digits have steps enough"
+
+
 def test_what_the_user_pins_is_pinned_in_points_and_space(make_plan):
     planned = make_plan(methods=["beta_vae"], set={"beta": "0.37", "network": "mlp_8"})
     (study,) = planned.studies
