@@ -378,11 +378,12 @@ class Study:
         """Return the next probe; None after the last one, or if it repeats a trial."""
         if not self.spec.probes or (index := self._probed) >= probes.COUNT:
             return None
-        done = [
-            t for t in self._trials.values() if t.state == "complete" and t.value is not None and math.isfinite(t.value)
-        ]
-        best = min(done, key=lambda trial: trial.value, default=None)
-        found = probes.probe(self.spec.space, index, best.asked.values if best else self.spec.space.paper[0].values)
+        done = (t for t in self._trials.values() if t.state == "complete")
+        ended = (
+            (t.value, t.asked.number, t.asked.values) for t in done if t.value is not None and math.isfinite(t.value)
+        )
+        _, _, best = min(ended, default=(0.0, 0, dict(self.spec.space.paper[0].values)))
+        found = probes.probe(self.spec.space, index, best)
         return None if found in [trial.asked.values for trial in self._trials.values()] else found
 
     def _probes_rate(self, values: Mapping[str, Any]) -> bool:
