@@ -60,7 +60,7 @@ class StudyEntry(BaseModel):
     records.
     spared: share of trials that no rung stops.
     promotes: whether a rung pauses a trial, which may continue later, instead of ending it as pruned.
-    probes: whether the first new points are probes (`sweep.search.probes`).
+    probes: hyperparameters and factors of the first new points (`sweep.search.probes`).
     """
 
     study: str
@@ -76,7 +76,7 @@ class StudyEntry(BaseModel):
     factor: int = 3
     spared: float = 0.0
     promotes: bool = False
-    probes: bool = False
+    probes: list[tuple[str, float]] = []
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}  # values of the hand-tuned point
     hand_tuned_source: str = ""

@@ -13,6 +13,7 @@ import torch
 from sweep.config import SweepConfig
 from sweep.driver.maps import joined
 from sweep.search import space as spaces
+from sweep.search.probes import probes
 from sweep.search.rungs import SPARED, Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec
@@ -145,12 +146,13 @@ def plan(config: SweepConfig) -> Plan:
             trials = config.seeds or config.trials
             if config.searcher == "none":
                 space, trials = space.points_only(), trials * len(space.paper)
+            steps = _steps(space, config.epochs, len(data.train))
+            first = () if config.searcher == "random" else probes(space, steps)
             spec = Spec(
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
-                factor=config.factor, spared=SPARED, promotes=True,
-                probes=config.searcher in ("tpe", "prior"), sampler=config.searcher,
+                factor=config.factor, spared=SPARED, promotes=True, probes=first, sampler=config.searcher,
                 objectives=tuple(recorded(name) for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
@@ -186,6 +188,12 @@ def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[Swee
         f"{spaces.STEPS_PER_EPOCH} optimiser steps per epoch (here {steps}); set --epochs for another number"
     )
     return config.model_copy(update={"epochs": epochs}), reason
+
+
+def _steps(space: Space, epochs: int, images: int) -> float:
+    """Return the optimiser steps of a trial of the first hand-tuned point."""
+    batch = space.paper[0].values.get("batch_size")
+    return epochs * max(1.0, images / batch) if isinstance(batch, int) else math.inf
 
 
 def recorded(objective: str) -> str:

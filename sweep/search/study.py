@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweep.record import SETBACKS, STATES, Event, StudyEntry
 from sweep.record.events import CloseEvent, EndEvent, Origin, ReportEvent, StartEvent
 from sweep.record.trials import charged
-from sweep.search import probes
+from sweep.search.probes import LEARNING_RATE, Probe, probe
 from sweep.search.rungs import Rungs
 from sweep.search.sampler import PriorSampler, rank
 from sweep.search.space import Choice, Fixed, Point, Range, Space
@@ -51,9 +51,8 @@ class Spec:
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
     each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. With `promotes`, a
-    rung pauses trials instead of ending them. With `probes`, the first new points are those of `sweep.search.probes`,
-    and the change of the learning rate is never stopped. The sampler "none" suggests nothing; the points run in turn
-    repeatedly.
+    rung pauses trials instead of ending them. The `probes` of `sweep.search.probes` are the first new points; that of
+    the learning rate is never stopped. The sampler "none" suggests nothing; the points run in turn repeatedly.
     `warm` are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
     """
 
@@ -72,7 +71,7 @@ class Spec:
     budget_epochs: int | None = None
     spared: float = 0.0
     promotes: bool = False
-    probes: bool = False
+    probes: tuple[Probe, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -123,7 +122,7 @@ class Spec:
             factor=self.factor,
             spared=self.spared,
             promotes=self.promotes,
-            probes=self.probes,
+            probes=list(self.probes),
             sampler=self.sampler,
             hand_tuned=dict(first.values),
             hand_tuned_source=first.source,
@@ -150,13 +149,12 @@ class Spec:
             "factor",
             "spared",
             "promotes",
-            "probes",
             "sampler",
         )
         space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
         warm = tuple(Point.from_record(point) for point in entry.warm)
         kept = {name: getattr(entry, name) for name in names}
-        return cls(**kept, space=space, warm=warm, objectives=tuple(entry.objectives))
+        return cls(**kept, space=space, warm=warm, objectives=tuple(entry.objectives), probes=tuple(entry.probes))
 
 
 @dataclass(frozen=True)
@@ -371,26 +369,28 @@ class Study:
 
     @property
     def _probed(self) -> int:
-        """How many new points have been tried. The first `probes.COUNT` are probes, or the sampler's in their place."""
+        """How many new points have been tried: probes, or points of the sampler in their place, and then of the
+        sampler alone."""
         return sum(trial.asked.origin == "search" for trial in self._trials.values())
 
     def _probe(self) -> dict[str, Any] | None:
         """Return the next probe; None after the last one, or if it repeats a trial."""
-        if not self.spec.probes or (index := self._probed) >= probes.COUNT:
+        if (index := self._probed) >= len(self.spec.probes):
             return None
         done = (t for t in self._trials.values() if t.state == "complete")
         ended = (
             (t.value, t.asked.number, t.asked.values) for t in done if t.value is not None and math.isfinite(t.value)
         )
         _, _, best = min(ended, default=(0.0, 0, dict(self.spec.space.paper[0].values)))
-        found = probes.probe(self.spec.space, index, best)
+        found = probe(self.spec.space, *self.spec.probes[index], best)
         return None if found in [trial.asked.values for trial in self._trials.values()] else found
 
     def _probes_rate(self, values: Mapping[str, Any]) -> bool:
-        """Whether the next new point would be the probe of the learning rate."""
+        """Whether a new point would be the probe of the learning rate."""
+        names = [name for name, _ in self.spec.probes[self._probed : self._probed + 1]]
         others = [trial.asked.values for trial in self._trials.values()]
-        alone = any({**other, probes.LEARNING_RATE: values.get(probes.LEARNING_RATE)} == values for other in others)
-        return self.spec.probes and not self._probed and alone
+        alone = any({**other, LEARNING_RATE: values.get(LEARNING_RATE)} == values for other in others)
+        return names == [LEARNING_RATE] and alone
 
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())

@@ -31,11 +31,13 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
+from sweep.search.probes import probes
 from sweep.search.rungs import SPARED
 from sweep.search.space import Choice, Fixed, Space
 from sweep.search.study import Spec, Study, distribution, parameter, value_of
 
 TABLE = Path(__file__).with_name("search.parquet")
+STEPS = 540  # optimiser steps of a training in the table
 DRAWN = 2000  # random points among which the best and the median of a study are looked for
 
 
@@ -134,12 +136,15 @@ class Ended(NamedTuple):
     values: dict[str, Any]
 
 
-def by_study(of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, **options: bool) -> Iterator[Ended]:
-    """The sweep's own study of `budget` full trainings, with `promotes` and `probes` of `Spec` as options."""
+def by_study(
+    of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, promotes: bool = False, probed: bool = False
+) -> Iterator[Ended]:
+    """The sweep's own study of `budget` full trainings. With `promotes`, a stopped trial may continue later."""
     spec = Spec(
-        of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED
-    )
-    return replayed(of, Study(replace(spec, budget_epochs=budget * of.epochs, **options), seed), seed)
+        of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED,
+        budget_epochs=budget * of.epochs, promotes=promotes, probes=probes(of.space, STEPS) if probed else (),
+    )  # fmt: skip
+    return replayed(of, Study(spec, seed), seed)
 
 
 def replayed(of: Recorded, study: Study, seed: int) -> Iterator[Ended]:
@@ -234,12 +239,12 @@ SEARCHERS = {
     "tpe": own("tpe"),
     "tpe, halving": own("tpe", 3),
     "tpe, promotion": own("tpe", 3, promotes=True),
-    "tpe, promotion, probes": own("tpe", 3, promotes=True, probes=True),  # the default
+    "tpe, promotion, probes": own("tpe", 3, promotes=True, probed=True),  # the default
     "tpe, promotion, race on 1 seed": lambda of, budget, seed: raced(of, budget, seed, 1),
     "tpe, promotion, race on 2 seeds": lambda of, budget, seed: raced(of, budget, seed, 2),
     "prior": own("prior"),
     "prior, promotion": own("prior", 3, promotes=True),
-    "prior, promotion, probes": own("prior", 3, promotes=True, probes=True),
+    "prior, promotion, probes": own("prior", 3, promotes=True, probed=True),
     "prior, halving": own("prior", 3),  # like PriorBand, without its brackets
     "one epoch, top k": top_k,
     "gaussian process": gaussian_process,

@@ -404,8 +404,8 @@ def test_the_spec_survives_the_record():
     st.booleans(),
 )
 def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, promotes, probes):
-    space = dataclasses.replace(SPACE, balance={"depth": {}})
-    spec = make(25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes, probes=probes, space=space)
+    first = (("learning_rate", 4.0), ("depth", 0.2), ("depth", 5.0)) if probes else ()
+    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes, probes=first)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
