@@ -30,13 +30,13 @@ from ray.util import register_serializer
 from sweep.driver import local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
-from sweep.driver.maps import files_of, opened, sent
 from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
 from sweep.driver.resources import Node, Resources
 from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
+from trainables.maps import files_of, opened, sent
 from trainables.replaced import replaced
 
 SECONDS_BETWEEN_LOOKS = 0.5

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from sweep.config import SweepConfig
-from sweep.driver.maps import joined
 from sweep.search import space as spaces
 from sweep.search.probes import probes
 from sweep.search.rungs import SPARED, Rungs
@@ -23,6 +22,7 @@ from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
 from trainables.feed import shared
 from trainables.flags import scalar
+from trainables.maps import joined
 from trainables.memory import Footprint, footprint, of_this_machine, require_memory
 from trainables.method import Method
 from trainables.metrics import choose, default_metric, obstacle

@@ -77,6 +77,22 @@ def test_a_large_split_is_judged_by_the_same_random_part(digits):
     assert np.array_equal(part, some_of(images, 40))
 
 
+def test_some_images_of_a_mapped_file_are_mapped_too(digits, tmp_path, monkeypatch):
+    """So an evaluation of large images does not hold 10,000 of them in memory; the images are the same."""
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+    images = digits.train.images
+    np.save(tmp_path / "images.npy", np.concatenate([images[:7], images]))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    part = some_of(mapped[7:], 600)
+    assert isinstance(part, np.memmap) and not part.flags.writeable
+    assert np.array_equal(part, some_of(images, 600)) and not np.array_equal(part, some_of(mapped[:-7], 600))
+    (first, second) = sorted((tmp_path / "cache").glob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    written = first.stat().st_mtime_ns
+    assert np.array_equal(some_of(mapped[7:], 600), part) and first.stat().st_mtime_ns == written
+    second.write_bytes(second.read_bytes()[:1000])
+    assert np.array_equal(some_of(mapped[:-7], 600), some_of(np.array(mapped[:-7]), 600)), "written again"
+
+
 def test_caveats_name_few_images_and_collapse(digits):
     fcd = extractor("fcd", digits)
     real = reference(fcd, digits.test.images)

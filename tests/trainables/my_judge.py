@@ -3,3 +3,4 @@
 from torch import nn
 
 pixels = nn.Flatten()
+thumbnail = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
@@ -73,6 +74,15 @@ def mirror(densities: dict[str, Density]) -> Mirror:
     method = Mirror(Mirror.Hyper(latent_dim=64, learning_rate=1, batch_size=1, network="mlp_4"), (1, 8, 8))
     method.densities = nn.ModuleDict(densities)
     return method
+
+
+def test_large_images_are_evaluated_in_smaller_batches(evaluator):
+    assert evaluator.batch_size == 500
+    large = np.random.default_rng(0).integers(0, 256, (60, 3, 512, 512), np.uint8)
+    splits = Splits("large", "cifar10", Split(large[:30]), Split(large[30:]), Split(large[:2]))
+    judge = Evaluator(splits, "my_judge:thumbnail", samples=20)
+    assert judge.batch_size == 500 * 64**2 // 512**2 == 7 and judge._sizes(20) == [7, 7, 6]
+    assert variance_of(judge.images, 7) == pytest.approx((large[30:] / 255).var(0).mean(), rel=1e-5)
 
 
 # Every method

@@ -45,6 +45,7 @@ from trainables.metrics.resolution import ENOUGH, Resolution, resolution
 from trainables.metrics.scores import PAIRWISE
 
 BATCH = 500
+VALUES = BATCH * 3 * 64 * 64  # numbers of the images in a batch, at most: batches of larger images are smaller
 CODES = 5000  # per split, at most: more take seconds and hardly change the results
 GRID = 64
 GRADIENTS_OF = 200  # images: more hardly change the mean norm, and a rung stays cheap
@@ -112,6 +113,7 @@ class Evaluator:
         self.judged_by = frozenset({score})
         held_out = some_of(self.held_out.images)
         self.images = shared(held_out).to(device)  # uint8 (N, C, H, W)
+        self.batch_size = max(1, min(BATCH, VALUES // self.images[0].numel()))
         self.scores = frozenset({"distance", score, *(self._affordable() if scores is None else scores)})
         keep = bool(Scores(self.extractor, self.scores).both_sides)
         self.reference = reference(self.extractor, held_out, keep=keep)
@@ -182,9 +184,13 @@ class Evaluator:
         gathered = Scores(
             self.extractor, scores or self.judged_by, max(1, self.samples // self.inception_splits), self.pairs
         )
-        for first in range(0, self.samples, BATCH):
-            gathered.update(finite(draw(min(BATCH, self.samples - first)), "samples"))
+        for n in self._sizes(self.samples):
+            gathered.update(finite(draw(n), "samples"))
         return gathered
+
+    def _sizes(self, n: int) -> list[int]:
+        """Returns the sizes of the batches in which n images are drawn."""
+        return [min(self.batch_size, n - first) for first in range(0, n, self.batch_size)]
 
     def _add(self, gathered: Scores, name: str, sampler: str, found: Findings) -> None:
         """Adds scores to `found`, with the suffix _<name> after the metric."""
@@ -238,7 +244,7 @@ class Evaluator:
         gathered, squared, posteriors = Scores(self.extractor, self.judged_by, pairs=self.pairs), 0.0, []
         rates, ratios = [], []
         alike: dict[str, float] = {}
-        for batch in self.images.split(BATCH):
+        for batch in self.images.split(self.batch_size):
             x = as_images(batch)  # (B, C, H, W)
             q = method.encode(x)
             z = q.draw()  # (B, D)
@@ -272,7 +278,9 @@ class Evaluator:
             some = slice(self.pairs)
             pairs = latent.between_pairs(method, mean[some], None if log_var is None else log_var[some], seed)
             found.add(pairs, self._plain("codes", "posterior", n=len(mean[some])))
-            caveats = found.caveats | latent.collapses(metrics | {"mse": mse}, variance_of(self.images))
+            caveats = found.caveats | latent.collapses(
+                metrics | {"mse": mse}, variance_of(self.images, self.batch_size)
+            )
             found.flag(FLAGS, caveats)
             if log_var is not None:
                 self._mean_reconstructions(method, mean, found)
@@ -281,7 +289,7 @@ class Evaluator:
     def _mean_reconstructions(self, method: Method, mean: Tensor, found: Findings) -> None:
         """Adds REC-mean: the distance of images decoded from the posterior means (N, D) instead of one draw."""
         gathered = Scores(self.extractor, self.judged_by, pairs=self.pairs)
-        for part in mean.split(BATCH):
+        for part in mean.split(self.batch_size):
             gathered.update(finite(method.decode(part), "reconstructions"))
         self._add(gathered, "reconstruction_mean", "reconstruction of the mean", found)
 
@@ -326,7 +334,7 @@ class Evaluator:
         train = reference_features(self.extractor, train_images)  # (T, F)
         if self._features is None:
             self._features = reference_features(self.extractor, self.images.cpu().numpy())
-        drawn = self.extractor(finite(method.sample(BATCH), "samples"))
+        drawn = torch.cat([self.extractor(finite(method.sample(n), "samples")) for n in self._sizes(BATCH)])
         near, held_out = nearest(drawn, train)[0], nearest(self._features, train)[0]
         sampler = next(iter(method.densities))
         recipe = Recipe.of(
@@ -354,11 +362,11 @@ class Evaluator:
         return {name: picture.float().cpu() for name, picture in pictures.items()}
 
 
-def variance_of(images: Tensor) -> float:
+def variance_of(images: Tensor, batch_size: int = BATCH) -> float:
     """Returns the variance of a pixel over uint8 images (N, C, H, W), a mean over the pixels. All of them as floats
     would take four times their memory."""
     total, squares = (torch.zeros(images[0].numel(), dtype=torch.float64, device=images.device) for _ in range(2))
-    for batch in images.split(BATCH):
+    for batch in images.split(batch_size):
         pixels = as_images(batch).flatten(1)  # (B, P)
         total += pixels.sum(0, dtype=torch.float64)
         squares += pixels.square().sum(0, dtype=torch.float64)

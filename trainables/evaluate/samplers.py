@@ -13,6 +13,7 @@ from trainables.evaluate.findings import finite
 from trainables.families.flow import Flow
 from trainables.families.gaussian import DecoderVariance
 from trainables.families.second_stage import LatentVAE, drawn, posteriors
+from trainables.feed import ENCODE_BATCH
 from trainables.method import Gaussian, Method, as_images
 
 COMMON = {"gaussian": 1, "gmm_10": 10}  # components of the mixtures fitted to the codes of every method
@@ -42,7 +43,8 @@ def common_densities(method: Method, images: Tensor, seed: int) -> dict[str, Den
     They allow a comparison of methods under one sampler. If EM fails, its message replaces the density.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:COMMON_CODES]
-    codes = finite(method.codes(images[order.to(images.device)]), "codes")  # (n, D)
+    parts = order.to(images.device).split(ENCODE_BATCH)
+    codes = finite(torch.cat([method.codes(images[part]) for part in parts]), "codes")  # (n, D)
     found: dict[str, Density | str] = {}
     for name, components in COMMON.items():
         density = GaussianMixture(codes.shape[1], components).to(codes.device)

@@ -70,5 +70,5 @@ def cached(
 def _read(path: Path, load: Callable[[Path], Thing]) -> Thing | None:
     try:
         return load(path)
-    except (OSError, SafetensorError):  # missing or damaged: computed again
+    except (OSError, ValueError, SafetensorError):  # missing or damaged: computed again
         return None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.maps import place_of
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments
 
+BATCH = 500  # images of a subset that are copied at once
 Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]  # wraps batches, given their number, e.g. to show progress
 
 
@@ -59,10 +63,31 @@ def reference_features(
 
 
 def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
-    """Returns the reference images of a split: all, or a fixed random subset of `most` images."""
+    """Returns the reference images of a split: all, or a fixed random subset of `most` images.
+
+    The subset of a mapped file is written to the cache and mapped, too, so that it takes no memory of a process.
+    """
     if len(images) <= most:
         return images
-    return images[np.sort(np.random.default_rng(0).choice(len(images), most, replace=False))]
+    chosen = np.sort(np.random.default_rng(0).choice(len(images), most, replace=False))
+    place = place_of(images)
+    if place is None:
+        return images[chosen]
+    file = Path(place[0]).stat()
+    about = json.dumps([*place, file.st_mtime_ns, file.st_size, most])
+
+    def write(chosen: np.ndarray, path: Path) -> None:
+        subset = np.lib.format.open_memmap(path, "w+", images.dtype, (most, *images.shape[1:]))
+        for start in range(0, most, BATCH):
+            subset[start : start + BATCH] = images[chosen[start : start + BATCH]]
+        subset.flush()
+
+    def opened(path: Path) -> np.ndarray:
+        return np.load(path, mmap_mode="r")
+
+    name = f"subset-{cache.digest(about)}.npy"
+    cache.cached(name, lambda: chosen, opened, write)
+    return opened(cache.folder() / name)
 
 
 def _key(extractor: Extractor, images: np.ndarray) -> str:

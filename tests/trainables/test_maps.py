@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweep.driver.maps import files_of, joined, opened, place_of, sent
+from trainables.maps import files_of, joined, opened, place_of, sent
 
 
 @pytest.fixture
