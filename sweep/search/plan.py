@@ -193,7 +193,7 @@ def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[Swee
 def _steps(space: Space, epochs: int, images: int) -> float:
     """Return the optimiser steps of a trial of the first hand-tuned point."""
     batch = space.paper[0].values.get("batch_size")
-    return epochs * max(1.0, images / batch) if isinstance(batch, int) else math.inf
+    return epochs * max(1.0, images / batch) if isinstance(batch, int) and batch > 0 else math.inf
 
 
 def recorded(objective: str) -> str:

@@ -68,7 +68,8 @@ def refused(place, capsys) -> Callable[..., str]:
         assert end.value.code == 2
         assert err.count("\n") == 1 and err.endswith("\n"), err
         assert "Traceback" not in err
-        assert all(re.search(" pictures: |training the (classifier|network)", line) for line in out.splitlines()), out
+        known = " pictures: |^epochs = |training the (classifier|network)"
+        assert all(re.search(known, line) for line in out.splitlines()), out
         assert everything_in(place) == before
         return err
 
