@@ -90,6 +90,7 @@ def test_labels_of_joined_sweeps_hold_a_trial_against_equal_epochs_only(folders)
     assert joined[again].tolist() == pytest.approx(own.tolist(), nan_ok=True)
 
 
+@pytest.mark.slow
 def test_unequal_budgets_searchers_and_machines_are_said(folders, tmp_path, write_sweep):
     _, rest, _ = folders
     said = differences(read_sweeps(folders))
@@ -113,6 +114,7 @@ def test_unequal_budgets_searchers_and_machines_are_said(folders, tmp_path, writ
     assert "Budgets on digits are not equal" in page and "no more trials after 1 min 30 s of a study" in page
 
 
+@pytest.mark.slow
 def test_sweeps_measured_by_different_recipes_are_not_ranked_together(folders, tmp_path, write_sweep):
     def fewer(event):
         for row in event.get("rows", ()):
@@ -170,6 +172,7 @@ def test_the_page_of_several_sweeps_leaves_their_own_pages_alone(folders, tmp_pa
         write_report(first, rest, out=tmp_path / "none" / "page.html")
 
 
+@pytest.mark.slow
 def test_confirmations_are_joined_as_their_sweeps_are(tmp_path, write_sweep, write_record, confirm_events):
     a = write_sweep(tmp_path / "a", methods=("vae", "wae", "gae"), datasets=("digits",), trials=1)
     b = write_sweep(tmp_path / "b", methods=("vae",), datasets=("digits",), trials=1)

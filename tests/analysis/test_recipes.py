@@ -42,6 +42,7 @@ def test_each_method_may_have_its_own_sampler(sweep):
     assert len(yardsticks(other, "mnist", "valid/fcd")) == 1
 
 
+@pytest.mark.slow
 def test_tables_part_what_was_measured_differently(sweep):
     together = leaderboard_text(leaderboard(sweep))
     assert together.count("MNIST · fcd") == 1 and "not comparable" not in together
@@ -102,6 +103,7 @@ def test_the_page_has_a_section_for_each_recipe_and_ranks_none_of_them(changed):
     assert "by another recipe" in sections[1] and "by another recipe" not in sections[0]
 
 
+@pytest.mark.slow
 def test_two_metrics_of_a_data_set_stand_apart(sweep):
     study = sweep.studies["gae-mnist"]
     other = replace(sweep, studies=sweep.studies | {study.name: replace(study, metric="valid/mse")})

@@ -78,11 +78,11 @@ def mirror(densities: dict[str, Density]) -> Mirror:
 
 def test_large_images_are_evaluated_in_smaller_batches(evaluator):
     assert evaluator.batch_size == 500
-    large = np.random.default_rng(0).integers(0, 256, (60, 3, 512, 512), np.uint8)
-    splits = Splits("large", "cifar10", Split(large[:30]), Split(large[30:]), Split(large[:2]))
+    large = np.random.default_rng(0).integers(0, 256, (40, 3, 256, 256), np.uint8)
+    splits = Splits("large", "cifar10", Split(large[:20]), Split(large[20:]), Split(large[:2]))
     judge = Evaluator(splits, "my_judge:thumbnail", samples=20)
-    assert judge.batch_size == 500 * 64**2 // 512**2 == 7 and judge._sizes(20) == [7, 7, 6]
-    assert variance_of(judge.images, 7) == pytest.approx((large[30:] / 255).var(0).mean(), rel=1e-5)
+    assert judge.batch_size == 500 * 64**2 // 256**2 == 31 and judge._sizes(70) == [31, 31, 8]
+    assert variance_of(judge.images, 7) == pytest.approx((large[20:] / 255).var(0).mean(), rel=1e-5)
 
 
 # Every method

@@ -44,6 +44,7 @@ def test_a_bent_density_is_found():
     assert (drawn[:, 1] - (drawn[:, 0] / 3).square()).std().item() < 0.5  # 1.4 without the bend
 
 
+@pytest.mark.slow
 def test_it_integrates_to_one():
     density = Flow(2)
     density.fit(banana(500), seed=0)

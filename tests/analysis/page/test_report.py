@@ -38,6 +38,7 @@ def page(tmp_path_factory, write_sweep) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_what_the_instruments_flagged_is_said(tmp_path, write_sweep):
     sweep = read_sweep(write_sweep(tmp_path / "quick", methods=("vae", "wae"), datasets=("digits",), trials=3))
@@ -132,6 +133,7 @@ def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     assert "not started" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_distances_measured_by_two_recipes_are_reported(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=1)
@@ -271,6 +273,7 @@ def test_budgets_stand_beside_the_results(page):
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
 
 
+@pytest.mark.slow
 def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     (folder / "importances.csv").write_text(
@@ -291,6 +294,7 @@ def test_rungs_are_shown_with_what_is_known_of_them(tmp_path, write_sweep):
     assert re.search(r"epoch 3 +21 +16 +3 +13 +2 +-0.25 \[-0.71, 0.36\] +epoch 9 +8 +4 +0 +4 +0 +not known", page)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monkeypatch):
     sweep = read_sweep(write_sweep(tmp_path / "s", datasets=("digits",), trials=1, pictures=True))
@@ -303,6 +307,7 @@ def test_the_page_of_many_methods_folds_what_repeats(tmp_path, write_sweep, monk
     assert "fcd" in arrows and "→ " not in arrows.replace("○", "")  # one trial each: nothing was searched
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_ranks_are_shown_for_several_data_sets(tmp_path, write_sweep, page):
     folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), trials=1)
@@ -327,6 +332,7 @@ def plain(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path, write_sweep):
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))

@@ -73,6 +73,7 @@ def test_values_can_be_given(lab, capsys):
     assert "write KEY=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1e-3, 1e-4])
 def test_a_simple_vae_learns_eight_images_at_any_learning_rate(rate, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)

@@ -36,6 +36,7 @@ def test_a_sound_machine_has_nothing_to_fear(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_breaks_a_sweep_is_named_and_ends_with_2(tmp_path, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as end:

@@ -92,6 +92,7 @@ def test_points_that_differ_in_what_is_fixed_and_several_objectives_are_shown(fo
     assert [trial.number for trial in study.best_trials] == [0]
 
 
+@pytest.mark.slow
 def test_an_export_is_written_anew_but_never_over_a_file_of_the_user(folder, tmp_path, capsys):
     commands.main(["export-optuna", str(folder)])
     commands.main(["export-optuna", str(folder)])

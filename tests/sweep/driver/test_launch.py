@@ -26,6 +26,7 @@ def no_ray(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "sweep.driver.executor", executor)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_interrupted_at_once_has_a_record_tables_and_a_report(no_ray, tmp_path):
     config = SweepConfig(
         methods=["vae", "beta_vae"], trials=2, epochs=3, samples=50, set={"network": "mlp_8"}, out=tmp_path, name="s",

@@ -132,6 +132,7 @@ def test_a_round_copies_what_changed_and_deletes_what_is_gone(bucket, tmp_path):
     assert (fetched / "config.yaml").read_text() == "epochs: 3\n"
 
 
+@pytest.mark.slow
 def test_the_next_driver_continues_the_copy_and_the_one_before_stops(bucket, tmp_path):
     first = Folder(tmp_path / "a")
     before = Mirror(first.path, f"{bucket}/a")
@@ -152,6 +153,7 @@ def test_the_next_driver_continues_the_copy_and_the_one_before_stops(bucket, tmp
     assert (fetch(f"{bucket}/a", tmp_path / "c") / RECORD).read_bytes() == (fetched / RECORD).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_object_whose_answer_was_lost_is_not_another_drivers(bucket, tmp_path):
     sweep = Folder(tmp_path / "a")
     copy = Mirror(sweep.path, f"{bucket}/a")
@@ -233,6 +235,7 @@ def test_the_driver_that_was_overtaken_stops(tmp_path, monkeypatch):
     assert "another driver has continued the sweep" in stop.reason
 
 
+@pytest.mark.slow
 def test_a_new_sweep_needs_an_empty_usable_place(bucket, tmp_path, monkeypatch):
     require_unused(f"{bucket}/a")
     Mirror(Folder(tmp_path / "a").path, f"{bucket}/a").update()

@@ -223,6 +223,7 @@ def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["closed pipe", pytest.param("full disk", marks=pytest.mark.slow)])
 def test_the_program_outlives_its_screen(broken, tmp_path):
     """Real ones: a pipe without a reader, and the device that is always full."""

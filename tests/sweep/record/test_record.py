@@ -166,6 +166,7 @@ def test_a_second_writer_learns_who_holds_the_record(path):
     Record(path).close()
 
 
+@pytest.mark.slow
 def test_the_lock_dies_with_its_process(path):
     code = (
         "import os, sys; from sweep.record import Record; r = Record(sys.argv[1]); r.append('finish', outcome='done');"

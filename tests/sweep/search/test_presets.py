@@ -61,6 +61,7 @@ def colour(monkeypatch) -> None:
 LARGE = {"balancing-table4-rae"}  # takes seconds, as its networks need weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in preset_names(PRESET_FILES)],
@@ -91,6 +92,7 @@ def test_the_kappa_sweep_is_every_decoder_at_every_latent_size(data_root):
     assert [running.ask().values["latent_dim"] for _ in range(5)] == [50, 50, 50, 100, 100]
 
 
+@pytest.mark.slow
 def test_tables_3_and_5_of_balancing_are_the_papers_points(data_root, colour):
     with torch.device("meta"):
         (models,) = planned("--preset", "balancing-table3", "--data-root", data_root).studies
@@ -133,6 +135,7 @@ def test_the_grid_of_table_3_is_every_method_at_its_hand_tuned_points_on_what_is
     assert {a.origin for a in asked[:3]} == {"paper"}
 
 
+@pytest.mark.slow
 def test_the_tuned_grid_searches_every_cell_at_one_budget(data_root):
     grid = planned("--preset", "gae-table3-tuned", "--data-root", data_root)
     assert len({(s.spec.trials, s.spec.epochs) for s in grid.studies}) == 1
@@ -207,6 +210,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(capsys):
     assert shown.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_seeds_are_trainings_of_each_point_and_scale_is_a_share_of_the_epochs(data_root, colour):
     tenth = planned("--preset", "balancing-table4", "--seeds", "2", "--scale", "0.1")
     (study,) = tenth.studies

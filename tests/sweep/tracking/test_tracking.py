@@ -685,6 +685,7 @@ def test_no_sweep_no_tracking(tmp_path, uri):
 # Manners
 
 
+@pytest.mark.slow
 def test_importing_is_cheap():
     """What takes a second or more waits until it is wanted: every process of a sweep would pay for it."""
     slow = {"mlflow", "sqlalchemy", "sklearn", "scipy.stats", "torchvision", "matplotlib"}
