@@ -117,7 +117,8 @@ class GaussianMixture(Mixture):
         self.components, self.covariance = components, covariance
         self.register_buffer("weights", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, dim))
-        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
+        self.register_buffer("factors", torch.zeros(components, dim, dim))
+        self.factors.diagonal(dim1=1, dim2=2).fill_(1)  # torch.eye on the meta device imports PyTorch's compiler
         self.register_buffer("converged", torch.ones(()))
         self.register_buffer("degraded", torch.zeros(()))
 

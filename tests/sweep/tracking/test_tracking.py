@@ -697,6 +697,18 @@ def test_importing_is_cheap():
 
 
 @pytest.mark.slow
+def test_planning_does_not_import_the_compiler_of_pytorch():
+    """Some functions on the meta device import it, 150 MB that a driver does not need."""
+    compiler = {"torch._dynamo", "torch._inductor", "torch.onnx", "sympy"}
+    program = (
+        "import sys; from sweep.config import SweepConfig; from sweep.search.plan import plan; plan(SweepConfig()); "
+        f"sys.exit(str({compiler} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.slow
 def test_nothing_is_printed_and_nothing_littered(folder, record, tmp_path):
     """Not even by the first start of an empty store, wherever the program was started."""
     whole_sweep(record)
