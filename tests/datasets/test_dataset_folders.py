@@ -59,7 +59,7 @@ def test_the_first_few_pictures_show_all_classes(tmp_path, random):
             fill(tmp_path / "pets" / part / kind, 20, random)
     assert set(pets(tmp_path).test.labels[:12]) == {0, 1, 2}
     whole = load(f"folder:{tmp_path / 'pets' / 'train'}", tmp_path)
-    assert set(whole.test.labels) == {0, 1, 2}  # what is set aside is no class of its own
+    assert set(whole.test.labels) == {0, 1, 2}  # images set aside are not a class
 
 
 def test_official_splits(tmp_path, random):

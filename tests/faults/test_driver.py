@@ -27,13 +27,13 @@ BY_CLOCK = ("time/", "speed/", "memory/")  # metrics that no two runs share
 
 
 @dataclass
-class Told:
+class Recorded:
     """What the record of a sweep says."""
 
     events: list[Event]
 
     @classmethod
-    def by(cls, folder: Path) -> "Told":
+    def by(cls, folder: Path) -> "Recorded":
         return cls(read(folder / "record.jsonl"))
 
     @property
@@ -70,7 +70,7 @@ def without_clock(row: Row) -> dict[str, float]:
     return {name: value for name, value in row.metrics.items() if not name.startswith(BY_CLOCK)}
 
 
-def lost_and_doubled(shown: Told, planned: Told, programs) -> tuple[int, int]:
+def lost_and_doubled(shown: Recorded, planned: Recorded, programs) -> tuple[int, int]:
     """Counts trials, rows and runs that are missing, and those that are there more than once."""
     sweep = shown.events[0].sweep
     runs = [trial for trial, _, _ in programs.runs(sweep) if trial is not None]
@@ -90,8 +90,8 @@ def lost_and_doubled(shown: Told, planned: Told, programs) -> tuple[int, int]:
     return lost, doubled
 
 
-def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Told, label: str) -> Told:
-    shown = Told.by(folder)
+def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Recorded, label: str) -> Recorded:
+    shown = Recorded.by(folder)
     lost, doubled = lost_and_doubled(shown, undisturbed, programs)
     print(f"{label}: {len(shown.trials)} trials, {len(shown.rows)} epochs; lost {lost}, doubled {doubled}")
     assert (lost, doubled) == (0, 0)
@@ -107,9 +107,9 @@ def assert_as_if_nothing_had_happened(programs, folder: Path, undisturbed: Told,
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, module_programs) -> Told:
+def undisturbed(tmp_path_factory, module_programs) -> Recorded:
     module_programs.sweep(*FLAGS).ends_well()
-    return Told.by(module_programs.folder / "sweeps" / "quick")
+    return Recorded.by(module_programs.folder / "sweeps" / "quick")
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
@@ -120,7 +120,7 @@ def test_a_driver_that_dies_twice_and_is_interrupted_between(programs, undisturb
     record = folder / "record.jsonl"
 
     def ended() -> int:
-        return len(Told.by(folder).ended()) if record.exists() else 0
+        return len(Recorded.by(folder).ended()) if record.exists() else 0
 
     sweep = programs.sweep(*FLAGS)
     if chance.random() < 0.2:
@@ -138,7 +138,7 @@ def test_a_driver_that_dies_twice_and_is_interrupted_between(programs, undisturb
     assert "Traceback" not in sweep.output
     assert f"Continue with:  python -m sweep resume {folder}" in sweep.output
     programs.wait_for_processes()
-    deaths.append(Told.by(folder))
+    deaths.append(Recorded.by(folder))
     assert deaths[-1].events[-1].event == "finish" and deaths[-1].events[-1].outcome == "interrupted"
     assert not [run for run in programs.runs(deaths[-1].events[0].sweep) if run[1] == "RUNNING"]
 
@@ -158,10 +158,10 @@ def test_a_driver_that_dies_twice_and_is_interrupted_between(programs, undisturb
         assert all(shown.attempts()[trial] == before.attempts()[trial] for trial in before.ended())
 
 
-def kill(sweep, folder: Path) -> Told:
+def kill(sweep, folder: Path) -> Recorded:
     """Kills the driver, and gives what its record says then."""
     sweep.kill()
-    return Told.by(folder) if (folder / "record.jsonl").exists() else Told([])
+    return Recorded.by(folder) if (folder / "record.jsonl").exists() else Recorded([])
 
 
 @pytest.mark.parametrize("moment", ["imports", "checks", "ray", "begin"])
@@ -181,7 +181,7 @@ def test_ctrl_c_before_the_first_trial_has_ended(programs, moment):
     print(moment, sweep.output)
     programs.wait_for_processes()
     if moment == "begin":
-        assert Told.by(folder).events[-1].outcome == "interrupted"
+        assert Recorded.by(folder).events[-1].outcome == "interrupted"
         assert "Continue with" in sweep.output
     else:
         assert not folder.exists()
@@ -196,7 +196,7 @@ def test_a_killed_process_of_a_trial(programs):
     flags = ["--methods", "mischief:Mischief", "--trials", 7, "--retries", 1]
     output = programs.sweep(*flags, **surroundings).ends_well()
     folder = programs.folder / "sweeps" / "quick"
-    shown = Told.by(folder)
+    shown = Recorded.by(folder)
     ends = {event.trial: event for event in shown.events if event.event == "end"}
     good, once, raises, always, hungry, starved, searched = (f"Mischief-digits-000{number}" for number in range(7))
 
@@ -230,7 +230,7 @@ def test_a_killed_process_of_a_trial(programs):
 
     mended = programs.start("-m", "sweep", "retry", folder, **MISCHIEF).ends_well()  # without a diary all behave
     assert f"retrying: {raises}, {always}, {starved}\n" in mended
-    retried = Told.by(folder)
+    retried = Recorded.by(folder)
     again = {raises: 2, always: 3, starved: 3}
     assert shown.attempts() | again == {name: retried.attempts()[name] for name in shown.trials}
     assert all(retried.trials[name]["rows"] == retried.trials[good]["rows"] for name in again)
@@ -239,7 +239,7 @@ def test_a_killed_process_of_a_trial(programs):
 
     # Three of them pay for what ran again.
     programs.start("-m", "sweep", "extend", folder, "--trials", 4, **MISCHIEF).ends_well()
-    extended = Told.by(folder)
+    extended = Recorded.by(folder)
     added = extended.trials.keys() - retried.trials
     assert added and extended.attempts() == retried.attempts() | dict.fromkeys(added, 1)
     assert {name: extended.trials[name] for name in retried.trials} == retried.trials

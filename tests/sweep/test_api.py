@@ -18,12 +18,12 @@ from sweep import Sweep
 sweep = Sweep.run(**json.loads(sys.argv[1]))
 assert sweep.outcome == "done" and len(sweep.trials) == 2
 sweep = Sweep(sweep.folder).extend(1)
-told = {
+shown = {
     "trials": sorted(sweep.trials.trial), "epochs": sorted(set(sweep.curves.epoch)), "config": sweep.config.trials,
     "methods": list(sweep.leaderboard.method), "shape": list(sweep.winner("vae").sample(3).shape),
     "report": sweep.report().name, "shown": sweep._repr_html_(), "confirmed": list(sweep.confirm(seeds=2).columns),
 }
-print("TOLD", json.dumps(told))
+print("SHOWN", json.dumps(shown))
 """
 
 
@@ -31,7 +31,7 @@ print("TOLD", json.dumps(told))
 def test_a_sweep_is_run_extended_confirmed_and_read_from_python(programs):
     fields = TINY | {"out": str(programs.folder / "sweeps"), "tracking_uri": programs.tracking}
     output = programs.start("-c", DAY, json.dumps(fields)).ends_well()
-    found = json.loads(output.partition("TOLD ")[2].splitlines()[0])
+    found = json.loads(output.partition("SHOWN ")[2].splitlines()[0])
     assert found["trials"] == [f"vae-digits-{number:04d}" for number in range(3)] and found["config"] == 3
     assert found["epochs"] == [1, 2] and found["methods"] == ["vae"] and found["shape"] == [3, 1, 8, 8]
     assert found["report"] == "report.html" and "<table" in found["shown"] and "vae" in found["shown"]

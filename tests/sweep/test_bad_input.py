@@ -282,7 +282,7 @@ def test_values_that_a_shell_makes_of_an_unset_variable_or_a_broken_line(refused
 
 @pytest.mark.parametrize("pickled", [True, False])
 def test_no_message_suggests_to_unpickle_a_file(refused, place, pickled):
-    """NumPy takes whatever is no array of its own for a pickle, and recommends to load it as one."""
+    """NumPy takes a file that is not one of its arrays for a pickle, and recommends to load it as one."""
     if pickled:
         np.save(place / "objects.npy", np.array([{}, {}]))
     else:

@@ -133,7 +133,7 @@ class OneSigma(VAE):
 
 
 class Forgetful(VAE):
-    """Its scale is no buffer: it is lost on the way to disk, and in a checkpoint."""
+    """Its scale is not a buffer, so it is lost on the way to disk, and in a checkpoint."""
 
     def build(self, nets):
         super().build(nets)

@@ -435,7 +435,7 @@ def test_few_held_out_images_limit_a_frechet_distance(digits):
 
 
 def test_a_maximised_score_is_judged_by_its_error(evaluator, train_images, digits):
-    """The best codes have the lowest error, whichever way the score is read."""
+    """The best codes have the lowest error, in both directions of the score."""
     real = as_images(torch.tensor(digits.train.images)).flatten(1)
     found = evaluator(mirror({"replay": Replay(real)}), train_images, final=True).metrics
     blind = evaluator(built("vae"), train_images, final=True).metrics  # untrained

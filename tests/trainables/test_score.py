@@ -46,7 +46,7 @@ def test_pictures_are_read_as_they_were_written(digits, tmp_path):
 def test_two_folders_get_the_distance_of_their_images(digits, tmp_path, capsys):
     a = write(digits.train.images[:90], tmp_path / "a")
     b = write(digits.test.images[:80], tmp_path / "b")
-    out = tmp_path / "told.json"
+    out = tmp_path / "scores.json"
     main([str(a), "--against", str(b), "--scores", "distance", "kid", "--json-file", str(out)])
     found, fcd = json.loads(out.read_text()), extractor("fcd", digits)
     sides = (torch.tensor(x).float() / 255 for x in (digits.train.images[:90], digits.test.images[:80]))
@@ -110,8 +110,8 @@ def nowhere(digits, here):
 
 
 def another_file(digits, here):
-    (here / "told.json").write_text("{}")
-    return [here / "told.json"]
+    (here / "scores.json").write_text("{}")
+    return [here / "scores.json"]
 
 
 def one_picture(digits, here):
@@ -178,7 +178,7 @@ def weights_of_another_network(digits, here):
 
 
 def a_file_in_no_folder(digits, here):
-    return [write(digits.test.images[:3], here / "good"), "--json-file", here / "no" / "told.json"]
+    return [write(digits.test.images[:3], here / "good"), "--json-file", here / "no" / "scores.json"]
 
 
 def a_folder_for_a_file(digits, here):
@@ -193,7 +193,7 @@ WRONG = {
     a_folder_for_a_file: "good: cannot be written (it is a folder)",
     no_such_device: "device = 'cuda:99': not available on this machine",
     nowhere: "nowhere: there is no such file or folder",
-    another_file: "told.json is neither a folder of pictures nor an .npy of images",
+    another_file: "scores.json is neither a folder of pictures nor an .npy of images",
     one_picture: "one holds 1 pictures; at least 2",
     one_picture_beside: "one holds 1 pictures; at least 2",
     mixed_sizes: "zz.png is 9x8",
@@ -275,8 +275,8 @@ def test_statistics_stand_for_the_images_they_were_made_from(digits, tmp_path, c
     main([str(b), "--save-statistics", str(tmp_path / "b.npz")])
     found = []
     for against in (b, tmp_path / "b.npz"):
-        main([str(a), "--against", str(against), "--json-file", str(tmp_path / "told.json")])
-        found.append(json.loads((tmp_path / "told.json").read_text()))
+        main([str(a), "--against", str(against), "--json-file", str(tmp_path / "scores.json")])
+        found.append(json.loads((tmp_path / "scores.json").read_text()))
     assert found[0]["values"]["fcd"] == pytest.approx(found[1]["values"]["fcd"], rel=1e-9)
     assert found[1]["recipes"]["fcd"]["reference_n"] == 80 and "unknown_recipe" not in found[1]["caveats"]
     assert "contains no images, which ['kid', 'ndb'] need" in says(
@@ -316,8 +316,8 @@ def test_statistics_of_another_recipe_are_refused(digits, tmp_path, capsys):
 
 def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     np.save(tmp_path / "ones.npy", digits.test.images[digits.test.labels == 1])
-    main([str(tmp_path / "ones.npy"), "--scores", "ndb", "--json-file", str(tmp_path / "told.json")])
-    found = json.loads((tmp_path / "told.json").read_text())
+    main([str(tmp_path / "ones.npy"), "--scores", "ndb", "--json-file", str(tmp_path / "scores.json")])
+    found = json.loads((tmp_path / "scores.json").read_text())
     values, n = found["values"], int((digits.test.labels == 1).sum())
     assert set(values) == {f"ndb{js}_{k}{real}" for js in ("", "_js") for k in (100, 200) for real in ("", "_real")}
     assert values["ndb_100"] > 2 * values["ndb_100_real"] and values["ndb_js_100"] > values["ndb_js_100_real"]

@@ -178,7 +178,7 @@ def write(home: Path, **event) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_runs(monkeypatch):
-    """Whatever gets as far as running is told of instead."""
+    """A job that reaches its run is recorded instead of run."""
 
     def drive(job, announce):
         raise RuntimeError(f"{job.folder.name} {'goes on' if job.resumed else 'begins'} with {job.plan.seeds}")

@@ -91,7 +91,7 @@ def test_a_trial_that_must_run_again_says_why_and_from_where(stage):
 
 def test_a_long_reason_stays_one_line(stage):
     stage.run("vae-digits", 0, "failed", 1, reason="RuntimeError: [bold]shapes[/] " + "do not match " * 40)
-    assert len(stage.lines) == 1 and "[bold]shapes[/]" in stage.lines[0]  # what a program says is no markup
+    assert len(stage.lines) == 1 and "[bold]shapes[/]" in stage.lines[0]  # the output of a program is not markup
 
 
 def test_the_table_says_where_each_study_stands(stage):

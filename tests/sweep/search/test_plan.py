@@ -12,7 +12,7 @@ from sweep.search.rungs import SPARED
 from sweep.search.space import Choice, Fixed, Range
 
 OUTSIDE = '''
-"""A method that is no part of the house."""
+"""A method from outside the repository."""
 from trainables.losses import bce
 from trainables.method import Loss, Method, Posterior
 
@@ -196,7 +196,7 @@ def test_a_space_of_the_users_own(make_plan, tmp_path):
 
 @pytest.fixture
 def my_lab(tmp_path, monkeypatch) -> Iterator[Path]:
-    """An importable module that holds a method; its search space stands beside it."""
+    """An importable module that holds a method; its search space is beside it."""
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "ladder.py").write_text(OUTSIDE)
     (tmp_path / "my_lab" / "ladder.toml").write_text(LADDER)

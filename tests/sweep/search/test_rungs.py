@@ -97,7 +97,7 @@ def test_the_first_value_and_the_first_verdict_stay():
     assert rungs.report("a", 1, 1000.0) and rungs.judged[1]["a"].value == 5.0
     assert not rungs.report("z", 1, 9.0)
     assert not rungs.report("z", 1, 0.0)
-    assert not rungs.report("z", 2, 0.0) and not rungs.judged[2], "it stands on no further rung"
+    assert not rungs.report("z", 2, 0.0) and not rungs.judged[2], "it is on no further rung"
     assert rungs.goes_on("a") and not rungs.goes_on("z") and rungs.goes_on("never seen")
 
 

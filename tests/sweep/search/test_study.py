@@ -301,7 +301,7 @@ def test_tpe_keeps_away_from_where_trials_diverge():
 
 @pytest.mark.parametrize("state", ["failed", "out_of_memory", "preempted"])
 def test_what_says_nothing_of_the_values_moves_no_suggestion(state):
-    """Told as bad, the best region there is would be avoided because a neighbour took the memory."""
+    """If it were shown as bad, the sampler would avoid the best region because a neighbour took the memory."""
 
     def after(end: str) -> Study:
         study = Study(make(), seed=1)

@@ -44,7 +44,7 @@ def test_winners_and_pairs_by_data_set():
             WINNERS: ["vae-digits-0001", "gae-digits-0000"],
             PAIRS: ["vae-digits-0000", "vae-digits-0001"],  # GAE kept its point: no pair
         },
-        "mnist": {PAIRS: ["vae-mnist-0000", "vae-mnist-0001"]},  # one winner is no comparison
+        "mnist": {PAIRS: ["vae-mnist-0000", "vae-mnist-0001"]},  # one winner is not a comparison
     }
 
 
