@@ -3,7 +3,7 @@
     python tests/benchmarks/distance.py [--runs 3] [--threads 1]
 
 The two alternate, so that a machine's changes of speed touch both; processor seconds, of all threads together, are
-told beside, which other programs on the machine lengthen little.
+also printed, which other programs on the machine lengthen little.
 """
 
 import argparse
