@@ -31,6 +31,7 @@ def banana_log_prob(z: torch.Tensor) -> torch.Tensor:
     return -0.5 * (u_1.square() + u_2.square()) - math.log(2 * math.pi) - math.log(3 / 5)
 
 
+@pytest.mark.slow
 def test_a_bent_density_is_found():
     density, held_out = Flow(2), banana(2000)
     density.fit(banana(4000), seed=0)
@@ -54,6 +55,7 @@ def test_it_integrates_to_one():
     assert mass == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 3])
 def test_dead_and_single_latents(dim):
     codes = torch.randn(300, dim)

@@ -161,6 +161,7 @@ def test_bce_stays_finite_where_the_sigmoid_is_saturated():
     assert loss.item() == pytest.approx(2e4) and logits.grad.tolist() == [[1.0, -1.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, of_mean, floor, sse",
     [("mnist", 206.0, 45.8, 52.9), ("fashion_mnist", 384.3, 188.3, 67.9)],

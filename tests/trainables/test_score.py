@@ -81,6 +81,7 @@ def test_a_saved_model_is_drawn_from(tmp_path, capsys):
     assert "contains no saved method" in says(capsys, tmp_path / "winner")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vae", "gae"])  # a posterior, and codes that are points
 @pytest.mark.parametrize("sampler", ["gaussian", "second_stage", "flow"])
 def test_a_density_is_fitted_behind_any_encoder(name, sampler, tmp_path, capsys, monkeypatch):

@@ -692,6 +692,7 @@ class Stopped(Exception):
     """Somebody ends the training after a step."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["vae", "aae", "two_stage_vae", "vade", "geco", "vae_gan", "rae_sn"])
 def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_path):

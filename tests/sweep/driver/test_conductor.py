@@ -564,6 +564,7 @@ def promoted(conductor) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))])
 def test_a_sweep_killed_again_and_again_promotes_the_same_trials(begin, tmp_path, seed):
     """Three kills at random times each, with paused and promoted trials, between the lines of one message too."""

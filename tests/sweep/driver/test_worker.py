@@ -311,6 +311,7 @@ class Global:
         return {"drawn": random.random() + np.random.random()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEFT_BEHIND)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_a_trial_leaves_nothing_to_the_next(make_worker, begin, tmp_path, monkeypatch, kind):
@@ -376,6 +377,7 @@ def test_text_that_is_not_unicode_is_shown_escaped(make_worker, described, monke
 # Storage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
 def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, described, tmp_path, damage):
     undisturbed = without_clock(steps(make_worker(described)))

@@ -122,6 +122,7 @@ def test_points_are_taken_by_name_and_lists_make_each_of_them_several(make_plan)
             make_plan(methods=["beta_vae"], searcher="none", **changes)
 
 
+@pytest.mark.slow
 def test_the_grid_of_table_3_is_every_method_at_its_hand_tuned_points_on_what_is_there(data_root):
     grid = planned("--preset", "gae-table3", "--data-root", data_root)
     assert {(s.method, s.dataset) for s in grid.studies} == {(m, d) for m in TEN for d in ("mnist", "fashion_mnist")}

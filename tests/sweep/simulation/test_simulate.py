@@ -45,6 +45,7 @@ class Even:
         return (Evaluated(level, float(level), float(number)) for level in levels)
 
 
+@pytest.mark.slow
 def test_halving_follows_its_rule_read_from_the_record(simulated):
     """Asynchronous halving, written again: at a rung a trial is paused unless it is among the best third of those seen
     there so far, itself included; the paper's point and spared trials always pass. No new trial starts while a paused
@@ -203,6 +204,7 @@ def test_a_curve_that_was_stopped_goes_on_as_the_others_did(simulated, tmp_path)
     assert last.seconds == pytest.approx(9 * stopped.rows[1].metrics["time/train_seconds"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "says"),
     [({"methods": ["gae"]}, "no study 'gae-digits'"), ({"epochs": 27}, "up to epoch 9"), ({"metric": "fid"}, "with ")],

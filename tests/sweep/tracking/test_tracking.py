@@ -283,6 +283,7 @@ def test_telling_it_again_changes_nothing(uri, folder, record):
     assert (output.trials, output.epochs, output.refused) == (3, 9, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "position",
     [None, "{", '{"sweep": "another", "events": 3}', '{"sweep": "20261121-103000-abcd", "events": 99}'],

@@ -37,6 +37,7 @@ def evaluator(digits, tmp_path_factory):
         return Evaluator(digits, samples=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learning_rate", [pytest.param(0.3, marks=pytest.mark.slow), 30.0, 1e6, 1e30])
 @pytest.mark.parametrize("method", METHODS)
 def test_extreme_learning_rates(method, learning_rate, digits, evaluator):

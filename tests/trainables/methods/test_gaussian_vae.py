@@ -165,6 +165,7 @@ def exact_bound(method: GaussianVAE, x: torch.Tensor) -> torch.Tensor:
     return gaussian_nll(sse, method.variance.value, x.shape[1]) + kl
 
 
+@pytest.mark.slow
 def test_theorem_1_an_affine_vae_keeps_the_rank_of_the_data():
     """Check 11: rank 3, kappa 10, gamma down to 1e-4: 3 latents with sigma^2 near 0, 7 with sigma^2 = 1."""
     x = rank_3()

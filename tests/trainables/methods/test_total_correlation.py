@@ -30,6 +30,7 @@ def test_the_total_correlation_is_that_of_the_batch_s_mixture():
     torch.testing.assert_close(total_correlation(q, z), (joint - apart).mean(), check_dtype=False)
 
 
+@pytest.mark.slow
 def test_the_total_correlation_of_a_gaussian():
     """Codes of correlation r with some noise: -1/2 log(1 - r^2), by the estimate of many posteriors."""
     torch.manual_seed(0)

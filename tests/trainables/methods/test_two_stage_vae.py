@@ -108,6 +108,7 @@ def test_noise_of_the_second_decoder():
     assert noisy.sample(5000).std().item() == pytest.approx(2.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_it_can_be_fitted_to_the_codes_of_any_encoder(monkeypatch):
     """A ring, which neither a Gaussian nor its own prior resembles."""
     monkeypatch.setattr("trainables.families.second_stage.STEPS", 400)
