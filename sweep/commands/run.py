@@ -88,6 +88,8 @@ def show_plan(config: SweepConfig) -> None:
             say(f"  trial {i}: {values}\n           {point.source}")
         if warm := ", ".join(point.source for point in spec.warm):
             say(f"  then: {warm}")
+        if probes := ", ".join(f"{name} x {factor:g}" for name, factor in spec.probes):
+            say(f"  probes of the best point: {probes}")
         say(f"  memory: {memory[study.name]}")
         searched = {name: d for name, d in spec.space.dimensions.items() if "value" not in d.to_record()}
         for name, dimension in searched.items():

@@ -25,6 +25,7 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
         "  searched: beta in 0.001..20.0 (log scale)" in lines
         and "  searched: latent_dim in [2, 4, 8, 10, 16, 32, 64, 128]" in lines
     )
+    assert lines.count("  probes of the best point: beta x 0.2, beta x 5") == 1  # the VAE has no balance to probe
     assert not any("network" in line for line in lines if line.startswith("  searched"))
     assert re.fullmatch(r"kept models: about [\d.]+ MB in sweeps at the size of the hand-tuned points", lines[-4])
     assert re.fullmatch(r"checkpoints of paused trials: at most about [\d.]+ MB until their study ends", lines[-3])
