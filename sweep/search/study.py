@@ -387,10 +387,11 @@ class Study:
 
     def _probes_rate(self, values: Mapping[str, Any]) -> bool:
         """Whether a new point would be the probe of the learning rate."""
-        names = [name for name, _ in self.spec.probes[self._probed : self._probed + 1]]
+        index = self._probed
+        if index >= len(self.spec.probes) or self.spec.probes[index][0] != LEARNING_RATE:
+            return False
         others = [trial.asked.values for trial in self._trials.values()]
-        alone = any({**other, LEARNING_RATE: values.get(LEARNING_RATE)} == values for other in others)
-        return names == [LEARNING_RATE] and alone
+        return any({**other, LEARNING_RATE: values.get(LEARNING_RATE)} == values for other in others)
 
     def _suggest(self, number: int) -> dict[str, Any]:
         seed = crc32(f"{self.seed}/{self.spec.study}/{number}".encode())
