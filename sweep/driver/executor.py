@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from trainables.replaced import replaced
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SERVERS = ("gcs_server", "raylet")  # servers of Ray that it cannot run without
+LOST = "failed", "its process was lost"
+VMSTAT = Path("/proc/vmstat")
 
 
 class _Asker(Searcher):
@@ -153,15 +155,29 @@ def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
 class _Losses(tune.Callback):
     """Callback that Ray calls when a trial's process is gone; the conductor decides whether the trial runs again."""
 
-    def __init__(self, conductor: Conductor, stop: Stop):
-        self.conductor, self.stop = conductor, stop
+    def __init__(self, conductor: Conductor, stop: Stop, local: bool):
+        self.conductor, self.stop, self.local = conductor, stop, local
+        self.killed = killed_for_memory()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = None
         if trial.pickled_error_file is not None:
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        how = how_lost(error)
+        if how == LOST and self.local and killed_for_memory() > self.killed:
+            self.killed += 1  # another process may have been killed as well
+            how = "out_of_memory", "the system killed its process because memory ran out"
         with self.stop.going_on():
-            self.conductor.lost(trial.trial_id, *how_lost(error))
+            self.conductor.lost(trial.trial_id, *how)
+
+
+def killed_for_memory() -> int:
+    """Return how many processes Linux has killed on this machine because memory ran out, of itself or of a control
+    group; 0 on systems that do not count them."""
+    with suppress(OSError):
+        counts = dict(line.split() for line in VMSTAT.read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+    return 0
 
 
 def how_lost(error: Exception | None) -> tuple[str, str]:
@@ -176,7 +192,7 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
         return "failed", f"its process could not start ({str(error).strip().splitlines()[-1].strip()})"
     if isinstance(error, RayTaskError):  # an error of this package, outside the training
         return "failed", f"its process failed ({type(error.cause).__name__}: {error.cause})"
-    return "failed", "its process was lost"
+    return LOST
 
 
 class _Killed(RayActorError):
@@ -234,7 +250,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         scheduler=_Judge(conductor, pool, stop),
         callbacks=[
             _Stopper(inbox, stop),
-            _Losses(conductor, stop),
+            _Losses(conductor, stop, local=pool is None),
             *([_Watch(conductor, pool, announce)] if pool else []),
         ],
         num_samples=-1,

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections import Counter, deque
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -510,6 +511,22 @@ def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
     assert [executor.how_lost(error)[0] for error in heard] == ["out_of_memory"]
     with pytest.raises(RuntimeError, match="unexpected"):
         manager._actor_task_failed(task, KeyError("anything else"))
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_process_that_the_system_killed_for_memory_is_distinguished(tmp_path, monkeypatch, local):
+    """Ray says only that it died. The count of the driver's machine says nothing about other machines."""
+    monkeypatch.setattr(executor, "VMSTAT", tmp_path / "vmstat")
+    assert executor.killed_for_memory() == 0, "not counted on this system"
+    lost = []
+    conductor = SimpleNamespace(lost=lambda trial, state, reason: lost.append((trial, state)))
+    stop = SimpleNamespace(going_on=nullcontext)
+    (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 2\n")
+    losses = executor._Losses(conductor, stop, local)
+    for kills, trial in enumerate(("a", "b", "c"), start=2):
+        (tmp_path / "vmstat").write_text(f"pgfault 7\noom_kill {min(kills, 3)}\n")
+        losses.on_trial_error(1, [], SimpleNamespace(trial_id=trial, pickled_error_file=None))
+    assert lost == [("a", "failed"), ("b", "out_of_memory" if local else "failed"), ("c", "failed")]
 
 
 # Going on after the driver has died
