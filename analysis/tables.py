@@ -533,6 +533,11 @@ def _cautions(near: pd.DataFrame) -> list[str]:
             f"On {name} samples of all methods are far from real images: {metric} {measured(best)} at best, where the "
             f"training images have {measured(floor)}."
         )
+    elif best < floor:  # seen on a few hundred images: the network sets its training images apart from others
+        words.append(
+            f"On {name} the lowest {metric} ({measured(best)}) is below that of the training images "
+            f"({measured(floor)}), which the metric's network was trained on: judge by the samples, too."
+        )
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
     return words
