@@ -33,7 +33,7 @@ POINT = {"beta": 4, "lr": 1e-3, "act": "relu"}
 UNKNOWN = {"train_seconds_hand_tuned", "noise", "floor", "train_images", "steps"}  # where a record says nothing of them
 
 
-class Told:
+class Written:
     """A record in the making: studies, then trials with their end."""
 
     def __init__(self, *studies: tuple[str, str]):
@@ -45,7 +45,7 @@ class Told:
         self.events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": described}]
         self.clock = 0.0
 
-    def trial(self, study: str, number: int, state: str | None, value: float | None = None, **found) -> "Told":
+    def trial(self, study: str, number: int, state: str | None, value: float | None = None, **found) -> "Written":
         name, metrics = f"{study}-{number:04d}", found.get("metrics", {})
         values = POINT | found.get("values", {})
         self.events.append({"time": self.clock, "event": "start", "trial": name, "study": study, "number": number})
@@ -64,13 +64,13 @@ class Told:
         return self
 
 
-def board_of(found: Told, tmp_path, write_record) -> pd.DataFrame:
+def board_of(found: Written, tmp_path, write_record) -> pd.DataFrame:
     return leaderboard(read_sweep(write_record(tmp_path / "s", found.events)))
 
 
 def test_a_study_in_one_row(tmp_path, write_record):
     found = (
-        Told(("beta_vae", "mnist"))
+        Written(("beta_vae", "mnist"))
         .trial("beta_vae-mnist", 0, "complete", 20.0, metrics={"valid/mse": 0.5, "valid/active_dims": 3.0})
         .trial("beta_vae-mnist", 1, "pruned", 1.0)  # low, but of an early epoch: it must not win
         .trial(
@@ -167,7 +167,7 @@ def test_large_counts(number, words):
 
 
 def test_a_hand_tuned_point_of_others_is_called_carried_over(tmp_path, write_record):
-    found = Told(("vae", "mnist"))
+    found = Written(("vae", "mnist"))
     found.trial("vae-mnist", 0, "complete", 20.0)
     for study in found.events[0]["studies"]:
         study["hand_tuned_carried"] = "from cifar10"
@@ -176,7 +176,7 @@ def test_a_hand_tuned_point_of_others_is_called_carried_over(tmp_path, write_rec
 
 
 def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, write_record):
-    found = Told(("beta_vae", "mnist"))
+    found = Written(("beta_vae", "mnist"))
     found.trial("beta_vae-mnist", 0, "complete", 20.0)
     found.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.5, "lr": 3e-3, "act": "gelu_tanh"})
     board = board_of(found, tmp_path, write_record)
@@ -190,7 +190,7 @@ def test_a_leaderboard_fits_a_narrow_terminal_and_keeps_what_changed(tmp_path, w
 
 
 def test_the_networks_of_a_leaderboard_fit_a_narrow_terminal(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     for study in ("vae-mnist", "gae-mnist"):
         found.trial(study, 0, "complete", 20.0)
     board = board_of(found, tmp_path, write_record).assign(network=["mlp_500_500_2000", "shared_16"])
@@ -200,7 +200,7 @@ def test_the_networks_of_a_leaderboard_fit_a_narrow_terminal(tmp_path, write_rec
 
 
 def test_attempts_that_continued_are_distinct_from_the_end_of_a_trial(tmp_path, write_record):
-    found = Told(("vae", "mnist"))
+    found = Written(("vae", "mnist"))
     found.trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "out_of_memory").trial("vae-mnist", 2, "failed")
     setbacks = [("vae-mnist-0000", "preempted")] * 2 + [("vae-mnist-0001", "out_of_memory")]
     lost = [{"time": 5.0, "event": "lost", "trial": trial, "state": state} for trial, state in setbacks]
@@ -214,7 +214,7 @@ def test_attempts_that_continued_are_distinct_from_the_end_of_a_trial(tmp_path, 
 
 def test_the_balance_of_both_points_stands_in_the_row(tmp_path, write_record):
     good, bad = ({"valid/mse": mse, "valid/active_dims": active} for mse, active in ((0.1, 10.0), (0.4, 2.0)))
-    found = Told(("beta_vae", "mnist"))
+    found = Written(("beta_vae", "mnist"))
     found.trial("beta_vae-mnist", 0, "complete", 20.0, values={"latent_dim": 16}, metrics=bad)
     found.trial("beta_vae-mnist", 1, "complete", 15.0, values={"latent_dim": 16}, metrics=good)
     (row,) = board_of(found, tmp_path, write_record).to_dict("records")
@@ -224,14 +224,14 @@ def test_the_balance_of_both_points_stands_in_the_row(tmp_path, write_record):
 
 
 def test_a_hand_tuned_point_that_stays_the_best_changes_nothing(tmp_path, write_record):
-    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
+    found = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 30.0)
     (row,) = board_of(found, tmp_path, write_record).to_dict("records")
     assert (row["difference"], row["improvement_percent"], row["changed"]) == (0.0, 0.0, "")
     assert "hand-tuned point kept" in leaderboard_text(pd.DataFrame([row]))
 
 
 def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record):
-    found = Told(("beta_vae", "mnist")).trial("beta_vae-mnist", 0, "complete", 20.0)
+    found = Written(("beta_vae", "mnist")).trial("beta_vae-mnist", 0, "complete", 20.0)
     found.trial("beta_vae-mnist", 1, "complete", 10.0, values={"beta": 0.1})
     found.events[-3]["origin"] = "paper"
     board = board_of(found, tmp_path, write_record)
@@ -243,7 +243,7 @@ def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record
 
 
 def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_path, write_record):
-    found = Told(("beta_vae", "mnist"))
+    found = Written(("beta_vae", "mnist"))
     for number, (value, values) in enumerate(((20.0, {}), (11.0, {"beta": 0.1}), (10.0, {}), (13.0, {"beta": 0.1}))):
         found.trial("beta_vae-mnist", number, "complete", value, values=values)
     for event in found.events:
@@ -254,7 +254,7 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
     assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
     assert row["tuned_trial"] == "beta_vae-mnist-0001"
     assert "beta 4 → 0.1, mean of 2 runs" in leaderboard_text(board)
-    same = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
+    same = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     same.events[-3]["origin"] = "paper"
     board = board_of(same, tmp_path / "same", write_record)
     assert board["improvement_percent"].iloc[0] == 0
@@ -262,7 +262,7 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
 
 
 def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_record):
-    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
+    found = Written(("vae", "mnist")).trial("vae-mnist", 0, "diverged", 99.0).trial("vae-mnist", 1, "complete", 30.0)
     board = board_of(found, tmp_path, write_record)
     row = board.iloc[0]
     assert row["hand_tuned_state"] == "diverged"
@@ -276,7 +276,7 @@ def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_r
 
 def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
     found = (
-        Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
+        Written(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
         .trial("vae-mnist", 0, "pruned", 3.0)
         .trial("gae-mnist", 0, "complete", 40.0)
         .trial("wae-mnist", 0, "complete", 30.0)
@@ -289,7 +289,7 @@ def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
 
 
 def test_data_sets_stay_in_the_order_of_the_sweep(tmp_path, write_record):
-    found = Told(("vae", "svhn"), ("vae", "digits"), ("gae", "svhn"))
+    found = Written(("vae", "svhn"), ("vae", "digits"), ("gae", "svhn"))
     found.trial("vae-svhn", 0, "complete", 9.0).trial("gae-svhn", 0, "complete", 5.0)
     found.trial("vae-digits", 0, "complete", 1.0)
     board = board_of(found, tmp_path, write_record)
@@ -297,7 +297,7 @@ def test_data_sets_stay_in_the_order_of_the_sweep(tmp_path, write_record):
 
 
 def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"), ("vae", "digits"), ("gae", "digits"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"), ("vae", "digits"), ("gae", "digits"))
     for study, hand, tuned in (
         ("vae-mnist", 20.0, 10.0),
         ("gae-mnist", 12.0, 11.0),
@@ -313,7 +313,7 @@ def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write
 
 
 def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
-    found = Told(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
+    found = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     words = "a lower value than the hand-tuned point's in 1 of 1 studies, that of VAE: 20.0 → 10.0, one training each."
     board = board_of(found, tmp_path, write_record)
     assert headline(board).endswith(words)
@@ -325,7 +325,7 @@ def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
 def test_the_headline_names_no_winner_within_the_noise_of_few_held_out_images(
     tmp_path, write_record, spread, told_apart
 ):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": spread, "words": "54 are few"}}
     for study, hand, tuned in (("vae-mnist", 172.0, 172.0), ("gae-mnist", 171.5, 170.0)):
         found.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
@@ -351,7 +351,7 @@ BELOW = (
 
 @pytest.mark.parametrize(("floor", "said"), [(50.0, [FAR]), (60.0, []), (180.0, [BELOW])])
 def test_cautions_compare_the_closest_samples_with_the_training_images(floor, said, tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     found.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
     found.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
     board = board_of(found, tmp_path, write_record)
@@ -360,7 +360,7 @@ def test_cautions_compare_the_closest_samples_with_the_training_images(floor, sa
 
 def test_of_many_methods_that_cannot_be_told_apart_the_headline_names_a_few(tmp_path, write_record):
     methods = ("vae", "gae", "wae", "aae", "beta_vae", "rae_l2")
-    found = Told(*((method, "mnist") for method in methods))
+    found = Written(*((method, "mnist") for method in methods))
     found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 30.0, "words": "54 are few"}}
     for i, method in enumerate(methods):
         found.trial(f"{method}-mnist", 0, "complete", 100.0 + i)
@@ -369,7 +369,7 @@ def test_of_many_methods_that_cannot_be_told_apart_the_headline_names_a_few(tmp_
 
 
 def test_the_headline_counts_only_gains_beyond_the_noise_and_says_so(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": 3.0, "words": "54 are few"}}
     for study, hand, tuned in (("vae-mnist", 172.0, 170.5), ("gae-mnist", 171.5, 100.0)):
         found.trial(study, 0, "complete", hand).trial(study, 1, "complete", tuned)
@@ -380,7 +380,7 @@ def test_the_headline_counts_only_gains_beyond_the_noise_and_says_so(tmp_path, w
 
 
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("vae", "digits"))
+    found = Written(("vae", "mnist"), ("vae", "digits"))
     found.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
     assert headline(board_of(found, tmp_path, write_record)) == (
         "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00)."
@@ -392,7 +392,7 @@ def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
     [(540, 100, "valid", True), (540, 100, "test", True), (60_000, 100, "valid", False)],
 )
 def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, few, tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     found.events[0] |= {"data": {"mnist": {"train": images, "valid": 60}}, "config": {"split": split}}
     found.trial("vae-mnist", 0, "complete", 2.0, values={"batch_size": batch}, metrics={"flag/collapsed": 1.0})
     found.trial(
@@ -413,7 +413,7 @@ def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, 
 
 
 def test_cautions_say_that_samples_of_the_closest_method_contain_copies(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     found.trial("vae-mnist", 0, "complete", 3.0, metrics={"flag/memorised": 0.0, "valid/copies": 0.0})
     found.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/copies": 0.4})
     board = board_of(found, tmp_path, write_record)
@@ -422,13 +422,13 @@ def test_cautions_say_that_samples_of_the_closest_method_contain_copies(tmp_path
 
 def test_the_flag_of_the_earlier_rule_for_copies_is_left_out(tmp_path, write_record):
     """Records from before the metric `copies` also flag samples that only crowd near training images."""
-    found = Told(("gae", "mnist"))
+    found = Written(("gae", "mnist"))
     found.trial("gae-mnist", 0, "complete", 2.0, metrics={"flag/memorised": 1.0, "valid/memorisation": 0.572})
     assert cautions(board_of(found, tmp_path, write_record)) == []
 
 
 def test_a_metric_of_codes_makes_no_method_close_to_real_images(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
     for study in found.events[0]["studies"]:
         study["metric"] = "valid/knn_error"
     for method, value in (("vae", 0.2), ("gae", 0.1)):
@@ -437,7 +437,7 @@ def test_a_metric_of_codes_makes_no_method_close_to_real_images(tmp_path, write_
 
 
 def test_cautions_say_which_method_failed(tmp_path, write_record):
-    found = Told(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
+    found = Written(("vae", "mnist"), ("gae", "mnist"), ("wae", "mnist"))
     found.trial("vae-mnist", 0, "complete", 3.0)
     found.trial("gae-mnist", 0, "failed", None)
     found.trial("gae-mnist", 1, "diverged", None)
@@ -447,7 +447,7 @@ def test_cautions_say_which_method_failed(tmp_path, write_record):
 
 
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):
-    board = board_of(Told(("vae", "mnist")), tmp_path, write_record)
+    board = board_of(Written(("vae", "mnist")), tmp_path, write_record)
     assert board["hand_tuned_state"].tolist() == ["not started"]
     assert headline(board).startswith("No trial is complete yet")
     assert "not started" in leaderboard_text(board)
@@ -473,7 +473,7 @@ def test_tables_are_written_beside_the_record(tmp_path, write_sweep):
 
 
 def test_tables_of_a_sweep_without_trials_can_be_written(tmp_path, write_record):
-    folder = write_record(tmp_path / "s", Told(("vae", "mnist")).events)
+    folder = write_record(tmp_path / "s", Written(("vae", "mnist")).events)
     write_tables(folder)
     assert pd.read_parquet(folder / "trials.parquet").empty
     assert len(pd.read_csv(folder / "leaderboard.csv")) == 1
