@@ -167,7 +167,7 @@ def plan(config: SweepConfig) -> Plan:
 
 
 def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[SweepConfig, str]:
-    """Return the configuration with more epochs, and the reason, if the user gives none and images are few.
+    """Return the configuration, with more epochs and the reason if the user gives none and images are few.
 
     With few images an epoch has fewer than `STEPS_PER_EPOCH` optimiser steps, even with the smallest batch. All trials
     of a sweep have the same number of epochs, so the largest data set decides.
@@ -177,11 +177,7 @@ def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[Swee
     images = max(len(data.train) for data in splits.values())
     steps = images // spaces.largest_batch(images)
     epochs = math.ceil(config.epochs * spaces.STEPS_PER_EPOCH / steps)
-    if (
-        "epochs" in config.model_fields_set
-        or epochs <= config.epochs
-        or any(len(d.shape) != 3 for d in splits.values())
-    ):
+    if epochs <= config.epochs:
         return config, ""
     reason = (
         f"epochs = {epochs} in place of {config.epochs}, because {images} training images are too few for "
