@@ -117,6 +117,10 @@ class Machine:
         """Its cable is pulled: it goes on, and nobody hears of it."""
         call("ip", "link", "set", self.cable, "down")
 
+    def plug_in_again(self) -> None:
+        """Its cable is plugged in again: it is heard again, with what it did alone."""
+        call("ip", "link", "set", self.cable, "up")
+
 
 def switch_on() -> None:
     """The switch between all machines."""

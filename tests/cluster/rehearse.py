@@ -1,6 +1,6 @@
 """A sweep on a cluster, for real: `doctor`, `ray up`, `ray submit`, a worker lost on the way, `ray down`.
 
-    sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable]
+    sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable] [--heal]
 
 A laptop, a head and two workers, each with its own address, processes and disk, made of namespaces on this machine
 (Linux; Debian's iproute2, openssh-server, rsync and curl); cluster.local.yaml as it stands but for addresses and pip.
@@ -32,15 +32,18 @@ ABOUT = [
     "--tracking-uri", "http://127.0.0.1:5000",
 ]  # fmt: skip
 FLAGS = [
-    *ABOUT, "--name", "rehearsal", "--methods", "vae", "--trials", TRIALS, "--epochs", 300,
-    "--first-rung", 100, "--set", "network=mlp_8", "latent_dim=2", "--samples", 100, "--concurrent", 2 * CPUS,
+    *ABOUT, "--name", "rehearsal", "--methods", "vae", "--searcher", "none", "--trials", TRIALS, "--epochs", 300,
+    "--set", "network=mlp_8", "latent_dim=2", "--samples", 100, "--concurrent", 2 * CPUS,
 ]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lose", choices=["nobody", "power", "cable"], default="power", help="of a worker, midway")
+    parser.add_argument("--heal", action="store_true", help="plug the cable in again once its trials are lost")
     flags = parser.parse_args()
+    if flags.heal and flags.lose != "cable":
+        parser.error("--heal needs --lose cable")
     if os.environ.get("REHEARSAL") != "inside":
         missing = [
             tool for tool in ("unshare", "nsenter", "ip", "ssh", "rsync", SSHD.split()[0]) if not shutil.which(tool)
@@ -50,7 +53,7 @@ def main() -> None:
         own = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         os.execvpe(own[0], [*own, sys.executable, *sys.argv], os.environ | {"REHEARSAL": "inside"})
     with folder() as work:
-        rehearse(work, flags.lose)
+        rehearse(work, flags.lose, flags.heal)
 
 
 @contextmanager
@@ -66,7 +69,7 @@ def folder() -> Iterator[Path]:
         work.rmdir()
 
 
-def rehearse(work: Path, lose: str) -> None:
+def rehearse(work: Path, lose: str, heal: bool) -> None:
     (work / "shared").mkdir()
     (work / "ssh").mkdir()
     key = work / "ssh" / "id_ed25519"
@@ -103,6 +106,13 @@ def rehearse(work: Path, lose: str) -> None:
             wait_until(lambda: all_at_work(record), 1800, sweep)
             step(f"worker-1 loses its {lose}")
             workers[0].lose_power() if lose == "power" else workers[0].cut_off()
+        if heal:
+            wait_until(lambda: len(of(record, "lost")) == CPUS, 1800, sweep)
+            print("worker-1 alone:", "trains" if trials_on(workers[0]) else "has ended its trials")
+            step("worker-1 gets its cable back")
+            workers[0].plug_in_again()
+            wait_until(lambda: not trials_on(workers[0]), 600, sweep)
+            step("worker-1 has ended the lost trials")
         if code := sweep.wait(3600):
             sys.exit(f"the sweep ended with exit code {code}")
     finally:
@@ -110,7 +120,7 @@ def rehearse(work: Path, lose: str) -> None:
     found = verify(record, head, lose)
     step("ray down")
     laptop.run("ray", "down", "-y", "/shared/cluster.yaml")
-    for machine in (head, workers[1]):
+    for machine in (head, *workers[0 if heal else 1 :]):
         wait_until(lambda machine=machine: not rays_on(machine), 600)
     step(f"done: {found}")
 
@@ -149,7 +159,7 @@ def verify(record: Path, head: Machine, lose: str) -> str:
     assert [finish.outcome for finish in finishes] == ["done"]
     assert sorted(end.trial for end in ends) == [f"vae-digits-{i:04d}" for i in range(TRIALS)]
     states = Counter(end.state for end in ends)
-    assert set(states) <= {"complete", "pruned"}, states
+    assert set(states) == {"complete"}, states
     hosts = Counter(end.worker["host"] for end in ends)
     assert set(hosts) <= {"worker-1", "worker-2"}, hosts  # never on the head
     again = Counter(start.trial for start in starts if start.attempt > 1)
@@ -184,8 +194,12 @@ def all_at_work(record: Path) -> bool:
     return len(running) == 2 * CPUS
 
 
+def trials_on(machine: Machine) -> bool:
+    return machine.start("pgrep", "-f", "ray::.*Trainable", stdout=subprocess.DEVNULL).wait() == 0
+
+
 def rays_on(machine: Machine) -> bool:
-    return machine.start("pgrep", "raylet|gcs_server").wait() == 0
+    return machine.start("pgrep", "-f", "/raylet/raylet|/gcs/gcs_server", stdout=subprocess.DEVNULL).wait() == 0
 
 
 def wait_until(holds, seconds: float, program: subprocess.Popen | None = None) -> None:
