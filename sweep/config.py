@@ -66,8 +66,7 @@ class SweepConfig(BaseModel):
         None, description="seconds of training and evaluation after which a study starts no more trials"
     )
     epochs: PositiveInt = Field(
-        27,
-        description="maximum epochs of a trial, over all its stages; larger by default for few images",
+        27, description="maximum epochs of a trial, over all its stages; larger by default for few images"
     )
     scale: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="fraction of the epochs to train, e.g. 0.1; schedules given as fractions scale with it"

@@ -86,7 +86,7 @@ def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
         return np.load(path, mmap_mode="r")
 
     name = f"subset-{cache.digest(about)}.npy"
-    cache.cached(name, lambda: chosen, opened, write)
+    cache.cached(name, lambda: chosen, opened, write)  # the indices themselves if it has just been written
     return opened(cache.folder() / name)
 
 
