@@ -238,12 +238,6 @@ class SweepConfig(BaseModel):
         return name
 
     @model_validator(mode="after")
-    def rung_within_budget(self) -> Self:
-        if self.first_rung is not None and self.first_rung > self.epochs:
-            raise ValueError(f"first_rung must be at most epochs = {self.epochs}, got {self.first_rung}")
-        return self
-
-    @model_validator(mode="after")
     def objectives_are_searched_for(self) -> Self:
         if self.objectives and self.searcher != "tpe":
             names = ", ".join(self.objectives)

@@ -126,6 +126,8 @@ def plan(config: SweepConfig) -> Plan:
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are named {max(shown, key=shown.count)!r}; rename one folder")
     config, lengthened = _lengthened(config, splits)
+    if config.first_rung is not None and config.first_rung > config.epochs:
+        raise ValueError(f"first_rung must be at most epochs = {config.epochs}, got {config.first_rung}")
     studies = []
     spaces_of = {method: _opened(space_of(method, config), method, config) for method in config.methods}
     for dataset, data in splits.items():

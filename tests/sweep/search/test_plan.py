@@ -117,6 +117,9 @@ def test_few_images_get_more_epochs_unless_the_user_gives_them(pictures, tmp_pat
     assert plan(planned.config).readings() == [reading], "the epochs are part of the configuration now"
     given = plan(SweepConfig(**config.model_dump(exclude_unset=True), epochs=27))
     assert given.config.epochs == 27 and given.readings() == [reading]
+    assert plan(config.model_copy(update={"first_rung": 200})).rungs == [200]
+    with pytest.raises(ValueError, match="first_rung must be at most epochs = 810, got 900"):
+        plan(config.model_copy(update={"first_rung": 900}))
     both = config.model_copy(update={"datasets": ["digits", f"folder:{pictures}"]})
     assert plan(both).config.epochs == 27, "the digits have steps enough"
 
