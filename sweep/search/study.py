@@ -30,7 +30,7 @@ from sweep.record.events import CloseEvent, EndEvent, Origin, ReportEvent, Start
 from sweep.record.trials import charged
 from sweep.search.probes import LEARNING_RATE, Probe, probe
 from sweep.search.rungs import Rungs
-from sweep.search.sampler import PriorSampler, rank
+from sweep.search.sampler import JointTPE, PriorSampler, rank
 from sweep.search.space import Choice, Fixed, Point, Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # do not log the study created for every suggestion
@@ -174,7 +174,8 @@ class _Trial:
     charged: int = 0  # epochs of the study's budget
     values: dict[int, float] = field(default_factory=dict)  # epoch -> metric, first report
     others: list[float] = field(default_factory=list)  # further objectives, last report
-    frozen: tuple[Any, FrozenTrial | None] | None = None  # cache of the trial shown to the sampler, with its key
+    changed: bool = True  # since `frozen` was created
+    frozen: FrozenTrial | None = None  # what the sampler sees; None outside the present space
 
     @property
     def value(self) -> float | None:
@@ -250,6 +251,7 @@ class Study:
         if trial.state != "running":
             return False
         if epoch not in trial.values:
+            trial.changed = True
             trial.values[epoch] = value
             trial.others = [(metrics or {}).get(name, math.nan) for name in self.spec.objectives]
         return self.rungs.report(number, epoch, trial.values[epoch])
@@ -331,11 +333,10 @@ class Study:
         return [trial for trial in visible if trial.number in shown or not trial.state.is_finished()]
 
     def _shown(self, trial: _Trial) -> FrozenTrial | None:
-        """Return the cached frozen trial, recreated only when state or value change, because creation is slow."""
-        current = (trial.state, trial.value)
-        if trial.frozen is None or trial.frozen[0] != current:
-            trial.frozen = (current, self._frozen(trial))
-        return trial.frozen[1]
+        """Return the cached frozen trial, recreated only when the trial has changed, because creation is slow."""
+        if trial.changed:
+            trial.frozen, trial.changed = self._frozen(trial), False
+        return trial.frozen
 
     def _frozen(self, trial: _Trial) -> FrozenTrial | None:
         values = trial.asked.values
@@ -400,7 +401,11 @@ class Study:
         if self.spec.sampler == "tpe":
             shown = self.history()
             # Optuna's default of 10 random trials would use up a small budget.
-            sampler = optuna.samplers.TPESampler(n_startup_trials=min(10, self.spec.trials // 3), seed=seed)
+            startup = min(10, self.spec.trials // 3)
+            if self.spec.objectives:
+                sampler = optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed)
+            else:
+                sampler = JointTPE(self._distributions, n_startup_trials=startup, seed=seed)
         elif self.spec.sampler == "prior":
             shown = self.history()
             dimensions = self.spec.space.searched
@@ -438,7 +443,7 @@ class Study:
         """Change the state of a trial and update the budget."""
         takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
         self.spent += takes - trial.charged
-        trial.state, trial.charged = state, takes
+        trial.state, trial.charged, trial.changed = state, takes, True
         if state == "paused":
             self._paused.add(trial.asked.number)
         else:

@@ -3,12 +3,14 @@
 import math
 import statistics
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
+from scipy.stats import truncnorm
 
-from sweep.search.sampler import PriorSampler
+from sweep.search.sampler import MOVED, PriorSampler, _likelihoods
 
 SPACE = {
     "rate": FloatDistribution(1e-5, 1e-1, log=True),
@@ -107,3 +109,14 @@ def test_a_space_of_one_dimension_is_searched(name):
     for trial in tried:
         study.tell(trial, 1.0)
     assert len({trial.params[name] for trial in tried}) > 1 or SPACE[name].single()
+
+
+def test_likelihood_of_a_neighbourhood_is_that_of_its_truncated_normal_distributions():
+    space = {"weight": FloatDistribution(0.0, 1.0), "size": FloatDistribution(0.0, 1.0)}
+    best, centres, widths = np.array([[0.1, 0.9], [0.4, 0.5]]), np.array([[0.2, 0.8], [0.0, 0.5]]), [0.2, 0.05]
+    for centre, width, likely in zip(
+        centres, widths, _likelihoods(space, best, centres, np.array(widths)[:, None]), strict=True
+    ):
+        resampled = truncnorm.pdf(best, -centre / width, (1 - centre) / width, centre, width)
+        densities = (1 - MOVED + MOVED * resampled).prod(axis=1)
+        assert likely == pytest.approx((2 * densities[0] + densities[1]) / 3)
