@@ -128,13 +128,14 @@ class Sweep:
     def hand_tuned_trial(self, study: str) -> pd.Series | None:
         """Return the trial of the paper's values, the first if there are several; None before it has started."""
         rows = self.trials_of(study)
-        rows = rows[rows["origin"] == "paper"]
-        return None if rows.empty else rows.loc[rows["number"].idxmin()]
+        numbers = rows["number"][rows["origin"] == "paper"]
+        return None if numbers.empty else rows.loc[numbers.idxmin()]
 
     def complete(self, study: str) -> pd.DataFrame:
         """Return the complete trials of a study that have a value, the lowest first."""
         rows = self.trials_of(study)
-        return rows[(rows["state"] == "complete") & rows["value"].notna()].sort_values(["value", "number"])
+        found = rows[["value", "number"]][(rows["state"] == "complete") & rows["value"].notna()]
+        return rows.loc[found.sort_values(["value", "number"]).index]  # a table of few columns sorts faster
 
     def best(self, study: str) -> pd.Series | None:
         """Return the complete trial with the lowest value; None if there is none."""
