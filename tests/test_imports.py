@@ -1,6 +1,7 @@
 """Who may import whom. Read from the source, so an import inside a function counts as well."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ PACKAGES = ("analysis", "search_spaces", "sweep", "trainables")
 ROOMS = sorted({path.stem for path in (ROOT / "sweep").glob("[a-z]*") if path.name != "run.py"})
 
 
-def imports(source: str, package: str) -> set[str]:
+@cache
+def imports(source: str, package: str) -> frozenset[str]:
     """Dotted names that source imports, wherever in it; `from a import b` gives both a and a.b.
 
     package: dotted name of the package that the source lies in, to which its relative imports belong.
@@ -28,7 +30,7 @@ def imports(source: str, package: str) -> set[str]:
             named = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             if function in ("import_module", "__import__"):
                 found |= set(named)
-    return found
+    return frozenset(found)
 
 
 def offenders(where: str, banned: tuple[str, ...], spared: tuple[str, ...] = ()) -> list[str]:

@@ -4,6 +4,7 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,7 +16,12 @@ from trainables.words import did_you_mean
 
 def names() -> list[str]:
     """Returns the names of the built-in methods, which are their file names."""
-    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+    return list(_names())
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(methods.__path__)))
 
 
 def matching(pattern: str) -> list[str]:

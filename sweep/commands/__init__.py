@@ -6,6 +6,7 @@ Modules whose names begin with an underscore are shared by commands. To add a co
 import ast
 import pkgutil
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 
@@ -39,6 +40,7 @@ def program() -> App:
     return found
 
 
+@cache
 def _about(module: str) -> str:
     """Return a command's docstring without importing it, which takes seconds."""
     file = files(__name__) / f"{module.rpartition('.')[2]}.py"

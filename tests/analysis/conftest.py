@@ -4,20 +4,25 @@ The distance of a trial grows with how far its hyperparameters lie from an optim
 the epochs; asynchronous halving prunes all but the better half at each rung.
 """
 
+import inspect
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from analysis.page import drawing
+from analysis.page import drawing, plots
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """The plots of pages stay empty: drawing takes most of a page's time, and others look at the plots."""
     monkeypatch.setattr(drawing, "themed_svg", lambda figure: '<svg role="img"></svg>')
+    for name, function in inspect.getmembers(plots, inspect.isfunction):
+        if inspect.signature(function).return_annotation in (Figure, Figure | None):
+            monkeypatch.setattr(plots, name, lambda *_, **__: Figure())
 
 
 START = 1_795_000_000.0  # seconds since 1970

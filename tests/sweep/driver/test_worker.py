@@ -45,6 +45,19 @@ def without_clock(shown):
     return {row.epoch: {k: v for k, v in row.metrics.items() if not k.startswith(clock)} for row in rows}
 
 
+@pytest.fixture(scope="module")
+def once() -> dict:
+    return {}
+
+
+@pytest.fixture
+def undisturbed(make_worker, described, once) -> dict:
+    """What a trial tells that nothing disturbs; it is trained once for all tests."""
+    if not once:
+        once.update(without_clock(steps(make_worker(described))))
+    return once
+
+
 def test_a_trial_from_its_first_rung_to_its_end(make_worker, described, tmp_path):
     shown = list(steps(make_worker(described)))
     assert [[row.epoch for row in step.rows] for step in shown] == [[1], [2, 3], [4, 5, 6, 7, 8, 9]]
@@ -84,8 +97,9 @@ def test_a_checkpoint_is_never_ahead_of_the_reports(make_worker, described, tmp_
 
 
 @pytest.mark.parametrize("killed_after", [1, 2])
-def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, begin, described, tmp_path, killed_after):
-    undisturbed = without_clock(steps(make_worker(described)))
+def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(
+    make_worker, begin, described, undisturbed, tmp_path, killed_after
+):
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), killed_after))
     after = list(steps(make_worker(again)))
@@ -95,8 +109,7 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(make_worker, be
 
 
 @pytest.mark.parametrize("rung", [1, 2])
-def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, tmp_path, rung):
-    undisturbed = without_clock(steps(make_worker(described)))
+def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, undisturbed, tmp_path, rung):
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), rung))  # then the driver says stop, and makes the state a checkpoint
     (tmp_path / "again" / REPORTED).rename(tmp_path / "again" / CHECKPOINT)
@@ -245,8 +258,7 @@ def test_out_of_memory_is_not_an_error_of_the_code(make_worker, described, no_ro
     assert shown.state == "out_of_memory" and reason in shown.reason and "\n" not in shown.reason
 
 
-def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, tmp_path):
-    undisturbed = without_clock(steps(make_worker(described)))
+def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, undisturbed, tmp_path):
     bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
     worker = make_worker(bad)
     (shown,) = steps(worker)
@@ -379,8 +391,7 @@ def test_text_that_is_not_unicode_is_shown_escaped(make_worker, described, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
-def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, described, tmp_path, damage):
-    undisturbed = without_clock(steps(make_worker(described)))
+def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, described, undisturbed, tmp_path, damage):
     again = described | {"folder": str(tmp_path / "again")}
     list(steps(make_worker(again), 2))
     checkpoint = tmp_path / "again" / CHECKPOINT
@@ -427,9 +438,8 @@ def at_step(monkeypatch, what, number=3):
     monkeypatch.setattr(VAE, "loss", loss)
 
 
-def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, tmp_path, monkeypatch):
+def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, undisturbed, tmp_path, monkeypatch):
     """The process ends, and another one goes on with the next step."""
-    undisturbed = without_clock(steps(make_worker(described)))
     again = described | {"folder": str(tmp_path / "again")}
     with monkeypatch.context() as patch:
         at_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -444,9 +454,8 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, tmp_pat
 
 
 @pytest.mark.parametrize("step", [3, 14], ids=["nothing unreported", "an epoch unreported"])
-def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, tmp_path, monkeypatch, step):
+def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, undisturbed, tmp_path, monkeypatch, step):
     """It is saved in the middle of an epoch, after the driver has the epochs before, and continues elsewhere."""
-    undisturbed = without_clock(steps(make_worker(described)))
     again = described | {"folder": str(tmp_path / "again")}
     with monkeypatch.context() as patch:
         worker = make_worker(again)
@@ -461,8 +470,9 @@ def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, tmp_path,
     assert without_clock(shown) == undisturbed
 
 
-def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(make_worker, described, tmp_path, monkeypatch):
-    undisturbed = without_clock(steps(make_worker(described)))
+def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(
+    make_worker, described, undisturbed, tmp_path, monkeypatch
+):
     again = described | {"folder": str(tmp_path / "again")}
     with monkeypatch.context() as patch:
         worker = make_worker(again)
