@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 REST = 10.0  # minimum seconds between two renderings of a report
 QUIET = 300.0  # seconds without an event after which the driver may be dead
 SHARE = 20.0  # minimum ratio of this pause to the time of a rendering, to leave the CPU to the sweep
+SECONDS_TO_STOP = 0.1  # maximum wait for the end of the server
 
 
 @dataclass
@@ -122,7 +123,7 @@ def served(folders: Sequence[Path], port: int = 0) -> Iterator[str]:
     except (OSError, OverflowError) as error:
         raise ValueError(f"--port {port} cannot be used ({error}); choose another, or omit it") from None
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(SECONDS_TO_STOP,), daemon=True)
     thread.start()
     try:
         yield f"http://{HOST}:{server.server_port}/"

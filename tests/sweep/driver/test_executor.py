@@ -37,7 +37,8 @@ def test_what_is_started_apart_leads_a_process_group_of_its_own():
     assert [process.args for process in started] == [group]
 
 
-def test_the_death_of_a_server_asks_to_stop_and_ends_the_others(tmp_path):
+def test_the_death_of_a_server_asks_to_stop_and_ends_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweep.driver.stop.SECONDS_TO_HEAR", 0)
     sleeps = "#!/bin/sh\nexec sleep 1000\n"
     for name in ("raylet", "monitor"):
         (tmp_path / name).write_text(sleeps)

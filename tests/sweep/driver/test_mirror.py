@@ -230,6 +230,7 @@ def test_the_driver_that_was_overtaken_stops(tmp_path, monkeypatch):
 
     threading.Thread(target=overtake, daemon=True).start()
     monkeypatch.setattr("sweep.driver.stop.SECONDS_TO_END_TRIALS", 0)
+    monkeypatch.setattr("sweep.driver.stop.SECONDS_TO_HEAR", 0)
     with mirrored(sweep.path, address, said.append, stop), suppress(Exception):
         stop.attend(work)
     assert "another driver has continued the sweep" in stop.reason

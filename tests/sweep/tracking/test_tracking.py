@@ -490,7 +490,7 @@ def test_a_server_that_is_away_costs_no_event_and_says_what_to_do(uri, folder, r
     trial = start(record)
     report(record, trial, 1)
     began = time.monotonic()
-    message = tracker.close(timeout=1.0)
+    message = tracker.close(timeout=0.1)
     assert time.monotonic() - began < 30  # which it waits unless it is given a timeout
     assert message.startswith("3 events are not yet in MLflow") and "\n" not in message
     assert message.endswith(f"python -m sweep track {folder} --tracking-uri URI")
@@ -581,7 +581,7 @@ def web():
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{server.server_port}", Handler.answer
         server.shutdown()
 
@@ -634,7 +634,8 @@ def test_a_server_is_asked_with_the_user_of_mlflow_s_credentials_file(web, tmp_p
     ]
 
 
-def test_a_server_that_hangs_is_not_waited_for():
+def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("sweep.tracking.address.SECONDS_TO_ANSWER", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         began = time.monotonic()
         with pytest.raises(ValueError, match="does not answer"):
