@@ -22,6 +22,7 @@ def holder(tmp_path):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_frees_it(holder, tmp_path):
     file = tmp_path / "x.lock"
     assert is_held(file)

@@ -634,6 +634,7 @@ def test_clocks_add_up_over_evaluations():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
+@pytest.mark.slow
 def test_the_peak_of_memory_is_that_of_this_training():
     block = np.ones(40_000_000)  # 320 MB of an earlier trial in the same process
     before = peak_memory(torch.device("cpu")) / 2**20

@@ -98,6 +98,7 @@ def test_codes_are_drawn_on_their_two_principal_axes(kept):
         assert list(points.get_array()) == list(held["labels"])
 
 
+@pytest.mark.slow
 def test_the_program_draws_pictures_and_refuses_other_files(kept, measured, tmp_path, capsys):
     main([str(measured), *kept])
     assert all((tmp_path / name).is_file() for name in ("measured.png", "pictures.png", "codes.png"))

@@ -96,7 +96,7 @@ def test_a_checkpoint_is_never_ahead_of_the_reports(make_worker, described, tmp_
     assert epochs_saved(checkpoint) == 3
 
 
-@pytest.mark.parametrize("killed_after", [1, 2])
+@pytest.mark.parametrize("killed_after", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(
     make_worker, begin, described, undisturbed, tmp_path, killed_after
 ):
@@ -108,7 +108,7 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(
     assert without_clock(before) | without_clock(after) == undisturbed
 
 
-@pytest.mark.parametrize("rung", [1, 2])
+@pytest.mark.parametrize("rung", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, undisturbed, tmp_path, rung):
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), rung))  # then the driver says stop, and makes the state a checkpoint
