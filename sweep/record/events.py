@@ -60,6 +60,7 @@ class StudyEntry(BaseModel):
     records.
     spared: share of trials that no rung stops.
     promotes: whether a rung pauses a trial, which may continue later, instead of ending it as pruned.
+    adaptive: whether a rung stops fewer trials the worse it has ranked those that ended.
     probes: hyperparameters and factors of the first new points (`sweep.search.probes`).
     """
 
@@ -76,6 +77,7 @@ class StudyEntry(BaseModel):
     factor: int = 3
     spared: float = 0.0
     promotes: bool = False
+    adaptive: bool = False
     probes: list[tuple[str, float]] = []
     sampler: str = "tpe"
     hand_tuned: dict[str, Any] = {}  # values of the hand-tuned point

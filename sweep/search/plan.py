@@ -154,8 +154,8 @@ def plan(config: SweepConfig) -> Plan:
                 study=f"{label(method)}-{data.name}", method=label(method), dataset=data.name, trials=trials,
                 budget_epochs=None if config.searcher == "none" else trials * config.epochs,
                 epochs=config.epochs, metric=f"{config.split}/{metric}", space=space, first_rung=config.rung_epoch,
-                factor=config.factor, spared=SPARED, promotes=True, probes=first, sampler=config.searcher,
-                objectives=tuple(recorded(name) for name in config.objectives),
+                factor=config.factor, spared=SPARED, promotes=True, adaptive=True, probes=first,
+                sampler=config.searcher, objectives=tuple(recorded(name) for name in config.objectives),
             )  # fmt: skip
             studies.append(Planned(spec, method, dataset))
             check(studies[-1], data, memory)

@@ -9,6 +9,9 @@ run to the end as the baseline.
 A random share of the trials that a rung would stop is spared and runs to the end. It shows how well the rung ranks
 trials: the trials that pass were selected by the values to be judged.
 
+An adaptive rung stops fewer trials the worse it has ranked those that came to the end, and none if it ranked them by
+chance.
+
 The state depends only on the sequence of reports; replaying them restores it.
 """
 
@@ -22,6 +25,8 @@ import numpy as np
 T = TypeVar("T", bound=Hashable)
 
 SPARED = 0.05  # the share of trials that no rung stops
+TAU = 0.8  # rank correlation that an adaptive rung is assumed to have before any trial has ended
+PAIRS = 6  # weight of that assumption, in pairs of trials
 FEWEST = 5.0  # trials, of equal weight, from which on a correlation is given
 
 
@@ -50,7 +55,8 @@ class Rungs:
 
     `epochs` is the full budget of a trial, `first` the epoch of the lowest rung, `factor` the reduction factor. Trials
     in `exempt`, and those that `spared` selects independently of their values, count in the comparison, but are never
-    stopped. With `promotes`, stopped trials may continue later. Lower values are better.
+    stopped. With `promotes`, stopped trials may continue later. With `adaptive`, rungs stop only as far as they have
+    ranked the trials that ended. Lower values are better.
     """
 
     epochs: int
@@ -59,8 +65,10 @@ class Rungs:
     exempt: Container[Hashable] = frozenset()
     spared: Callable[[Hashable], bool] = field(default=lambda trial: False, compare=False)
     promotes: bool = False
+    adaptive: bool = False
     judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> value and decision
     ended: dict[Hashable, float] = field(init=False, default_factory=dict)  # trial -> value after all epochs
+    ranked: dict[int, tuple[int, int]] = field(init=False)  # level -> pairs ranked as at the end, and otherwise
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.first < 1 or self.factor < 2:
@@ -69,6 +77,7 @@ class Rungs:
                 f"first = {self.first}, factor = {self.factor}"
             )
         self.judged = {level: {} for level in self.levels}
+        self.ranked = dict.fromkeys(self.levels, (0, 0))
 
     @property
     def levels(self) -> list[int]:
@@ -88,30 +97,50 @@ class Rungs:
         """Report the value of `trial` after `epoch`; return True if the trial continues.
 
         A trial is judged once per rung, by its first report at or after that level. It continues if it is among the
-        best 1/`factor` of the trials at the rung so far, itself included; the first `factor - 1` trials all continue,
-        unless they may be promoted later. A non-finite value ranks last. A trial that resumes from a checkpoint is not
-        judged again, and a stopped trial is not added to higher rungs.
+        best 1/`factor` of the trials at the rung so far, itself included (see `passing`); the first `factor - 1` trials
+        all continue, unless they may be promoted later. A non-finite value ranks last. A trial that resumes from a
+        checkpoint is not judged again, and a stopped trial is not added to higher rungs.
         """
         if not self.goes_on(trial):
             return False
         value = value if math.isfinite(value) else math.inf
-        if epoch >= self.epochs:
-            self.ended.setdefault(trial, value)
         level = max((level for level in self.levels if level <= epoch), default=None)
-        if level is None:
-            return True
-        rung = self.judged[level]
-        if trial not in rung:
+        if level is not None and trial not in (rung := self.judged[level]):
             better = sum(other.value < value for other in rung.values())
             seen = len(rung) + 1
-            among_best = math.isfinite(value) and better < seen // self.factor
+            among_best = math.isfinite(value) and better < self.passing(level, seen)
             behind = not among_best and (self.promotes or seen >= self.factor)
             rung[trial] = Judged(value, not behind or trial in self.exempt or self.spared(trial), behind)
-        return rung[trial].goes_on
+        if epoch >= self.epochs and trial not in self.ended:
+            self._rank(trial, value)
+            self.ended[trial] = value
+        return self.goes_on(trial)
+
+    def passing(self, level: int, count: int) -> int:
+        """Return how many of `count` trials at a rung continue: count / factor, or more at an adaptive rung.
+
+        That is count / (1 + (factor - 1) tau), where tau, at least 0, is Kendall's rank correlation between the values
+        at the rung and at the end of the trials that ended, averaged with `TAU`, which counts as `PAIRS` pairs. Trials
+        behind rarely end, so tau is that of similar trials, which is lower than that of all.
+        """
+        if not self.adaptive:
+            return count // self.factor
+        concordant, discordant = self.ranked[level]
+        tau = (PAIRS * TAU + concordant - discordant) / (PAIRS + concordant + discordant)
+        return int(count / (1 + (self.factor - 1) * max(0.0, tau)) + 1e-9)
+
+    def _rank(self, trial: Hashable, value: float) -> None:
+        """Compare a trial that ends with those that ended before it."""
+        for level, rung in self.judged.items():
+            if trial in rung:
+                others = [other for other in self.ended if other in rung]
+                signs = [(rung[trial].value - rung[o].value) * (value - self.ended[o]) for o in others]
+                concordant, discordant = self.ranked[level]
+                self.ranked[level] = concordant + sum(s > 0 for s in signs), discordant + sum(s < 0 for s in signs)
 
     def promotable(self, paused: Collection[T]) -> T | None:
-        """Return the trial of `paused` that is now among the best 1/`factor` of the rung that stopped it, the best one
-        of the highest such rung; None if there is none."""
+        """Return the trial of `paused` that now passes the rung that stopped it, the best one of the highest such rung;
+        None if there is none."""
         for level in reversed(self.levels):
             best = (trial for trial in self._best(level) if not self.judged[level][trial].goes_on)
             rank = {trial: place for place, trial in enumerate(best)}
@@ -130,9 +159,9 @@ class Rungs:
         return all(rung[trial].goes_on for rung in self.judged.values() if trial in rung)
 
     def _best(self, level: int) -> list[Hashable]:
-        """Return the best 1/`factor` of the trials at a rung, the best first; of equal ones, the earlier first."""
+        """Return the trials at a rung that pass it, the best first; of equal ones, the earlier first."""
         rung = self.judged[level]
-        best = sorted(rung, key=lambda trial: rung[trial].value)[: len(rung) // self.factor]
+        best = sorted(rung, key=lambda trial: rung[trial].value)[: self.passing(level, len(rung))]
         return [trial for trial in best if math.isfinite(rung[trial].value)]
 
     def stopped(self, level: int) -> int:

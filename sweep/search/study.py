@@ -51,9 +51,10 @@ class Spec:
     `space` is the space of the data set (`Space.on`); its points run first. `metric` is minimised and alone decides
     which trials are stopped; "tpe" also minimises the `objectives`. Trials are judged at `first_rung` epochs and at
     each further multiple by `factor`; the share `spared` of them, drawn at random, is never stopped. With `promotes`, a
-    rung pauses trials instead of ending them. The `probes` of `sweep.search.probes` are the first new points; that of
-    the learning rate is never stopped. The sampler "none" suggests nothing; the points run in turn repeatedly.
-    `warm` are points of an earlier sweep; they run after the hand-tuned ones and can be stopped.
+    rung pauses trials instead of ending them; with `adaptive`, it stops fewer the worse it has ranked them. The
+    `probes` of `sweep.search.probes` are the first new points; that of the learning rate is never stopped. The sampler
+    "none" suggests nothing; the points run in turn repeatedly. `warm` are points of an earlier sweep; they run after
+    the hand-tuned ones and can be stopped.
     """
 
     study: str
@@ -71,6 +72,7 @@ class Spec:
     budget_epochs: int | None = None
     spared: float = 0.0
     promotes: bool = False
+    adaptive: bool = False
     probes: tuple[Probe, ...] = ()
 
     def __post_init__(self) -> None:
@@ -122,6 +124,7 @@ class Spec:
             factor=self.factor,
             spared=self.spared,
             promotes=self.promotes,
+            adaptive=self.adaptive,
             probes=list(self.probes),
             sampler=self.sampler,
             hand_tuned=dict(first.values),
@@ -149,6 +152,7 @@ class Spec:
             "factor",
             "spared",
             "promotes",
+            "adaptive",
             "sampler",
         )
         space = Space.from_record(entry.space, entry.points, entry.balance, entry.rules)
@@ -193,7 +197,13 @@ class Study:
         self._exempt: set[int] = set()  # the hand-tuned points, the baseline, and the probe of the learning rate
         self._paused: set[int] = set()
         self.rungs = Rungs(
-            spec.epochs, spec.first_rung, spec.factor, self._exempt, spared=self._is_spared, promotes=spec.promotes
+            spec.epochs,
+            spec.first_rung,
+            spec.factor,
+            self._exempt,
+            spared=self._is_spared,
+            promotes=spec.promotes,
+            adaptive=spec.adaptive,
         )
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 

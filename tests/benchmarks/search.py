@@ -137,12 +137,12 @@ class Ended(NamedTuple):
 
 
 def by_study(
-    of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, promotes: bool = False, probed: bool = False
+    of: Recorded, budget: int, seed: int, sampler: str, first_rung: int, probed: bool = False, **rungs: bool
 ) -> Iterator[Ended]:
-    """The sweep's own study of `budget` full trainings. With `promotes`, a stopped trial may continue later."""
+    """The sweep's own study of `budget` full trainings. rungs: `promotes` and `adaptive` of its Spec."""
     spec = Spec(
         of.name, of.name, of.name, budget, of.epochs, "fcd", of.space, first_rung, sampler=sampler, spared=SPARED,
-        budget_epochs=budget * of.epochs, promotes=promotes, probes=probes(of.space, STEPS) if probed else (),
+        budget_epochs=budget * of.epochs, probes=probes(of.space, STEPS) if probed else (), **rungs,
     )  # fmt: skip
     return replayed(of, Study(spec, seed), seed)
 
@@ -239,7 +239,8 @@ SEARCHERS = {
     "tpe": own("tpe"),
     "tpe, halving": own("tpe", 3),
     "tpe, promotion": own("tpe", 3, promotes=True),
-    "tpe, promotion, probes": own("tpe", 3, promotes=True, probed=True),  # the default
+    "tpe, promotion, probes": own("tpe", 3, promotes=True, probed=True),
+    "tpe, adaptive promotion, probes": own("tpe", 3, promotes=True, adaptive=True, probed=True),  # the default
     "tpe, promotion, race on 1 seed": lambda of, budget, seed: raced(of, budget, seed, 1),
     "tpe, promotion, race on 2 seeds": lambda of, budget, seed: raced(of, budget, seed, 2),
     "prior": own("prior"),

@@ -1,5 +1,6 @@
 """Successive halving: who is stopped, and that nothing but the reports decides it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -182,6 +183,40 @@ def test_a_replay_with_repeats_rebuilds_the_same_state(reports):
     for report in reports:
         assert lived.report(*report) <= lived.goes_on(report[0]), "once stopped, stopped"
     assert lived == replayed
+
+
+def ended(order: list[float], adaptive: bool = True) -> Rungs:
+    """A rung at epoch 1 of 3 that saw 0, 1, 2, ..., whose trials, all exempt, ended in the given order."""
+    rungs = Rungs(3, 1, 3, exempt=range(len(order)), promotes=True, adaptive=adaptive)
+    for trial, last in enumerate(order):
+        rungs.report(trial, 1, float(trial))
+        rungs.report(trial, 3, last)
+    return rungs
+
+
+@pytest.mark.parametrize("order", [[0.0, 1.0, 2.0, 3.0], [3.0, 1.0, 0.0, 2.0], [3.0, 2.0, 1.0, 0.0], [1.0, 1.0, 2.0]])
+def test_an_adaptive_rung_counts_the_pairs_that_it_ranked_as_they_ended(order):
+    pairs = [np.sign(order[j] - order[i]) for i, j in itertools.combinations(range(len(order)), 2)]
+    assert ended(order).ranked == {1: (pairs.count(1), pairs.count(-1))}
+
+
+def test_an_adaptive_rung_stops_only_as_far_as_it_has_ranked():
+    assert Rungs(3, 1, 3, adaptive=True).passing(1, 100) == 38, "without evidence a few more than the best third"
+    assert ended([float(i) for i in range(20)]).passing(1, 100) == 33
+    assert ended([float(-i) for i in range(10)]).passing(1, 100) == 100, "all, if it ranks in reverse"
+    assert ended([float(-i) for i in range(10)], adaptive=False).passing(1, 100) == 33
+    some = ended([2.0, 3.0, 0.0, 1.0])  # 2 pairs as they ended, 4 in reverse: tau is (4.8 + 2 - 4) / (6 + 2 + 4)
+    assert some.passing(1, 100) == int(100 / (1 + 2 * 2.8 / 12))
+
+
+def test_a_paused_trial_is_promoted_when_its_rung_turns_out_to_mislead():
+    rungs = Rungs(3, 1, 3, exempt=range(6), promotes=True, adaptive=True)
+    for trial in range(6):
+        rungs.report(trial, 1, float(trial))
+    assert not rungs.report("late", 1, 2.5) and rungs.promotable({"late"}) is None
+    for trial in range(6):
+        rungs.report(trial, 3, float(-trial))
+    assert rungs.promotable({"late"}) == "late"
 
 
 @settings(deadline=None)

@@ -386,7 +386,9 @@ def test_the_spec_survives_the_record():
     assert entry.space["learning_rate"] == {"low": 1e-4, "high": 1e-1, "log": True}
     again = Spec.from_record(entry)
     assert again.to_record() == spec.to_record() and again.count == 40
-    assert Spec.from_record(dataclasses.replace(spec, promotes=True).to_record()).promotes and not again.promotes
+    for rule in ("promotes", "adaptive"):
+        assert getattr(Spec.from_record(dataclasses.replace(spec, **{rule: True}).to_record()), rule)
+        assert not getattr(again, rule)
     spending = make(budget_epochs=360)
     assert Spec.from_record(spending.to_record()).budget_epochs == 360 and spending.count is None
     points_only = dataclasses.replace(spending, sampler="none").to_record()
@@ -400,12 +402,12 @@ def test_the_spec_survives_the_record():
     st.integers(0, 150),
     st.sampled_from(["tpe", "prior"]),
     st.sampled_from([None, 90]),
-    st.booleans(),
+    st.sampled_from([{}, {"promotes": True}, {"promotes": True, "adaptive": True}]),
     st.booleans(),
 )
-def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, promotes, probes):
+def test_a_replayed_study_goes_on_as_the_undisturbed_one(choices, cut, sampler, budget_epochs, rungs, probes):
     first = (("learning_rate", 4.0), ("depth", 0.2), ("depth", 5.0)) if probes else ()
-    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs, promotes=promotes, probes=first)
+    spec = make(trials=25, sampler=sampler, budget_epochs=budget_epochs, probes=first, **rungs)
     lived = Driver(Study(spec, seed=3))
     for choice in choices[:cut]:
         lived.step(choice)
