@@ -33,6 +33,7 @@ class Cost:
     """Processor seconds of one sweep of `trials`; steps are a worker's tellings, each of which waits for the driver."""
 
     trials: int
+    suggested: int  # trials whose point the sampler chose; the others are hand-tuned points and probes
     total: float
     asking: float  # for the next trial
     hearing: float  # and judging, writing, showing
@@ -129,8 +130,9 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
         began = time.process_time()
         leaderboard_text(leaderboard(read_sweep(folder), profiled=False))
         board, size = time.process_time() - began, record.path.stat().st_size
-    trials, asking, hearing = len(conductor.trials.trials), spent["next"], spent["hear"]
-    return Cost(trials, total, asking, hearing, steps, replay, board, size, memory, peak())
+    started, asking, hearing = conductor.trials.trials.values(), spent["next"], spent["hear"]
+    suggested = sum(trial.origin == "search" for trial in started) - sum(len(s.spec.probes) for s in planned.studies)
+    return Cost(len(started), suggested, total, asking, hearing, steps, replay, board, size, memory, peak())
 
 
 def peak() -> int:
@@ -141,7 +143,8 @@ def peak() -> int:
 def found(cost: Cost) -> str:
     return (
         f"{cost.trials} trials: {1000 * cost.total / cost.trials:.2f} ms per trial, of which asking "
-        f"{1000 * cost.asking / cost.trials:.2f}; {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
+        f"{1000 * cost.asking / cost.trials:.2f} ({1000 * cost.asking / cost.suggested:.2f} for each of the "
+        f"{cost.suggested} suggestions); {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
         f"{1000 * cost.total / cost.steps:.2f} with asking; "
         f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB, "
         f"memory {cost.memory / 1e6:.0f} MB, {cost.after / 1e6:.0f} MB with replay and board"
@@ -159,12 +162,17 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1, help="number of data sets, each a copy of the digits")
     parser.add_argument("--workers", type=int, default=8, help="number of simulated workers")
     flags = parser.parse_args()
-    per_trial = []
+    costs = []
     for trials in flags.trials:
         cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher, flags.sets, flags.workers)
         print(found(cost), flush=True)
-        per_trial.append(cost.total / cost.trials)
-    print(f"growth {per_trial[-1] / per_trial[0]:.2f} x")
+        costs.append(cost)
+    few, many = costs[0], costs[-1]
+    print(
+        f"growth per trial {many.total / many.trials * few.trials / few.total:.2f} x; "
+        f"per suggestion {many.asking / many.suggested * few.suggested / few.asking:.2f} x; "
+        f"of all else {(many.total - many.asking) / many.trials * few.trials / (few.total - few.asking):.2f} x"
+    )
 
 
 if __name__ == "__main__":
