@@ -105,7 +105,8 @@ class SweepConfig(BaseModel):
         None, description="trainings of each hand-tuned point, each with a different seed; requires searcher none"
     )
     factor: Annotated[int, Field(ge=2)] = Field(
-        3, description="reduction factor of successive halving: each rung keeps one trial in FACTOR"
+        3,
+        description="reduction factor of successive halving: a rung keeps one trial in FACTOR, more if it ranks badly",
     )
     first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; default: epochs / 9")
     seed: Seed = Field(0, description="random seed of the search and of every training")
