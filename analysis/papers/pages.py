@@ -49,16 +49,33 @@ def filled(page: str) -> str:
 def confirmed(file: Path) -> str:
     """Tabulate hand-tuned and tuned point of each study, best mean first, from a confirmation's confirmed.csv."""
     rows = []
-    for _, points in pd.read_csv(file).groupby("study", sort=False):
-        by_role = {row.role: row for row in points.itertuples()}
-        hand = by_role.get("both") or by_role[HAND_TUNED]
-        tuned = next((row for role, row in by_role.items() if role not in ("both", HAND_TUNED)), None)
+    for hand, tuned in _points(file).values():
         shown = [hand, tuned] if tuned else [hand]
         means = (mean_words(hand), mean_words(tuned) if tuned else "")
         searched = " → ".join(measured(row.searched) for row in shown)
         rows.append((method_name(hand.method), *means, verdict(shown[-1]), searched))
-    metric = short_metric(points["metric"].iloc[0])
+    metric = short_metric(hand.metric)
     return _table([f"{metric}, mean [95 %]", "hand-tuned", "tuned", "verdict", "value in the search"], rows)
+
+
+def searches(earlier: Path, now: Path) -> str:
+    """Tabulate the points of two confirmations of the same studies side by side."""
+    before, after = _points(earlier), _points(now)
+    rows = []
+    for study, found in after.items():
+        means = [mean_words(row) if row else "kept" for row in (*before[study], *found)]
+        rows.append((method_name(found[0].method), *means))
+    return _table(["fcd, mean [95 %]", "hand-tuned, earlier", "tuned, earlier", "hand-tuned", "tuned"], rows)
+
+
+def _points(file: Path) -> dict[str, tuple]:
+    """Return the rows of the hand-tuned and the tuned point of each study, the latter None if it is the former."""
+    found = {}
+    for study, points in pd.read_csv(file).groupby("study", sort=False):
+        by_role = {row.role: row for row in points.itertuples()}
+        tuned = next((row for role, row in by_role.items() if role not in ("both", HAND_TUNED)), None)
+        found[str(study)] = (by_role.get("both") or by_role[HAND_TUNED], tuned)
+    return found
 
 
 def leaderboard(file: Path) -> str:
@@ -256,7 +273,7 @@ def paper_hours(file: Path) -> str:
 TABLES: dict[str, Callable[..., str]] = {
     maker.__name__: maker
     for maker in (
-        confirmed, leaderboard, gae_table2, gae_table3, gae_ranks, gae_table4, gammas, kappas, control, depth,
+        confirmed, searches, leaderboard, gae_table2, gae_table3, gae_ranks, gae_table4, gammas, kappas, control, depth,
         gamma_fixed, vg_losses, aae_differences, aae_sigma, paper_hours,
     )
 }  # fmt: skip
