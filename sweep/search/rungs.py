@@ -25,8 +25,7 @@ import numpy as np
 T = TypeVar("T", bound=Hashable)
 
 SPARED = 0.05  # the share of trials that no rung stops
-TAU = 0.8  # rank correlation that an adaptive rung is assumed to have before any trial has ended
-PAIRS = 6  # weight of that assumption, in pairs of trials
+CONCORDANT = 20  # pairs of trials that an adaptive rung is assumed to have ranked as they ended
 FEWEST = 5.0  # trials, of equal weight, from which on a correlation is given
 
 
@@ -120,13 +119,13 @@ class Rungs:
         """Return how many of `count` trials at a rung continue: count / factor, or more at an adaptive rung.
 
         That is count / (1 + (factor - 1) tau), where tau, at least 0, is Kendall's rank correlation between the values
-        at the rung and at the end of the trials that ended, averaged with `TAU`, which counts as `PAIRS` pairs. Trials
-        behind rarely end, so tau is that of similar trials, which is lower than that of all.
+        at the rung and at the end of the trials that ended, with `CONCORDANT` more concordant pairs. Trials behind
+        rarely end, so tau is that of similar trials, which is lower than that of all.
         """
         if not self.adaptive:
             return count // self.factor
         concordant, discordant = self.ranked[level]
-        tau = (PAIRS * TAU + concordant - discordant) / (PAIRS + concordant + discordant)
+        tau = (CONCORDANT + concordant - discordant) / (CONCORDANT + concordant + discordant)
         return int(count / (1 + (self.factor - 1) * max(0.0, tau)) + 1e-9)
 
     def _rank(self, trial: Hashable, value: float) -> None:
