@@ -65,7 +65,8 @@ def searches(earlier: Path, now: Path) -> str:
     for study, found in after.items():
         means = [mean_words(row) if row else "kept" for row in (*before[study], *found)]
         rows.append((method_name(found[0].method), *means))
-    return _table(["fcd, mean [95 %]", "hand-tuned, earlier", "tuned, earlier", "hand-tuned", "tuned"], rows)
+    metric = short_metric(found[0].metric)
+    return _table([f"{metric}, mean [95 %]", "hand-tuned, earlier", "tuned, earlier", "hand-tuned", "tuned"], rows)
 
 
 def _points(file: Path) -> dict[str, tuple]:

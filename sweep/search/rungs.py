@@ -122,11 +122,9 @@ class Rungs:
         at the rung and at the end of the trials that ended, with `CONCORDANT` more concordant pairs. Trials behind
         rarely end, so tau is that of similar trials, which is lower than that of all.
         """
-        if not self.adaptive:
-            return count // self.factor
-        concordant, discordant = self.ranked[level]
-        tau = (CONCORDANT + concordant - discordant) / (CONCORDANT + concordant + discordant)
-        return int(count / (1 + (self.factor - 1) * max(0.0, tau)) + 1e-9)
+        concordant, discordant = self.ranked[level] if self.adaptive else (0, 0)
+        pairs, surplus = CONCORDANT + concordant + discordant, max(0, CONCORDANT + concordant - discordant)
+        return count * pairs // (pairs + (self.factor - 1) * surplus)  # tau is surplus / pairs
 
     def _rank(self, trial: Hashable, value: float) -> None:
         """Compare a trial that ends with those that ended before it."""

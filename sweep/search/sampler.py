@@ -54,7 +54,7 @@ class PriorSampler(BaseSampler):
         self._random = np.random.default_rng(seed)
 
     @cached_property
-    def _model(self) -> "JointTPE":
+    def _model(self) -> JointTPE:
         """Most suggestions do not use it, and creating one takes as long as a neighbourhood's suggestion."""
         return JointTPE(self.space, n_startup_trials=STARTUP, seed=self.seed)
 
