@@ -352,15 +352,22 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
 
 @contextmanager
 def _apart(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Context manager in which every program is started in a new process group and appended to `started`.
+    """Context manager in which every program is started out of reach of the signals that end a sweep, and appended to
+    `started`. The driver alone ends the sweep, and then these programs.
 
-    Otherwise a SIGTERM to this program's group, as sent by `timeout`, Slurm and shells, would end Ray's servers before
-    the driver could end the sweep.
+    It is in a new process group, because shells and `timeout` send SIGTERM to this program's group; and SIGTERM and
+    SIGHUP are blocked, as Ray blocks SIGINT, because Slurm and systemd send them to every process. A raylet that got
+    SIGTERM would report to Ray that this node is lost, on which Ray's library exits the driver at once.
     """
     start = subprocess.Popen.__init__
 
     def begin(process: subprocess.Popen[bytes], *command: Any, **settings: Any) -> None:
-        start(process, *command, **settings, process_group=0)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        try:
+            start(process, *command, **settings, process_group=0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        process.terminate = process.kill  # type: ignore[method-assign]  # otherwise Ray would wait for it to end
         started.append(process)
 
     with replaced(subprocess.Popen, "__init__", begin):
