@@ -1,6 +1,6 @@
 """A sweep on a cluster, for real: `doctor`, `ray up`, `ray submit`, a worker lost on the way, `ray down`.
 
-    sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable] [--heal]
+    sudo .venv/bin/python tests/cluster/rehearse.py [--lose nobody|power|cable] [--heal early|late]
 
 A laptop, a head and two workers, each with its own address, processes and disk, made of namespaces on this machine
 (Linux; Debian's iproute2, openssh-server, rsync and curl); cluster.local.yaml as it stands but for addresses and pip.
@@ -27,6 +27,7 @@ from sweep.record import Event, read
 
 TRIALS = 6
 CPUS = 2  # that a worker says it has
+SECONDS_WITHOUT_CABLE = 20  # before it is plugged in early; Ray gives a node up after about a minute
 ABOUT = [
     "--address", "auto", "--out", "/shared/sweeps", "--data-root", "/shared/data",
     "--tracking-uri", "http://127.0.0.1:5000",
@@ -40,7 +41,10 @@ FLAGS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lose", choices=["nobody", "power", "cable"], default="power", help="of a worker, midway")
-    parser.add_argument("--heal", action="store_true", help="plug the cable in again once its trials are lost")
+    parser.add_argument(
+        "--heal", choices=["early", "late"],
+        help=f"plug the cable in again after {SECONDS_WITHOUT_CABLE} s, or once the worker's trials are lost",
+    )  # fmt: skip
     flags = parser.parse_args()
     if flags.heal and flags.lose != "cable":
         parser.error("--heal needs --lose cable")
@@ -69,7 +73,7 @@ def folder() -> Iterator[Path]:
         work.rmdir()
 
 
-def rehearse(work: Path, lose: str, heal: bool) -> None:
+def rehearse(work: Path, lose: str, heal: str | None) -> None:
     (work / "shared").mkdir()
     (work / "ssh").mkdir()
     key = work / "ssh" / "id_ed25519"
@@ -106,7 +110,11 @@ def rehearse(work: Path, lose: str, heal: bool) -> None:
             wait_until(lambda: all_at_work(record), 1800, sweep)
             step(f"worker-1 loses its {lose}")
             workers[0].lose_power() if lose == "power" else workers[0].cut_off()
-        if heal:
+        if heal == "early":
+            time.sleep(SECONDS_WITHOUT_CABLE)
+            step("worker-1 gets its cable back")
+            workers[0].plug_in_again()
+        if heal == "late":
             wait_until(lambda: len(of(record, "lost")) == CPUS, 1800, sweep)
             print("worker-1 alone:", "trains" if trials_on(workers[0]) else "has ended its trials")
             step("worker-1 gets its cable back")
@@ -117,7 +125,7 @@ def rehearse(work: Path, lose: str, heal: bool) -> None:
             sys.exit(f"the sweep ended with exit code {code}")
     finally:
         sweep.kill()
-    found = verify(record, head, lose)
+    found = verify(record, head, lost=0 if lose == "nobody" or heal == "early" else CPUS)
     step("ray down")
     laptop.run("ray", "down", "-y", "/shared/cluster.yaml")
     for machine in (head, *workers[0 if heal else 1 :]):
@@ -153,8 +161,8 @@ def doctor(machine: Machine, *about: str) -> tuple[int, str]:
     return program.returncode, words
 
 
-def verify(record: Path, head: Machine, lose: str) -> str:
-    """What must be true after the sweep, with or without a loss. Returns it in words."""
+def verify(record: Path, head: Machine, lost: int) -> str:
+    """What must be true after a sweep that has lost some trials' processes. Returns it in words."""
     starts, ends, finishes = of(record, "start"), of(record, "end"), of(record, "finish")
     assert [finish.outcome for finish in finishes] == ["done"]
     assert sorted(end.trial for end in ends) == [f"vae-digits-{i:04d}" for i in range(TRIALS)]
@@ -163,7 +171,7 @@ def verify(record: Path, head: Machine, lose: str) -> str:
     hosts = Counter(end.worker["host"] for end in ends)
     assert set(hosts) <= {"worker-1", "worker-2"}, hosts  # never on the head
     again = Counter(start.trial for start in starts if start.attempt > 1)
-    assert len(again) == (0 if lose == "nobody" else CPUS), again
+    assert len(again) == lost, again
     found = [(report.trial, row.epoch) for report in of(record, "report") for row in report.rows]
     assert len(found) == len(set(found)) == sum(end.epoch for end in ends)
 
