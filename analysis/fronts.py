@@ -6,7 +6,6 @@ import pandas as pd
 from analysis.confirm import HAND_TUNED, confirmed
 from analysis.load import Sweep
 
-COLUMNS = {"distance": "value", "train_seconds": "time/train_seconds"}  # of trials; others are valid/<name>
 OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # lower is better for all
 WORDS = {"train_seconds": "training seconds", "active_dims": "active dimensions"}
 
@@ -30,8 +29,8 @@ def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFram
     """Return the hand-tuned and the tuned points of a data set in its `objectives`, and whether each is on the front.
 
     With a confirmation, the values are means over its seeds on the test split, and `low` and `high` the interval of the
-    distance. Without one, they are values of the search on the validation split, without intervals; all complete
-    trials are included if the search had several objectives.
+    distance. Without one, they are values of the search, without intervals; all complete trials are included if the
+    search had several objectives.
     """
     rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
     wanted = objectives(sweep, confirmation)
@@ -60,6 +59,7 @@ def _searched(sweep: Sweep, dataset: str) -> list[dict]:
         for _, trial in sweep.complete(study.name).iterrows():
             point = names.get(trial["trial"], f"trial {trial['number']}")
             if trial["trial"] in names or sweep.config.get("objectives"):
-                values = {name: trial.get(COLUMNS.get(name, f"valid/{name}"), np.nan) for name in objectives(sweep)}
+                columns = {name: study.column(name) for name in objectives(sweep)} | {"distance": "value"}
+                values = {name: trial.get(column, np.nan) for name, column in columns.items()}
                 rows.append({"study": study.name, "method": study.method, "point": point} | values)
     return rows

@@ -52,6 +52,15 @@ class Study:
         return tuple(name for name, spec in self.space.items() if "value" not in spec)
 
     @property
+    def split(self) -> str:
+        """The split that its trials are scored on: valid, or test if the sweep used the test split itself."""
+        return self.metric.partition("/")[0]
+
+    def column(self, name: str) -> str:
+        """Return the column of trials with a further value, on the split of the objective: valid/mse, test/mse."""
+        return f"time/{name}" if name == "train_seconds" else f"{self.split}/{name}"
+
+    @property
     def budget(self) -> str:
         """The budget in words."""
         given = f"{self.trials} trials" if self.budget_epochs is None else f"{self.budget_epochs} epochs in trials"

@@ -22,11 +22,9 @@ from analysis.profiles import COLUMNS as PROFILE_COLUMNS
 from analysis.profiles import balance, balances
 from analysis.recipes import Comparison, comparisons
 
-BESIDE = {"mse": "valid/mse", "active_dims": "valid/active_dims", "train_seconds": "time/train_seconds"}
-USES = {  # metrics of codes, reconstructions and samples at the end of a trial
-    name: f"valid/{name}"
-    for name in ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation", "copies")
-}
+BESIDE = ("mse", "active_dims", "train_seconds")
+# Metrics of codes, reconstructions and samples at the end of a trial.
+USES = ("probe_error", "knn_error", "nmi", "ari", "psnr", "ssim", "memorisation", "copies")
 TRIALS, CURVES, LEADERBOARD = "trials.parquet", "curves.parquet", "leaderboard.csv"
 BALANCES = "balances.csv"
 PROFILED = PROFILE_COLUMNS[PROFILE_COLUMNS.index("knob") : PROFILE_COLUMNS.index("trials")]
@@ -108,7 +106,7 @@ def write_tables(folder: str | Path) -> Sweep:
     trials.parquet includes the balance label of each trial. Returns the sweep that was read.
     """
     sweep = read_sweep(folder)
-    trials = sweep.trials.join(label_trials(sweep.trials))
+    trials = sweep.trials.join(label_trials(sweep.trials, sweep.studies))
     replace(sweep.folder / TRIALS, lambda path: trials.to_parquet(path, index=False))
     replace(sweep.folder / CURVES, lambda path: sweep.curves.to_parquet(path, index=False))
     replace(sweep.folder / LEADERBOARD, lambda path: leaderboard(sweep).to_csv(path, index=False))
@@ -149,7 +147,7 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
 
     profiled: False leaves the columns from `knob` to `optimum_is` empty; their fit takes seconds per study.
     """
-    labels = label_trials(sweep.trials)["balance"]
+    labels = label_trials(sweep.trials, sweep.studies)["balance"]
     rows = []
     for comparison in comparisons(sweep):
         block = [_leaderboard_row(sweep, comparison, study, labels, profiled) for study in comparison.studies]
@@ -194,10 +192,11 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "balance_hand_tuned": "" if hand is None else labels[hand.name],
         "balance_tuned": "" if best is None else labels[best.name],
     }
-    for column, metric in (BESIDE | USES).items():
+    for name in BESIDE + USES:
+        column = study.column(name)
         for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
-            known = runs is not None and metric in runs
-            row[f"{column}_{point}"] = runs[metric].mean() if known else float("nan")
+            known = runs is not None and column in runs
+            row[f"{name}_{point}"] = runs[column].mean() if known else float("nan")
     row |= _network(at_best, study) | _training(whole, best, study)
     if profiled:
         row |= _profiled(comparison.sweep, study)

@@ -9,7 +9,7 @@ from analysis.budget import budgets, space_words
 from analysis.confirm import looks_words, overlap_of
 from analysis.join import confirmation
 from analysis.load import Sweep
-from analysis.page.names import dataset_name, method_name, metric_name
+from analysis.page.names import dataset_name, method_name, metric_name, split_name
 from analysis.recipes import yardsticks
 
 CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
@@ -19,6 +19,7 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
     """Return the reporting checklist of a sweep."""
     studies, meta = list(sweep.studies.values()), sweep.meta
     sources = dict.fromkeys(study.hand_tuned_source for study in studies if study.hand_tuned_source)
+    splits = " and ".join(dict.fromkeys(split_name(study.split) for study in studies))
     return [
         ("methods", ", ".join(dict.fromkeys(method_name(study.method) for study in studies))),
         ("data sets", ", ".join(dataset_name(dataset) for dataset in sweep.datasets)),
@@ -30,9 +31,9 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
             for metric in dict.fromkeys(study.metric for study in sweep.studies_of(dataset))
             for way in yardsticks(sweep, dataset, metric)
         ),
-        ("selection", "lowest objective on the validation split among trials that used their whole budget"),
-        ("repeats of the search", "one training run per point: small differences can be chance"),
-        *_confirmation_recipe(confirmation(sweep)),
+        ("selection", f"lowest objective on the {splits} split among trials that used their whole budget"),
+        ("repeats of the search", _repeats(sweep.config.get("seeds") or 1)),
+        *_confirmation_recipe(sweep, confirmation(sweep)),
         (
             "search space",
             "; ".join(
@@ -64,7 +65,23 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
     ]
 
 
-def _confirmation_recipe(found: Sweep | None) -> list[tuple[str, str]]:
+def _repeats(seeds: int) -> str:
+    if seeds > 1:
+        return f"{seeds} training runs per point, each with another seed; values of a point are means over them"
+    return "one training run per point: small differences can be chance"
+
+
+def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, str]]:
+    scored = [study.name for study in sweep.studies.values() if study.split == "test"]
+    if scored:
+        count = int(sweep.trials.loc[sweep.trials["study"].isin(scored), "value"].notna().sum())
+        return [
+            (
+                "test split",
+                f"used by the sweep itself: it trained on train + validation images and scored {count} trained models "
+                "on the test split",
+            )
+        ]
     if found is None:
         return [("test split", "not used")]
     claims, folds = found.meta["confirms"], overlap_of(found) > 0

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from analysis.load import Study
 from analysis.page.names import bare_method
 
 OVER, BALANCED, UNDER, UNKNOWN = "over", "balanced", "under", ""
@@ -35,14 +36,15 @@ def balance(
     return UNDER if active > 1.2 * active_ref or (active == latent_dim and far) else BALANCED
 
 
-def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
+def label_trials(trials: pd.DataFrame, studies: Mapping[str, Study]) -> pd.DataFrame:
     """Return COLUMNS for a table of trials, on its index: the label and the ratios behind it.
 
     balance_error: mse relative to the autoencoder, the lowest of UNREGULARISED trials with equal latent_dim; if there
     are none, the lowest of all trials with equal latent_dim, which can only make the rule stricter. balance_active:
     active dimensions relative to the smallest number among trials of the same data set, network and epochs with a
     tolerated error. balance_mmd: MMD relative to its noise floor, which is measured only at the end of a trial.
-    Complete and stopped trials are labelled, each relative to trials of the same number of epochs.
+    Complete and stopped trials are labelled, each relative to trials of the same number of epochs, measured on the
+    same split.
     """
     table = pd.DataFrame(
         {
@@ -51,22 +53,23 @@ def label_trials(trials: pd.DataFrame) -> pd.DataFrame:
             "latent_dim": _column(trials, "hyper/latent_dim", float),
             "method": trials["method"].astype(str).map(bare_method),
             "epochs": _column(trials, "epochs", float),
-            "error": _column(trials, "valid/mse", float),
-            "active": _column(trials, "valid/active_dims", float),
-            "mmd": _column(trials, "valid/mmd_imq", float),
-            "noise": _column(trials, "valid/mmd_imq_floor", float).abs(),
+            "split": trials["study"].map({name: study.split for name, study in studies.items()}),
+            "error": _of_split(trials, studies, "mse"),
+            "active": _of_split(trials, studies, "active_dims"),
+            "mmd": _of_split(trials, studies, "mmd_imq"),
+            "noise": _of_split(trials, studies, "mmd_imq_floor").abs(),
         },
         index=trials.index,
     )
     table = table[trials["state"].isin(["complete", "paused", "pruned"])]
-    parts = [_label(group) for _, group in table.groupby(["dataset", "network", "epochs"], dropna=False)]
+    parts = [_label(group) for _, group in table.groupby(["dataset", "split", "network", "epochs"], dropna=False)]
     found = pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS), dtype="float64")
     found = found.reindex(trials.index)
     return found.assign(balance=found["balance"].astype("str").where(found["balance"].notna(), UNKNOWN))
 
 
 def _label(group: pd.DataFrame) -> pd.DataFrame:
-    """Label the trials of one data set and network with the same number of epochs."""
+    """Label the trials of one data set, split and network with the same number of epochs."""
     plain = group[group["method"].isin(UNREGULARISED)].groupby("latent_dim")["error"].min()
     error_ae = group["latent_dim"].map(plain)
     error_ae = error_ae.fillna(group.groupby("latent_dim")["error"].transform("min"))
@@ -89,6 +92,15 @@ def _row(trial: Mapping, error_ae: float, active_ref: float) -> dict:
 
 def _ratio(value: float, reference: float) -> float:
     return value / reference if reference else math.nan
+
+
+def _of_split(trials: pd.DataFrame, studies: Mapping[str, Study], name: str) -> pd.Series:
+    """Return the values of a metric on the split of each trial's study."""
+    columns = trials["study"].map({study.name: study.column(name) for study in studies.values()})
+    values = pd.Series(math.nan, index=trials.index, dtype=float)
+    for column in columns.unique():
+        values = values.where(columns != column, _column(trials, column, float))
+    return values
 
 
 def _column(trials: pd.DataFrame, name: str, kind: type) -> pd.Series:

@@ -49,22 +49,23 @@ DATASETS = {
     "celeba": "CelebA",
 }
 METRICS = {
-    "valid/fcd": "Fréchet classifier distance",
-    "valid/fid": "Fréchet Inception distance",
-    "valid/fsd": "Fréchet distance of self-supervised features",
-    "valid/fd_dinov2": "Fréchet distance of DINOv2 features",
-    "valid/cmmd": "CLIP maximum mean discrepancy",
-    "valid/probe_error": "error of a linear probe on the codes",
-    "valid/knn_error": "error of nearest neighbours among the codes",
-    "valid/nmi_error": "1 − NMI of clusters of the codes",
-    "valid/ari_error": "1 − ARI of clusters of the codes",
-    "valid/dssim": "structural dissimilarity, (1 − SSIM) / 2",
-    "valid/psnr_rmse": "root mean squared error of the PSNR",
-    "valid/mse": "mean squared error",
-    "valid/kl": "KL divergence (nats)",
-    "valid/active_dims": "active dimensions",
-    "time/train_seconds": "training seconds",
+    "fcd": "Fréchet classifier distance",
+    "fid": "Fréchet Inception distance",
+    "fsd": "Fréchet distance of self-supervised features",
+    "fd_dinov2": "Fréchet distance of DINOv2 features",
+    "cmmd": "CLIP maximum mean discrepancy",
+    "probe_error": "error of a linear probe on the codes",
+    "knn_error": "error of nearest neighbours among the codes",
+    "nmi_error": "1 − NMI of clusters of the codes",
+    "ari_error": "1 − ARI of clusters of the codes",
+    "dssim": "structural dissimilarity, (1 − SSIM) / 2",
+    "psnr_rmse": "root mean squared error of the PSNR",
+    "mse": "mean squared error",
+    "kl": "KL divergence (nats)",
+    "active_dims": "active dimensions",
+    "train_seconds": "training seconds",
 }
+SPLITS = {"valid": "validation"}
 SHORT_KNOBS = {"learning_rate": "lr"}
 
 
@@ -87,12 +88,18 @@ def dataset_name(dataset: str) -> str:
 
 def metric_name(metric: str) -> str:
     """Return a metric's name in words, e.g. Fréchet classifier distance for `valid/fcd`."""
-    return METRICS.get(metric, metric.rpartition("/")[2].replace("_", " "))
+    short = short_metric(metric)
+    return METRICS.get(short, short.replace("_", " "))
 
 
 def short_metric(metric: str) -> str:
     """Return a metric's name without its split: `fcd` for `valid/fcd`."""
     return metric.rpartition("/")[2]
+
+
+def split_name(split: str) -> str:
+    """Return a split's name in words: validation for `valid`."""
+    return SPLITS.get(split, split)
 
 
 def short_knob(knob: str) -> str:

@@ -159,7 +159,8 @@ def rate_distortion(sweep: Sweep, dataset: str) -> Figure | None:
 
     In the rate-distortion plane of Alemi et al., 2018, trials to the lower left of another dominate it.
     """
-    return _cloud(sweep, dataset, "valid/kl", "valid/mse", "KL (nats per image, log)", log_x=True)
+    kl, mse = map(sweep.studies_of(dataset)[0].column, ("kl", "mse"))
+    return _cloud(sweep, dataset, kl, mse, "KL (nats per image, log)", log_x=True)
 
 
 def _cloud(sweep: Sweep, dataset: str, x: str, y: str | None, x_label: str, *, log_x: bool) -> Figure | None:
@@ -346,17 +347,17 @@ def active_dimensions(sweep: Sweep, dataset: str) -> Figure | None:
     best = {study.name: sweep.best(study.name) for study in sweep.studies_of(dataset)}
     lowest = sorted(best, key=lambda name: math.inf if best[name] is None else best[name]["value"])
     for study in map(sweep.studies.get, lowest):
-        trials = sweep.trials_of(study.name)
-        if "valid/active_dims" in trials and trials["valid/active_dims"].notna().any():
-            drawn += [(study, trials, knob) for knob in study.balance]
+        trials, column = sweep.trials_of(study.name), study.column("active_dims")
+        if column in trials and trials[column].notna().any():
+            drawn += [(study, trials[trials[column].notna()], column, knob) for knob in study.balance]
     if not drawn:
         return None
     drawn = drawn[:PANELS]
     figure, panels = drawing.panels(len(drawn))
-    for ax, (study, trials, knob) in zip(panels, drawn, strict=True):
-        _slice(ax, sweep, study, trials[trials["valid/active_dims"].notna()], "valid/active_dims", knob)
+    for ax, (study, trials, column, knob) in zip(panels, drawn, strict=True):
+        _slice(ax, sweep, study, trials, column, knob)
         drawing.title(ax, drawing.shortened(f"{method_name(study.method)}: {knob}", 22))
-    everything = pd.concat([trials["valid/active_dims"] for _, trials, _ in drawn])
+    everything = pd.concat([trials[column] for _, trials, column, _ in drawn])
     drawing.scale_together(panels, pd.concat([everything, pd.Series([0.0])]), log=False)
     return figure
 

@@ -25,6 +25,7 @@ from analysis.page.names import (
     metric_name,
     readable,
     short_metric,
+    split_name,
 )
 from analysis.page.palette import method_style
 from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
@@ -120,6 +121,7 @@ def section(
         "anchor": anchor,
         "metric": short_metric(comparison.metric),
         "metric_name": metric_name(comparison.metric),
+        "split": split_name(comparison.studies[0].split),
         "networks": networks_words(board[board["dataset"] == dataset]),
         "arrows": [
             _svg(plots.arrows(board, dataset, part), f"Hand-tuned to tuned on {name}")

@@ -6,7 +6,7 @@ from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words,
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
-from analysis.page.names import dataset_name, duration, listed, method_name, short_metric
+from analysis.page.names import dataset_name, duration, listed, method_name, short_metric, split_name
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import require_one_recipe
 from analysis.tables import NAMED, OUTCOMES, mixed_datasets, spaced
@@ -18,49 +18,49 @@ WHAT_A_FLAG_SAYS = {
     "posterior_collapse": "codes that are independent of the image",
     "sigma_collapse": "encoders whose noise has vanished",
 }
-WHAT_A_METRIC_IS = {
+WHAT_A_METRIC_IS = {  # {split}: the name of the split that it was measured on
     "fcd": (
         "fcd, the Fréchet classifier distance, compares the mean and covariance of the features of a small classifier "
-        "of this data set on sampled and real validation images. 0 is a perfect match. It is not FID and not on FID's "
+        "of this data set on sampled and real {split} images. 0 is a perfect match. It is not FID and not on FID's "
         "scale: compare it within one data set of this report, never with a published FID."
     ),
     "fsd": (
         "fsd, the Fréchet distance of self-supervised features, compares the mean and covariance of the features of a "
-        "small network, trained on the training images without labels, on sampled and real validation images. 0 is a "
+        "small network, trained on the training images without labels, on sampled and real {split} images. 0 is a "
         "perfect match. It is not FID and specific to these images: compare it within one data set of this report."
     ),
     "fd_dinov2": (
-        "fd_dinov2 is the Fréchet distance between sampled and real validation images in the features of DINOv2, with "
+        "fd_dinov2 is the Fréchet distance between sampled and real {split} images in the features of DINOv2, with "
         "the resize of Stein et al. (2023). 0 is a perfect match. It depends on the number of images and on the size "
         "of the network."
     ),
     "cmmd": (
         "cmmd is 1000 times the squared maximum mean discrepancy between the CLIP embeddings of sampled and real "
-        "validation images (Jayasumana et al., 2024). 0 is a perfect match. Its bias depends on the number of images."
+        "{split} images (Jayasumana et al., 2024). 0 is a perfect match. Its bias depends on the number of images."
     ),
     "probe_error": (
-        "probe_error is the share of validation images whose class is misclassified from their codes by a logistic "
+        "probe_error is the share of {split} images whose class is misclassified from their codes by a logistic "
         "regression fitted to the codes of training images."
     ),
     "knn_error": (
-        "knn_error is the share of validation images whose class is misclassified by the 5 nearest training images in "
+        "knn_error is the share of {split} images whose class is misclassified by the 5 nearest training images in "
         "code space."
     ),
     "nmi_error": (
         "nmi_error is 1 minus the normalised mutual information of the classes and as many k-means clusters of the "
-        "validation codes. 0 means that the clusters are the classes."
+        "{split} codes. 0 means that the clusters are the classes."
     ),
     "ari_error": (
-        "ari_error is 1 minus the adjusted Rand index of the classes and as many k-means clusters of the validation "
+        "ari_error is 1 minus the adjusted Rand index of the classes and as many k-means clusters of the {split} "
         "codes. 0 means that the clusters are the classes, 1 is chance."
     ),
-    "dssim": "dssim is (1 - SSIM) / 2 of reconstructions of validation images, without regard to samples.",
+    "dssim": "dssim is (1 - SSIM) / 2 of reconstructions of {split} images, without regard to samples.",
     "psnr_rmse": (
         "psnr_rmse is the root mean squared error of a pixel that corresponds to the mean PSNR of reconstructions of "
-        "validation images, 10 to the power of -PSNR / 20, without regard to samples."
+        "{split} images, 10 to the power of -PSNR / 20, without regard to samples."
     ),
     "fid": (
-        "fid is the Fréchet distance between sampled and real validation images in the features of Inception, "
+        "fid is the Fréchet distance between sampled and real {split} images in the features of Inception, "
         "with the network and weights of pytorch-fid. 0 is a perfect match. It depends on the number of "
         "images and on how they were resized: compare it within one data set of this report; published FIDs "
         "often follow another recipe."
@@ -70,8 +70,9 @@ WHAT_A_METRIC_IS = {
 
 def explanations(sweep: Sweep) -> list[str]:
     """Return a sentence or two on each metric that the studies were judged by."""
-    metrics = dict.fromkeys(short_metric(study.metric) for study in sweep.studies.values())
-    return [WHAT_A_METRIC_IS[metric] for metric in metrics if metric in WHAT_A_METRIC_IS]
+    metrics = dict.fromkeys((short_metric(study.metric), study.split) for study in sweep.studies.values())
+    known = [(metric, split) for metric, split in metrics if metric in WHAT_A_METRIC_IS]
+    return [WHAT_A_METRIC_IS[metric].format(split=split_name(split)) for metric, split in known]
 
 
 def facts_of(sweep: Sweep) -> list[tuple[str, str]]:

@@ -84,9 +84,10 @@ def test_hyperparameters_keep_a_type_that_holds_all_their_values(folders, tmp_pa
 
 def test_labels_of_joined_sweeps_hold_a_trial_against_equal_epochs_only(folders):
     sweep = read_sweeps(folders)
-    joined = label_trials(sweep.trials)["balance_error"]
+    joined = label_trials(sweep.trials, sweep.studies)["balance_error"]
     again = sweep.trials["sweep"] == "again"
-    own = label_trials(read_sweep(folders[2]).trials)["balance_error"]
+    alone = read_sweep(folders[2])
+    own = label_trials(alone.trials, alone.studies)["balance_error"]
     assert joined[again].tolist() == pytest.approx(own.tolist(), nan_ok=True)
 
 

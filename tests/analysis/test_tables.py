@@ -463,7 +463,7 @@ def test_tables_are_written_beside_the_record(tmp_path, write_sweep):
         "record.jsonl",
         "trials.parquet",
     ]
-    labelled = sweep.trials.join(label_trials(sweep.trials))
+    labelled = sweep.trials.join(label_trials(sweep.trials, sweep.studies))
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), labelled)
     curves = pd.read_parquet(folder / "curves.parquet")
     assert curves["value"].tolist() == sweep.curves["value"].tolist()

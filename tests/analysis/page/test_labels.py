@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from analysis.load import Study
 from analysis.page.labels import COLUMNS, balance, label_trials
 
 NAN = math.nan
@@ -32,8 +33,15 @@ def test_all_dimensions_in_use_far_from_the_prior_is_under(mmd, label):
     assert balance(1.0, 8, 8, 1.0, 8, mmd, -0.1) == label
 
 
+STUDIES = {
+    "s": Study("s", "vae", "mnist", "valid/fcd", trials=9, epochs=9),
+    "t": Study("t", "vae", "mnist", "test/fcd", trials=9, epochs=9),
+}
+
+
 def trial(method, error, active, latent_dim=8, state="complete", network="mlp", **more):
-    row = {"dataset": "mnist", "method": method, "state": state, "valid/mse": error, "valid/active_dims": active}
+    row = {"study": "s", "dataset": "mnist", "method": method, "state": state}
+    row |= {"valid/mse": error, "valid/active_dims": active}
     row |= {"hyper/network": network, "hyper/latent_dim": latent_dim, "valid/mmd_imq": 0.02}
     return row | {"valid/mmd_imq_floor": 0.01, "epochs": 9} | more
 
@@ -51,7 +59,7 @@ def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
         ],
         index=range(10, 17),
     )
-    found = label_trials(table)
+    found = label_trials(table, STUDIES)
     assert list(found.columns) == list(COLUMNS) and list(found.index) == list(table.index)
     assert found["balance"].tolist() == ["under", "balanced", "over", "under", "balanced", "balanced", "balanced"]
     assert found.loc[14, "balance_error"] == 1.0
@@ -62,12 +70,23 @@ def test_trials_are_held_against_the_autoencoder_of_their_size_and_network():
 def test_a_stopped_trial_is_held_against_those_that_got_as_far():
     early = {"state": "pruned", "epochs": 1, "valid/mmd_imq": NAN, "valid/mmd_imq_floor": NAN}
     rows = [trial("gae", 2.0, 8, **early), trial("vae", 6.0, 1, **early), trial("gae", 1.0, 8), trial("vae", 1.0, 4)]
-    found = label_trials(pd.DataFrame(rows))
+    found = label_trials(pd.DataFrame(rows), STUDIES)
     assert found["balance"].tolist() == ["balanced", "over", "under", "balanced"]
     assert found["balance_error"].tolist() == [1.0, 3.0, 1.0, 1.0]
 
 
+def test_values_on_the_test_split_are_compared_with_each_other_alone():
+    """The autoencoder of the other study has a third of the error, on other images."""
+    rows = [trial("gae", 1.0, 8), trial("gae", 3.0, 8), trial("vae", 4.0, 4)]
+    table = pd.DataFrame(rows)
+    on_test = {column: column.replace("valid/", "test/") for column in table if column.startswith("valid/")}
+    both = pd.concat([table[:1], table[1:].rename(columns=on_test).assign(study="t")])
+    found = label_trials(both, STUDIES)
+    assert found["balance"].tolist() == ["balanced", "under", "balanced"]
+    assert found["balance_error"].tolist() == pytest.approx([1.0, 1.0, 4 / 3])
+
+
 def test_a_sweep_without_these_metrics_has_no_labels():
-    table = pd.DataFrame({"dataset": ["mnist"], "method": ["vae"], "state": ["complete"]})
-    assert label_trials(table)["balance"].tolist() == [""]
-    assert label_trials(table.assign(state="running"))["balance"].tolist() == [""]
+    table = pd.DataFrame({"study": ["s"], "dataset": ["mnist"], "method": ["vae"], "state": ["complete"]})
+    assert label_trials(table, STUDIES)["balance"].tolist() == [""]
+    assert label_trials(table.assign(state="running"), STUDIES)["balance"].tolist() == [""]

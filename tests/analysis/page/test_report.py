@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.fronts import front
 from analysis.load import read_sweep
 from analysis.page import plots
 from analysis.page.drawing import themed_svg
@@ -251,6 +252,33 @@ def test_a_search_alone_has_not_looked_at_the_test_split(page):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("seeds, repeats", [(None, "one training run per point"), (2, "2 training runs per point")])
+def test_a_sweep_on_the_test_split_says_so_and_shows_the_values_of_that_split(tmp_path, write_sweep, seeds, repeats):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=3)
+    record = (
+        (folder / "record.jsonl")
+        .read_text()
+        .replace('"valid/', '"test/')
+        .replace('"split": "valid"', '"split": "test"')
+    )
+    config = json.dumps({"split": "test", "searcher": "none", "seeds": seeds})[1:-1]
+    (folder / "record.jsonl").write_text(record.replace('"searcher": "tpe"', config))
+    sweep = read_sweep(folder)
+    words = re.sub(r"\s+", " ", html.unescape(render(sweep)))
+    scored = sweep.trials["value"].notna().sum()
+    assert f"used by the sweep itself: it trained on train + validation images and scored {scored} trained" in words
+    for said in ("Leaderboard: fcd on test images", "on sampled and real test images", "objective on the test split"):
+        assert said in words, said
+    assert repeats in words
+    assert "valid/" not in words and "validation split" not in words and "validation images," not in words
+    board = leaderboard(sweep, profiled=False)
+    assert board[["mse_tuned", "active_dims_tuned"]].notna().all(axis=None)
+    assert (board["balance_tuned"] != "").all()
+    assert front(sweep, None, "digits")["on_front"].any()
+    assert plots.rate_distortion(sweep, "digits") is not None
+
+
 def test_scores_of_codes_are_shown_where_they_were_measured(tmp_path, write_sweep, page):
     assert "Quality of codes and samples" not in page
     folder = tmp_path / "s"
