@@ -222,8 +222,10 @@ def _parameter(model: type[BaseModel], name: str, field: FieldInfo, positional: 
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     shown = False if default in (None, False) or default in ([], {}) else lambda _: _shown(field)
     titles = getattr(model, "groups", {})
-    found = (Group(title, sort_key=place) for place, title in enumerate(titles) if name in titles[title].split())
-    about = Parameter(help=field.description, show_default=shown, group=next(found, None))
+    groups = [Group(title, sort_key=place) for place, title in enumerate(titles) if name in titles[title].split()]
+    about = Parameter(help=field.description, show_default=shown)
+    if groups:  # with a group that is None, help would leave the parameter out
+        about = Parameter.combine(about, Parameter(group=groups[0]))
     return inspect.Parameter(
         name,
         inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY,

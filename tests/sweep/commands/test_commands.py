@@ -2,13 +2,16 @@
 
 import json
 import re
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from sweep import commands
-from sweep.commands.run import front_door
+from sweep.commands.run import RunFlags, front_door
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
+from trainables import __main__ as alone
 from trainables import names
 
 
@@ -115,6 +118,18 @@ def test_help_of_the_front_door_groups_its_flags(capsys):
     shown = capsys.readouterr().out
     assert not end.value.code and "Usage: sweep/run.py" in shown
     assert all(f"─ {title} ─" in shown for title in SweepConfig.groups)
+
+
+@pytest.mark.parametrize(
+    "model, main",
+    [(RunFlags, partial(front_door, "about")), (alone.Settings, alone.main)],
+    ids=["sweep/run.py", "trainables"],
+)
+def test_help_shows_every_flag(model, main, capsys):
+    with suppress(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out.lower()
+    assert all(name.replace("_", "-") in shown for name in model.model_fields)
 
 
 def test_every_flag_is_in_one_group():
