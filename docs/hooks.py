@@ -98,7 +98,8 @@ def configuration() -> str:
     """Returns the page of all fields of a sweep's configuration, in the groups of the help."""
     parts = [
         "# Configuration\n\nEach field is a flag of `sweep/run.py` (`data_root` is `--data-root`), a key of the file "
-        "of `--config`, and an argument of `sweep.Sweep.run`.\n"
+        "of `--config`, and an argument of `sweep.Sweep.run`. The fields of *In place of a run* are flags and keys "
+        "only.\n"
     ]
     groups = dict(RunFlags.groups)
     grouped = " ".join(groups.values()).split()

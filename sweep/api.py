@@ -10,7 +10,7 @@ from analysis.confirm import confirmed
 from analysis.load import read_sweep
 from analysis.profiles import balances
 from analysis.tables import cautions, headline, leaderboard
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, scaled
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.winners import load_winner
@@ -42,10 +42,11 @@ class Sweep:
         """Run a new sweep until it is done or interrupted, and return it.
 
         `fields` are the fields of `sweep.config.SweepConfig`, that is, the flags of `sweep/run.py` with underscores
-        (`epochs=27`, `data_root="data"`). With `confirm=True`, this call and every call that continues the sweep
-        confirm its best points at its end. Raises ValueError, before anything is written, if the fields are invalid.
+        (`epochs=27`, `data_root="data"`), except those that read files or replace a run, as `--preset`. With
+        `confirm=True`, this call and every call that continues the sweep confirm its best points at its end. Raises
+        ValueError, before anything is written, if the fields are invalid.
         """
-        return cls(launch.start(checked(SweepConfig, fields, "Sweep.run")))._concluded()
+        return cls(launch.start(scaled(checked(SweepConfig, fields, "Sweep.run"))))._concluded()
 
     def resume(self, *, tracking_uri: str | None = None, address: str | None = None) -> "Sweep":
         """Continue the sweep where it was interrupted. Raises ValueError while it runs elsewhere."""
@@ -65,8 +66,8 @@ class Sweep:
         return self._concluded()
 
     def _concluded(self) -> "Sweep":
-        """Confirm the sweep if it is configured so, done and not confirmed yet; return it."""
-        if self.config.confirm and self.outcome == "done" and not confirmation.is_confirmed(self.folder):
+        """Confirm the sweep if it is done and a confirmation is due; return it."""
+        if self.outcome == "done" and confirmation.is_due(self.folder, self.config):
             self.confirm()
         return self
 

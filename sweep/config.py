@@ -285,23 +285,23 @@ Kind = TypeVar("Kind", bound=SweepConfig)
 
 def read_config(kind: type[Kind], argv: Sequence[str], prog: str, about: str) -> Kind:
     """Return the configuration given by `--preset NAME`, `--config FILE` and the flags in `argv`. Raises ValueError."""
-    return _scaled(read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above))
+    return scaled(read_flags(kind, argv, prog, about, presets=PRESET_FILES, over=_of_the_methods_above))
 
 
 def from_flags(
     kind: type[Kind], command: Callable[[Kind], None], positional: Sequence[str] = ()
 ) -> Callable[..., None]:
     """Wrap `command(sweep)` as a command whose flags describe the sweep; see `trainables.flags.configured`."""
-    return configured(kind, lambda config: command(_scaled(config)), positional, PRESET_FILES, _of_the_methods_above)
+    return configured(kind, lambda config: command(scaled(config)), positional, PRESET_FILES, _of_the_methods_above)
 
 
-def _scaled(config: Kind) -> Kind:
+def scaled(config: Kind) -> Kind:
     """Apply `scale` to the epochs and reset it to 1, so that a resumed sweep does not scale them again."""
     if config.scale == 1.0:
         return config
-    scaled = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
+    epochs = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
     looks = [max(1, round(config.scale * epoch)) for epoch in config.looks]
-    return config.model_copy(update=scaled | {"looks": list(dict.fromkeys(looks)), "scale": 1.0})
+    return config.model_copy(update=epochs | {"looks": list(dict.fromkeys(looks)), "scale": 1.0})
 
 
 def _epochs(config: SweepConfig) -> dict[str, int | None]:

@@ -6,6 +6,7 @@ import pytest
 
 import sweep
 from sweep import Sweep
+from sweep.driver import launch
 
 TINY = {
     "methods": ["vae"], "trials": 2, "epochs": 2, "first_rung": 2, "samples": 100, "name": "quick",
@@ -14,6 +15,7 @@ TINY = {
 DAY = """
 import json, sys
 from sweep import Sweep
+from sweep.driver import launch
 
 sweep = Sweep.run(**json.loads(sys.argv[1]))
 assert sweep.outcome == "done" and len(sweep.trials) == 2
@@ -51,6 +53,15 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, words, tmp_pa
     with pytest.raises(ValueError) as error:
         Sweep.run(**fields)
     assert words in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_epochs_are_scaled_as_by_the_flag(monkeypatch):
+    started = []
+    monkeypatch.setattr(launch, "start", lambda config: started.append(config) or "s")
+    monkeypatch.setattr(Sweep, "__init__", lambda *_: None)
+    monkeypatch.setattr(Sweep, "_concluded", lambda _: None)
+    Sweep.run(epochs=30, first_rung=10, scale=0.1)
+    assert [(config.epochs, config.first_rung, config.scale) for config in started] == [(3, 1, 1.0)]
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
