@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | None = None) -> None:
-    """Show the results of a sweep, and confirm it if it is configured so and not confirmed yet.
+    """Show the results of a sweep, and confirm it if a confirmation is due.
 
     The exit code, which job schedulers use, is 130 if the sweep was interrupted, as after Ctrl-C, and 1 if it could not
     continue or a study, unless a user stopped it, has no complete trial. tracking_uri, address: of the search.
@@ -42,14 +42,15 @@ def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | No
 
 
 def _confirm(folder: Path, tracking_uri: str | None, address: str | None) -> None:
-    """Confirm a sweep if it is configured so and not confirmed yet."""
-    if not launch.config_of(folder).confirm:
+    """Confirm a sweep if a confirmation is due."""
+    config = launch.config_of(folder)
+    if not confirmation.is_due(folder, config):
+        if config.confirm:
+            confirmation.tidy(folder, config)
+            command = f"python -m sweep confirm {quote(str(folder))} --again"
+            say(f"\nalready confirmed ({folder}/confirm); to repeat: {command}")
         return
-    if confirmation.is_confirmed(folder):
-        confirmation.tidy(folder, launch.config_of(folder))
-        say(f"\nalready confirmed ({folder}/confirm); to repeat: python -m sweep confirm {quote(str(folder))} --again")
-        return
-    say("\nThe search is done; starting its confirmation.")
+    say(f"\nThe search is done; {'continuing' if confirmation.looks_at_test(folder) else 'starting'} its confirmation.")
     try:
         looked = confirmation.confirm(folder, say, tracking_uri=tracking_uri, address=address)
     except KeyboardInterrupt:  # before the confirmation had a record

@@ -159,6 +159,12 @@ def is_confirmed(searched: Path) -> bool:
     return bool(looks) and read_trials(looks[-1]).outcome == "done"
 
 
+def is_due(searched: Path, config: SweepConfig) -> bool:
+    """Return whether a sweep is to be confirmed once it is done: it is configured so, or a confirmation was begun, and
+    the latest is not done."""
+    return (config.confirm or bool(looks_at_test(searched))) and not is_confirmed(searched)
+
+
 def tidy(searched: Path, config: SweepConfig) -> None:
     """Write what a driver that died after the last line of the latest confirmation did not write."""
     look, uri = looks_at_test(searched)[-1], default_tracking(config)
