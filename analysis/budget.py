@@ -12,7 +12,6 @@ import pandas as pd
 
 from analysis.load import Sweep
 
-BUDGET = "budget.csv"
 SAID_NOTHING = ("running", "cancelled", "preempted")  # states of trials without a result
 
 

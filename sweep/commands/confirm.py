@@ -21,7 +21,9 @@ def main(
         int | None,
         Parameter(help="train each point once per fold, with another part of training and test images as test split"),
     ] = None,
-    concurrent: Annotated[int | None, Parameter(help="concurrent trials; 1 times each trial alone")] = None,
+    concurrent: Annotated[
+        int | None, Parameter(help="maximum number of concurrent trials; with 1, no other trial affects training times")
+    ] = None,
     again: Annotated[bool, Switch, Parameter(help="score on the test split again")] = False,
     tracking_uri: TrackingUri = None,
     address: Address = None,

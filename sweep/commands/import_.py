@@ -7,12 +7,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sweep import tracking
-from sweep.commands._arguments import Out, TrackingUri
+from sweep.commands._arguments import Out
 from sweep.commands._ending import say
 from sweep.driver import archive, launch
 from trainables.flags import Place
 
 File = Annotated[Place, Parameter(help="a .tar.gz")]
+TrackingUri = Annotated[str | None, Parameter(help="MLflow store to send the sweep to; default: none", metavar="URI")]
 
 
 def main(file: File, /, *, out: Out = Path("sweeps"), tracking_uri: TrackingUri = None) -> None:

@@ -14,7 +14,7 @@ from sweep.commands._ending import say
 from sweep.driver import inbox
 from sweep.record import read_trials
 
-What = Annotated[str | None, Parameter(help="a trial or a study; all unless given", metavar="TRIAL|STUDY")]
+What = Annotated[str | None, Parameter(help="a trial or a study; default: the whole sweep", metavar="TRIAL|STUDY")]
 
 
 def main(folder: SweepFolder, what: What = None, /) -> None:

@@ -1,4 +1,4 @@
-"""Begin trials again in what was paused; a study that is named begins them also if it was stopped."""
+"""Start trials again in what was paused; naming a study also reopens it if it was stopped."""
 
 from sweep.commands._arguments import SweepFolder
 from sweep.commands._asking import ask

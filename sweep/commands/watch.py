@@ -16,7 +16,7 @@ from sweep.commands.compare import has_display
 from trainables.flags import Place
 
 First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
-Port = Annotated[int, Parameter(help="port to listen on; default: a free one")]
+Port = Annotated[int, Parameter(help="port to listen on; default: a free one", show_default=False)]
 NoOpen = Annotated[bool, Switch, Parameter(help="print the address without opening a browser")]
 
 

@@ -191,7 +191,7 @@ class Conductor:
     def _pause(self, trial: Trial, epoch: int, worker: dict[str, Any] | None) -> None:
         """Follow a rung that has stopped a trial; the checkpoint is kept if the trial can be promoted."""
         state = self.studies[trial.study].stopped
-        self._end(trial, state, f"behind the best 1/{self.plan.config.factor} at epoch {epoch}", epoch, worker)
+        self._end(trial, state, f"not among those that pass the rung at epoch {epoch}", epoch, worker)
 
     def _end(self, trial: Trial, state: str, reason: str, epoch: int, worker: dict[str, Any] | None) -> None:
         self.studies[trial.study].end(trial.number, state, epoch)

@@ -27,8 +27,8 @@ ERROR_OF = {  # scores for which higher is better, and the error that is minimis
     "psnr": "psnr_rmse",
 }
 CHOICES = (
-    f"{', '.join(OWN)}, {', '.join(FID)}, {', '.join(f'{name}:PATH' for name in BY_PATH)} (weights of Hugging Face), "
-    f"package.module:Name (a torch module), those before it also with {' or '.join(f'_{s}' for s in SCORES)}, "
+    f"{', '.join(OWN)}, {', '.join(FID)} (each also with {' or '.join(f'_{s}' for s in SCORES)}), "
+    f"{', '.join(f'{name}:PATH' for name in BY_PATH)} (weights of Hugging Face), package.module:Name (a torch module), "
     f"{', '.join(ERROR_OF)} (maximised, as {', '.join(ERROR_OF.values())}), {', '.join(OF_POINTS)} for points"
 )
 

@@ -250,8 +250,8 @@ def test_worse_trials_are_stopped_with_a_reason_but_never_the_hand_tuned_point(b
     assert not conductor.hear("c", progress([row(1, 30.0)], value=30.0))
     assert conductor.hear("d", progress([row(1, 10.0)], value=10.0))
     assert [(end.trial, end.state, end.reason) for end in events(conductor, "end")] == [
-        ("vae-digits-0001", "paused", "behind the best 1/3 at epoch 1"),
-        ("vae-digits-0002", "paused", "behind the best 1/3 at epoch 1"),
+        ("vae-digits-0001", "paused", "not among those that pass the rung at epoch 1"),
+        ("vae-digits-0002", "paused", "not among those that pass the rung at epoch 1"),
     ]
 
 
@@ -628,7 +628,7 @@ def test_a_paused_trial_keeps_its_checkpoint_until_its_study_ends(begin, tmp_pat
     assert resumed.done and not (folder / CHECKPOINT).exists()
     assert [event.study for event in events(resumed, "close")] == ["vae-digits"]
     assert resumed.trials.trials["vae-digits-0003"].state == "pruned"
-    assert resumed.trials.trials["vae-digits-0003"].reason == "behind the best 1/3 at epoch 1"
+    assert resumed.trials.trials["vae-digits-0003"].reason == "not among those that pass the rung at epoch 1"
 
 
 def test_a_stopped_study_ends_its_paused_trials(begin):
@@ -661,7 +661,7 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
     assert {name: (end.state, end.epoch) for name, end in ends.items()} == {
         "vae-digits-0000": ("complete", 9), "vae-digits-0001": ("paused", 1),
     }  # fmt: skip
-    assert ends["vae-digits-0001"].reason == "behind the best 1/3 at epoch 1"
+    assert ends["vae-digits-0001"].reason == "not among those that pass the rung at epoch 1"
     again = [resumed.next(ray_id)["trial"] for ray_id in "ab"]
     assert again == ["vae-digits-0002", "vae-digits-0003"]
     assert resumed.trials.trials["vae-digits-0002"].attempt == 2

@@ -70,7 +70,7 @@ def stage(make_plan, tmp_path, clock):
 
 def test_elsewhere_a_line_for_every_end(stage):
     stage.run("vae-digits", 0, "complete", 9, 12.3456)
-    stage.run("vae-digits", 1, "pruned", 1, 99.0, "behind the best 1/3 at epoch 1")
+    stage.run("vae-digits", 1, "pruned", 1, 99.0, "not among those that pass the rung at epoch 1")
     stage.run("beta_vae-digits", 0, "diverged", 2, reason="stage train, epoch 2, loss: 21 non-finite steps")
     assert [" ".join(line.split()) for line in stage.lines] == [
         "12% vae-digits-0000 complete epoch 9 fcd 12.35 best 12.35, hand-tuned 12.35",
