@@ -80,7 +80,8 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     geometric mean of this point's values over the hand-tuned point's, seed by seed, with its interval; NaN if a
     value is not positive. `overlap` is the ratio of test to training images of a fold, 0 without folds. `p` is the
     two-sided p-value of the paired t-test, see `paired_p`, and `p_holm` the p-value after Holm's correction over
-    all other points of the confirmation, which `verdict` uses. The best tuned point of a data set comes first.
+    all other points of the confirmation, which `verdict` uses. The study with the lowest mean of a data set comes
+    first.
     """
     every, overlap, rows = points(confirmation), overlap_of(confirmation), []
     for (study, point), group in every.groupby(["study", "point"], sort=False):
@@ -116,7 +117,7 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
         return table
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     place = table["dataset"].map({name: i for i, name in enumerate(confirmation.datasets)})
-    best = table["mean"].where(table["role"] != HAND_TUNED).groupby(table["study"]).transform("min")
+    best = table.groupby("study")["mean"].transform("min")
     order = table.assign(_place=place, _best=best).sort_values(["_place", "_best"], kind="stable", na_position="last")
     return order.drop(columns=["_place", "_best"]).reset_index(drop=True)
 
@@ -126,6 +127,11 @@ def role(point: str, rank, origin: str) -> str:
     if point != HAND_TUNED:
         return GIVEN.get(origin, "tuned")
     return HAND_TUNED if pd.isna(rank) or rank != 1 else "both"
+
+
+def point_words(row) -> str:
+    """Name the point of a row: `hand-tuned point`, `tuned point`, `another hand-tuned point`."""
+    return f"{HAND_TUNED if row.role == 'both' else row.role} point"
 
 
 def overlap_of(confirmation: Sweep) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import studentized_range
 
-from analysis.confirm import HAND_TUNED, interval
+from analysis.confirm import interval, point_words
 from analysis.page.names import listed, measured, method_name
 
 LEVEL = 0.05
@@ -43,8 +43,8 @@ class Ranks:
 def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) -> str:
     """Say which confirmed method is the best on a data set and ahead of which others; "" for fewer than two methods.
 
-    Each study is represented by its tuned point. Two methods differ if the 95 % t interval of their paired difference
-    over the seeds does not contain 0, without correction for multiple comparisons. points, table: results of
+    A method is represented by the point of `best_points`. Two methods differ if the 95 % t interval of their paired
+    difference over the seeds does not contain 0, without correction for multiple comparisons. points, table: results of
     `confirm.points` and `confirm.confirmed` for one data set. most: how many methods a list names.
     """
     best = best_points(table).dropna(subset="mean")
@@ -61,16 +61,18 @@ def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) ->
         (few if math.isnan(low) else ahead if low > 0 else near).append(method_name(row.method))
     said = {"is ahead of": ahead, "cannot be told apart from": near, "has too few seeds in common with": few}
     parts = [f"{words} {listed(methods, most)}" for words, methods in said.items() if methods]
-    return f"{method_name(first.method)} has the lowest mean ({measured(first.mean)}); it {listed(parts)}."
+    point = f"{measured(first.mean)}, {point_words(first)}"
+    return f"{method_name(first.method)} has the lowest mean ({point}); it {listed(parts)}."
 
 
 def best_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the row of the tuned point of each study, or of the hand-tuned one if no other point beat it.
+    """Return the row of the point of each study that has the lowest confirmed mean, hand-tuned or not.
 
-    Of several tuned points it is the lowest, which is slightly biased, because it is selected on the test split.
+    The lowest of several means is too low on average, and it is selected on the test split. This slightly favours
+    methods of which several points were confirmed.
     """
-    tuned = table[table["role"] != HAND_TUNED].sort_values("mean", kind="stable")  # without a value last
-    return tuned[~tuned["study"].duplicated()]
+    ranked = table.sort_values("mean", kind="stable")  # without a value last
+    return ranked[~ranked["study"].duplicated()]
 
 
 def ranks(values: pd.DataFrame) -> Ranks | None:

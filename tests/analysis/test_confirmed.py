@@ -60,6 +60,16 @@ def test_the_best_study_comes_first_and_its_points_stay_together(home):
     assert list(table["study"]) == ["gae-digits"] * 2 + ["wae-digits"] * 2 + ["vae-digits"]
 
 
+def test_a_study_is_placed_by_its_lowest_mean_also_if_that_is_hand_tuned(tmp_path, write_record, confirm_events):
+    """GAE has 15.0 hand-tuned; its tuned point is moved from 14.5 to 214.5, above WAE-MMD's 110."""
+    events = confirm_events()
+    for event in events:
+        if event["event"] == "report" and event["trial"] in ("gae-digits-0001", "gae-digits-0003"):
+            event["rows"][0]["metrics"]["test/fcd"] += 200
+    table = confirmed(read_sweep(write_record(tmp_path / "confirm", events)))
+    assert list(table["study"])[:2] == ["gae-digits"] * 2
+
+
 def test_verdicts(home):
     table = confirmed(read_sweep(home / "confirm"))
     said = {(row.study, row.point): verdict(row) for row in table.itertuples()}
