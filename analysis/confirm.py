@@ -243,7 +243,7 @@ def verdict(row) -> str:
 
 
 def wins(row) -> bool:
-    """Return whether a point is significantly better than the hand-tuned one."""
+    """Return whether a point is significantly better than the one that it was tested against."""
     return row.p_holm <= 1 - COVERAGE and row.better > 0
 
 
@@ -307,6 +307,13 @@ def confirmed_text(table: pd.DataFrame) -> str:
 def where_words(table: pd.DataFrame) -> str:
     """Say which images the points of a confirmation were scored on."""
     return "on folds of training and test images" if table["overlap"].any() else "on the test split"
+
+
+def over_words(table: pd.DataFrame) -> str:
+    """Say what varies between the values of a point."""
+    return (
+        "over folds, each with other test images" if table["overlap"].any() else "over seeds, on the same test images"
+    )
 
 
 def looks_words(folder: str | Path) -> str:

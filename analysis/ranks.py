@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import studentized_range
 
-from analysis.confirm import interval, point_words
+from analysis.confirm import holm, log_ratios, paired_p, point_words, wins
 from analysis.page.names import listed, measured, method_name
 
 LEVEL = 0.05
@@ -43,9 +43,12 @@ class Ranks:
 def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) -> str:
     """Say which confirmed method is the best on a data set and ahead of which others; "" for fewer than two methods.
 
-    A method is represented by the point of `best_points`. Two methods differ if the 95 % t interval of their paired
-    difference over the seeds does not contain 0, without correction for multiple comparisons. points, table: results of
-    `confirm.points` and `confirm.confirmed` for one data set. most: how many methods a list names.
+    A method is represented by the point of `best_points`. The best one is compared with each other by the test of
+    `confirm.paired_p` over their common seeds, with Holm's correction. The best method is chosen by the same values,
+    so among identical methods the test finds a difference more often than in 5 %: with five seeds in 6 % of
+    confirmations of three methods, 8 % of five and 12 % of ten, where tests without correction have 12, 27 and 59 %.
+    points, table: results of `confirm.points` and `confirm.confirmed` for one data set. most: how many methods a list
+    names.
     """
     best = best_points(table).dropna(subset="mean")
     if len(best) < 2:
@@ -54,11 +57,18 @@ def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) ->
         (study, point): rows.set_index("seed")["value"] for (study, point), rows in points.groupby(["study", "point"])
     }
     first, *others = list(best.itertuples())
-    ahead, near, few = [], [], []
+    ours = of[first.study, first.point]
+    tests = []
     for row in others:
-        pairs = (of[row.study, row.point] - of[first.study, first.point]).dropna()
-        low, _ = interval(pairs, first.overlap)
-        (few if math.isnan(low) else ahead if low > 0 else near).append(method_name(row.method))
+        theirs = of[row.study, row.point]
+        pairs = (theirs - ours).dropna()
+        p = paired_p(pairs, log_ratios(theirs[pairs.index], ours[pairs.index]), first.overlap)
+        tests.append({"method": method_name(row.method), "better": pairs.mean(), "p": p})
+    tests = pd.DataFrame(tests)
+    tests["p_holm"] = holm(tests["p"])
+    ahead, near, few = [], [], []
+    for row in tests.itertuples():
+        (few if math.isnan(row.p) else ahead if wins(row) else near).append(row.method)
     said = {"is ahead of": ahead, "cannot be told apart from": near, "has too few seeds in common with": few}
     parts = [f"{words} {listed(methods, most)}" for words, methods in said.items() if methods]
     point = f"{measured(first.mean)}, {point_words(first)}"

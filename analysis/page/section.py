@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
 from analysis.budget import space_words
-from analysis.confirm import HAND_TUNED, alone_words, gap_words, mean_words, verdict, where_words, wins
+from analysis.confirm import HAND_TUNED, alone_words, gap_words, mean_words, over_words, verdict, where_words, wins
 from analysis.fronts import WORDS, front, objectives
 from analysis.load import Study, Sweep
 from analysis.page import drawing, plots
@@ -258,6 +258,7 @@ def _confirmed(sweep: Sweep, block: Confirmed, dataset: str) -> dict:
         "apart": block.comparison.apart,
         "where": where_words(block.table),
         "picture": _svg(figure, f"Confirmed distances on {dataset_name(dataset)}"),
+        "over": over_words(block.table),
         "among": among(block.points, block.table),
     }
 

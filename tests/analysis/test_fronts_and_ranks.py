@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
 from analysis.fronts import front, undominated
 from analysis.load import read_sweep
@@ -102,18 +103,38 @@ def seeds(values: dict[str, list[float]], **hand_tuned: list[float]) -> tuple[pd
 
 
 def test_methods_are_compared_seed_by_seed():
-    hard = [0.0, 40.0, 80.0, 120.0, 160.0]  # seeds differ more than methods do
+    hard = [1.0, 2.0, 4.0, 8.0, 16.0]  # seeds differ more than methods do
     found = {
-        "gae": [10 + s for s in hard],
-        "vae": [13 + s for s in hard],
-        "wae": [s + 10 + e for s, e in zip(hard, (3, -2, 1, -1, 2), strict=True)],
+        "gae": [10 * s for s in hard],
+        "vae": [s * e for s, e in zip(hard, (13.1, 12.9, 13.2, 13.0, 12.8), strict=True)],
+        "wae": [s * e for s, e in zip(hard, (13.0, 8.0, 11.0, 9.0, 12.0), strict=True)],
     }
     said = among(*seeds(found | {"rae_l2": [500.0, 510.0]}))
     assert said == (
-        "GAE has the lowest mean (90.0, tuned point); it is ahead of VAE, cannot be told apart from WAE-MMD and has too "
-        "few seeds in common with RAE-L2."
+        "GAE has the lowest mean (62.0, tuned point); it is ahead of VAE, cannot be told apart from WAE-MMD and has "
+        "too few seeds in common with RAE-L2."
     )
     assert among(*seeds({"gae": found["gae"]})) == ""
+
+
+def test_a_difference_to_one_of_many_methods_is_corrected_for():
+    best, worse = [10.0, 11.0, 12.0, 13.0, 14.0], [10.3, 12.9, 12.6, 14.1, 14.6]
+    assert 0.05 / 3 < ttest_rel(np.log(worse), np.log(best)).pvalue < 0.05
+    assert "is ahead of VAE" in among(*seeds({"gae": best, "vae": worse}))
+    same = [14.0, 13.0, 12.0, 11.0, 10.5]
+    assert "ahead" not in among(*seeds({"gae": best, "vae": worse, "wae": same, "rae_l2": same}))
+
+
+def test_methods_with_values_that_are_not_positive_are_compared_by_differences():
+    found = {"gae": [-0.2, 0.1, -0.1, 0.0], "vae": [0.8, 1.1, 0.95, 1.0]}  # a kernel distance
+    assert among(*seeds(found)) == "GAE has the lowest mean (-0.0500, tuned point); it is ahead of VAE."
+
+
+def test_identical_methods_are_rarely_told_apart():
+    """In 100 confirmations of ten methods, tests without correction tell some apart in 59."""
+    drawn = np.exp(0.3 * np.random.default_rng(10).standard_normal((100, 10, 5)))
+    said = [among(*seeds({f"m{i}": list(row) for i, row in enumerate(values)})) for values in drawn]
+    assert sum("is ahead of" in words for words in said) < 20
 
 
 def test_a_method_whose_tuned_point_is_worse_is_represented_by_its_hand_tuned_one():
