@@ -83,8 +83,9 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     all other points of the confirmation, which `verdict` uses. The study with the lowest mean of a data set comes
     first.
     """
-    every, overlap, rows = points(confirmation), overlap_of(confirmation), []
+    every, rows = points(confirmation), []
     for (study, point), group in every.groupby(["study", "point"], sort=False):
+        overlap = overlap_of(confirmation.part(study))
         first, values = group.iloc[0], group.set_index("seed")["value"]
         low, high = interval(values.dropna(), overlap)
         row = {name: first[name] for name in ("study", "method", "dataset", "metric", "point", "searched_trial")}

@@ -125,10 +125,13 @@ class Sweep:
     def trials_of(self, study: str) -> pd.DataFrame:
         return self._by_study.get(study, self.trials[:0])
 
+    def part(self, study: str) -> "Sweep":
+        """Return the sweep that ran a study: one of `parts`, or this sweep if it is a single one."""
+        return self.parts[study.rpartition("/")[0]] if self.parts else self
+
     def home(self, study: str) -> tuple[Path, str]:
         """Return the folder of the sweep that ran a study, and the study's name there."""
-        label, _, name = study.rpartition("/")
-        return (self.parts[label].folder, name) if self.parts else (self.folder, study)
+        return self.part(study).folder, study.rpartition("/")[2] if self.parts else study
 
     def share(self, trials: pd.DataFrame, studies: Mapping[str, Study], recipes: Mapping) -> "Sweep":
         """Return the sweep restricted to some trials and studies."""

@@ -207,7 +207,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
 def _resolution(sweep: Sweep, study: Study) -> dict:
     """Return the variation of a study's distance over other draws of the held-out images, and the distance of real
     images; nan if not measured."""
-    found = _part(sweep, study).meta["resolutions"].get(study.dataset, {})
+    found = sweep.part(study.name).meta["resolutions"].get(study.dataset, {})
     return {"noise": found.get("spread", float("nan")), "floor": found.get("floor", float("nan"))}
 
 
@@ -232,7 +232,7 @@ def _network(runs: pd.DataFrame | None, study: Study) -> dict:
 
 def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
     """Return training images and steps of the tuned point, and whether its samples were flagged."""
-    part = _part(sweep, study)
+    part = sweep.part(study.name)
     data = part.meta["data"].get(study.dataset, {})
     images = data.get("train", float("nan")) + (data.get("valid", 0) if part.config.get("split") == "test" else 0)
     if best is None:
@@ -240,11 +240,6 @@ def _training(sweep: Sweep, best: pd.Series | None, study: Study) -> dict:
     steps = study.epochs * (images // best.get("hyper/batch_size", float("nan")))
     flags = {flag: best.get(f"flag/{flag}") == 1 for flag in ("collapsed", "memorised")}
     return {"train_images": images, "steps": steps, **flags}
-
-
-def _part(sweep: Sweep, study: Study) -> Sweep:
-    """Return the part of a joined sweep to which a study belongs."""
-    return sweep.parts.get(study.name.partition("/")[0], sweep)
 
 
 def _profiled(sweep: Sweep, study: Study) -> dict:

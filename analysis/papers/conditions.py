@@ -58,7 +58,7 @@ class Condition:
 
     def sees(self, sweep: Sweep, study: str) -> bool:
         """Return whether a study's images match the row."""
-        config = sweep.parts[study.rpartition("/")[0]].config if sweep.parts else sweep.config
+        config = sweep.part(study).config
         return all(config.get(name) == self.images.get(name) for name in ("image_size", "channels"))
 
 

@@ -185,3 +185,28 @@ def test_confirmations_are_joined_as_their_sweeps_are(tmp_path, write_sweep, wri
     page = render(read_sweeps([a, b]))
     assert "Confirmed with fresh seeds" in page and "VAE (a)" in page
     assert confirmation(read_sweeps([b])) is None
+
+
+def test_each_part_keeps_the_folds_of_its_confirmation(tmp_path, write_record, confirm_events):
+    for label, folds in (("seeds", False), ("folds", True)):
+        events = confirm_events()
+        events[0]["confirms"]["folds"] = folds
+        write_record(tmp_path / "of" / label, confirm_events())
+        write_record(tmp_path / "of" / label / "confirm", events)
+    joined = confirmed(confirmation(read_sweeps([tmp_path / "of" / "seeds", tmp_path / "of" / "folds"])))
+    alone = confirmed(confirmation(read_sweep(tmp_path / "of" / "folds")))
+    folds = joined["study"].str.startswith("folds/")
+    assert set(joined["overlap"][folds]) == {0.5} and set(joined["overlap"][~folds]) == {0.0}
+    assert joined["low"][folds].dropna().tolist() == alone["low"].dropna().tolist()
+
+
+def test_the_noise_of_a_sweep_is_found_also_if_its_label_has_several_parts(tmp_path, write_record):
+    """Two folders of one name are labelled by their paths."""
+    for place, spread in (("a", 3.0), ("b", 4.0)):
+        study = {"study": "vae-digits", "method": "vae", "dataset": "digits", "trials": 1, "epochs": 9}
+        study |= {"metric": "valid/fcd", "rungs": [], "hand_tuned": {}, "space": {}}
+        opening = {"time": 0.0, "event": "sweep", "sweep": place, "studies": [study]}
+        opening["resolutions"] = {"digits": {"n": 54, "spread": spread, "floor": 2.0}}
+        write_record(tmp_path / place / "s", [opening])
+    board = leaderboard(read_sweeps([tmp_path / "a" / "s", tmp_path / "b" / "s"]))
+    assert board["study"].tolist() == ["a/s/vae-digits", "b/s/vae-digits"] and board["noise"].tolist() == [3.0, 4.0]
