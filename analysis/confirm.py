@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import RECORD, Sweep, read_sweep
-from analysis.page.names import dataset_name, listed, measured, method_name, short_metric
+from analysis.load import RECORD, SETBACKS, Sweep, read_sweep
+from analysis.page.names import dataset_name, listed, measured, method_name, short_metric, studies
 from analysis.tables import aligned, replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"
@@ -78,19 +78,23 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     GIVEN for a point that the search did not find. `better` is the mean paired difference over the seeds,
     hand-tuned minus this point, with its interval; positive means that the point is better. `ratio` is the
     geometric mean of this point's values over the hand-tuned point's, seed by seed, with its interval; NaN if a
-    value is not positive. `overlap` is the ratio of test to training images of a fold, 0 without folds. `p` is the
+    value is not positive. `paired` is the mean of this point over the seeds that the hand-tuned point completed, too.
+    `failed` and `hand_failed` count the seeds, of `planned` ones, in which this and the hand-tuned point ended without
+    a value. `overlap` is the ratio of test to training images of a fold, 0 without folds. `p` is the
     two-sided p-value of the paired t-test, see `paired_p`, and `p_holm` the p-value after Holm's correction over
     all other points of the confirmation, which `verdict` uses. The study with the lowest mean of a data set comes
     first.
     """
     every, rows = points(confirmation), []
+    every["failed"] = every["state"].isin(("diverged", *SETBACKS))
     for (study, point), group in every.groupby(["study", "point"], sort=False):
         overlap = overlap_of(confirmation.part(study))
         first, values = group.iloc[0], group.set_index("seed")["value"]
         low, high = interval(values.dropna(), overlap)
         row = {name: first[name] for name in ("study", "method", "dataset", "metric", "point", "searched_trial")}
-        hand = every[(every["study"] == study) & (every["point"] == HAND_TUNED)].set_index("seed")["value"]
-        pairs = (hand - values).dropna() if point != HAND_TUNED else pd.Series(dtype=float)
+        by_hand = every[(every["study"] == study) & (every["point"] == HAND_TUNED) & (point != HAND_TUNED)]
+        hand = by_hand.set_index("seed")["value"]
+        pairs = (hand - values).dropna()
         better_low, better_high = interval(pairs, overlap)
         logs = log_ratios(hand[pairs.index], values[pairs.index])
         ratio_low, ratio_high = interval(logs, overlap)
@@ -98,12 +102,15 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
             "role": first["role"],
             "overlap": overlap,
             "seeds": int(values.notna().sum()),
-            "failed": int(group["state"].isin(["diverged", "failed", "out_of_memory"]).sum()),
+            "failed": int(group["failed"].sum()),
+            "hand_failed": int(by_hand["failed"].sum()),
+            "planned": len(confirmation.part(study).meta["confirms"]["seeds"]),
             "mean": values.mean(),
             "low": low,
             "high": high,
             "searched": first["searched"],
             "gap": first["searched"] - values.mean(),
+            "paired": values[pairs.index].mean(),
             "better": pairs.mean(),
             "better_low": better_low,
             "better_high": better_high,
@@ -217,11 +224,12 @@ def mean_words(row) -> str:
 
 
 def gap_words(row) -> str:
-    """Format the gap with its sign and as a share of the confirmed mean: `−1.2 (−9 %)`."""
+    """Format the gap with its sign and as a share of the confirmed mean, if that is positive: `−1.2 (−9 %)`."""
     if math.isnan(row.gap):
         return "–"
-    sign = "+" if row.gap > 0 else "−"
-    return f"{sign}{measured(abs(row.gap))} ({sign}{abs(100 * row.gap / row.mean):.0f} %)"
+    sign = "±" if row.gap == 0 else "+" if row.gap > 0 else "−"
+    share = f" ({sign}{abs(100 * row.gap / row.mean):.0f} %)" if row.mean > 0 else ""
+    return f"{sign}{measured(abs(row.gap))}{share}"
 
 
 def alone_words(row) -> str:
@@ -231,16 +239,30 @@ def alone_words(row) -> str:
 
 
 def verdict(row) -> str:
-    """Return the verdict on a point against the hand-tuned one, which has none."""
+    """Return the verdict on a point against the hand-tuned one, which has none, and how many seeds failed."""
+    if row.role == HAND_TUNED:
+        return ""
+    return ", ".join(filter(None, [_outcome(row), failed_words(row)]))
+
+
+def _outcome(row) -> str:
+    """Return the verdict on a point by its values; "" if no seed of it or of the hand-tuned point has any."""
     if row.role == "both":
         return "hand-tuned point kept"
-    if row.role == HAND_TUNED:
+    if row.planned in (row.failed, row.hand_failed):
         return ""
     if math.isnan(row.p_holm):
         return "too few seeds"
     if row.p_holm > 1 - COVERAGE:
         return UNCLEAR
     return f"{row.role} point is better" if wins(row) else WORSE
+
+
+def failed_words(row) -> str:
+    """Say in how many seeds a point, or the hand-tuned one, ended without a value: `1 of 5 seeds failed`; "" if in
+    none."""
+    counts = {"seeds": row.failed, "hand-tuned seeds": row.hand_failed}
+    return ", ".join(f"{count} of {row.planned} {whose} failed" for whose, count in counts.items() if count)
 
 
 def wins(row) -> bool:
@@ -254,22 +276,27 @@ def gains_words(table: pd.DataFrame) -> str:
     A tuned point counts only if its mean is also the lowest of all points that the search did not find.
     """
     given = table["mean"].where(table["role"] != "tuned").groupby(table["study"]).transform("min")
-    tuned = table.assign(given=given)[(table["role"] == "both") | table["p_holm"].notna()]
-    if tuned.empty:
+    lost = (table["role"] == "tuned") & (table["failed"] == table["planned"])
+    answered = table.assign(given=given)[(table["role"] == "both") | table["p_holm"].notna() | lost]
+    if answered.empty:
         return ""
-    better = tuned[[wins(row) for row in tuned.itertuples()]]
+    count = answered["study"].nunique()
+    if not (table["role"] == "tuned").any():
+        return f"The search found no tuned point to confirm in {studies(count)}."
+    better = answered[[wins(row) for row in answered.itertuples()]]
     won = better[(better["role"] == "tuned") & (better["mean"] < better["given"])]
-    count = tuned["study"].nunique()
     if won.empty:
-        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {count} studies."
+        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {studies(count)}."
+    hand = won["paired"] + won["better"]  # both means are over the seeds that both points completed
     # The largest relative gain, because distances on two data sets have no common scale.
-    hand = won["mean"] + won["better"]
-    top = won.assign(hand=hand).loc[(won["better"] / hand).idxmax()]
+    won = won.assign(hand=hand, gain=(won["better"] / hand).where(hand > 0))
+    top = won.sort_values(["gain", "better"], ascending=False, kind="stable").iloc[0]
     where = f" on {dataset_name(top['dataset'])}" if table["dataset"].nunique() > 1 else ""
     which = "most for" if won["study"].nunique() > 1 else "that of"
+    failed = f" ({failed_words(top)})" if failed_words(top) else ""
     return (
-        f"Over fresh seeds tuning beats the hand-tuned point in {won['study'].nunique()} of {count} studies, {which} "
-        f"{method_name(top['method'])}{where}: {measured(top['hand'])} → {measured(top['mean'])}."
+        f"Over fresh seeds tuning beats the hand-tuned point in {studies(count, won['study'].nunique())}, {which} "
+        f"{method_name(top['method'])}{where}: {measured(top['hand'])} → {measured(top['paired'])}{failed}."
     )
 
 

@@ -72,6 +72,8 @@ def among(points: pd.DataFrame, table: pd.DataFrame, most: int | None = None) ->
     said = {"is ahead of": ahead, "cannot be told apart from": near, "has too few seeds in common with": few}
     parts = [f"{words} {listed(methods, most)}" for words, methods in said.items() if methods]
     point = f"{measured(first.mean)}, {point_words(first)}"
+    if first.failed:
+        point += f", {first.failed} of {first.planned} seeds failed"
     return f"{method_name(first.method)} has the lowest mean ({point}); it {listed(parts)}."
 
 

@@ -155,3 +155,10 @@ def listed(words: list[str], most: int | None = None) -> str:
     if most is not None and len(words) > most:
         words = [*words[: most - 1], f"{len(words) - most + 1} others"]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def studies(count: int, of_them: int | None = None) -> str:
+    """Format a number of studies, `3 studies` or `1 study`, or a share of it that is not 0, `2 of 3 studies`."""
+    if count == 1:
+        return "1 study"
+    return f"{count} studies" if of_them is None else f"{of_them} of {count} studies"

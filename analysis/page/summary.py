@@ -181,7 +181,7 @@ def confirmed_words(extras: Extras) -> str:
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
     seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
     looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
-    return f"Tuned against hand-tuned {where_words(table)} with {seeds} fresh seeds: {', '.join(parts)}. {looks}."
+    return f"Tuned against hand-tuned {where_words(table)} with {seeds} fresh seeds: {'; '.join(parts)}. {looks}."
 
 
 def ranked_words(sweep: Sweep, board: pd.DataFrame, extras: Extras) -> list[str]:

@@ -1,6 +1,7 @@
 """What is said of a confirmation: means, intervals, the gap, who is better, and how often the test split was seen."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from analysis.confirm import (
     confirmed,
     confirmed_text,
     gains_words,
+    gap_words,
     holm,
     interval,
     log_ratios,
@@ -75,7 +77,7 @@ def test_verdicts(home):
     said = {(row.study, row.point): verdict(row) for row in table.itertuples()}
     assert said["wae-digits", "tuned 1"] == "tuned point is better"
     assert said["vae-digits", "hand-tuned"] == "hand-tuned point kept"
-    assert said["gae-digits", "tuned 1"] == "too few seeds"
+    assert said["gae-digits", "tuned 1"] == "too few seeds, 1 of 3 seeds failed"
     text = confirmed_text(table)
     assert "110 [85.2, 135]" in text and "−30.0 (−27 %)" in text and "2, 1 failed" in text
 
@@ -176,6 +178,78 @@ def test_a_point_that_the_search_did_not_find_is_not_a_gain_of_tuning(home):
     found = other[wae & (other["point"] == "tuned 1")].assign(point="tuned 2", role="tuned")
     assert gains_words(pd.concat([other, found.assign(mean=120.0)])) == none
     assert gains_words(pd.concat([other, found.assign(mean=100.0)])).startswith("Over fresh seeds tuning beats")
+
+
+def failing(events: list[dict], *trials: str) -> list[dict]:
+    """Events in which these trials diverged."""
+    kept = [event for event in events if event["event"] != "report" or event["trial"] not in trials]
+    ended = [event for event in kept if event["event"] == "end" and event["trial"] in trials]
+    for event in ended:
+        event["state"] = "diverged"
+    assert len(ended) == len(trials)
+    return kept
+
+
+def test_both_means_of_a_gain_are_of_the_seeds_that_both_points_completed(tmp_path, write_record, confirm_events):
+    """Four seeds of WAE-MMD: 300 → 100, 310 → 110, 320 → 120, and one that only the tuned point completed, at 9."""
+    events = confirm_events()
+    events[0]["confirms"]["seeds"] = [1, 2, 3, 4]
+    for number, value in ((6, 900.0), (7, 9.0)):
+        trial = f"wae-digits-000{number}"
+        events[-1:-1] = [
+            {"time": 1.0, "event": "start", "trial": trial, "study": "wae-digits", "number": number, "seed": 4}
+            | {"values": {}, "origin": "paper", "attempt": 1},
+            {"time": 2.0, "event": "report", "trial": trial, "rows": [{"epoch": 9, "metrics": {"test/fcd": value}}]},
+            {"time": 3.0, "event": "end", "trial": trial, "state": "complete", "epoch": 9},
+        ]
+    table = confirmed(read_sweep(write_record(tmp_path / "confirm", failing(events, "wae-digits-0006"))))
+    row = next(row for row in table.itertuples() if (row.study, row.point) == ("wae-digits", "tuned 1"))
+    assert (row.seeds, row.mean, row.paired, row.better) == (4, 84.75, 110.0, 200.0)
+    assert verdict(row) == "tuned point is better, 1 of 4 hand-tuned seeds failed"
+    assert gains_words(table).endswith("WAE-MMD: 310 → 110 (1 of 4 hand-tuned seeds failed).")
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        ((1,), "too few seeds, 1 of 3 seeds failed"),
+        ((0, 1), "too few seeds, 1 of 3 seeds failed, 1 of 3 hand-tuned seeds failed"),
+        ((1, 3, 5), "3 of 3 seeds failed"),
+        ((0, 2, 4), "3 of 3 hand-tuned seeds failed"),
+    ],
+)
+def test_a_verdict_counts_the_seeds_that_failed(failed, said, tmp_path, write_record, confirm_events):
+    events = failing(confirm_events(), *(f"wae-digits-000{number}" for number in failed))
+    table = confirmed(read_sweep(write_record(tmp_path / "confirm", events)))
+    row = next(row for row in table.itertuples() if (row.study, row.point) == ("wae-digits", "tuned 1"))
+    assert verdict(row) == said and "beats the hand-tuned point in" not in gains_words(table)
+    counted = 2 if failed == (1, 3, 5) else 1  # with VAE, of which the hand-tuned point was kept
+    assert f"{counted} stud" in gains_words(table)
+
+
+def test_without_a_tuned_point_none_was_confirmed(home):
+    table = confirmed(read_sweep(home / "confirm"))
+    kept = table[table["study"] == "vae-digits"]
+    assert gains_words(kept) == "The search found no tuned point to confirm in 1 study."
+    assert gains_words(table[table["study"] == "wae-digits"]).startswith(
+        "Over fresh seeds tuning beats the hand-tuned point in 1 study, that of WAE-MMD: "
+    )
+
+
+def test_the_largest_gain_is_relative_where_hand_tuned_means_are_positive(home):
+    table = confirmed(read_sweep(home / "confirm"))
+    wae = table[table["study"] == "wae-digits"]
+    gae = wae.assign(study="gae-digits", method="gae", paired=-0.5, better=0.4, mean=[-0.1, -0.5])  # a kernel distance
+    assert "2 studies, most for WAE-MMD: 310 → 110" in gains_words(pd.concat([gae, wae]))
+    assert gains_words(gae).endswith("in 1 study, that of GAE: -0.100 → -0.500.")
+
+
+@pytest.mark.parametrize(
+    ("searched", "mean", "said"),
+    [(8.0, 10.0, "−2.00 (−20 %)"), (0.1, 0.0, "+0.100"), (-0.003, -0.001, "−0.00200"), (10.0, 10.0, "±0.00 (±0 %)")],
+)
+def test_a_gap_has_no_percentage_of_a_mean_that_is_not_positive(searched, mean, said):
+    assert gap_words(SimpleNamespace(mean=mean, gap=searched - mean)) == said
 
 
 def test_the_role_of_a_point_is_that_of_its_trial_in_the_search(tmp_path, write_record, confirm_events):

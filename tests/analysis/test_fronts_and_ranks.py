@@ -99,7 +99,7 @@ def seeds(values: dict[str, list[float]], **hand_tuned: list[float]) -> tuple[pd
     points = pd.DataFrame(rows)
     table = points.groupby(["study", "method", "dataset", "point"], as_index=False)["value"].mean()
     roles = table["point"].replace("tuned 1", "tuned")
-    return points, table.rename(columns={"value": "mean"}).assign(role=roles, overlap=0.0)
+    return points, table.rename(columns={"value": "mean"}).assign(role=roles, overlap=0.0, failed=0, planned=5)
 
 
 def test_methods_are_compared_seed_by_seed():
@@ -142,6 +142,12 @@ def test_a_method_whose_tuned_point_is_worse_is_represented_by_its_hand_tuned_on
     tuned = {"gae": [18.0, 19.0, 18.5, 17.5, 19.5], "rae_l2": [12.4, 12.2, 12.5, 12.1, 12.3]}
     said = among(*seeds(tuned, gae=[11.3, 11.0, 11.2, 10.9, 11.1]))
     assert said == "GAE has the lowest mean (11.1, hand-tuned point); it is ahead of RAE-L2."
+
+
+def test_the_best_method_is_named_with_its_failed_seeds():
+    points, table = seeds({"gae": [10.0, 11.0, 12.0, 13.0], "vae": [20.0, 21.0, 23.0, 24.0, 25.0]})
+    said = among(points, table.assign(failed=(table["method"] == "gae").astype(int)))
+    assert said == "GAE has the lowest mean (11.5, tuned point, 1 of 5 seeds failed); it is ahead of VAE."
 
 
 def test_the_point_of_a_study_is_the_one_with_the_lowest_mean():

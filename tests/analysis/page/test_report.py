@@ -234,8 +234,8 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
     page = re.sub(r"\s+", " ", write_report(folder).read_text())
     for words in (
         "Confirmed with fresh seeds",
-        "Tuned against hand-tuned on the test split with 3 fresh seeds: too few seeds (1), tuned point is better (1), "
-        "hand-tuned point kept (1). 14 trained models were scored on the test split, once.",
+        "Tuned against hand-tuned on the test split with 3 fresh seeds: too few seeds, 1 of 3 seeds failed (1); tuned "
+        "point is better (1); hand-tuned point kept (1). 14 trained models were scored on the test split, once.",
         "110 [85.2, 135]",
         "−30.0 (−27 %)",
         "95 % t interval",
