@@ -1,17 +1,22 @@
 """Profiles of balance hyperparameters: the distance against a knob, minimised over the other knobs.
 
-They estimate how far a hand-tuned balance is from the optimum. The logarithm of the distance of a study's complete
-trials is modelled as a Gaussian process over its searched knobs, each on its search scale: Matérn 5/2 with a length
-scale per knob, and noise. The profile at a value of the knob is the minimum over the other knobs. Kernels are sampled
-from their posterior by Metropolis, and functions from the posterior given each kernel; every function has a profile,
-and the intervals are percentiles over the functions.
+They estimate how far a hand-tuned balance is from the optimum. The logarithm of the distance of a study's complete and
+stopped trials is modelled as a Gaussian process over its searched knobs, each on its search scale: Matérn 5/2 with a
+length scale per knob, and noise. The profile at a value of the knob is the minimum over the other knobs. Kernels are
+sampled from their posterior by Metropolis, and functions from the posterior given each kernel; every function has a
+profile, and the intervals are percentiles over the functions.
 
-Stopped trials are omitted, because they have no value at the full budget. Variation between seeds is noise of the fit,
-so an interval refers to the mean over seeds.
+A stopped trial has no value at the full budget. Its end is imputed from its value at the rung, see `_ends`, because
+complete trials alone are those of the lowest values. Variation between seeds is noise of the fit, so an interval refers
+to the mean over seeds.
 
 Measured coverage on studies of three knobs with profiles known in closed form (a bowl, a wave and no effect, 20 each,
 5 % noise): with 20 trials the 95 % intervals contain the profile at 96 % of the grid, the optimum in 98 % of the
 studies and the cost in 97 %; with 8 trials 90, 100 and 93 %; with 60 trials, without the third kind, 96, 100 and 100 %.
+Measured on 60 studies of one such law with rungs (5 % noise, a cost of 34 %): if the rungs rank without error, the
+median estimate is 34 % and its interval contains the cost in all studies (6 % and 65 % of the studies from the complete
+trials alone). If values at a rung have 15 % noise, the interval contains the cost in 90 to 93 % of the studies with 20
+to 31 complete trials of 60 to 100 (70 to 95 % from the complete ones alone), and in 86 % with 16 of 90 (80 %).
 If the distance has a kink in another knob, the profile is too high (by 7 % with 20 and 60 trials) and its intervals
 contain it at 77 to 93 % of the grid; the intervals of optimum and cost keep their coverage.
 """
@@ -29,7 +34,9 @@ from analysis.load import Study, Sweep
 from analysis.recipes import comparisons
 
 FEWEST = 8  # minimum number of trials for a fit over several knobs
-MOST = 150  # maximum number of trials, the lowest values; the time grows with their cube
+MOST = 150  # maximum number of trials; the time grows with their cube
+JITTER = 1e-8  # added to the variances of the values
+STOPPED = ["pruned", "paused"]  # states of trials that a rung stopped
 TOLERATED = 0.05  # relative to the lowest distance, within which the profile is called flat
 UNDETERMINED = 0.5  # of the searched range; an optimum with a wider interval is not determined
 COVERAGE = 0.95
@@ -115,12 +122,13 @@ def weighing(sweep: Sweep, study: Study, knob: str) -> pd.DataFrame:
 
 
 def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
-    """Return the profile of a balance knob; None for fewer than FEWEST trials or a distance that is not positive.
+    """Return the profile of a balance knob; None for fewer than FEWEST complete trials or one whose distance is not
+    positive.
 
     Raises KeyError if it is not a balance knob of the study.
     """
     about = sweep.studies[study]
-    trials = _fitted(about, weighing(sweep, about, knob))
+    trials = _fitted(about, _where(_ends(sweep, about), about.balance[knob]))
     if trials is None:
         return None
     hand = hand_tuned_knob(about, knob)
@@ -130,10 +138,10 @@ def profile(sweep: Sweep, study: str, knob: str) -> Profile | None:
     grid = tuple(sorted({*np.linspace(0, 1, GRID), *extra}))
     kinds = tuple((places[name].shape[1], len(about.space[name].get("choices", ()))) for name in knobs)
     drawn = _drawn(
-        tuple(map(tuple, np.hstack(list(places.values())))), tuple(np.log(trials["value"])), kinds, grid,
-        crc32(f"{study}/{knob}".encode()),
+        tuple(map(tuple, np.hstack(list(places.values())))), tuple(map(tuple, trials[range(LAWS)].to_numpy())),
+        tuple(trials["doubt"]), kinds, grid, crc32(f"{study}/{knob}".encode()),
     )  # fmt: skip
-    return _summary(about, knob, len(trials), np.array(grid), drawn, hand, extra)
+    return _summary(about, knob, int((trials["state"] == "complete").sum()), np.array(grid), drawn, hand, extra)
 
 
 def surface(sweep: Sweep, study: str, across: str, up: str) -> Surface | None:
@@ -144,16 +152,17 @@ def surface(sweep: Sweep, study: str, across: str, up: str) -> Surface | None:
     from sklearn.gaussian_process import GaussianProcessRegressor
 
     about = sweep.studies[study]
-    trials = _fitted(about, sweep.complete(study))
+    trials = _fitted(about, _ends(sweep, about))
     if trials is None or not all(_lies_on_an_axis(about.space[knob]) for knob in (across, up)):
         return None
     others = [knob for knob in about.searched if knob not in (across, up)]
     places = {knob: _places(about.space[knob], trials[f"hyper/{knob}"]) for knob in (across, up, *others)}
     x, y, chance = np.hstack(list(places.values())), np.log(trials["value"].to_numpy(float)), np.random.default_rng(0)
     mean, scale = y.mean(), y.std() or 1.0
-    laws = _laws(x, (y - mean) / scale, chance)
+    doubt = JITTER + trials["doubt"].to_numpy() / scale**2
+    laws = _laws(x, (y - mean) / scale, doubt, chance)
     law = laws[0].clone_with_theta(np.mean([law.theta for law in laws], 0))
-    process = GaussianProcessRegressor(law, optimizer=None, alpha=1e-8).fit(x, (y - mean) / scale)
+    process = GaussianProcessRegressor(law, optimizer=None, alpha=doubt).fit(x, (y - mean) / scale)
     axes = [_values(about.space[knob]) for knob in (across, up)]
     grid = [_places(about.space[knob], values)[:, 0] for knob, values in zip((across, up), axes, strict=True)]
     settings = x[:OTHERS, 2:]  # of the other knobs, in the trials of the lowest values
@@ -165,7 +174,7 @@ def surface(sweep: Sweep, study: str, across: str, up: str) -> Surface | None:
 def balances(sweep: Sweep) -> pd.DataFrame:
     """Return one row per study and balance knob, the main knob of a study first, with the columns of COLUMNS.
 
-    `trials` counts the trials with a value in which the knob has an effect. `flat_low` and `flat_high` bound the values
+    `trials` counts the complete trials in which the knob has an effect. `flat_low` and `flat_high` bound the values
     within 5 % of the lowest distance. `cost_percent` is the relative cost of the hand-tuned value over the optimum,
     with the 95 % interval from `cost_low` to `cost_high`. `optimum_is` says whether the trials determine the optimum,
     and whether it is an end of the searched range, beyond which it may lie; nothing is estimated from too few trials.
@@ -268,22 +277,23 @@ def _summary(
 
 @lru_cache(maxsize=256)  # the tables and the page of a sweep use the same profiles
 def _drawn(
-    points: tuple[tuple[float, ...], ...], values: tuple[float, ...], kinds: tuple[tuple[int, int], ...],
-    grid: tuple[float, ...], seed: int,
+    points: tuple[tuple[float, ...], ...], values: tuple[tuple[float, ...], ...], doubts: tuple[float, ...],
+    kinds: tuple[tuple[int, int], ...], grid: tuple[float, ...], seed: int,
 ) -> np.ndarray:  # fmt: skip
     """Return profiles of functions sampled given the points, (draws, G).
 
-    points: positions in 0..1, the knob's first, then the columns of the others, (N, D); values: (N,); kinds: number of
-    columns and choices of each other knob.
+    points: positions in 0..1, the knob's first, then the columns of the others, (N, D); values: imputations, (N, LAWS);
+    doubts: (N,); kinds: number of columns and choices of each other knob.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor  # takes half a second to import
 
     x, y, chance = np.array(points), np.array(values), np.random.default_rng(seed)
-    mean, scale = y.mean(), y.std() or 1.0
+    mean, scale = y.mean(), y.mean(1).std() or 1.0
+    doubt = JITTER + np.array(doubts) / scale**2
     pool = np.vstack([x, np.hstack([np.zeros((64, 1)), *(_random(kind, 64, chance) for kind in kinds)])])
     found = []
-    for law in _laws(x, (y - mean) / scale, chance):
-        process = GaussianProcessRegressor(law, optimizer=None, alpha=1e-8).fit(x, (y - mean) / scale)
+    for law, ends in zip(_laws(x, (y.mean(1) - mean) / scale, doubt, chance), y.T, strict=True):
+        process = GaussianProcessRegressor(law, optimizer=None, alpha=doubt).fit(x, (ends - mean) / scale)
         where = np.repeat(pool[None], len(grid), 0)  # (G, pool, D)
         where[:, :, 0] = np.array(grid)[:, None]
         expected = process.predict(where.reshape(-1, x.shape[1])).reshape(len(grid), -1)
@@ -297,8 +307,9 @@ def _drawn(
     return mean + scale * np.concatenate(found)
 
 
-def _laws(x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> list:
-    """Sample kernels from their posterior given points (N, D) and values (N,) with mean 0 and deviation 1.
+def _laws(x: np.ndarray, y: np.ndarray, doubt: np.ndarray, chance: np.random.Generator) -> list:
+    """Sample kernels from their posterior given points (N, D), values (N,) with mean 0 and deviation 1, and the
+    variance of each value (N,) apart from noise.
 
     The priors of variance, length scales and noise are log-normal with medians 1, the root of the number of columns,
     and 0.03, and deviations of 1, 1 and 1.5 in the logarithm.
@@ -308,7 +319,7 @@ def _laws(x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> list:
 
     width = x.shape[1]
     kernel = ConstantKernel() * Matern(np.ones(width), nu=2.5) + WhiteKernel()
-    process = GaussianProcessRegressor(kernel, optimizer=None, alpha=1e-8).fit(x, y)
+    process = GaussianProcessRegressor(kernel, optimizer=None, alpha=doubt).fit(x, y)
     centre = np.array([0.0, *[0.5 * math.log(width)] * width, math.log(0.03)])
     deviation = np.array([1.0, *[1.0] * width, 1.5])
 
@@ -361,10 +372,63 @@ def _random(kind: tuple[int, int], count: int, chance: np.random.Generator) -> n
     return np.eye(choices)[index] if columns > 1 or choices == 1 else index[:, None] / (choices - 1)
 
 
+def _ends(sweep: Sweep, study: Study) -> pd.DataFrame:
+    """Return the complete and the stopped trials of a study with their distance at the full budget, the lowest first.
+
+    A rung stops the trials of the worst values, so complete trials alone are selected by the outcome. The end of a
+    stopped trial is imputed by a line through log(end) against log(value at its rung) of the trials that passed the
+    rung. The selection does not bias this line, because it depends on the value at the rung alone. The last rung comes
+    first, so that the line at an earlier one includes the trials that a later one stopped.
+
+    Columns 0 to LAWS - 1 are imputations of log(end), each with its own lines drawn from their posterior, and `value`
+    is their geometric mean. `doubt` is the variance of a trial around the line. Complete trials have their own value
+    and no doubt.
+    """
+    trials, chance = sweep.trials_of(study.name), np.random.default_rng(crc32(study.name.encode()))
+    known = sweep.complete(study.name)
+    known = known if (known["value"] > 0).all() else known[:0]  # a distance of 0 has no logarithm
+    known = _imputed(known, np.log(known[["value"]].to_numpy(float)), 0.0)
+    stopped = trials[trials["state"].isin(STOPPED) & (trials["value"] > 0)]
+    curves = sweep.curves[(sweep.curves["metric"] == study.metric) & sweep.curves["epoch"].isin(stopped["epochs"])]
+    for epoch, here in sorted(stopped.groupby("epochs"), reverse=True):
+        at_rung = curves[curves["epoch"] == epoch].set_index("trial")["value"].to_dict()
+        passed = known.assign(at_rung=known["trial"].map(at_rung))
+        passed = passed[passed["at_rung"] > 0]
+        if len(passed) >= FEWEST and passed["at_rung"].nunique() > 1:
+            known = pd.concat([known, _imputed(here, *_continued(passed, here["value"], chance))])
+    return known.sort_values(["value", "number"])
+
+
+def _imputed(trials: pd.DataFrame, ends: np.ndarray, doubt: float) -> pd.DataFrame:
+    """ends: imputations of log(end), (N, LAWS) or (N, 1)."""
+    columns = pd.DataFrame(np.broadcast_to(ends, (len(trials), LAWS)), index=trials.index)
+    return pd.concat([trials.assign(value=np.exp(ends.mean(1)), doubt=doubt), columns], axis=1)
+
+
+def _continued(passed: pd.DataFrame, stopped: pd.Series, chance: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Return imputations of log(end) for trials with these values at a rung, (N, LAWS), and the variance around them.
+
+    passed: trials with their value at the rung and log(end). The lines have the posterior of a linear regression with a
+    flat prior.
+    """
+    at_rung, ends = np.log(passed["at_rung"].to_numpy(float)), passed[range(LAWS)].to_numpy()  # (P,), (P, LAWS)
+    count, away = len(at_rung), at_rung - at_rung.mean()
+    slope, level = away @ ends / (away @ away), ends.mean(0)
+    squares = ((ends - level - np.outer(away, slope)) ** 2).sum(0) + passed["doubt"].sum()
+    variance = squares / chance.chisquare(count - 2, LAWS)
+    level = level + np.sqrt(variance / count) * chance.standard_normal(LAWS)
+    slope = slope + np.sqrt(variance / (away @ away)) * chance.standard_normal(LAWS)
+    beyond = np.log(stopped.to_numpy(float)) - at_rung.mean()
+    return level + np.outer(beyond, slope.clip(0)), float(squares.mean() / (count - 2))
+
+
 def _fitted(study: Study, trials: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the trials to fit, the lowest first; None if they are too few or have a distance that is not positive."""
-    trials = trials[[_known(study, trial) for trial in trials.to_dict("records")]].head(MOST)
-    return trials if len(trials) >= FEWEST and (trials["value"] > 0).all() else None
+    """Return the trials of `_ends` to fit, the lowest first; None if too few are complete."""
+    trials = trials[np.array([_known(study, trial) for trial in trials.to_dict("records")], bool)]
+    if (trials["state"] == "complete").sum() < FEWEST:
+        return None
+    # Of many, those at equal steps of rank: the lowest alone would be selected by their noise, too.
+    return trials.iloc[np.linspace(0, len(trials) - 1, min(MOST, len(trials))).round().astype(int)]
 
 
 def _lies_on_an_axis(spec: Mapping) -> bool:

@@ -21,7 +21,8 @@ STUDY = {"study": "vae-digits", "method": "vae", "dataset": "digits", "trials": 
 
 @pytest.fixture
 def shown(tmp_path, write_record):
-    """Makes a sweep of studies and trials; a trial is (study, values, distance), those of number 0 the paper's."""
+    """Makes a sweep of studies and trials; a trial is (study, values, distance), those of number 0 the paper's. In the
+    place of the distance, a list of the distances at epochs 1, 2, ...: a rung stopped the trial if the last is None."""
 
     def tell(studies, trials, name="told"):
         events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": studies}]
@@ -30,11 +31,15 @@ def shown(tmp_path, write_record):
             number = counts[study] = counts.get(study, -1) + 1
             trial, origin = f"{study}-{number:04d}", (more or ["search" if number else "paper"])[0]
             start = {"time": 1.0, "event": "start", "trial": trial, "study": study, "number": number, "seed": 0}
-            row = {"epoch": 2, "stage": "train", "metrics": {"valid/fcd": distance}}
+            course = dict(enumerate(distance, 1)) if isinstance(distance, list) else {2: distance}
+            rows = [
+                {"epoch": e, "stage": "train", "metrics": {"valid/fcd": d}} for e, d in course.items() if d is not None
+            ]
+            state = "pruned" if None in course.values() else "complete"
             events += [
                 start | {"values": values, "origin": origin, "attempt": 1},
-                {"time": 2.0, "event": "report", "trial": trial, "rows": [row]},
-                {"time": 3.0, "event": "end", "trial": trial, "state": "complete", "epoch": 2},
+                {"time": 2.0, "event": "report", "trial": trial, "rows": rows},
+                {"time": 3.0, "event": "end", "trial": trial, "state": state, "epoch": rows[-1]["epoch"]},
             ]
         write_record(tmp_path / name, events)
         return read_sweep(tmp_path / name)
@@ -59,6 +64,21 @@ def drawn(chance, count, optimum, noise=0.05):
         yield "vae-digits", values, bowl(values, optimum) * math.exp(noise * chance.standard_normal())
 
 
+def halved(chance, trials, noise, rungs=1):
+    """The same trials with rungs before their end, each of which stops all but the best half."""
+    alive = [(*trial, []) for trial in trials]
+    for _ in range(rungs):
+        for *_, end, course in alive:
+            course.append(3 * end**0.8 * math.exp(noise * chance.standard_normal()))
+        cut = np.median([course[-1] for *_, course in alive])
+        for name, values, _, course in alive:
+            if course[-1] > cut:
+                yield name, values, [*course, None]
+        alive = [trial for trial in alive if trial[-1][-1] <= cut]
+    for name, values, end, course in alive:
+        yield name, values, [*course, end]
+
+
 def study(**more):
     hand = {"beta": 4.0, "learning_rate": 1e-3, "latent_dim": 8, "kind": "full"}
     return STUDY | {"space": SPACE, "hand_tuned": hand, "balance": {"beta": {}}} | more
@@ -79,13 +99,46 @@ def test_a_profile_is_the_closed_form_within_its_interval(shown):
     assert found.hand_tuned == 4.0 and 4.0 in found.at.round(9)
 
 
+@pytest.mark.parametrize("rungs", [1, 2])
+def test_a_stopped_trial_counts_with_the_end_that_its_rung_predicts(shown, rungs):
+    """Rungs that predict the end without error: the profile is that of all trials at their end."""
+    trials = list(drawn(np.random.default_rng(3), 48, optimum=0.1))
+    whole = profile(shown([study()], trials, "whole"), "vae-digits", "beta")
+    found = profile(
+        shown([study()], halved(np.random.default_rng(0), trials, noise=0.0, rungs=rungs)), "vae-digits", "beta"
+    )
+    assert found.trials == 48 / 2**rungs
+    np.testing.assert_allclose(found.middle, whole.middle, rtol=0.02)
+    assert found.cost == pytest.approx(whole.cost, rel=0.05)
+    assert found.optimum == whole.optimum
+
+
+def test_the_cost_has_a_wider_interval_where_rungs_predict_the_end_badly(shown):
+    trials, widths = list(drawn(np.random.default_rng(3), 48, optimum=0.1)), []
+    for noise in (0.0, 0.5):
+        sweep = shown([study()], halved(np.random.default_rng(0), trials, noise), f"noise-{noise}")
+        low, high = profile(sweep, "vae-digits", "beta").cost_interval
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_many_trials_are_a_fair_sample_of_all(shown, monkeypatch):
+    """The lowest alone would have their noise in common."""
+    monkeypatch.setattr("analysis.profiles.MOST", 40)
+    sweep = shown([study()], drawn(np.random.default_rng(0), 160, optimum=0.1, noise=0.3))
+    cost = math.exp(math.log10(4.0 / 0.1) ** 2 / 3) - 1
+    assert cost / 2 < profile(sweep, "vae-digits", "beta").cost < 2 * cost
+
+
 @pytest.mark.slow
-def test_nineteen_of_twenty_intervals_hold_the_truth(shown):
-    """20 studies of 20 trials; of 19 expected at least 16 are there by chance in 99.7 of 100 such tests."""
+@pytest.mark.parametrize("count, rungs", [(20, 0), (60, 2)])
+def test_nineteen_of_twenty_intervals_hold_the_truth(shown, count, rungs):
+    """20 studies; of 19 expected at least 16 are there by chance in 99.7 of 100 such tests."""
     chance, hits = np.random.default_rng(0), np.zeros(3)
     for number in range(20):
         optimum = 10 ** chance.uniform(-2.5, 0.5)
-        sweep = shown([study()], drawn(chance, 20, optimum), f"told-{number}")
+        trials = drawn(chance, count, optimum)
+        sweep = shown([study()], halved(chance, trials, 0.1, rungs) if rungs else trials, f"told-{number}")
         found = profile(sweep, "vae-digits", "beta")
         true = 10 * np.exp(np.log10(found.at / optimum) ** 2 / 3)
         cost = math.exp(math.log10(4.0 / optimum) ** 2 / 3) - 1
