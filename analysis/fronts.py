@@ -5,9 +5,12 @@ import pandas as pd
 
 from analysis.confirm import HAND_TUNED, confirmed
 from analysis.load import Sweep
+from analysis.page.names import listed
 
-OBJECTIVES = ("distance", "mse", "train_seconds", "active_dims")  # lower is better for all
-WORDS = {"train_seconds": "training seconds", "active_dims": "active dimensions"}
+OBJECTIVES = ("distance", "mse")  # of every front; lower is better for all
+ALONE, SHARED = "alone_seconds_per_epoch", "train_seconds"  # without and with concurrent trials
+DESCRIPTION = ("study", "method", "point", "low", "high", "on_front")  # columns of a front besides its objectives
+WORDS = {SHARED: "training seconds", ALONE: "seconds per epoch", "active_dims": "active dimensions"}
 
 
 def undominated(values: np.ndarray) -> np.ndarray:
@@ -26,32 +29,42 @@ def undominated(values: np.ndarray) -> np.ndarray:
 
 
 def front(sweep: Sweep, confirmation: Sweep | None, dataset: str) -> pd.DataFrame:
-    """Return the hand-tuned and the tuned points of a data set in its `objectives`, and whether each is on the front.
+    """Return the hand-tuned and the tuned points of a data set in the objectives, and whether each is on the front.
+
+    The objectives are the distance, the reconstruction error and the further ones of the search. Active dimensions are
+    one only if the search had them as an objective, because a collapsed model has the fewest.
 
     With a confirmation, the values are means over its seeds on the test split, and `low` and `high` the interval of the
-    distance. Without one, they are values of the search, without intervals; all complete trials are included if the
-    search had several objectives.
+    distance; the seconds of an epoch without concurrent trials are an objective, or the training seconds if they were
+    not measured for every point. Without one, they are values of the search, without intervals; all complete trials are
+    included if the search had several objectives.
     """
-    rows = _searched(sweep, dataset) if confirmation is None else _confirmed(confirmation, dataset)
-    wanted = objectives(sweep, confirmation)
-    table = pd.DataFrame(rows, columns=["study", "method", "point", *wanted, "low", "high"])
-    return table.assign(on_front=undominated(table[wanted]))
+    further = sweep.config.get("objectives", [])
+    if confirmation is None:
+        wanted = list(dict.fromkeys([*OBJECTIVES, *further]))
+        rows = _searched(sweep, dataset, wanted)
+    else:
+        table = confirmed(confirmation).rename(columns={"mean": "distance"})
+        table = table[table["dataset"] == dataset] if len(table) else table
+        alone = len(table) > 0 and table.loc[table["distance"].notna(), ALONE].notna().all()
+        measured = [name for name in further if name in table and name != SHARED]
+        wanted = list(dict.fromkeys([*OBJECTIVES, ALONE if alone else SHARED, *measured]))
+        rows = table.to_dict("records")
+    found = pd.DataFrame(rows, columns=["study", "method", "point", *wanted, "low", "high"])
+    return found.assign(on_front=undominated(found[wanted]))
 
 
-def objectives(sweep: Sweep, confirmation: Sweep | None = None) -> list[str]:
-    """Return the objectives of a front: OBJECTIVES and, without a confirmation, the further ones of the search."""
-    further = sweep.config.get("objectives", []) if confirmation is None else []
-    return list(dict.fromkeys([*OBJECTIVES, *further]))
+def objectives(front: pd.DataFrame) -> list[str]:
+    """Return the objectives of a front, the distance first."""
+    return [column for column in front if column not in DESCRIPTION]
 
 
-def _confirmed(confirmation: Sweep, dataset: str) -> list[dict]:
-    table = confirmed(confirmation)
-    table = table[table["dataset"] == dataset] if len(table) else table
-    table = table.rename(columns={"mean": "distance"})
-    return table[["study", "method", "point", *OBJECTIVES, "low", "high"]].to_dict("records")
+def objectives_words(front: pd.DataFrame) -> str:
+    """List the objectives of a front: distance, mse and training seconds."""
+    return listed([WORDS.get(objective, objective) for objective in objectives(front)])
 
 
-def _searched(sweep: Sweep, dataset: str) -> list[dict]:
+def _searched(sweep: Sweep, dataset: str, wanted: list[str]) -> list[dict]:
     rows = []
     for study in sweep.studies_of(dataset):
         hand, best = sweep.hand_tuned_trial(study.name), sweep.best(study.name)
@@ -59,7 +72,7 @@ def _searched(sweep: Sweep, dataset: str) -> list[dict]:
         for _, trial in sweep.complete(study.name).iterrows():
             point = names.get(trial["trial"], f"trial {trial['number']}")
             if trial["trial"] in names or sweep.config.get("objectives"):
-                columns = {name: study.column(name) for name in objectives(sweep)} | {"distance": "value"}
+                columns = {name: study.column(name) for name in wanted} | {"distance": "value"}
                 values = {name: trial.get(column, np.nan) for name, column in columns.items()}
                 rows.append({"study": study.name, "method": study.method, "point": point} | values)
     return rows

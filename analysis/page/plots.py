@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
 from analysis.confirm import HAND_TUNED, mean_words
-from analysis.fronts import WORDS
+from analysis.fronts import WORDS, objectives
 from analysis.load import Study, Sweep
 from analysis.page import drawing
 from analysis.page.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
@@ -519,16 +519,15 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str, me
 
 
 def pareto_front(front: pd.DataFrame, sweep: Sweep, dataset: str) -> Figure | None:
-    """Plot distance against reconstruction error, training seconds and the search's further objectives; points on the
-    front of all objectives are solid, the others pale. Hollow is hand-tuned.
+    """Plot the distance against each other objective of a front; points on the front of all objectives are solid, the
+    others pale. Hollow is hand-tuned.
 
     front: result of `fronts.front`.
     """
-    rows = front[front["distance"].notna() & front["mse"].notna() & front["train_seconds"].notna()]
+    rows = front[front["distance"].notna() & front["mse"].notna()]
     if rows.empty:
         return None
-    apart = ("study", "method", "point", "distance", "active_dims", "low", "high", "on_front")
-    columns = [column for column in front if column not in apart]
+    columns = objectives(front)[1:]
     height, gap = 150, 52
     cast = [study.method for study in sweep.studies_of(dataset) if study.method in set(rows["method"])]
     figure, top, width = with_key(sweep.methods, cast, (height + gap) * len(columns) - gap)

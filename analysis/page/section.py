@@ -12,14 +12,13 @@ from PIL import Image  # comes with matplotlib
 
 from analysis.budget import space_words
 from analysis.confirm import HAND_TUNED, alone_words, gap_words, mean_words, over_words, verdict, where_words, wins
-from analysis.fronts import WORDS, front, objectives
+from analysis.fronts import front, objectives_words
 from analysis.load import Study, Sweep
 from analysis.page import drawing, plots
 from analysis.page.extras import Confirmed, Extras
 from analysis.page.names import (
     dataset_name,
     duration,
-    listed,
     measured,
     method_name,
     metric_name,
@@ -75,6 +74,7 @@ def section(
     names = {row["study"] for row in rows}
     blocks = [found for block in extras.confirmed if (found := _of_studies(block, dataset, names)) is not None]
     alone = blocks[0].comparison.sweep if len(blocks) == 1 else None
+    points = front(shown, alone, dataset)
     pictures = [
         (
             plots.distance_against_time(shown, dataset),
@@ -97,9 +97,8 @@ def section(
             "Expected best distance of a random search with k trials: the unbiased mean over all subsets of size k.",
         ),
         (
-            plots.pareto_front(front(shown, alone, dataset), shown, dataset),
-            f"Solid: not dominated by another point in {listed([WORDS.get(o, o) for o in objectives(shown, alone)])}. "
-            "Hollow: hand-tuned.",
+            plots.pareto_front(points, shown, dataset),
+            f"Solid: not dominated by another point in {objectives_words(points)}. Hollow: hand-tuned.",
         ),
         (
             plots.rate_distortion(shown, dataset),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from analysis.fronts import front, undominated
+from analysis.fronts import front, objectives, objectives_words, undominated
 from analysis.load import read_sweep
 from analysis.page.plots import pareto_front
 from analysis.ranks import among, best_points, ranks
@@ -31,6 +31,35 @@ def test_the_front_of_a_search(tmp_path, write_sweep):
     for row in worse.itertuples():
         beaten = table[(table["distance"] <= row.distance) & (table["mse"] <= row.mse)]
         assert len(beaten) > 1
+
+
+def test_few_active_dimensions_put_no_collapsed_model_on_the_front(tmp_path, write_sweep):
+    """The hand-tuned VAE has collapsed: no active dimension, and the worst distance and error."""
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae", "gae"), datasets=("digits",), trials=8))
+    hand = sweep.trials["trial"] == "vae-digits-0000"
+    worst = {"value": 629.0, "valid/mse": 0.9, "valid/active_dims": 0.0}
+    collapsed = replace(
+        sweep, trials=sweep.trials.assign(**{c: sweep.trials[c].where(~hand, v) for c, v in worst.items()})
+    )
+    table = front(collapsed, None, "digits").set_index(["method", "point"])
+    assert not table.loc[("vae", "hand-tuned"), "on_front"]
+    assert objectives(table) == ["distance", "mse"]
+    asked = replace(collapsed, config=sweep.config | {"objectives": ["active_dims"]})
+    assert front(asked, None, "digits").set_index(["method", "point"]).loc[("vae", "hand-tuned"), "on_front"]
+
+
+@pytest.mark.parametrize("timed, words", [(3, "seconds per epoch"), (2, "training seconds")])
+def test_the_front_of_a_confirmation_has_seconds_alone_if_all_were_timed(
+    tmp_path, write_sweep, write_record, confirm_events, timed, words
+):
+    sweep = read_sweep(write_sweep(tmp_path / "s", datasets=("digits",), trials=2))
+    events, studies = confirm_events(), ("wae", "vae", "gae")
+    for event in events:
+        if event["event"] == "report" and event["trial"].startswith(studies[:timed]):
+            event["rows"][0]["metrics"]["time/alone_seconds_per_epoch"] = 0.1 + 0.1 * (event["trial"][-1] == "0")
+    table = front(sweep, read_sweep(write_record(tmp_path / "c", events)), "digits")
+    assert objectives_words(table) == f"distance, mse and {words}"
+    assert table["on_front"].any() and set(table["point"]) == {"hand-tuned", "tuned 1"}
 
 
 def test_a_search_for_several_objectives_shows_all_that_came_to_an_end(tmp_path, write_sweep):
