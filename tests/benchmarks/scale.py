@@ -2,7 +2,8 @@
 
 Trials of no length go through the conductor: every suggestion, judgement, line of the record and line of the
 screen is real, so what grows with the number of trials shows. Seconds of the processor, for those of the clock
-depend on who else is there; the record waits for the disk besides. Prints figures; asserts nothing.
+depend on who else is there; the record waits for the disk besides. A shorter sweep is repeated until it has as many
+trials as the longest, for the speed of a machine changes within seconds, and means are printed. Asserts nothing.
 
     python tests/benchmarks/scale.py --trials 200 2000
     python tests/benchmarks/scale.py --trials 400 4000 --sets 20 --workers 500     # 100 studies
@@ -14,8 +15,9 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from statistics import fmean
 
 sys.path.pop(0)  # the file beside this one that is called sweep.py must not hide the package
 
@@ -135,6 +137,11 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
     return Cost(len(started), suggested, total, asking, hearing, steps, replay, board, size, memory, peak())
 
 
+def mean(costs: list[Cost]) -> Cost:
+    """The means of several sweeps of the same trials."""
+    return Cost(*(type(values[0])(fmean(values)) for values in zip(*map(astuple, costs), strict=True)))
+
+
 def peak() -> int:
     """The most memory that this process has had so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -164,8 +171,10 @@ def main() -> None:
     flags = parser.parse_args()
     costs = []
     for trials in flags.trials:
-        cost = no_ops(trials, flags.methods, flags.epochs, flags.searcher, flags.sets, flags.workers)
-        print(found(cost), flush=True)
+        times = max(flags.trials) // trials
+        sweep = trials, flags.methods, flags.epochs, flags.searcher, flags.sets, flags.workers
+        cost = mean([no_ops(*sweep) for _ in range(times)])
+        print(f"{times} x {found(cost)}", flush=True)
         costs.append(cost)
     few, many = costs[0], costs[-1]
     print(
