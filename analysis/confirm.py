@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import RECORD, SETBACKS, Sweep, read_sweep
-from analysis.page.names import dataset_name, listed, measured, method_name, short_metric, studies
+from analysis.page.names import counted, dataset_name, listed, measured, method_name, short_metric
 from analysis.tables import aligned, replace
 
 CONFIRMED, POINTS = "confirmed.csv", "points.csv"
@@ -282,11 +282,11 @@ def gains_words(table: pd.DataFrame) -> str:
         return ""
     count = answered["study"].nunique()
     if not (table["role"] == "tuned").any():
-        return f"The search found no tuned point to confirm in {studies(count)}."
+        return f"The search found no tuned point to confirm in {counted(count, 'study')}."
     better = answered[[wins(row) for row in answered.itertuples()]]
     won = better[(better["role"] == "tuned") & (better["mean"] < better["given"])]
     if won.empty:
-        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {studies(count)}."
+        return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {counted(count, 'study')}."
     hand = won["paired"] + won["better"]  # both means are over the seeds that both points completed
     # The largest relative gain, because distances on two data sets have no common scale.
     won = won.assign(hand=hand, gain=(won["better"] / hand).where(hand > 0))
@@ -294,8 +294,9 @@ def gains_words(table: pd.DataFrame) -> str:
     where = f" on {dataset_name(top['dataset'])}" if table["dataset"].nunique() > 1 else ""
     which = "most for" if won["study"].nunique() > 1 else "that of"
     failed = f" ({failed_words(top)})" if failed_words(top) else ""
+    share = counted(count, "study", won["study"].nunique())
     return (
-        f"Over fresh seeds tuning beats the hand-tuned point in {studies(count, won['study'].nunique())}, {which} "
+        f"Over fresh seeds tuning beats the hand-tuned point in {share}, {which} "
         f"{method_name(top['method'])}{where}: {measured(top['hand'])} → {measured(top['paired'])}{failed}."
     )
 

@@ -17,7 +17,16 @@ import pandas as pd
 
 from analysis.load import SETBACKS, Study, Sweep, read_sweep
 from analysis.page.labels import label_trials
-from analysis.page.names import dataset_name, listed, measured, method_name, readable, short_knob, short_metric
+from analysis.page.names import (
+    counted,
+    dataset_name,
+    listed,
+    measured,
+    method_name,
+    readable,
+    short_knob,
+    short_metric,
+)
 from analysis.profiles import COLUMNS as PROFILE_COLUMNS
 from analysis.profiles import balance, balances
 from analysis.recipes import Comparison, comparisons
@@ -94,6 +103,7 @@ OUTCOMES = {
 # Metrics that say nothing about samples.
 NOT_OF_SAMPLES = ("probe_error", "knn_error", "nmi_error", "ari_error", "dssim", "psnr_rmse")
 CHANGED = "what changed"
+MARGIN = 0.5  # per cent by which a value must be lower to count as lower
 NAMED = 4  # methods that a sentence names
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
 FAR = 3.0  # times the distance of the training images from the held-out ones
@@ -131,19 +141,19 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     state); `tuned` is the lowest value of all complete trials, including the paper's points. If points were run several
     times with different seeds, both are means over the runs of a point, because the lowest run would be biased;
     `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and `improvement_percent`
-    the reduction relative to the hand-tuned distance; `noise` is the variation of the distance over other draws of the
-    held-out images and `floor` the distance of the training images, both missing unless images are few; `tuned_origin`
-    is `search`, `warm` if the point is from an earlier search, or `paper` if one of the paper's points is the best.
-    `searched` counts the trials that are not points of the paper, `failed` errors of the code, `unfinished` trials
-    without an end; `times_...` count attempts, including those after which the trial continued. `worker_seconds` is the
-    time that all trials of the study held a worker. `network`, its `parameters`, the seconds per epoch of training and
-    the images per second are those of the tuned point; `carried` names the data sets or the network that the hand-tuned
-    point was carried over from. `steps` are the optimiser steps of the tuned point on `train_images`, missing if the
-    record does not say; `collapsed`: its samples were flagged, because they hardly differ from each other; `memorised`:
-    they were flagged, because many are copies of training images. `balance_hand_tuned` and `balance_tuned` are the
-    labels of analysis/page/labels.py. The columns from `knob` to `optimum_is` describe the study's main balance knob,
-    see `analysis.profiles.balances`. `recipe` is the recipe of the objective: rows of different recipes are not
-    comparable, and a study measured by two recipes has two rows.
+    the reduction relative to the hand-tuned distance, missing unless that is positive; `noise` is the variation of the
+    distance over other draws of the held-out images and `floor` the distance of the training images, both missing
+    unless images are few; `tuned_origin` is `search`, `warm` if the point is from an earlier search, or `paper` if one
+    of the paper's points is the best. `searched` counts the trials that are not points of the paper, `failed` errors of
+    the code, `unfinished` trials without an end; `times_...` count attempts, including those after which the trial
+    continued. `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the
+    seconds per epoch of training and the images per second are those of the tuned point; `carried` names the data sets
+    or the network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point
+    on `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
+    differ from each other; `memorised`: they were flagged, because many are copies of training images.
+    `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. The columns from `knob` to
+    `optimum_is` describe the study's main balance knob, see `analysis.profiles.balances`. `recipe` is the recipe of the
+    objective: rows of different recipes are not comparable, and a study measured by two recipes has two rows.
 
     profiled: False leaves the columns from `knob` to `optimum_is` empty; their fit takes seconds per study.
     """
@@ -176,7 +186,7 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         "hand_tuned": hand_tuned,
         "tuned": tuned,
         "difference": tuned - hand_tuned,
-        "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned else float("nan"),
+        "improvement_percent": 100 * (hand_tuned - tuned) / hand_tuned if hand_tuned > 0 else float("nan"),
         **_resolution(whole, study),
         "changed": "" if best is None else changed(study, best),
         "tuned_origin": None if best is None else best["origin"],
@@ -212,8 +222,9 @@ def _resolution(sweep: Sweep, study: Study) -> dict:
 
 
 def beyond_noise(difference: float, noise: float) -> bool:
-    """Return whether two distances differ by more than the variation over other draws of the held-out images."""
-    return noise != noise or abs(difference) > noise
+    """Return whether two distances differ by more than the variation over other draws of the held-out images, if that
+    was measured."""
+    return abs(difference) > (0 if noise != noise else noise)
 
 
 def _network(runs: pd.DataFrame | None, study: Study) -> dict:
@@ -379,7 +390,13 @@ def change_words(row) -> str:
     percent = row.improvement_percent
     if percent != percent:
         return "–"
-    return "±0 %" if abs(percent) < 0.5 else f"{'−' if percent > 0 else '+'}{abs(percent):.0f} %"
+    return "±0 %" if abs(percent) < MARGIN else f"{'−' if percent > 0 else '+'}{abs(percent):.0f} %"
+
+
+def is_lower(row) -> bool:
+    """Return whether the tuned value of a leaderboard row is lower than the hand-tuned one, by MARGIN if that is
+    positive."""
+    return bool(row.difference < 0 and not row.improvement_percent < MARGIN)
 
 
 def is_kept(row) -> bool:
@@ -431,31 +448,34 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
     """
     found = table[table["tuned"].notna()]
     if found.empty:
-        return "No trial is complete yet, so there is nothing to compare."
+        return "No trial is complete, so there is nothing to compare."
     best = _best(found)
     if best.empty:
         return "The values were measured by different recipes, so the methods are not ranked."
     first = leader or _closest(found, best)
-    compared = found[found["improvement_percent"].notna() & (found["searched"] > 0)]
     if gains:
         return f"{first} {gains}"
+    compared = found[found["difference"].notna() & (found["searched"] > 0)]
     if compared.empty:
         return first
     # A second point of the paper that beats the first is not a result of the search, nor is an enqueued one.
-    gains = compared[(compared["improvement_percent"] >= 0.5) & ~compared["tuned_origin"].isin(["paper", "enqueued"])]
-    clear = gains[[beyond_noise(row.difference, row.noise) for row in gains.itertuples()]]
+    lower = compared[(compared["difference"] < 0) & ~compared["tuned_origin"].isin(["paper", "enqueued"])]
+    marked = lower[[is_lower(row) for row in lower.itertuples()]]
+    clear = marked[[beyond_noise(row.difference, row.noise) for row in marked.itertuples()]]
+    limits = ["by more than another draw of the held-out images would change it"] * (len(clear) < len(marked))
+    limits = [f"by more than {MARGIN:g} %"] * (len(marked) < len(lower)) + limits
     if clear.empty:
-        small = "" if gains.empty else " by more than another draw of the held-out images would change"
-        return f"{first} The search found no lower value than a hand-tuned point's{small}."
-    top = clear.loc[clear["improvement_percent"].idxmax()]
+        by = f" {listed(limits)}" if limits else ""
+        return f"{first} The search found no lower value than a hand-tuned point's{by}."
+    # The largest relative gain, because distances on two data sets have no common scale.
+    top = clear.sort_values(["improvement_percent", "difference"], ascending=[False, True], kind="stable").iloc[0]
     where = f" on {dataset_name(top.dataset)}" if table["dataset"].nunique() > 1 else ""
     which = "most for" if len(clear) > 1 else "that of"
-    beyond = "" if len(clear) == len(gains) else ", by more than another draw of the held-out images would change it,"
+    by = f", {listed(limits)}," if limits else ""
     return (
-        f"{first} The search found a lower value than the hand-tuned point's{beyond} in {len(clear)} of "
-        f"{len(compared)} studies, {which} {method_name(top.method)}{where}: "
-        f"{measured(top.hand_tuned)} → {measured(top.tuned)}, "
-        "one training each."
+        f"{first} The search found a lower value than the hand-tuned point's{by} in "
+        f"{counted(len(compared), 'study', len(clear))}, {which} {method_name(top.method)}{where}: "
+        f"{measured(top.hand_tuned)} → {measured(top.tuned)}, one training each."
     )
 
 
@@ -494,22 +514,28 @@ def _near(found: pd.DataFrame, best) -> pd.DataFrame:
 def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
     """Say which method is closest on each data set, or which cannot be told apart."""
     closest: dict[str, list[str]] = {}
+    alone: dict[str, list[str]] = {}
     ties, lowest = [], []
     for row in best.itertuples():
         near, name, metric = _near(found, row), dataset_name(row.dataset), short_metric(row.metric)
         if len(near) > 1:
-            values = f"{metric} {measured(near['tuned'].min())} to {measured(near['tuned'].max())}"
             who = listed([method_name(method) for method in near["method"]], NAMED)
-            ties.append(
-                f"On {name} {who} cannot be told apart ({values}, ± {measured(row.noise)} with other held-out images)."
-            )
+            if row.noise != row.noise:
+                ties.append(f"On {name} {who} have the same {metric} ({measured(row.tuned)}).")
+                continue
+            ends = dict.fromkeys(measured(value) for value in (near["tuned"].min(), near["tuned"].max()))
+            values = f"{metric} {' to '.join(ends)}, ± {measured(row.noise)} with other held-out images"
+            ties.append(f"On {name} {who} cannot be told apart ({values}).")
+        elif (found["dataset"] == row.dataset).sum() == 1:
+            alone.setdefault(method_name(row.method), []).append(f"{metric} {measured(row.tuned)} on {name}")
         elif metric in NOT_OF_SAMPLES:
             lowest.append(f"{method_name(row.method)} has the lowest {metric} on {name} ({measured(row.tuned)}).")
         else:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
     winners = [f"{method} comes closest to real {listed(words)}" for method, words in closest.items()]
     closest_words = ", ".join([*winners[:1], *(words.replace(" comes closest", "", 1) for words in winners[1:])])
-    return " ".join([*([f"{closest_words}."] if winners else []), *lowest, *ties])
+    single = [f"{method} has {listed(words)}." for method, words in alone.items()]
+    return " ".join([*([f"{closest_words}."] if winners else []), *lowest, *ties, *single])
 
 
 def _cautions(near: pd.DataFrame) -> list[str]:

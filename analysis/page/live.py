@@ -24,7 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.load import read_sweep
-from analysis.page.names import duration, measured, short_metric
+from analysis.page.names import counted, duration, measured, short_metric
 from analysis.page.report import TEMPLATES, render
 from sweep.record import RECORD, Trial, Trials, follow, record_of
 
@@ -97,9 +97,10 @@ def _words(trials: Trials) -> str:
     if not trials.studies:
         return "not begun"
     seconds = duration(trials.earlier + trials.heard - trials.sweep.time)
-    words = f"{trials.ended} trials ended, {seconds}, {trials.outcome or 'running'}"
+    words = f"{counted(trials.ended, 'trial')} ended, {seconds}, {trials.outcome or 'running'}"
     held = {"paused": trials.paused - trials.stopped, "stopped by hand": trials.stopped}
-    words += "".join(f", {len(found)} of {len(trials.studies)} studies {how}" for how, found in held.items() if found)
+    for how, found in held.items():
+        words += f", {counted(len(trials.studies), 'study', len(found))} {how}" if found else ""
     silent = time.time() - trials.heard
     return words if trials.outcome or silent < QUIET else f"{words}, silent for {duration(silent)}"
 

@@ -157,8 +157,9 @@ def listed(words: list[str], most: int | None = None) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
-def studies(count: int, of_them: int | None = None) -> str:
-    """Format a number of studies, `3 studies` or `1 study`, or a share of it that is not 0, `2 of 3 studies`."""
+def counted(count: int, noun: str, some: int | None = None) -> str:
+    """Format a count, `1 trial` or `3 studies`, or a part of it that is not 0, `2 of 3 studies`."""
     if count == 1:
-        return "1 study"
-    return f"{count} studies" if of_them is None else f"{of_them} of {count} studies"
+        return f"1 {noun}"
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {plural}" if some is None else f"{some} of {count} {plural}"

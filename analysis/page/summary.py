@@ -6,7 +6,7 @@ from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words,
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
-from analysis.page.names import dataset_name, duration, listed, method_name, short_metric, split_name
+from analysis.page.names import counted, dataset_name, duration, listed, method_name, short_metric, split_name
 from analysis.ranks import among, best_points, ranks
 from analysis.recipes import require_one_recipe
 from analysis.tables import NAMED, OUTCOMES, mixed_datasets, spaced
@@ -79,7 +79,7 @@ def facts_of(sweep: Sweep) -> list[tuple[str, str]]:
     """Return the size of the sweep, as (number, unit)."""
     trials, meta = sweep.trials, sweep.meta
     counts = {outcome: int(trials["state"].isin(states).sum()) for outcome, states in OUTCOMES.items()}
-    facts = [(str(len(sweep.studies)), "studies"), (str(len(trials)), "trials")]
+    facts = [tuple(counted(len(of), noun).split()) for of, noun in ((sweep.studies, "study"), (trials, "trial"))]
     facts += [(str(count), spaced(outcome)) for outcome, count in counts.items() if count]
     if not sweep.parts:
         facts.append((duration(meta["finished"] - meta["started"]), "from start to end"))

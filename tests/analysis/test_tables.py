@@ -15,6 +15,7 @@ from analysis.tables import (
     cautions,
     count_words,
     headline,
+    is_lower,
     leaderboard,
     leaderboard_text,
     networks_words,
@@ -237,7 +238,7 @@ def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record
     board = board_of(found, tmp_path, write_record)
     assert (board["hand_tuned"].iloc[0], board["tuned_origin"].iloc[0]) == (20.0, "paper")
     assert "beta 4 → 0.1 (another hand-tuned point)" in leaderboard_text(board)
-    assert headline(board) == "BetaVAE comes closest to real MNIST (fcd 10.0)."  # nothing was searched
+    assert headline(board) == "BetaVAE has fcd 10.0 on MNIST."  # nothing was searched
     found.trial("beta_vae-mnist", 2, "complete", 15.0)
     assert headline(board_of(found, tmp_path, write_record)).endswith("no lower value than a hand-tuned point's.")
 
@@ -271,7 +272,7 @@ def test_a_diverged_hand_tuned_point_is_shown_and_not_compared(tmp_path, write_r
     assert row["tuned"] == 30.0
     line = leaderboard_text(board).splitlines()[-1]
     assert line.split()[:4] == ["VAE", "diverged", "30.0", "–"]
-    assert headline(board) == "VAE comes closest to real MNIST (fcd 30.0)."
+    assert headline(board) == "VAE has fcd 30.0 on MNIST."
 
 
 def test_a_study_without_a_complete_trial_comes_last(tmp_path, write_record):
@@ -314,10 +315,10 @@ def test_the_headline_says_who_is_closest_and_what_tuning_bought(tmp_path, write
 
 def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
     found = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
-    words = "a lower value than the hand-tuned point's in 1 of 1 studies, that of VAE: 20.0 → 10.0, one training each."
+    words = "a lower value than the hand-tuned point's in 1 study, that of VAE: 20.0 → 10.0, one training each."
     board = board_of(found, tmp_path, write_record)
     assert headline(board).endswith(words)
-    assert headline(board, "No gain.") == "VAE comes closest to real MNIST (fcd 10.0). No gain."
+    assert headline(board, "No gain.") == "VAE has fcd 10.0 on MNIST. No gain."
     assert headline(board, "No gain.", "It is GAE.") == "It is GAE. No gain."
 
 
@@ -338,7 +339,7 @@ def test_the_headline_names_no_winner_within_the_noise_of_few_held_out_images(
         if told_apart
         else "On MNIST GAE and VAE cannot be told apart (fcd 170 to 172, ± 3.00 with other held-out images). "
         "The search found no lower value than a hand-tuned point's by more than another draw of the held-out images "
-        "would change."
+        "would change it."
     )
 
 
@@ -380,11 +381,57 @@ def test_the_headline_counts_only_gains_beyond_the_noise_and_says_so(tmp_path, w
 
 
 def test_the_headline_names_a_double_winner_once(tmp_path, write_record):
-    found = Written(("vae", "mnist"), ("vae", "digits"))
+    found = Written(("vae", "mnist"), ("vae", "digits"), ("gae", "mnist"), ("gae", "digits"))
     found.trial("vae-mnist", 0, "complete", 2.0).trial("vae-digits", 0, "complete", 3.0)
+    assert headline(board_of(found, tmp_path, write_record)) == "VAE has fcd 2.00 on MNIST and fcd 3.00 on digits."
+    found.trial("gae-mnist", 0, "complete", 4.0).trial("gae-digits", 0, "complete", 4.0)
     assert headline(board_of(found, tmp_path, write_record)) == (
         "VAE comes closest to real MNIST (fcd 2.00) and digits (fcd 3.00)."
     )
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"),
+    [
+        (None, "On MNIST VAE and GAE have the same fcd (10.0)."),
+        (3.0, "On MNIST VAE and GAE cannot be told apart (fcd 10.0, ± 3.00 with other held-out images)."),
+    ],
+)
+def test_equal_values_have_no_winner(spread, said, tmp_path, write_record):
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
+    if spread:
+        found.events[0]["resolutions"] = {"mnist": {"n": 54, "spread": spread}}
+    found.trial("vae-mnist", 0, "complete", 10.0).trial("gae-mnist", 0, "complete", 10.0)
+    assert headline(board_of(found, tmp_path, write_record)) == said
+
+
+@pytest.mark.parametrize(
+    ("hand", "tuned", "said"),
+    [
+        (-0.001, -0.002, "a lower value than the hand-tuned point's in 1 study, that of VAE: -0.00100 → -0.00200, "),
+        (0.0, -0.002, "a lower value than the hand-tuned point's in 1 study, that of VAE: 0.00 → -0.00200, "),
+        (-0.001, 0.002, "no lower value than a hand-tuned point's."),
+    ],
+)
+def test_a_hand_tuned_value_that_is_not_positive_has_no_percentage(hand, tuned, said, tmp_path, write_record):
+    """An unbiased kernel distance can be negative."""
+    found = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", hand).trial("vae-mnist", 1, "complete", tuned)
+    board = board_of(found, tmp_path, write_record)
+    assert math.isnan(board["improvement_percent"].iloc[0]) and "%" not in leaderboard_text(board)
+    assert said in headline(board)
+    (row,) = board.itertuples()
+    assert is_lower(row) == (tuned < hand)
+
+
+def test_a_search_that_found_only_slightly_lower_values_says_by_how_much(tmp_path, write_record):
+    found = Written(("vae", "mnist"), ("gae", "mnist"))
+    found.trial("vae-mnist", 0, "complete", 10.0).trial("vae-mnist", 1, "complete", 9.96)
+    found.trial("gae-mnist", 0, "complete", 20.0)
+    board = board_of(found, tmp_path, write_record)
+    assert headline(board).endswith("found no lower value than a hand-tuned point's by more than 0.5 %.")
+    found.trial("gae-mnist", 1, "complete", 15.0)
+    words = "lower value than the hand-tuned point's, by more than 0.5 %, in 1 of 2 studies, that of GAE: 20.0 → 15.0"
+    assert words in headline(board_of(found, tmp_path, write_record))
 
 
 @pytest.mark.parametrize(
@@ -442,15 +489,17 @@ def test_cautions_say_which_method_failed(tmp_path, write_record):
     found.trial("gae-mnist", 0, "failed", None)
     found.trial("gae-mnist", 1, "diverged", None)
     board = board_of(found, tmp_path, write_record)
-    assert headline(board) == "VAE comes closest to real MNIST (fcd 3.00)."
+    assert headline(board) == "VAE has fcd 3.00 on MNIST."
     assert cautions(board) == ["GAE on MNIST has no complete trial (2: 1 diverged, 1 failed)."]  # WAE has not begun
 
 
 def test_the_headline_of_nothing_says_so(tmp_path, write_record):
-    board = board_of(Written(("vae", "mnist")), tmp_path, write_record)
+    found, words = Written(("vae", "mnist")), "No trial is complete, so there is nothing to compare."
+    board = board_of(found, tmp_path, write_record)
     assert board["hand_tuned_state"].tolist() == ["not started"]
-    assert headline(board).startswith("No trial is complete yet")
+    assert headline(board) == words
     assert "not started" in leaderboard_text(board)
+    assert headline(board_of(found.trial("vae-mnist", 0, "diverged", None), tmp_path, write_record)) == words
 
 
 def test_tables_are_written_beside_the_record(tmp_path, write_sweep):

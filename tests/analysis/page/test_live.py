@@ -61,8 +61,8 @@ def test_the_state_says_what_runs_and_the_report_is_that_of_the_sweep(record):
         (found,) = json.loads(ask(address, "/state")[2])
         status, headers, page = ask(address, "/report/0/?now")
     assert found["running"] == [{"trial": "vae-digits-0001", "epoch": 3, "epochs": 9, "value": "fcd 30.0"}]
-    assert found["words"].startswith("1 trials ended, ") and found["words"].endswith(", running")
-    assert status == 200 and "VAE comes closest to real digits" in page and headers["Cache-Control"] == "no-store"
+    assert found["words"].startswith("1 trial ended, ") and found["words"].endswith(", running")
+    assert status == 200 and "VAE has fcd" in page and headers["Cache-Control"] == "no-store"
 
 
 def test_only_this_machine_is_answered_and_no_file_is_served(record):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.page.names import dataset_name, duration, measured, method_name, readable, short_metric
+from analysis.page.names import counted, dataset_name, duration, measured, method_name, readable, short_metric
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,8 @@ def test_names_of_strangers_stay_recognisable():
     assert method_name("my_lab.ladder:LadderVAE") == "LadderVAE"
     assert dataset_name("cats") == "cats"
     assert short_metric("valid/fcd") == "fcd"
+
+
+def test_counts_are_singular_or_plural():
+    assert [counted(n, "study") for n in (0, 1, 2)] == ["0 studies", "1 study", "2 studies"]
+    assert counted(3, "study", 2) == "2 of 3 studies" and counted(1, "trial", 1) == "1 trial"

@@ -128,7 +128,7 @@ def test_passwords_of_addresses_stay_at_home(tmp_path, write_sweep):
 def test_a_sweep_without_trials_still_has_a_page(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=0, finished=False)
     page = write_report(folder).read_text()
-    assert "No trial is complete yet" in page
+    assert "No trial is complete, so there is nothing to compare" in page
     assert "This sweep is not finished (running)" in page
     assert "python -m sweep resume" in page
     assert "not started" in page
