@@ -5,9 +5,10 @@ describes them: 749 of eight studies. A forest over points predicts whole curves
 point; each simulated training adds the deviations of one recorded repetition from its point's mean.
 
 Prints what the table holds; how the forest does on points held out; Spearman's correlation of each epoch with the last;
-and the regret by budget in full trainings. Regret is measured in log fcd, without noise, of the trial that a searcher
-would pick: the best that ran to the end. 0 is the best value of the study, 1 that of its median random point. Medians
-over studies and seeds, with 95 % bootstrap intervals over the seeds. Asserts nothing.
+and the regret by budget in full trainings. Regret is measured in log fcd of the trial that a searcher would pick: the
+best that ran to the end. 0 is the best value of the study, 1 that of its median random point. It leaves out the noise
+of the simulated training, but not that of the recorded ones, because the forest passes through them: 0 is a lucky
+training. Medians over studies and seeds, with 95 % bootstrap intervals over the seeds. Asserts nothing.
 
     python tests/benchmarks/search.py --seeds 50 --budgets 2 4 8 16 32
 """
