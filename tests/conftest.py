@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -221,6 +222,22 @@ TINY = [
     ("--concurrent", "1"),  # each more is a process that imports PyTorch
     ("--name", "quick"),
 ]
+
+
+@pytest.fixture
+def most_bytes() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Context managers in which the system writes files of so many bytes at most: to the writer, a full disk."""
+
+    @contextlib.contextmanager
+    def limited(most: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -350,9 +350,14 @@ class Training:
         }
 
     def save(self, path: Path) -> None:
-        """Writes the state atomically."""
-        with whole(path, durable=True) as part:
-            torch.save(self.state_dict(), part)
+        """Writes the state atomically. Raises OSError if the disk is full or fails."""
+        with whole(path, durable=True) as part, part.open("wb") as file:
+            try:
+                torch.save(self.state_dict(), file)
+            except RuntimeError as error:  # PyTorch closes its archive after a failed write, and that fails, too
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state. Raises ValueError if it belongs to another configuration."""

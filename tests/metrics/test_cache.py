@@ -97,6 +97,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         reference(means(), IMAGES)
 
 
+def test_a_full_disk_is_named_and_leaves_nothing_behind(most_bytes):
+    with most_bytes(10), pytest.raises(ValueError, match=r"cannot write the cache .*; set SWEEP_CACHE"):
+        reference(means(), IMAGES)
+    assert {path.suffix for path in cache.folder().rglob("*") if path.is_file()} <= {".lock"}
+
+
 def test_digest_tells_shapes_types_and_values_apart():
     zeros = np.zeros(4, np.uint8)
     different = [zeros, zeros.reshape(2, 2), np.zeros(1, np.uint32), np.ones(4, np.uint8)]

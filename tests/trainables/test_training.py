@@ -1,6 +1,7 @@
 """The engine: turns, gates, guards, schedules and state, each against what can be worked out by hand."""
 
 import copy
+import errno
 import math
 import pickle
 import sys
@@ -544,19 +545,15 @@ def test_a_checkpoint_holds_no_pickled_code_and_replaces_the_former_as_a_whole(t
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_failed_save_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_full_disk_is_an_os_error_and_leaves_the_former_checkpoint(tmp_path, most_bytes, share):
     path = tmp_path / "checkpoint.pt"
     report = next(fit(vae_config(), made_up((1, 8, 8), 16)))
     report.save(path)
     kept = path.read_bytes()
-
-    def out_of_space(state, part):
-        part.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", out_of_space)
-    with pytest.raises(OSError):
+    with most_bytes(int(share * len(kept))), pytest.raises(OSError) as full:
         report.save(path)
+    assert full.value.errno == errno.EFBIG
     assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
 
 

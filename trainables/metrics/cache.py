@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,17 +54,24 @@ def cached(
     if (thing := _read(path, load)) is not None:
         return thing
     with ExitStack() as holding:
-        try:
+        with _writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             holding.enter_context(locked(path.with_suffix(".lock")))
-        except OSError as error:
-            raise ValueError(f"cannot write the cache {path.parent}: {error.strerror}; set SWEEP_CACHE") from error
         if (thing := _read(path, load)) is not None:
             return thing
         thing = make()
-        with whole(path) as part:
+        with _writing(path.parent), whole(path) as part:
             save(thing, part)
         return thing
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Context manager that converts errors of the disk to ValueError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot write the cache {place} ({error}); set SWEEP_CACHE") from error
 
 
 def _read(path: Path, load: Callable[[Path], Thing]) -> Thing | None:

@@ -406,17 +406,16 @@ def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, desc
     assert without_clock(steps(worker)) == undisturbed
 
 
-def test_a_disk_that_cannot_be_written_is_not_the_trials_fault(make_worker, described, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    worker = make_worker(described)
-    shown = next(steps(worker))
-    monkeypatch.setattr(module, "save_grid", full)
-    (shown,) = steps(worker)
-    assert (shown.state, shown.rows, shown.value, shown.epoch) == ("preempted", [], None, 0)
+@pytest.mark.parametrize("most", [100, 20_000], ids=["picture", "checkpoint"])
+def test_a_full_disk_is_not_the_trials_fault(make_worker, described, tmp_path, most_bytes, most):
     folder = tmp_path / "quick" / "trials" / "vae-digits-0000"
-    assert f"cannot use {folder} ([Errno {errno.ENOSPC}] No space left on device)" in shown.reason
+    worker = make_worker(described)
+    next(steps(worker))
+    with most_bytes(most):
+        (shown,) = steps(worker)
+    assert (shown.state, shown.rows, shown.value, shown.epoch) == ("preempted", [], None, 0)
+    assert f"cannot use {folder} ([Errno {errno.EFBIG}] File too large)" in shown.reason
+    assert epochs_saved(folder / CHECKPOINT) == 1
 
 
 # Within an epoch
