@@ -446,9 +446,10 @@ def _step_lines(
 
 
 def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[str]) -> Figure | None:
-    """Plot the importance of each knob as a bar, the largest on top.
+    """Plot the importance of each knob as a bar, the largest on top, unless shuffled values reach it by chance.
 
-    importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials.
+    importances: rows of importances.csv, with the columns study, knob, importance, epoch and trials, and `chance`,
+    which older files lack.
     """
     rows = importances[importances["study"] == study.name].sort_values("importance", ascending=False)
     if rows.empty:
@@ -460,10 +461,12 @@ def knob_importances(importances: pd.DataFrame, study: Study, methods: Iterable[
     ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
     colour, _ = method_style(study.method, methods)
     for y, row in enumerate(rows.itertuples()):
+        above = not row.importance <= getattr(row, "chance", math.nan)
+        share = f"{100 * row.importance:.0f} %" if above else "not above chance"
         ax.text(0, y + 0.38, row.knob, **drawing.plain(INK))
-        ax.text(1, y + 0.38, f"{100 * row.importance:.0f} %", ha="right", **drawing.plain())
+        ax.text(1, y + 0.38, share, ha="right", **drawing.plain())
         ax.barh([y + 0.66], [1], height=0.22, color=FAINT, lw=0)
-        ax.barh([y + 0.66], [row.importance], height=0.22, color=colour, lw=0)
+        ax.barh([y + 0.66], [row.importance * above], height=0.22, color=colour, lw=0)
     first = rows.iloc[0]
     drawing.title(ax, f"importance at epoch {first['epoch']}, {first['trials']} trials")
     return figure

@@ -345,12 +345,12 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
         (plots.slices(sweep, study.name), "Distance against each knob; dashed: the hand-tuned value."),
         (
             plots.surface_of_knobs(sweep, study.name, *leading) if surface and len(leading) == 2 else None,
-            "Fitted distance over the two most important knobs, minimised over the other knobs: the stronger the "
-            "colour, the smaller. Points are trials, grey ones ended early, hollow ones are hand-tuned.",
+            "Fitted distance over the two knobs of the largest importance, minimised over the other knobs: the "
+            "stronger the colour, the smaller. Points are trials, grey ones ended early, hollow ones are hand-tuned.",
         ),
         (
             plots.knob_importances(extras.importances, study, sweep.methods),
-            "Importance of each knob for reaching the best trials (PED-ANOVA), with all trials compared at one epoch.",
+            _importance_words(importances),
         ),
         (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
     ]
@@ -374,6 +374,13 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
             (_svg(figure, f"{row['method']}: {caption}"), caption) for figure, caption in pictures if figure is not None
         ],
     }
+
+
+def _importance_words(importances: pd.DataFrame) -> str:
+    words = "Share of each knob in reaching the best trials (PED-ANOVA)"
+    words += "".join(f" for the values at epoch {epoch}" for epoch in importances.get("epoch", [])[:1])
+    known = "chance" in importances and importances["chance"].notna().all()
+    return f"{words}, where it exceeds 95 % of those of shuffled values." if known else f"{words}."
 
 
 def _rung(row) -> tuple[int, int, int, int, int, int, str]:

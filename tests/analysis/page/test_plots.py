@@ -267,6 +267,19 @@ def test_scales_survive_odd_values(values):
     assert low < high
 
 
+def test_an_importance_that_chance_reaches_has_no_share(sweep):
+    rows = [("latent_dim", 0.6, 0.5), ("learning_rate", 0.4, 0.41)]
+    table = pd.DataFrame(rows, columns=["knob", "importance", "chance"]).assign(study="vae-digits", epoch=3, trials=24)
+    study = sweep.studies["vae-digits"]
+    figure = plots.knob_importances(table, study, sweep.methods)
+    said = texts(figure)
+    assert "60 %" in said and "not above chance" in said and "40 %" not in said
+    assert "importance at epoch 3, 24 trials" in said
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [1, 0.6, 1, 0.0]
+    older = texts(plots.knob_importances(table.drop(columns="chance"), study, sweep.methods))
+    assert "60 %" in older and "40 %" in older
+
+
 def test_best_against_seconds_ends_where_all_seconds_are_spent(sweep):
     ax = plots.best_against_seconds(sweep, "digits").axes[-1]
     ends = sorted(float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_markersize() == 7)

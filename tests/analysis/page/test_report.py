@@ -301,14 +301,15 @@ def test_budgets_stand_beside_the_results(page):
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_importances_are_shown_where_they_were_found(tmp_path, write_sweep):
     folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=2)
     (folder / "importances.csv").write_text(
-        "study,knob,importance,epoch,trials\nvae-digits,latent_dim,0.75,3,24\nvae-digits,learning_rate,0.25,3,24\n"
+        "study,knob,importance,epoch,trials,chance\n"
+        "vae-digits,latent_dim,0.75,3,24,0.5\nvae-digits,learning_rate,0.25,3,24,0.5\n"
     )
     page = write_report(folder).read_text()
-    assert "importance at epoch 3, 24 trials" in page and "75 %" in page
+    assert "for the values at epoch 3, where it exceeds 95 % of those of shuffled values." in page
 
 
 @pytest.mark.usefixtures("undrawn")
