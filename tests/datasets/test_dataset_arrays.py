@@ -1,8 +1,11 @@
 """A file as a data set: arrays, tables with pictures in them, archives; and a stranger's reader."""
 
 import io
+import re
+import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +119,182 @@ def test_official_splits_are_found_by_the_names_of_arrays(tmp_path):
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [20, 10, 10]
     assert np.array_equal(splits.test.images, IMAGES[30:].transpose(0, 3, 1, 2))
     assert splits.valid.labels.tolist() == (LABELS[20:30] - 5).tolist()
+
+
+def as_arrays_of_splits(folder, images, labels):
+    arrays = {f"{split}_{kind}": part for split in images for kind, part in
+              (("images", images[split]), ("labels", labels[split]))}  # fmt: skip
+    np.savez(folder / "leaves.npz", **arrays)
+    return folder / "leaves.npz"
+
+
+def as_tables_of_splits(folder, images, labels, suffix="parquet"):
+    for split in images:
+        tables = table(images[split], labels[split])
+        pq.write_table(tables, folder / f"{split}.parquet") if suffix == "parquet" else as_arrow(folder, split, tables)
+    return folder
+
+
+def as_arrow(folder, split, table):
+    with pa.ipc.new_stream(folder / f"{split}.arrow", table.schema) as file:
+        file.write_table(table)
+
+
+def as_arrow_of_splits(folder, images, labels):
+    return as_tables_of_splits(folder, images, labels, "arrow")
+
+
+@pytest.mark.parametrize("write", [as_arrays_of_splits, as_tables_of_splits, as_arrow_of_splits])
+@pytest.mark.parametrize("names", [(3, 5, 9), ("ash", "elm", "oak"), (0.0, 1.0, 2.0), (False, True)])
+def test_labels_are_numbered_over_all_splits(write, names, tmp_path):
+    """The test split lacks the first class, so numbers of its own would be other ones."""
+    truth = {"train": np.arange(20) % len(names), "test": np.full(4, len(names) - 1)}
+    images = {split: random_images(own) for split, own in truth.items()}
+    labels = {split: [names[i] for i in own] for split, own in truth.items()}
+    folder = tmp_path / "leaves"
+    folder.mkdir()
+    splits = load(f"file:{write(folder, images, labels)}", tmp_path)
+    for part in (splits.train, splits.valid, splits.test):
+        assert part.labels.tolist() == part.images[:, 0, 0, 0].tolist()
+
+
+def random_images(labels):
+    """Grey images whose first pixel is the label."""
+    images = np.random.default_rng(1).integers(0, 256, (len(labels), 6, 5), np.uint8)
+    images[:, 0, 0] = labels
+    return images
+
+
+@pytest.mark.parametrize("labels", [[None, 1], [[1], [1, 2]], [{"x": 1}, {"x": 2}], [0.25, 1.0]])
+def test_a_column_that_names_no_classes_is_refused(labels, tmp_path):
+    pq.write_table(table(IMAGES, labels * (N // 2)), tmp_path / "leaves.parquet")
+    with pytest.raises(ValueError, match=r"leaves.parquet, label: .*labels are .*; (remove|give each)"):
+        load(f"file:{tmp_path}/leaves.parquet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array(5), "40 images and labels of shape ()"),
+        (np.arange(7), "40 images and labels of shape (7,)"),
+        (np.linspace(0, 1, N), "labels are float64, such as 0.0256"),
+        (np.full(N, np.nan), "labels are float64, such as nan"),
+        (np.full(N, np.inf), "labels are float64, such as inf"),
+        (np.zeros(N, "datetime64[D]"), "labels are datetime64[D], such as 1970-01-01"),
+    ],
+)
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[:, 0, :2, 0].astype(np.float32)], ids=["images", "points"])
+def test_labels_that_name_no_classes_are_refused(images, labels, words, tmp_path):
+    np.savez(tmp_path / "leaves.npz", images=images, labels=labels)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        load(f"file:{tmp_path}/leaves.npz", tmp_path)
+
+
+def test_labels_of_two_kinds_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES, y_test=LABELS.astype(str))
+    with pytest.raises(ValueError, match="labels of train are numbers and those of test text; give one kind"):
+        load(f"file:{tmp_path}/a.npz", tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused(bad, tmp_path):
+    points = np.zeros((N, 2), np.float32)
+    points[3, 1] = bad
+    np.save(tmp_path / "points.npy", points)
+    with pytest.raises(ValueError, match="1 of 40 points are not finite; remove or correct them"):
+        load(f"file:{tmp_path}/points.npy", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        lambda x: x.bfloat16(),
+        lambda x: x.clone().requires_grad_(),
+        lambda x: x.to_sparse(),
+        lambda x: list(x.clone().requires_grad_()),
+    ],
+    ids=["bfloat16", "requires_grad", "sparse", "list"],
+)
+def test_tensors_that_numpy_lacks(tensor, tmp_path):
+    images = torch.tensor(random_images(np.zeros(N)) // 128).float()  # 0 and 1 are exact as bfloat16
+    torch.save({"images": tensor(images), "labels": torch.tensor(LABELS)}, tmp_path / "leaves.pt")
+    found, _ = everything(load(f"file:{tmp_path}/leaves.pt", tmp_path))
+    assert sorted(image.tobytes() for image in found) == sorted(
+        image.tobytes() for image in (255 * images).numpy().astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"images": torch.zeros(N, 4, 4), "labels": 5}, {"images": [torch.zeros(4, 4), torch.zeros(4, 3)]}, None, "images"],
+    ids=["scalar", "ragged", "none", "text"],
+)
+def test_tensors_that_are_no_images_are_refused(content, tmp_path):
+    torch.save(content, tmp_path / "leaves.pt")
+    with pytest.raises(ValueError, match=r"leaves.pt") as error:
+        load(f"file:{tmp_path}/leaves.pt", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def overwritten(data: bytes) -> bytes:
+    """Damages the middle of a file."""
+    middle = len(data) // 2
+    return data[:middle] + b"\xff" * 60 + data[middle + 60 :]
+
+
+def encrypted(data: bytes) -> bytes:
+    """Sets the flag of an encrypted member in all headers of a .zip."""
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        first, *rest = data.split(mark)
+        data = first + b"".join(
+            mark + part[: flags - 4] + bytes([part[flags - 4] | 1]) + part[flags - 3 :] for part in rest
+        )
+    return data
+
+
+def member(data: bytes) -> tarfile.TarInfo:
+    """Returns a member of a .tar from the middle."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getmembers()[N // 2]
+
+
+def as_archive(folder, suffix, images=IMAGES):
+    kinds = {"zip": "zip", "tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}
+    for i, image in enumerate(images):
+        (folder / "pictures" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "pictures" / "ab"[i % 2] / f"{i}.png")
+    return Path(shutil.make_archive(str(folder / "leaves"), kinds[suffix], folder / "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        ("zip", overwritten),
+        ("zip", encrypted),
+        ("zip", lambda data: data[: len(data) // 2]),
+        *((f"tar.{kind}", overwritten) for kind in ("gz", "bz2", "xz")),
+        *((f"tar.{kind}", lambda data: data[: len(data) // 2]) for kind in ("gz", "bz2", "xz")),
+        ("tar", lambda data: data[: member(data).offset]),
+        ("tar", lambda data: data[: member(data).offset + 200]),  # within a header
+        ("tar", lambda data: data[: member(data).offset_data + 20]),  # within a picture
+    ],
+)
+def test_a_damaged_archive_is_refused(suffix, damage, tmp_path):
+    archive = as_archive(tmp_path, suffix)
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(ValueError, match=r"leaves\.\S+ cannot be read \(") as error:
+        load(f"file:{archive}", tmp_path)
+    assert "\n" not in str(error.value) and not list((tmp_path / "cache").rglob("*.png"))
+
+
+@pytest.mark.parametrize("compressed", [np.savez, np.savez_compressed])
+def test_a_damaged_file_of_arrays_is_refused(compressed, tmp_path):
+    compressed(tmp_path / "leaves.npz", images=IMAGES)
+    data = (tmp_path / "leaves.npz").read_bytes()
+    for damaged in (overwritten(data), data[: len(data) // 2], data[:40] + b"\xff" * 40 + data[80:], b""):
+        (tmp_path / "leaves.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"leaves.npz cannot be read as an array of numbers \("):
+            load(f"file:{tmp_path}/leaves.npz", tmp_path)
 
 
 def test_grey_arrays_without_labels(tmp_path):

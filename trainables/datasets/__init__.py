@@ -223,8 +223,11 @@ def _from_outside(name: str, root: Path, download: bool) -> Source:
 
     parts = {split: part for split in ("train", "valid", "test") if (part := getattr(source, split)) is not None}
     for split, part in parts.items():
-        if not isinstance(part.images, Pictures):
-            parts[split] = Part(*_files.checked(part.images, part.labels, f"{what}, {split}"))
+        where = f"{what}, {split}"
+        if isinstance(part.images, Pictures):
+            parts[split] = Part(part.images, _files.classified(part.labels, len(part.images), where))
+        else:
+            parts[split] = Part(*_files.checked(part.images, part.labels, where))
     parts = _files.numbered(parts)
     return replace(source, train=parts["train"], valid=parts.get("valid"), test=parts["test"])
 

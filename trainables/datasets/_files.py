@@ -16,7 +16,8 @@ import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,16 +55,19 @@ def read(path: Path) -> Source:
             return _source(name, *_of_arrays(path, suffix))
         if path.name.lower().endswith(ARCHIVES):
             return _folder.read(_unpacked(path), name=name)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({reason(error)})") from error
     raise ValueError(f"{path}: a file of images ends in {' '.join((*ARRAYS, *TABLES, *ARCHIVES))}")
 
 
 def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns images as uint8 (N, C, H, W) and labels as (N,); points, float32 (N, P), are not changed."""
-    images = np.asarray(images)
+    """Returns images as uint8 (N, C, H, W) and labels as `classified` does; points, float32 (N, P), are not changed."""
+    with _reading(where):
+        images = np.asarray(images)  # fails for a list of arrays of different shapes
     if images.ndim == 2 and images.dtype == np.float32:
-        return images, labels
+        if odd := np.count_nonzero(~np.isfinite(images).all(axis=1)):
+            raise ValueError(f"{where}: {odd} of {len(images)} points are not finite; remove or correct them")
+        return images, classified(labels, len(images), where)
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
@@ -81,12 +85,30 @@ def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[
         images = np.round(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: images are {images.dtype}; give uint8, or floats in [0, 1]")
-    if labels is not None:
-        labels = np.asarray(labels).reshape(len(labels), -1)
-        if labels.shape != (len(images), 1):
-            raise ValueError(f"{where}: {len(images)} images and labels of shape {labels.shape}; give one label each")
-        labels = labels[:, 0]
-    return np.ascontiguousarray(images), labels
+    return np.ascontiguousarray(images), classified(labels, len(images), where)
+
+
+def classified(labels: Any, images: int, where: str) -> np.ndarray | None:
+    """Returns the labels of so many images as int64 or text (N,). Raises a `ValueError` if they do not name classes."""
+    if labels is None:
+        return None
+    with _reading(where):
+        labels = np.asarray(labels)  # fails for lists of different lengths
+    if labels.shape[:1] != (images,) or labels.size != images:
+        raise ValueError(f"{where}: {images} images and labels of shape {labels.shape}; give one label each")
+    labels = labels.reshape(images)
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
+        labels = labels.astype(str)
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
+    if labels.dtype.kind == "U":
+        return labels
+    with np.errstate(invalid="ignore"):
+        odd = labels[labels % 1 != 0] if labels.dtype.kind in "biuf" else labels  # infinity and NaN are odd, too
+    if len(odd):
+        such = f"labels are {labels.dtype}, such as {odd[0]!s:.50}"
+        raise ValueError(f"{where}: {such}; give each image a class, a whole number or text")
+    return labels.astype(np.int64)
 
 
 def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
@@ -94,6 +116,9 @@ def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
     labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
     if len(labels) < len(parts):
         return {split: Part(part.images) for split, part in parts.items()}
+    kinds = {"text" if own.dtype.kind == "U" else "numbers": split for split, own in labels.items()}
+    if len(kinds) > 1:
+        raise ValueError(f"labels of {kinds['numbers']} are numbers and those of {kinds['text']} text; give one kind")
     classes = np.unique(np.concatenate(list(labels.values())))
     return {
         split: Part(parts[split].images, np.searchsorted(classes, own).astype(np.int64))
@@ -137,7 +162,7 @@ def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str]
         pictures, labels = (_of_split(found, names, words, split) for names in (IMAGES, LABELS))
         if pictures is not None:
             own = found[labels] if labels else None
-            parts[split] = Part(*checked(np.asarray(found[pictures]), own, f"{path}, {split}"))
+            parts[split] = Part(*checked(found[pictures], own, f"{path}, {split}"))
             origins[split] = pictures
             taken |= {pictures, labels}
     if not parts:
@@ -161,7 +186,7 @@ def _numpy(path: Path) -> Any:
     try:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except ValueError as error:
+    except Exception as error:  # np.load passes on errors of zipfile and zlib
         why = "objects are not read" if "pickle" in str(error) else reason(error)  # NumPy would recommend allow_pickle
         raise ValueError(f"{path} cannot be read as an array of numbers ({why})") from error
 
@@ -169,17 +194,19 @@ def _numpy(path: Path) -> Any:
 def _torch(path: Path) -> Any:
     import torch
 
+    def plain(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [plain(each) for each in value]
+        if not isinstance(value, torch.Tensor):
+            return value
+        value = value.detach().to_dense()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
+
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: plain(value) for name, value in loaded.items()} if isinstance(loaded, Mapping) else plain(loaded)
     except Exception as error:  # torch.load passes on errors of zip and pickle
         raise ValueError(f"{path} must contain only tensors ({str(error).splitlines()[0]})") from error
-
-    def plain(value: Any) -> Any:
-        return value.numpy() if isinstance(value, torch.Tensor) else value
-
-    if isinstance(loaded, Mapping):
-        return {name: plain(value) for name, value in loaded.items()}
-    return tuple(map(plain, loaded)) if isinstance(loaded, (tuple, list)) else plain(loaded)
 
 
 def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:
@@ -200,11 +227,8 @@ def _of_table(files: list[Path]) -> Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        tables = [pq.read_table(f) if f.suffix == ".parquet" else _arrow(pa, f) for f in files]
-        table = pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        raise ValueError(f"{files[0]} cannot be read as a table ({reason(error)})") from error
+    with _reading(files[0]):
+        table = pa.concat_tables([pq.read_table(f) if f.suffix == ".parquet" else _arrow(pa, f) for f in files])
     column = next((name for name in table.column_names if _is_picture(pa, table.schema.field(name).type)), None)
     if column is None:
         raise ValueError(f"{files[0]} has no column of pictures; its columns are {', '.join(table.column_names)}")
@@ -214,9 +238,14 @@ def _of_table(files: list[Path]) -> Part:
     if cells.null_count:
         raise ValueError(f"{files[0]}: {cells.null_count} pictures of {column} are paths without bytes; embed them")
     labelled = next((name for name in table.column_names if name in LABELS), None)
-    labels = (
-        None if labelled is None else np.unique(table[labelled].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    )
+    labels = None
+    if labelled is not None:
+        column, where = table[labelled], f"{files[0]}, {labelled}"
+        if column.null_count:
+            raise ValueError(f"{where}: {column.null_count} of {len(column)} labels are missing; remove their rows")
+        if pa.types.is_nested(column.type):
+            raise ValueError(f"{where}: labels are {column.type}; give each image a class, a whole number or text")
+        labels = classified(column.to_pylist(), len(cells), where)
     status = "\n".join(f"{f.absolute()}\n{f.stat().st_size}\n{f.stat().st_mtime_ns}" for f in files)
     names = [f"{files[0]}, row {i}" for i in range(len(cells))]
     pictures = Pictures(names, digest(status.encode()), lambda i: open_picture(io.BytesIO(cells[i].as_py())))
@@ -246,12 +275,8 @@ def _unpacked(path: Path) -> Path:
         part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
         part.mkdir(parents=True)
         try:
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as archive:
-                    archive.extractall(part)  # the library corrects names that point outside
-            else:
-                with tarfile.open(path) as archive:
-                    archive.extractall(part, filter="data")  # refuses paths and links to the outside, and devices
+            with _reading(path):
+                _unpack(path, part)
             try:
                 os.replace(part, folder)
             except OSError:
@@ -260,3 +285,27 @@ def _unpacked(path: Path) -> Path:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)  # the library corrects names that point outside
+        return
+    with tarfile.open(path) as archive:
+        archive.extractall(folder, filter="data")  # refuses paths and links to the outside, and devices
+        # The library takes a file that is cut between or in the headers of two members for a complete one.
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise EOFError("it ends before the end of the archive")
+
+
+@contextmanager
+def _reading(what: Path | str) -> Iterator[None]:
+    """Context manager that converts errors of libraries to ValueError: for a damaged file, they pass on those of zlib,
+    lzma, zip and others."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{what} cannot be read ({reason(error)})") from error
