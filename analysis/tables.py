@@ -48,6 +48,7 @@ LEADERBOARD_COLUMNS = (
     "improvement_percent",
     "noise",
     "floor",
+    "own_metric",
     "changed",
     "hand_tuned_state",
     "hand_tuned_trial",
@@ -143,13 +144,14 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and `improvement_percent`
     the reduction relative to the hand-tuned distance, missing unless that is positive; `noise` is the variation of the
     distance over other draws of the held-out images and `floor` the distance of the training images, both missing
-    unless images are few; `tuned_origin` is `search`, `warm` if the point is from an earlier search, or `paper` if one
-    of the paper's points is the best. `searched` counts the trials that are not points of the paper, `failed` errors of
-    the code, `unfinished` trials without an end; `times_...` count attempts, including those after which the trial
-    continued. `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the
-    seconds per epoch of training and the images per second are those of the tuned point; `carried` names the data sets
-    or the network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point
-    on `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
+    unless images are few, where `own_metric` says whether the metric's network was trained on the training images;
+    `tuned_origin` is `search`, `warm` if the point is from an earlier search, or `paper` if one of the paper's points
+    is the best. `searched` counts the trials that are not points of the paper, `failed` errors of the code,
+    `unfinished` trials without an end; `times_...` count attempts, including those after which the trial continued.
+    `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the seconds
+    per epoch of training and the images per second are those of the tuned point; `carried` names the data sets or the
+    network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point on
+    `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
     differ from each other; `memorised`: they were flagged, because many are copies of training images.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. The columns from `knob` to
     `optimum_is` describe the study's main balance knob, see `analysis.profiles.balances`. `recipe` is the recipe of the
@@ -216,9 +218,13 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
 
 def _resolution(sweep: Sweep, study: Study) -> dict:
     """Return the variation of a study's distance over other draws of the held-out images, and the distance of real
-    images; nan if not measured."""
+    images, nan if not measured; and whether the metric's network is known to be trained on the training images."""
     found = sweep.part(study.name).meta["resolutions"].get(study.dataset, {})
-    return {"noise": found.get("spread", float("nan")), "floor": found.get("floor", float("nan"))}
+    return {
+        "noise": found.get("spread", float("nan")),
+        "floor": found.get("floor", float("nan")),
+        "own_metric": found.get("own", False),
+    }
 
 
 def beyond_noise(difference: float, noise: float) -> bool:
@@ -554,9 +560,10 @@ def _cautions(near: pd.DataFrame) -> list[str]:
             f"training images have {measured(floor)}."
         )
     elif best < floor:  # seen on a few hundred images: the network sets its training images apart from others
+        seen = ", which the metric's network was trained on" if near["own_metric"].iloc[0] else ""
         words.append(
             f"On {name} the lowest {metric} ({measured(best)}) is below that of the training images "
-            f"({measured(floor)}), which the metric's network was trained on: judge by the samples, too."
+            f"({measured(floor)}){seen}: judge by the samples, too."
         )
     if (steps := near["steps"].max()) < FEW_STEPS:
         words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")

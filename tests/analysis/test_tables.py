@@ -108,6 +108,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "tuned": 15.0,
         "difference": -5.0,
         "improvement_percent": 25.0,
+        "own_metric": False,
         "changed": "beta 4 → 0.12, lr 1e-3 → 4e-4",
         "hand_tuned_state": "complete",
         "hand_tuned_trial": "beta_vae-mnist-0000",
@@ -344,16 +345,23 @@ def test_the_headline_names_no_winner_within_the_noise_of_few_held_out_images(
 
 
 FAR = "On MNIST samples of all methods are far from real images: fcd 172 at best, where the training images have 50.0."
-BELOW = (
-    "On MNIST the lowest fcd (172) is below that of the training images (180), which the metric's network was trained "
-    "on: judge by the samples, too."
+BELOW = "On MNIST the lowest fcd (172) is below that of the training images (180){}: judge by the samples, too."
+OWN = ", which the metric's network was trained on"
+
+
+@pytest.mark.parametrize(
+    ("floor", "own", "said"),
+    [
+        (50.0, {"own": True}, [FAR]),
+        (60.0, {"own": True}, []),
+        (180.0, {"own": True}, [BELOW.format(OWN)]),
+        (180.0, {"own": False}, [BELOW.format("")]),
+        (180.0, {}, [BELOW.format("")]),  # a record that does not say
+    ],
 )
-
-
-@pytest.mark.parametrize(("floor", "said"), [(50.0, [FAR]), (60.0, []), (180.0, [BELOW])])
-def test_cautions_compare_the_closest_samples_with_the_training_images(floor, said, tmp_path, write_record):
+def test_cautions_compare_the_closest_samples_with_the_training_images(floor, own, said, tmp_path, write_record):
     found = Written(("vae", "mnist"), ("gae", "mnist"))
-    found.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"}}
+    found.events[0]["resolutions"] = {"mnist": {"n": 54, "floor": floor, "spread": 3.0, "words": "54 are few"} | own}
     found.trial("vae-mnist", 0, "complete", 172.0).trial("gae-mnist", 0, "complete", 200.0)
     board = board_of(found, tmp_path, write_record)
     assert board["floor"].tolist() == [floor, floor] and cautions(board) == said

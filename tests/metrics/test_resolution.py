@@ -1,5 +1,7 @@
 """What few held-out images can tell."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ def test_with_more_images_a_distance_depends_less_on_their_draw(digits):
     assert "20 held-out images are few for 64 features" in few.words("fcd")
     assert f"a smaller difference than {few.spread:.2g} cannot be told" in few.words("fcd")
     assert "for 64 features" not in more.words("fcd")
+    assert more.own and not resolution(replace(fcd, metric="fd_other"), digits.train.images, 300).own
 
 
 def test_the_spread_covers_what_other_draws_give(digits):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from trainables.metrics.choice import OWN
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments, frechet_distance
 from trainables.metrics.references import reference_features, some_of
@@ -22,12 +23,13 @@ DRAWN_FROM = 5000
 
 class Resolution(NamedTuple):
     """n: held-out images; floor: distance of real images; spread: 1.96 standard deviations of the distance between
-    draws of real images."""
+    draws of real images; own: whether the network was trained on the training images of the data set."""
 
     n: int
     dims: int
     floor: float
     spread: float
+    own: bool
 
     def words(self, metric: str) -> str:
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
@@ -57,4 +59,5 @@ def resolution(extractor: Extractor, train: np.ndarray, n: int, seed: int = 0) -
         order = torch.randperm(len(features), generator=generator).to(features.device)
         held_out, others = (Moments.of(features[part]) for part in (order[:n], order[n:]))
         distances.append(frechet_distance(others, held_out))
-    return Resolution(n, extractor.dims, statistics.mean(distances), 1.96 * statistics.stdev(distances))
+    floor, spread = statistics.mean(distances), 1.96 * statistics.stdev(distances)
+    return Resolution(n, extractor.dims, floor, spread, own=extractor.metric in OWN)
