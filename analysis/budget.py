@@ -85,9 +85,17 @@ def best_by_seconds(sweep: Sweep, study: str) -> pd.DataFrame:
 
     Trials count in the order of their ends, with all their device seconds, regardless of their outcome.
     """
+    trials = by_end(sweep, study)
+    curve = pd.DataFrame({"seconds": trials["device_seconds"].cumsum(), "best": best_value(trials)})
+    return curve.dropna().reset_index(drop=True)
+
+
+def by_end(sweep: Sweep, study: str) -> pd.DataFrame:
+    """Return the trials of a study with a result, in the order of their ends."""
     trials = sweep.trials_of(study)
-    trials = trials[~trials["state"].isin(SAID_NOTHING)]
-    ended = trials["started"] + pd.to_timedelta(trials["worker_seconds"], unit="s")
-    trials = trials.loc[ended.sort_values(kind="stable").index]
-    best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
-    return pd.DataFrame({"seconds": trials["device_seconds"].cumsum(), "best": best}).dropna().reset_index(drop=True)
+    return trials[~trials["state"].isin(SAID_NOTHING)].sort_values("ended", kind="stable")
+
+
+def best_value(trials: pd.DataFrame) -> pd.Series:
+    """Return the lowest value of the complete trials up to each trial; NaN before the first."""
+    return trials["value"].where(trials["state"] == "complete").cummin().ffill()

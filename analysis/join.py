@@ -46,7 +46,7 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
     if doubled is None:
         doubled = _doubled(parts.values())
     pixels = [key for key in PIXELS if len({part.config.get(key) for part in parts.values()}) > 1]
-    trials, curves, studies, recipes = [], [], {}, {}
+    trials, curves, attempts, studies, recipes = [], [], [], {}, {}
     for label, part in parts.items():
         named = {method: f"{method}@{label}" if method in doubled else method for method in part.methods}
         for study in part.studies.values():
@@ -60,6 +60,7 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
         curves.append(
             part.curves.assign(trial=part.curves["trial"].cat.rename_categories(lambda t, p=label: f"{p}/{t}"))
         )
+        attempts.append(part.attempts.assign(trial=label + "/" + part.attempts["trial"]))
     return Sweep(
         folder=Path(os.path.commonpath([part.folder for part in parts.values()])),
         trials=_one_table(trials),
@@ -68,6 +69,7 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
         config=_shared([part.config for part in parts.values()]),
         recipes=recipes,
         meta=_meta(parts),
+        attempts=pd.concat(attempts, ignore_index=True),
         parts=dict(parts),
     )
 

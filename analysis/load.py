@@ -76,11 +76,11 @@ class Sweep:
     """A sweep, read from its record.
 
     trials: one row per trial. `value` is the objective at its last evaluated epoch, `hyper/<name>` are its
-        hyperparameters, every other column with a slash is the last value of that metric. `worker_seconds` is the wall
-        time for which it held a worker over all attempts, `device_seconds` the time of training, density fits and
-        evaluations. `times_preempted`, `times_out_of_memory` and `times_failed` count attempts with that outcome,
-        including the last. A trial without an end has the state `running`. `recipe` is the index, from 0, of the recipe
-        in its study's `recipes` that measured the value.
+        hyperparameters, every other column with a slash is the last value of that metric. `ended` is the time of its
+        last end or pause, `worker_seconds` the wall time for which it held a worker over all attempts, `device_seconds`
+        the time of training, density fits and evaluations. `times_preempted`, `times_out_of_memory` and `times_failed`
+        count attempts with that outcome, including the last. A trial without an end has the state `running`. `recipe`
+        is the index, from 0, of the recipe in its study's `recipes` that measured the value.
     curves: trial, epoch, stage, metric, value, one row per reported value.
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if that changed
         while it ran, none if the record does not say.
@@ -88,6 +88,7 @@ class Sweep:
         `data`, `readings` and `resolutions` (by data set: its description, how a folder of images was read, and the
         resolution of its distance with few held-out images); in a confirmation, what it `confirms`.
     parts: the sweeps joined by `analysis.join`, by label; empty for a single sweep.
+    attempts: trial, started, ended, one row per span of time for which a trial held a worker; seconds since 1970.
     cast: the methods of the whole sweep if this is a share of it, so that they keep their colours; else empty.
     """
 
@@ -98,6 +99,7 @@ class Sweep:
     config: Mapping[str, object]
     recipes: Mapping[str, tuple[Mapping, ...]]
     meta: Mapping[str, object]
+    attempts: pd.DataFrame
     parts: Mapping[str, "Sweep"] = field(default_factory=dict)
     cast: tuple[str, ...] = ()
 
@@ -174,7 +176,8 @@ def read_sweep(folder: str | Path) -> Sweep:
     studies = {name: _study(entry) for name, entry in found.studies.items()}
     recipes = {study: tuple(ways) for study, ways in found.recipes.items()}
     curves = _curves(found.trials.values())
-    return Sweep(folder, _table(found, studies), curves, studies, found.sweep.config, recipes, _meta(found, damaged))
+    trials, attempts, meta = _table(found, studies), _attempts(found.trials.values()), _meta(found, damaged)
+    return Sweep(folder, trials, curves, studies, found.sweep.config, recipes, meta, attempts)
 
 
 def newest_sweep() -> Path:
@@ -270,6 +273,12 @@ def _curves(trials: Iterable[Trial]) -> pd.DataFrame:
     )
 
 
+def _attempts(trials: Iterable[Trial]) -> pd.DataFrame:
+    rows = [(trial.name, start, end) for trial in trials for start, end in trial.attempts]
+    kinds = {"trial": "str", "started": "float64", "ended": "float64"}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
+
+
 def _table(found: Trials, studies: Mapping[str, Study]) -> pd.DataFrame:
     trials = list(found.trials.values())
     last = [_last_metrics(trial) for trial in trials]
@@ -296,8 +305,9 @@ def _table(found: Trials, studies: Mapping[str, Study]) -> pd.DataFrame:
     more = {f"hyper/{knob}": column([trial.values.get(knob) for trial in trials]) for knob in knobs}
     for metric in dict.fromkeys(metric for metrics in last for metric in metrics):
         more[metric] = pd.Series([metrics.get(metric) for metrics in last], dtype=real)
-    started = pd.Series([trial.started for trial in trials], dtype=real)
-    more["started"] = pd.to_datetime(started, unit="s", utc=True)
+    for name in ("started", "ended"):
+        seconds = pd.Series([getattr(trial, name) for trial in trials], dtype=real)
+        more[name] = pd.to_datetime(seconds, unit="s", utc=True)
     more["worker_seconds"] = pd.Series([trial.worker_seconds for trial in trials], dtype=real)
     more["device_seconds"] = pd.Series([trial.device_seconds for trial in trials], dtype=real)
     return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)

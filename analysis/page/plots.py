@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from analysis.budget import best_by_seconds, drawn_at_random, expected_best, random_draws
+from analysis.budget import best_by_seconds, best_value, by_end, drawn_at_random, expected_best, random_draws
 from analysis.confirm import HAND_TUNED, mean_words
 from analysis.fronts import WORDS, objectives
 from analysis.load import Study, Sweep
@@ -197,24 +197,22 @@ def best_so_far(sweep: Sweep, dataset: str) -> Figure | None:
     """
     lines = {}
     for study in sweep.studies_of(dataset):
-        trials = sweep.trials_of(study.name)
-        trials = trials[~trials["state"].isin(["running", "cancelled", "preempted"])]
-        ended = trials["started"] + pd.to_timedelta(trials["worker_seconds"], unit="s")
-        trials = trials.loc[ended.sort_values(kind="stable").index]
-        best = trials["value"].where(trials["state"] == "complete").cummin().ffill()
+        best = best_value(by_end(sweep, study.name))
         if best.notna().any():
             lines[study.method] = np.column_stack([np.arange(1, len(best) + 1), best.to_numpy(float)])
     return _step_lines(sweep, dataset, lines, "best {} so far ↓", "finished trials", whole=True)
 
 
 def over_time(sweep: Sweep) -> Figure:
-    """Plot the number of running trials over time, and the lowest distance found by then, a panel per data set."""
-    trials = sweep.trials
-    began = (trials["started"] - trials["started"].min()).dt.total_seconds()
-    ended = began + trials["worker_seconds"]
-    unit, name = (3600, "hours") if ended.max() > 2 * 3600 else (60, "minutes")
-    changes = pd.concat([pd.Series(1, began / unit), pd.Series(-1, ended / unit)])
+    """Plot the number of running trials over time, and the lowest distance found by then, a panel per data set. A trial
+    that a rung paused does not run until it is promoted."""
+    trials, attempts = sweep.trials, sweep.attempts[sweep.attempts["trial"].isin(sweep.trials["trial"])]
+    spans = attempts[["started", "ended"]] - attempts["started"].min()
+    unit, name = (3600, "hours") if spans["ended"].max() > 2 * 3600 else (60, "minutes")
+    changes = pd.concat([pd.Series(1, spans["started"] / unit), pd.Series(-1, spans["ended"] / unit)])
     running = changes.groupby(level=0).sum().cumsum()
+    last = spans["ended"].max() / unit
+    ended = (trials["ended"] - trials["started"].min()).dt.total_seconds() / unit
     height, gap = 120, 56
     figure, top, width = with_key(sweep.methods, sweep.methods, height + (height + gap) * len(sweep.datasets))
     panels = [
@@ -226,21 +224,19 @@ def over_time(sweep: Sweep) -> Figure:
     for ax, dataset in zip(panels[1:], sweep.datasets, strict=True):
         drawn, ends = [], {}
         for study in sweep.studies_of(dataset):
-            rows = trials[(trials["study"] == study.name) & (trials["state"] == "complete")]
-            rows = rows.loc[ended[rows.index].sort_values(kind="stable").index]
-            best = rows["value"].cummin()
+            best = best_value(by_end(sweep, study.name)).dropna()
             colour, marker = method_style(study.method, sweep.methods)
-            ax.step(ended[best.index] / unit, best, where="post", color=colour, lw=2)
+            ax.step(ended[best.index], best, where="post", color=colour, lw=2)
             if len(best):
-                at = ended[best.index[-1]] / unit
+                at = ended[best.index[-1]]
                 ends[study.method] = at, best.iloc[-1]
                 ax.plot(at, best.iloc[-1], marker, ms=7, mfc=colour, mec=PAPER, mew=1, clip_on=False, zorder=3)
             drawn.append(best)
         drawing.scale(ax.yaxis, pd.concat(drawn), most=5)
-        drawing.scale(ax.xaxis, [0, ended.max() / unit], log=False)
+        drawing.scale(ax.xaxis, [0, last], log=False)
         drawing.title(ax, f"{dataset}: best {short_metric(study.metric)} so far ↓")
         name_ends(ax, sweep.methods, ends)
-    drawing.scale(panels[0].xaxis, [0, ended.max() / unit], log=False)
+    drawing.scale(panels[0].xaxis, [0, last], log=False)
     panels[-1].set_xlabel(name, **drawing.plain())
     return figure
 

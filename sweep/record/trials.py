@@ -68,7 +68,7 @@ class Trial:
     setbacks: Counter[str] = field(default_factory=Counter)  # number of attempts that ended in each of SETBACKS
     stopping: bool = False  # a user asked to stop it, and it has not ended yet
     stalled: int = 0  # losses of its process or node since it last made progress
-    _held: float = 0.0  # seconds of ended attempts
+    _attempts: list[tuple[float, float]] = field(default_factory=list)  # start and end of the ended ones
     _began: float | None = None  # start of the present attempt
     _heard: float = 0.0  # time of its last event
 
@@ -99,9 +99,15 @@ class Trial:
         return self.worker_seconds if self.ended is not None else 0.0
 
     @property
+    def attempts(self) -> list[tuple[float, float]]:
+        """Start and end of each span of time for which the trial held a worker, the present one up to its last event;
+        a rung ends one when it pauses the trial."""
+        return [*self._attempts, *([] if self._began is None else [(self._began, self._heard)])]
+
+    @property
     def worker_seconds(self) -> float:
         """Wall seconds for which its attempts held a worker, up to its last event."""
-        return self._held + (self._heard - self._began if self._began is not None else 0.0)
+        return sum(end - start for start, end in self.attempts)
 
     def begin(self, time: float, attempt: int) -> None:
         """Begin a new attempt. A previous attempt that was lost without an event lasted until its last report."""
@@ -146,7 +152,7 @@ class Trial:
 
     def _stop(self, time: float) -> None:
         if self._began is not None:
-            self._held += max(0.0, time - self._began)
+            self._attempts.append((self._began, max(self._began, time)))
         self._began = None
 
 

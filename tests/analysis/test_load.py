@@ -92,6 +92,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "valid/fcd": 20.0,
         "valid/mse": 0.5,
         "started": pd.Timestamp(110, unit="s", tz="UTC"),
+        "ended": pd.Timestamp(115, unit="s", tz="UTC"),
         "worker_seconds": 5.0,
         "device_seconds": 5.0,
     }
@@ -148,7 +149,8 @@ def test_the_first_row_of_an_epoch_and_the_last_start_and_end_win(tmp_path, writ
     assert (row["state"], row["reason"], row["attempt"], row["value"]) == ("complete", "", 3, 25.0)
     assert row["worker_seconds"] == row["device_seconds"] == 6.0  # its device seconds were not reported
     assert row["times_preempted"] == 1
-    assert row["started"] == pd.Timestamp(10, unit="s", tz="UTC")
+    assert (row["started"], row["ended"]) == tuple(pd.Timestamp(at, unit="s", tz="UTC") for at in (10, 31))
+    assert sweep.attempts[["started", "ended"]].to_numpy().tolist() == [[10.0, 12.0], [20.0, 23.0], [30.0, 31.0]]
 
 
 def test_a_started_again_trial_runs_again(tmp_path, write_record):
@@ -211,7 +213,7 @@ def test_a_resumed_and_extended_sweep_takes_the_later_description(tmp_path, writ
 
 def test_a_sweep_without_trials_has_empty_tables_of_the_same_kind(tmp_path, write_record):
     empty = read_sweep(write_record(tmp_path / "s", found()))
-    assert len(empty.trials) == len(empty.curves) == 0
+    assert len(empty.trials) == len(empty.curves) == len(empty.attempts) == 0
     assert {"trial", "value", "hyper/lr", "started", "worker_seconds", "device_seconds"} <= set(empty.trials.columns)
     assert empty.best("vae-mnist") is None
     assert empty.hand_tuned_trial("vae-mnist") is None

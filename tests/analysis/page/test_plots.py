@@ -160,6 +160,44 @@ def test_best_so_far_falls_with_complete_trials_only(tmp_path, write_record):
     assert list(steps.get_ydata()) == [9, 9, 7, 7, 7]
 
 
+@pytest.fixture
+def promoted(tmp_path, write_record):
+    """Three trials of a study; a rung pauses the first for 100 s, so that it ends after the others and is the best."""
+    study = {"study": "vae-digits", "method": "vae", "dataset": "digits", "trials": 3, "epochs": 2}
+    events = [{"time": 0.0, "event": "sweep", "sweep": "id", "studies": [study | {"metric": "valid/fcd"}]}]
+
+    def run(number, start, end, state, value):
+        name = f"t{number}"
+        metrics = {"valid/fcd": value, "time/train_seconds": 10.0}
+        rows = [{"epoch": 1 if state == "paused" else 2, "metrics": metrics}]
+        about = {"study": "vae-digits", "number": number, "seed": 0, "attempt": 1, "values": {}, "origin": "search"}
+        return [
+            {"time": start, "event": "start", "trial": name} | about,
+            {"time": end, "event": "report", "trial": name, "rows": rows},
+            {"time": end, "event": "end", "trial": name, "state": state},
+        ]
+
+    events += run(0, 0.0, 10.0, "paused", 4.0) + run(1, 20.0, 30.0, "complete", 9.0)
+    events += run(2, 40.0, 50.0, "complete", 8.0) + run(0, 110.0, 120.0, "complete", 3.0)
+    return read_sweep(write_record(tmp_path / "promoted", events))
+
+
+def test_a_promoted_trial_counts_at_its_end_and_not_before_its_pause(promoted):
+    lines = (
+        plot(promoted, "digits").axes[-1].get_lines()[0] for plot in (plots.best_so_far, plots.best_against_seconds)
+    )
+    assert [list(line.get_ydata()) for line in lines] == [[9, 8, 3], [9, 8, 3]]
+
+
+def test_a_paused_trial_does_not_run(promoted):
+    *_, running, best = plots.over_time(promoted).axes
+    (area,) = running.collections
+    inside = [area.get_paths()[0].contains_point((seconds / 60, 0.5)) for seconds in (5, 15, 25, 45, 60, 115)]
+    assert inside == [True, False, True, True, False, True]
+    assert np.multiply(best.get_lines()[0].get_xdata(), 60).tolist() == pytest.approx([30, 50, 120])
+    assert list(best.get_lines()[0].get_ydata()) == [9, 8, 3]
+
+
 def test_the_cloud_shows_every_complete_trial(sweep):
     figure = plots.distance_against_time(sweep, "digits")
     points = np.vstack([c.get_offsets() for c in figure.axes[-1].collections if c.get_alpha() is not None])
