@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label, matching
-from trainables.config import ImageSize, Metric, Seed, UserPath
+from trainables.config import ImageSize, Metric, Seed, UserPath, of_this_machine
 from trainables.flags import configured, laid_over, read_flags
 from trainables.metrics import CHOICES, ERROR_OF
 from trainables.outside import installed_words
@@ -215,6 +215,17 @@ class SweepConfig(BaseModel):
             named = matching(name)
             found += named if named == [name] else [method for method in named if method not in found + names]
         return found
+
+    @field_validator("datasets")
+    @classmethod
+    def paths_of_this_machine(cls, names: list[str]) -> list[str]:
+        for kind, _, path in (name.partition(":") for name in names):
+            if path and kind in ("folder", "file"):
+                try:
+                    of_this_machine(path)
+                except ValueError as error:
+                    raise ValueError(f"{kind} {error}") from None
+        return names
 
     @field_validator("objectives")
     @classmethod

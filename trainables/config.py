@@ -7,6 +7,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trainables.catalog import find
+from trainables.credentials import redact
 from trainables.datasets import LARGEST_SIDE, SMALLEST_SIDE, expanded
 from trainables.method import Method
 from trainables.metrics import choose
@@ -102,4 +103,4 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             case _:
                 message = fault["msg"][0].lower() + fault["msg"][1:]
                 faults.append(f"{key} = {fault['input']!r}: {message}")
-    return "; ".join(faults)
+    return redact("; ".join(faults))  # they quote the input

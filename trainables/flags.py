@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainables.config import checked
+from trainables.credentials import redact
 from trainables.datasets import expanded
 from trainables.files import write_fault
 from trainables.words import did_you_mean
@@ -32,11 +33,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @contextmanager
 def user_errors(prog: str) -> Iterator[None]:
-    """Turns a ValueError into one line on stderr and exit code 2."""
+    """Turns a ValueError into one line on stderr, without credentials, and exit code 2."""
     try:
         yield
     except ValueError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

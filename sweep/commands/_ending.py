@@ -11,11 +11,11 @@ from typing import NoReturn
 from analysis.confirm import confirmed, confirmed_text, looks_words
 from analysis.load import read_sweep
 from analysis.tables import cautions, headline, leaderboard, leaderboard_text
-from sweep import tracking
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.job import default_tracking
 from sweep.record import SETBACKS, read_trials
+from trainables.credentials import redact
 
 
 def say(text: str) -> None:
@@ -72,7 +72,7 @@ def show_end(folder: Path) -> str:
     if outcome != "done":
         state = "Not done. If it is no longer running:" if outcome == "running" else "Interrupted; no results are lost."
         say(f"{state} Continue with:  python -m sweep resume {quote(str(folder))}\n")
-    uri = tracking.redact(default_tracking(config))
+    uri = redact(default_tracking(config))
     ways = {
         "report": folder / "report.html",
         "tables": f"{folder}/leaderboard.csv, trials.parquet, curves.parquet",

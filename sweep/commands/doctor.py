@@ -37,6 +37,7 @@ from sweep.driver.resources import of_this_machine
 from sweep.driver.stop import Stop
 from sweep.search.plan import footprints, plan
 from trainables.config import UserPath
+from trainables.credentials import redact
 from trainables.datasets import Absent, load
 from trainables.files import whole
 from trainables.locks import is_held, locked
@@ -309,7 +310,7 @@ def mirrored(address: str) -> str:
 
 def tracked(uri: str) -> str:
     tracking.check(uri)
-    return f"tracking at {tracking.redact(uri)}"
+    return f"tracking at {redact(uri)}"
 
 
 def weights_here(config: SweepConfig) -> Path | None:
@@ -354,9 +355,9 @@ def every_node(config: SweepConfig, address: str) -> Iterator[Finding]:
             nodes = ask_all(look_around, config, sign)
             here = look_around(config, sign)
     except ValueError as error:
-        yield Finding("bad", address, str(error))
+        yield Finding("bad", redact(address), redact(str(error)))
         return
-    yield Finding("ok", address, f"{len(nodes)} nodes: {', '.join(node.name for node in nodes)}")
+    yield Finding("ok", redact(address), f"{len(nodes)} nodes: {', '.join(node.name for node in nodes)}")
     for node in nodes:
         if isinstance(node.answer, Exception):
             yield Finding("bad", node.name, f"does not answer ({' '.join(str(node.answer).split())[-300:]})")

@@ -10,6 +10,7 @@ from sweep import tracking
 from sweep.commands._arguments import Out
 from sweep.commands._ending import say
 from sweep.driver import archive, launch
+from trainables.credentials import redact
 from trainables.flags import Place
 
 File = Annotated[Place, Parameter(help="a .tar.gz")]
@@ -25,4 +26,4 @@ def main(file: File, /, *, out: Out = Path("sweeps"), tracking_uri: TrackingUri 
         say(f"{config.data_root} does not exist; set data_root in {folder}/config.yaml to the folder of the data sets")
     if tracking_uri:
         done = tracking.track(folder, tracking_uri, config.experiment)
-        say(f"{done.trials} trials, {done.epochs} epochs in {tracking.redact(tracking_uri)}")
+        say(f"{done.trials} trials, {done.epochs} epochs in {redact(tracking_uri)}")

@@ -12,6 +12,7 @@ from sweep.commands._arguments import SweepFolder, Switch, TrackingUri
 from sweep.commands._ending import say
 from sweep.driver import hub, launch
 from sweep.driver.job import default_tracking
+from trainables.credentials import redact
 from trainables.flags import Place, output_folder
 
 
@@ -33,7 +34,7 @@ def main(
     study = hub.write(folder, method, dataset, out)
     if mlflow:
         address = tracking.log_model(folder, study, out, uri, config.experiment)
-        return say(f"{out} contains the winner and its card; {tracking.redact(uri)} has it as {address}")
+        return say(f"{out} contains the winner and its card; {redact(uri)} has it as {address}")
     say(f"{out} contains the winner and its card; nothing was uploaded")
     say(f"  to Hugging Face: hf upload USER/NAME {quote(str(out))}")
     say(f"  to MLflow: python -m sweep push {quote(str(folder))} {quote(method)} --mlflow")

@@ -6,10 +6,11 @@ from sweep.commands._ending import say
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.job import default_tracking
+from trainables.credentials import redact
 
 
 def main(folder: SweepFolder, /, *, tracking_uri: TrackingUri = None) -> None:
     config = launch.config_of(confirmation.sweep_of(folder) or folder)
     uri = tracking_uri or default_tracking(config)
     done = tracking.track(folder, uri, config.experiment)
-    say(f"{done.trials} trials, {done.epochs} epochs in {tracking.redact(uri)}")
+    say(f"{done.trials} trials, {done.epochs} epochs in {redact(uri)}")

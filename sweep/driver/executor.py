@@ -36,6 +36,7 @@ from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
+from trainables.credentials import redact
 from trainables.maps import files_of, opened, sent
 from trainables.replaced import replaced
 
@@ -341,7 +342,7 @@ def cluster(address: str | None, resources: Resources | None, stop: Stop) -> Ite
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray also raises Exception
         where = f"at {address} does not answer" if address else "does not start on this machine"
-        raise ValueError(f"Ray {where} ({type(error).__name__}: {error})") from error
+        raise ValueError(redact(f"Ray {where} ({type(error).__name__}: {error})")) from error
     try:
         with _watched(started, stop):
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -21,6 +21,7 @@ from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
+from trainables.credentials import redact
 from trainables.memory import gpu_words
 
 DRAIN_SECONDS = 30.0
@@ -91,7 +92,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     from sweep.driver.executor import cluster, run
     from sweep.driver.screen import screen
 
-    announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + config.address} ...")
+    announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + redact(config.address)} ...")
     stop = Stop()
     with (
         _at_end(config.at_end, folder, announce),
@@ -243,8 +244,7 @@ def default_tracking(config: SweepConfig) -> str:
 
 
 def public(config: SweepConfig) -> dict[str, Any]:
-    """Return the configuration without the password in the tracking address."""
+    """Return the configuration without the credentials in its addresses."""
     shown = config.model_dump(mode="json")
-    if config.tracking_uri:
-        shown["tracking_uri"] = tracking.redact(config.tracking_uri)
-    return shown
+    given = [name for name in ("tracking_uri", "address") if shown[name] is not None]
+    return shown | {name: redact(shown[name]) for name in given}

@@ -24,10 +24,10 @@ from typing import Any
 
 import fsspec
 
-from sweep import tracking
 from sweep.driver.stop import Stop
 from sweep.record import CHECKPOINT, RECORD
 from sweep.record.layout import belongs
+from trainables.credentials import redact
 from trainables.files import whole
 
 SECONDS_BETWEEN_ROUNDS = 10.0
@@ -332,7 +332,7 @@ def _usable(address: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    lines = tracking.redact(str(error)).strip().splitlines()
+    lines = redact(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -4,8 +4,8 @@ The record is the spool. A `Tracker` follows it in a separate thread and updates
 for the server. `track` sends missed events again at any time.
 """
 
-from sweep.tracking.address import check, redact
+from sweep.tracking.address import check
 from sweep.tracking.follow import Tracker, is_sent, reconcile, track
 from sweep.tracking.models import log_model
 
-__all__ = ["Tracker", "check", "is_sent", "log_model", "reconcile", "redact", "track"]
+__all__ = ["Tracker", "check", "is_sent", "log_model", "reconcile", "track"]

@@ -1,7 +1,7 @@
-"""Addresses of tracking servers: check that they are usable, and redact credentials.
+"""Addresses of tracking servers: check that they are usable.
 
-A sweep must not start with a server that does not answer, and a password in an address must not reach a record, a log
-or a message. This module does both without importing mlflow, which takes seconds.
+A sweep must not start with a server that does not answer. This module checks it without importing mlflow, which takes
+seconds.
 """
 
 import contextlib
@@ -13,24 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainables.credentials import redact
 from trainables.datasets import expanded
 from trainables.files import write_fault
 
 SECONDS_TO_ANSWER = 5
 SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
 
-_CREDENTIALS = re.compile(r"://(?:[^\s/@:]*:\S*|[^\s/@]+)@")
-_SECRET_OPTION = re.compile(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s'\"]+")
 _REVISION = {
     name: re.compile(rf"""^{name}\s*=\s*["'](\w+)["']""", re.MULTILINE) for name in ("revision", "down_revision")
 }
 SCHEMA = "select version_num from alembic_version"
 _DATABASES = ("postgresql", "mysql", "mssql")
-
-
-def redact(text: str) -> str:
-    """Return `text`, an address or a message that quotes one, without user names, passwords and tokens."""
-    return _SECRET_OPTION.sub(r"\1=***", _CREDENTIALS.sub("://***@", text))
 
 
 def absolute(uri: str) -> str:

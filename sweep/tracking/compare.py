@@ -8,8 +8,8 @@ from shlex import quote
 from urllib.parse import quote as percent_encoded
 
 from sweep.record import Trials, read_trials
-from sweep.tracking import redact
 from sweep.tracking.ui import interface, runs_of
+from trainables.credentials import redact
 
 WINNERS, PAIRS = "winners", "hand-tuned against tuned"
 

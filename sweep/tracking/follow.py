@@ -21,8 +21,9 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Self
 
 from sweep.record import CONFIG, RECORD, Event, follow, record_of
-from sweep.tracking.address import check, fingerprint, redact
+from sweep.tracking.address import check, fingerprint
 from sweep.tracking.story import PARENT, Story
+from trainables.credentials import redact
 from trainables.files import whole
 from trainables.locks import Held, is_held, locked
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from shlex import quote
 
 from sweep.record import read_trials
-from sweep.tracking.address import check, redact
+from sweep.tracking.address import check
 from sweep.tracking.follow import one_line
+from trainables.credentials import redact
 
 
 def log_model(folder: Path, study: str, saved: Path, uri: str, experiment: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sweep.record import Event, Row, SweepEvent, Trial, Trials
 from sweep.record.events import CloseEvent, FinishEvent
-from sweep.tracking.address import redact
+from trainables.credentials import redact
 
 PARENT = None  # key of the sweep's run in mappings keyed by trial
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweep.tracking.address import absolute, authentication, redact, sqlite_file
+from sweep.tracking.address import absolute, authentication, sqlite_file
+from trainables.credentials import redact
 
 if TYPE_CHECKING:
     import requests

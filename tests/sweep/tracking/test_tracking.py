@@ -17,10 +17,13 @@ from typing import ClassVar
 import pytest
 import sqlalchemy
 
+from sweep.config import SweepConfig
+from sweep.driver.job import public
 from sweep.record import Record
-from sweep.tracking import Tracker, check, reconcile, redact, track
+from sweep.tracking import Tracker, check, reconcile, track
 from sweep.tracking.address import absolute, known_schema
 from sweep.tracking.server import Server
+from trainables.credentials import redact
 
 STUDIES = [
     {"study": f"{method}-mnist", "method": method, "dataset": "mnist", "trials": 2, "epochs": 3, "metric": "valid/fcd"}
@@ -518,13 +521,33 @@ def test_only_one_process_tracks_a_sweep(uri, folder, record):
         ("http://token@host", "http://***@host"),
         ("postgresql+psycopg2://me:p@ss/wo@host/db", "postgresql+psycopg2://***@host/db"),
         ("failed: http://me:secret@host/a (see log)", "failed: http://***@host/a (see log)"),
-        ("postgresql://host/db?password=secret&x=1", "postgresql://host/db?password=***&x=1"),
+        ("postgresql://me:pa ss@host/db", "postgresql://***@host/db"),
+        (
+            "postgresql://host/db?user=me&password=secret&sslmode=require",
+            "postgresql://host/db?user=***&password=***&sslmode=require",
+        ),
+        ("postgresql://host/db?sslpassword=secret", "postgresql://host/db?sslpassword=***"),
+        (
+            "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret&driver=x",
+            "mssql+pyodbc:///?odbc_connect=***&driver=x",
+        ),
+        ("https://host:5000/?access_token=secret", "https://host:5000/?access_token=***"),
+        ("https://host/mlflow?auth_token=secret#secret", "https://host/mlflow?auth_token=***"),
+        ("https://host/?secret", "https://host/?***"),
+        ("https://host/#secret", "https://host/#***"),
+        ("failed: PWD%3Dsecret; api_key=secret, see the log", "failed: PWD%3D***; api_key=*** see the log"),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ],
 )
 def test_credentials_are_never_shown(text, shown):
     assert redact(text) == shown
+
+
+def test_the_stored_configuration_has_no_credentials():
+    config = SweepConfig(tracking_uri="https://host/?access_token=secret", address="ray://me:secret@host:10001")
+    shown = public(config)
+    assert "secret" not in str(shown) and (shown["address"], shown["mirror"]) == ("ray://***@host:10001", None)
 
 
 @pytest.mark.parametrize(
