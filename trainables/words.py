@@ -1,7 +1,12 @@
-"""Words for error messages."""
+"""Words for messages and records."""
 
 import difflib
 from collections.abc import Iterable
+
+
+def readable(text: str) -> str:
+    """Replaces what UTF-8 cannot encode: text of outside code and names of files may contain lone surrogates."""
+    return text.encode(errors="replace").decode()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ from trainables.feed import DEVICE_SHARE, placed
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
 from trainables.training import Training
+from trainables.words import readable
 
 QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report costs time in the driver
 SAVE_SECONDS = 60.0
@@ -61,11 +62,6 @@ def ran_out_of_memory(error: Exception) -> bool:
 def share(gpus: float) -> float:
     """Return the fraction of a GPU's memory that one data set of a trial may use."""
     return DEVICE_SHARE * min(1.0, gpus) / KEPT_DATASETS
-
-
-def readable(text: str) -> str:
-    """Replace what cannot be encoded as UTF-8: text of outside code may contain lone surrogates."""
-    return text.encode(errors="replace").decode()
 
 
 class Leaving(Exception):

@@ -65,9 +65,10 @@ class Record:
         """Write one event of `sweep.record.events` and return it.
 
         All events except reports are on disk when this returns. Reports survive the process, but may be lost with the
-        machine; training then repeats them. Raises ValueError for an unknown or invalid event or field, for NaN or
-        infinity, and if another process has opened the record because this one was cut off from a network file system
-        and lost its lock, and OSError if the disk is full; nothing is written in any of these cases.
+        machine; training then repeats them. Raises ValueError for an unknown or invalid event or field, for NaN,
+        infinity and text that UTF-8 cannot encode, and if another process has opened the record because this one was
+        cut off from a network file system and lost its lock, and OSError if the disk is full; nothing is written in any
+        of these cases.
         """
         if self._durable and (now := holder_of(self.path)) != self.holder:
             raise ValueError(f"{self.path} is being written by {_named(now)} by now; this driver stops")
@@ -84,8 +85,10 @@ class Record:
                 made = _referring(made, self._recipes)
             values = made.model_dump(exclude_defaults=True)
             line = json.dumps({"time": values.pop("time"), "event": event, **values}, allow_nan=False)
+            written = parse(line)  # exactly as a resumed sweep will read it; fails for lone surrogates
         except ValueError as error:  # raised by pydantic or json
-            raise ValueError(f"{self.path.name}: {event} event: {error}; omit such values") from None
+            why = " ".join(str(error).split())
+            raise ValueError(f"{self.path.name}: {event} event: {why}; omit such values") from None
         data = line.encode() + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         try:
@@ -98,7 +101,7 @@ class Record:
             self._recipes |= made.recipes.keys()
         elif self._durable:
             os.fsync(self._file.fileno())
-        return parse(line)  # exactly as a resumed sweep will read it
+        return written
 
     def close(self) -> None:
         """Release the lock. The record cannot be written afterwards."""

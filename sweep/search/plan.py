@@ -1,5 +1,6 @@
 """Planning: build the studies of a sweep from its configuration and validate them before Ray starts."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -29,7 +30,7 @@ from trainables.metrics import choose, default_metric, obstacle
 from trainables.metrics.resolution import ENOUGH
 from trainables.networks import Networks
 from trainables.training import Diverged, Training
-from trainables.words import did_you_mean
+from trainables.words import did_you_mean, readable
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Plan:
 
 def plan(config: SweepConfig) -> Plan:
     """Load data sets and search spaces and check that they are compatible. Raises ValueError in one line."""
+    for field_name, value in config.model_dump(mode="json").items():
+        _refuse_other_encodings(f"{field_name} =", json.dumps(value, ensure_ascii=False))
     for method in config.methods:
         find(method)
     unused = [method for method in config.spaces if method not in config.methods]
@@ -123,6 +126,8 @@ def plan(config: SweepConfig) -> Plan:
     memory = of_this_machine() if config.address is None else None
     config = config.model_copy(update={"datasets": list(splits)})
     shown = [s.name for s in splits.values()]
+    for name in shown:
+        _refuse_other_encodings("data set", name)
     if len(set(shown)) < len(shown):
         raise ValueError(f"two data sets are named {max(shown, key=shown.count)!r}; rename one folder")
     config, lengthened = _lengthened(config, splits)
@@ -166,6 +171,12 @@ def plan(config: SweepConfig) -> Plan:
         if place(study.method):
             rehearse(planned, study)
     return planned
+
+
+def _refuse_other_encodings(what: str, text: str) -> None:
+    """Raise ValueError if the record cannot hold a text, because names of files may have any bytes."""
+    if (shown := readable(text)) != text:
+        raise ValueError(f"{what} {shown} has bytes that are not UTF-8, here ?; rename the file or folder")
 
 
 def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[SweepConfig, str]:

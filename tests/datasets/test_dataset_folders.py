@@ -505,7 +505,9 @@ def test_longer_names_are_refused_and_long_names_of_pictures_are_not(tmp_path, r
 
 
 def test_the_reading_can_be_written_as_json(tmp_path, random):
-    fill(tmp_path / "pets", 12, random)
+    for kind in ("cats", "dogs\udcff"):  # a name that is not UTF-8
+        fill(tmp_path / "pets" / kind, 6, random)
     reading = pets(tmp_path).reading
-    found = json.loads(json.dumps(reading.record()))
-    assert found["words"] == reading.words() and found["pictures"] == {"train": 8, "valid": 2, "test": 2}
+    found = json.loads(json.dumps(reading.record(), ensure_ascii=False).encode())
+    assert found["words"] == reading.words().replace("\udcff", "?") and found["classes"] == ["cats", "dogs?"]
+    assert found["pictures"] == {"train": 8, "valid": 2, "test": 2}

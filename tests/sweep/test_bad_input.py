@@ -295,6 +295,17 @@ def test_no_message_suggests_to_unpickle_a_file(refused, place, pickled):
     assert "objects.npy cannot be read as an array of numbers (objects are not read)" in shown
 
 
+@pytest.mark.parametrize(
+    "line", ["--datasets folder:x\udcff --image-size 8", "--datasets folder:link --image-size 8", "--out x\udcff"]
+)
+def test_names_that_are_not_utf8(refused, pictures, place, line):
+    """The record, which is JSON, cannot hold them."""
+    shutil.copytree(pictures, place / "x\udcff")
+    (place / "link").symlink_to("x\udcff")
+    shown = refused(*line.split(), "--set", "batch_size=5")
+    assert re.search(r'x\?("\]|")? has bytes that are not UTF-8, here \?; rename', shown)
+
+
 def test_missing_and_damaged_data_files(refused, place):
     raw = place / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)

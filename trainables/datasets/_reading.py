@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from trainables.words import readable
 
 from ._pictures import BACKGROUND
 
@@ -79,8 +82,10 @@ class Reading:
         return [*self.warnings, *([copies] if n else [])]
 
     def record(self) -> dict[str, Any]:
-        """Returns the fields and the description as JSON types."""
-        return {**asdict(self), "words": self.words(), "doubts": self.doubts()}
+        """Returns the fields and the description as JSON types; names of files need not be UTF-8."""
+        fields = {**asdict(self), "words": self.words(), "doubts": self.doubts()}
+        found: dict[str, Any] = json.loads(readable(json.dumps(fields, ensure_ascii=False)))
+        return found
 
 
 def left_out_words(left_out: Mapping[str, int]) -> list[str]:

@@ -48,6 +48,15 @@ def test_numbers_json_has_no_word_for_are_refused_and_nothing_is_written(path, b
     assert len(read(path)) == 1
 
 
+def test_text_that_no_reader_decodes_is_refused_and_nothing_is_written(path):
+    with Record(path) as record:
+        with pytest.raises(ValueError, match=r"record\.jsonl: sweep event: .*surrogate"):
+            record.append("sweep", sweep="s", studies=[], config={"datasets": ["folder:/leaves\udcff"]})
+        assert path.read_bytes() == b""
+        record.append("finish", outcome="done")
+    assert len(read(path)) == 1
+
+
 def test_an_unknown_event_is_refused(path):
     with (
         Record(path) as record,
