@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Sweep
+from analysis.page.names import counted
 
 SAID_NOTHING = ("running", "cancelled", "preempted")  # states of trials without a result
 
@@ -42,7 +43,7 @@ def _size(space: Mapping[str, Mapping]) -> dict:
 def space_words(row) -> str:
     """Format the size of a space: `3 knobs: 8 choices × 6.0 decades`."""
     parts = [f"{row.choices} choices"] * (row.choices > 1) + [f"{row.decades:.1f} decades"] * (row.decades > 0)
-    return f"{row.knobs} knob{'s' * (row.knobs != 1)}" + (f": {' × '.join(parts)}" if parts else "")
+    return counted(row.knobs, "knob") + (f": {' × '.join(parts)}" if parts else "")
 
 
 def expected_best(values: np.ndarray) -> np.ndarray:

@@ -353,4 +353,4 @@ def looks_words(folder: str | Path) -> str:
     scored = sum(int((points(look)["value"].notna()).sum()) for look in looks)
     times = "once" if len(looks) == 1 else f"in {len(looks)} looks"
     where = "folds that contain the test images" if any(map(overlap_of, looks)) else "the test split"
-    return f"{scored} trained models were scored on {where}, {times}"
+    return f"{counted(scored, 'trained model')} {'was' if scored == 1 else 'were'} scored on {where}, {times}"

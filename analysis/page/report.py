@@ -23,7 +23,7 @@ from analysis.join import read_sweeps
 from analysis.load import Sweep
 from analysis.page.checklist import checklist, date, flat
 from analysis.page.extras import Extras
-from analysis.page.names import bare_method, dataset_name, duration, method_name, short_knob, short_metric
+from analysis.page.names import bare_method, counted, dataset_name, duration, method_name, short_knob, short_metric
 from analysis.page.section import folders_of, section
 from analysis.page.summary import (
     confirmed_words,
@@ -72,6 +72,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     board = leaderboard(sweep)
     broken: list[str] = []
     extras = Extras.of(sweep)

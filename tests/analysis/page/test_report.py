@@ -240,6 +240,7 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
         "−30.0 (−27 %)",
         "95 % t interval",
         "seeds 1, 2, 3",
+        "1 trial of 30 epochs",
     ):
         assert words in page, words
     assert "<h1>On digits, GAE has the lowest mean" in page  # of the confirmation, not of the search
