@@ -12,6 +12,7 @@ next one.
 """
 
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -273,21 +274,25 @@ def fetch(address: str, out: Path) -> Path:
             return folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is not an empty folder; choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
+        part = out / f".{folder.name}.part"
+        shutil.rmtree(part, ignore_errors=True)  # of a fetch that was killed
 
         def get(name: str) -> None:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with whole(folder / name) as part:
-                storage.get_file(f"{root}/{name}", str(part))
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            storage.get_file(f"{root}/{name}", str(part / name))
 
-        _each(get, files)
-        for name in sorted(records, reverse=True):  # that of the sweep last: without it, the folder holds no sweep
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with whole(folder / name, durable=True) as part, part.open("wb") as file:
-                for start in sorted(records[name]):
-                    if file.tell() != start:
-                        raise ValueError(f"{address}: bytes {file.tell()} to {start} of {name} are missing")
-                    file.write(storage.cat_file(f"{root}/{name}/{start:020}"))
+        try:
+            _each(get, files)
+            for name in records:
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                with whole(part / name, durable=True) as draft, draft.open("wb") as file:
+                    for start in sorted(records[name]):
+                        if file.tell() != start:
+                            raise ValueError(f"{address}: bytes {file.tell()} to {start} of {name} are missing")
+                        file.write(storage.cat_file(f"{root}/{name}/{start:020}"))
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -311,12 +316,13 @@ def _storage(address: str) -> tuple[Any, str]:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if address.startswith("file:"):
         options["auto_mkdir"] = True
-    try:
-        storage, root = fsspec.url_to_fs(address, **options)
-    except ImportError as error:
-        raise ValueError(f"{address}: {error}; for s3:// use pip install 'autoencoder-sweep[s3]'") from None
-    except ValueError as error:
-        raise ValueError(f"{address}: {error}; use an address such as s3://BUCKET/FOLDER") from None
+    with _usable(address):  # some storages connect here
+        try:
+            storage, root = fsspec.url_to_fs(address, **options)
+        except ImportError as error:
+            raise ValueError(f"{address}: {error}; for s3:// use pip install 'autoencoder-sweep[s3]'") from None
+        except ValueError as error:
+            raise ValueError(f"{address}: {error}; use an address such as s3://BUCKET/FOLDER") from None
     return storage, root
 
 

@@ -1,6 +1,8 @@
 """A sweep's copy in object storage can be resumed at every moment, by one driver at a time."""
 
 import json
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 
@@ -252,6 +254,37 @@ def test_a_new_sweep_needs_an_empty_usable_place(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.rm_file", lambda *_: None)
     with pytest.raises(ValueError, match="ignores conditional writes"):
         require_usable(f"file://{tmp_path}/store")
+
+
+def test_a_fetch_that_was_killed_can_be_repeated(tmp_path):
+    """A process that is killed in its second file leaves what it has fetched so far."""
+    sweep, address, out = Folder(tmp_path / "a"), f"file://{tmp_path}/store/a", tmp_path / "b"
+    for _ in range(3):
+        sweep.step()
+    Mirror(sweep.path, address).update()
+    script = f"""
+import os, pathlib
+from fsspec.implementations.local import LocalFileSystem
+from sweep.driver import mirror
+get, taken = LocalFileSystem.get_file, []
+def dying(self, *paths):
+    taken.append(paths)
+    os._exit(9) if len(taken) == 2 else get(self, *paths)
+LocalFileSystem.get_file, mirror.CONNECTIONS = dying, 1
+mirror.fetch({address!r}, pathlib.Path({str(out)!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 9
+    assert any(path.is_file() for path in out.rglob("*")) and not (out / "a").exists()
+    assert resumable(fetch(address, out)) == resumable(sweep.path)
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:9/x", "zip://nowhere.zip", "reference://x", "nowhere://x"])
+def test_an_address_that_cannot_be_used_is_named(address, tmp_path):
+    """Some storages connect as soon as they are made."""
+    for use in (require_unused, lambda address: fetch(address, tmp_path), lambda address: Mirror(tmp_path, address)):
+        with pytest.raises(ValueError, match=rf"^{address}(: Protocol not known| cannot be used \()"):
+            use(address)
 
 
 def test_an_address_as_out_is_the_mirror():
