@@ -137,7 +137,8 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
     training = sum(seconds[spec.study] * spec.most_epochs for spec in specs)
     trials = sum(spec.count or round(spec.most_epochs / expected_epochs(planned)) for spec in specs)
     say(
-        f"{len(specs)} studies, {epochs} epochs, about {trials} trials if halving stops the expected number; "
+        f"{len(specs)} {'study' if len(specs) == 1 else 'studies'}, {epochs} epochs, "
+        f"about {trials} trials if halving stops the expected number; "
         f"training takes about {duration(training)} of trial time"
     )
     if planned.config.seconds_per_study is not None:

@@ -53,7 +53,7 @@ class Screen:
         yield self._board(shown, Counter(trial.study for trial in under_way))
         if left := [study for study in self.plan.studies if study not in shown]:
             done = sum(self._done(study) for study in left)
-            words = f"and {len(left)} more studies, {done} of them done"
+            words = f"and {len(left)} more {'study' if len(left) == 1 else 'studies'}, {done} of them done"
             yield Text(words, style="dim", no_wrap=True, overflow="ellipsis")
         if trials:
             yield Text()
