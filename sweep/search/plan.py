@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -133,6 +133,8 @@ def plan(config: SweepConfig) -> Plan:
     config, lengthened = _lengthened(config, splits)
     if config.first_rung is not None and config.first_rung > config.epochs:
         raise ValueError(f"first_rung must be at most epochs = {config.epochs}, got {config.first_rung}")
+    if late := [epoch for epoch in config.looks if epoch > config.epochs]:
+        raise ValueError(f"looks must be at most epochs = {config.epochs}, got {', '.join(map(str, late))}; omit them")
     studies = []
     spaces_of = {method: _opened(space_of(method, config), method, config) for method in config.methods}
     for dataset, data in splits.items():
@@ -200,7 +202,7 @@ def _lengthened(config: SweepConfig, splits: Mapping[str, Splits]) -> tuple[Swee
 
 
 def _steps(space: Space, epochs: int, images: int) -> float:
-    """Return the optimiser steps of a trial of the first hand-tuned point."""
+    """Return the optimiser steps of a trial of the first hand-tuned point; infinitely many if `check` refuses it."""
     batch = space.paper[0].values.get("batch_size")
     return epochs * max(1.0, images / batch) if isinstance(batch, int) and batch > 0 else math.inf
 
@@ -242,9 +244,25 @@ def space_of(method: str, config: SweepConfig) -> Space:
     next to the module of an outside method."""
     fields = hyper_fields(method)
     if method in config.spaces:
-        return spaces.load(config.spaces[method], fields)
-    with as_file(space_file(method)) as path:
-        return spaces.load(path, fields)
+        found = spaces.load(config.spaces[method], fields)
+    else:
+        with as_file(space_file(method)) as path:
+            found = spaces.load(path, fields)
+    return replace(
+        found, paper=tuple(replace(point, values=_with_integers(method, point.values)) for point in found.paper)
+    )
+
+
+def _with_integers(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with 100 in place of 1e2 where the method's hyperparameter is an integer.
+
+    Values that the method refuses are returned as they are, because `check` names them.
+    """
+    with suppress(ValueError):
+        hyper = find(method).Hyper(**values)
+        integers = {name: value for name in values if type(value := getattr(hyper, name)) is int}
+        return {**values, **integers}
+    return dict(values)
 
 
 def _opened(space: Space, method: str, config: SweepConfig) -> Space:
@@ -268,10 +286,14 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
     except ValueError as error:
         raise ValueError(f"{method}: {error}") from None
     try:
-        for name, values in pins.items():
-            if isinstance(values, list):
-                space = space.with_each(name, [scalar(value) for value in values])
-        return space.with_fixed({name: scalar(value) for name, value in pins.items() if not isinstance(value, list)})
+        single = {name: scalar(value) for name, value in pins.items() if not isinstance(value, list)}
+        values = {**space.paper[0].values, **single}
+        for name, several in pins.items():
+            if isinstance(several, list):
+                each = [_with_integers(method, {**values, name: scalar(value)})[name] for value in several]
+                space = space.with_each(name, each)
+        values = _with_integers(method, values)
+        return space.with_fixed({name: values[name] for name in single})
     except ValueError as error:
         raise ValueError(f"set: {method}: {error}") from None
 
@@ -290,6 +312,10 @@ def check(study: Planned, data: Splits, memory: int | None = None) -> None:
         for kind in _extremes(space.dimensions["network"]):
             Networks(data.shape, kind)
         for field, dimension in space.dimensions.items():
+            if isinstance(dimension, Range) and not dimension.integer and _is_integer(cls, field):
+                raise ValueError(
+                    f"{field} is an integer, but its range {dimension} is not; add int = true to the range"
+                )
             for value in _extremes(dimension):
                 checked(cls.Hyper, {**study.hand_tuned_values, field: value}, study.method)
             if memory is None:
@@ -341,6 +367,13 @@ def _require_memory_at(
         require_memory(cls, hyper, data.shape, memory)
     except ValueError as error:
         raise ValueError(f"{field} = {value!r}, which is in its range: {error}") from None
+
+
+def _is_integer(cls: type[Method], field: str) -> bool:
+    """Return whether a hyperparameter takes only integers."""
+    kind = cls.Hyper.model_fields[field].annotation
+    kinds = {kind, *get_args(kind)}
+    return int in kinds and float not in kinds
 
 
 def _extremes(dimension: Range | Choice | Fixed) -> Iterable[Any]:

@@ -118,6 +118,8 @@ def test_few_images_get_more_epochs_unless_the_user_gives_them(pictures, tmp_pat
     given = plan(SweepConfig(**config.model_dump(exclude_unset=True), epochs=27))
     assert given.config.epochs == 27 and given.readings() == [reading]
     assert plan(config.model_copy(update={"first_rung": 200})).rungs == [200]
+    with pytest.raises(ValueError, match="looks must be at most epochs = 810, got 811, 900; omit them"):
+        plan(config.model_copy(update={"looks": [810, 811, 900], "searcher": "none"}))
     with pytest.raises(ValueError, match="first_rung must be at most epochs = 810, got 900"):
         plan(config.model_copy(update={"first_rung": 900}))
     both = config.model_copy(update={"datasets": ["digits", f"folder:{pictures}"]})
@@ -209,6 +211,18 @@ def my_lab(tmp_path, monkeypatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.parametrize("given", ["pinned", "listed", "in the file"])
+def test_an_integer_written_as_a_float_is_an_integer(make_plan, tmp_path, given):
+    """Otherwise a trial would have no number of steps, and a study no probe of its learning rate."""
+    space = VAE + "learning_rate = { low = 1e-4, high = 1e-2 }\n"
+    (tmp_path / "mine.toml").write_text(space.replace("batch_size = 20", "batch_size = 1e2"))
+    batch = {"pinned": {"batch_size": "1e2"}, "listed": {"batch_size": [1e2, 50.0]}, "in the file": {}}[given]
+    planned = make_plan(methods=["vae"], spaces={"vae": tmp_path / "mine.toml"}, set=batch, epochs=3)
+    (study,) = planned.studies
+    assert repr(study.hand_tuned_values["batch_size"]) == "100"
+    assert study.spec.probes == (("learning_rate", 5.0),)
+
+
 def test_a_method_from_outside_finds_its_space_beside_it(make_plan, my_lab):
     planned = make_plan(methods=["my_lab.ladder:Ladder"], set={})
     (study,) = planned.studies
@@ -248,6 +262,10 @@ def test_an_outside_method_without_a_space_gets_the_expected_path(make_plan, my_
         ("latent_dim = { low = 0, high = 8, int = true }", "latent_dim = 0"),
         ("network = ['mlp_8', 'mpl_8']", "network = 'mpl_8' is not known"),
         ("latent_dim = { low = 4, high = 100_000_000_000, int = true }", "latent_dim = 100000000000, which is in its"),
+        (
+            "latent_dim = { low = 4, high = 8 }",
+            "latent_dim is an integer, but its range 4.0..8.0 is",
+        ),
         ("latent_dim = [4, 100_000_000_000]", r"latent_dim = 100000000000, .* parameters take .* GB to train"),
         ("network = ['mlp_8', 'mlp_100000000']", r"network = 'mlp_100000000', .* parameters take .* GB to train"),
         ("batch_size = [20, 5000]", "batch_size must be at most 1197, the number of training images"),
