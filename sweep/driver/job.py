@@ -16,7 +16,7 @@ from sweep.config import SweepConfig
 from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.mirror import mirrored
-from sweep.driver.resources import Resources, of_this_machine
+from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, read_trials
 from sweep.search.plan import Plan, footprints
@@ -100,8 +100,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         stopped_by_signals(stop, announce),
     ):
         resources = resources or Resources.of(config, found)
-        if waiting := resources.waiting(found):
-            announce(waiting)
+        for line in filter(None, (without_gpus(config, found), resources.waiting(found))):
+            announce(line)
         with (
             _record(job, announce) as (record, history, sweep),
             mirrored(job.home, config.mirror_address, announce, stop),

@@ -31,18 +31,17 @@ class Resources:
         """
         grows = config.address is not None and config.concurrent is not None
         total_gpus = sum(gpus for _, gpus in nodes)
+        gpus = config.gpus_per_trial
+        if gpus is None:
+            gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
         if grows:
-            least = cls(config.cpus_per_trial or 1, config.gpus_per_trial or 0.0, 0, 0, total_gpus)
-            return least.on(nodes, config.concurrent)
+            return cls(config.cpus_per_trial or 1, gpus, 0, 0, total_gpus).on(nodes, config.concurrent)
         largest = max((cpus for cpus, _ in nodes), default=0)
         if largest == 0:
             raise ValueError(
                 f"the cluster at {config.address} has no CPU for trials yet; if it is autoscaling, set its maximum "
                 "number of concurrent trials with --concurrent N"
             )
-        gpus = config.gpus_per_trial
-        if gpus is None:
-            gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
         if gpus > total_gpus:
             raise ValueError(f"gpus_per_trial must be at most {total_gpus}, the number of GPUs, got {gpus:g}")
         cpus = config.cpus_per_trial or _share(nodes, gpus, config.concurrent)
@@ -76,6 +75,16 @@ class Resources:
             f"waiting for nodes: a trial needs {self.cpus} CPUs and {self.gpus:g} GPUs of one node, but the nodes have "
             f"{has} so far (`ray status` on the cluster's head shows why)"
         )
+
+
+def without_gpus(config: SweepConfig, nodes: Sequence[Node]) -> str | None:
+    """Return that all trials will use CPUs only because no node of the cluster has a GPU, or None."""
+    if config.address is None or config.gpus_per_trial is not None or any(gpus for _, gpus in nodes):
+        return None
+    return (
+        "no node of the cluster has a GPU so far, so trials use CPUs only; if nodes with GPUs will join, set "
+        f"--gpus-per-trial {1 / TRIALS_PER_GPU:g}"
+    )
 
 
 def _places(node: Node, cpus: int, gpus: float) -> int:

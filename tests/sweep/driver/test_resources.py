@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.config import SweepConfig
-from sweep.driver.resources import Resources, of_this_machine
+from sweep.driver.resources import Resources, of_this_machine, without_gpus
 
 
 def of(cpus: int, gpus: int = 0, **fields) -> Resources:
@@ -91,6 +91,30 @@ def test_a_cluster_that_grows_with_demand():
     assert found.on([(4, 1)] * 9, 6).ahead == 6  # one more would make it grow by a machine
     with pytest.raises(ValueError, match=r"has no CPU for trials yet; .* --concurrent N"):
         of(0, 0, address="head:6379")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fields", "gpus", "said"),
+    [
+        ([(16, 4), (16, 4)], {}, 0.25, False),
+        ([(16, 4), (16, 4)], {"gpus_per_trial": 0}, 0.0, False),
+        ([(16, 0)], {}, 0.0, True),
+        ([], {}, 0.0, True),  # nodes with GPUs may join
+        ([], {"gpus_per_trial": 0}, 0.0, False),
+        ([], {"gpus_per_trial": 1}, 1.0, False),
+    ],
+)
+@pytest.mark.parametrize("concurrent", [8, None])
+def test_the_gpus_of_a_cluster_are_used_or_it_is_said_that_none_are(nodes, fields, gpus, said, concurrent):
+    config = SweepConfig(address="head:6379", concurrent=concurrent, **fields)
+    words = without_gpus(config, nodes)
+    assert (words is not None and words.endswith("set --gpus-per-trial 0.25")) == said
+    if nodes or concurrent:
+        assert Resources.of(config, nodes).gpus == gpus
+
+
+def test_a_machine_without_a_gpu_is_no_news():
+    assert without_gpus(SweepConfig(), [(2, 0)]) is None
 
 
 def test_waiting_for_nodes_is_said():
