@@ -94,9 +94,10 @@ class Conductor:
 
     def settle(self) -> None:
         """Repair the state after the previous driver died: trials that had reached their end are ended and not run
-        again; checkpoints with more epochs than the record are deleted, or those epochs would never be reported."""
+        again, unless their last evaluation has no value: they had failed or diverged, and the record lacks how;
+        checkpoints with more epochs than the record are deleted, or those epochs would never be reported."""
         for trial in [trial for trial in self.waiting if trial.state == "running"]:
-            if trial.epoch >= self.plan.config.epochs:
+            if trial.epoch >= self.plan.config.epochs and trial.metric in trial.rows[trial.epoch].metrics:
                 self._end(trial, "complete", "", trial.epoch, None)
             elif not self.studies[trial.study].goes_on(trial.number) and not trial.stopping:
                 self._pause(trial, trial.epoch, None)

@@ -670,6 +670,21 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
 @pytest.mark.parametrize(
     ("saved", "kept"), [(3, True), (1, True), (4, False), ("torn", False)], ids=["even", "behind", "ahead", "torn"]
 )
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_what_failed_in_its_last_evaluation_is_not_complete(begin, state):
+    """The driver is killed between the report of the last epoch and the end of the trial."""
+    last = progress([*map(row, range(4, 10))], state=state, reason="fcd: not finite")
+    conductor = begin(methods=["vae"], trials=1)
+    conductor.next("a")
+    conductor.hear("a", progress([row(1, 5.0), row(2), row(3, 4.0)], value=4.0))
+    conductor.record.append("report", trial="vae-digits-0000", rows=last.rows)
+    resumed = begin(methods=["vae"], trials=1)
+    resumed.settle()
+    assert resumed.next("b")["trial"] == "vae-digits-0000"
+    resumed.hear("b", last)
+    assert resumed.trials.trials["vae-digits-0000"].state == state
+
+
 def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, saved, kept):
     conductor = begin(methods=["vae"])
     conductor.next("a")
