@@ -30,7 +30,7 @@ from ray.util import register_serializer
 from sweep.driver import local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
-from sweep.driver.nodes import SECONDS_TO_ANSWER, Pool, own_versions
+from sweep.driver.nodes import NODE_ID, SECONDS_TO_ANSWER, Pool, own_versions
 from sweep.driver.resources import Node, Resources
 from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
@@ -59,7 +59,7 @@ class _Asker(Searcher):
             if self.conductor.done:
                 return Searcher.FINISHED
             trial = self.conductor.next(trial_id)
-        return trial and trial | {"nodes": self.pool.selector() if self.pool else {}}
+        return trial and trial | {"excluded": sorted(self.pool.set_aside) if self.pool else []}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler has ended the trial, or its process was lost."""
@@ -212,13 +212,15 @@ class _ActorManager(RayActorManager):
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Return the resource request of a described trial. A trial that ran out of memory gets a GPU exclusively if
-    trials share GPUs; else it gets more than half of the CPUs of the largest node, so that fewer trials run with it."""
-    cpus = trial["cpus"]
+    trials share GPUs; else it gets more than half of the CPUs of the largest node, so that fewer trials run with it.
+    No trial runs on an excluded node."""
+    cpus, excluded = trial["cpus"], trial["excluded"]
     if trial["wants_room"] and trial["gpus"] != 1:
-        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        usable = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in excluded]
+        largest = max((int(node["Resources"].get("CPU", 0)) for node in usable), default=0)
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
     # Processes are reused for the same request only, so no trial gets one on an excluded node.
-    nodes: dict[str, Any] = {"bundle_label_selector": [trial["nodes"]]} if trial.get("nodes") else {}
+    nodes = {"bundle_label_selector": [{NODE_ID: f"!in({','.join(excluded)})"}]} if excluded else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 

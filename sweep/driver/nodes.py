@@ -184,10 +184,6 @@ class Pool:
         """Return CPUs and GPUs of each usable node."""
         return [self._holds(node) for node in self._nodes if node in self.passed]
 
-    def selector(self) -> dict[str, str]:
-        """Return Ray's label selector for the nodes that are not excluded."""
-        return {NODE_ID: f"!in({','.join(sorted(self.set_aside))})"} if self.set_aside else {}
-
     def trained(self, node: str, stored: bool) -> None:
         """Note that a trial made progress on a node; `stored` if it also wrote a file."""
         self._proven.add(node)

@@ -401,20 +401,23 @@ def test_the_second_attempt_wants_room_even_if_the_driver_died_between(begin):
 
 
 @pytest.mark.parametrize(
-    "gpus, wants_room, asked",
+    "gpus, wants_room, excluded, asked",
     [
-        (0.0, False, (2, 0.0)),
-        (0.0, True, (9, 0.0)),
-        (1.0, True, (2, 1.0)),
-        (0.25, False, (2, 0.25)),
-        (2.0, True, (9, 2)),
+        (0.0, False, [], (2, 0.0)),
+        (0.0, True, [], (9, 0.0)),
+        (0.0, True, ["16"], (3, 0.0)),  # no other node has nine
+        (0.0, True, ["16", "4"], (2, 0.0)),
+        (1.0, True, [], (2, 1.0)),
+        (0.25, False, ["16"], (2, 0.25)),
+        (2.0, True, [], (9, 2)),
     ],
 )
-def test_room_is_asked_of_ray(monkeypatch, gpus, wants_room, asked):
-    nodes = [{"Alive": True, "Resources": {"CPU": n}} for n in (4.0, 16.0)]
-    nodes.append({"Alive": False, "Resources": {"CPU": 64.0}})
+def test_room_is_asked_of_ray(monkeypatch, gpus, wants_room, excluded, asked):
+    nodes = [{"NodeID": f"{n:g}", "Alive": n < 64, "Resources": {"CPU": n}} for n in (4.0, 16.0, 64.0)]
     monkeypatch.setattr(executor.ray, "nodes", lambda: nodes)
-    found = executor.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room})
+    found = executor.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room, "excluded": excluded})
+    selected = [{"ray.io/node-id": f"!in({','.join(excluded)})"}] if excluded else None
+    assert found._kwargs.get("bundle_label_selector") == selected
     assert found.bundles == [{"CPU": float(asked[0])} | ({"GPU": float(asked[1])} if gpus else {})]
 
 
@@ -468,14 +471,14 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
         said = progress(**what).model_copy(update={"node": node})
         return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
 
-    assert asker.suggest("a")["nodes"] == {}
+    assert asker.suggest("a")["excluded"] == []
     step("a", "good", rows=[row(1, 50.0)], value=50.0)
     for ray_id in ("b", "c"):
         asker.suggest(ray_id)
         assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
     assert pool.said == ["host bad (bad) is excluded: no kernel image for this GPU"]
     assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
-    assert asker.suggest("d")["nodes"] == {"ray.io/node-id": "!in(bad)"}
+    assert asker.suggest("d")["excluded"] == ["bad"]
     assert pool.holding() == [(1, 0)]
     step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault
     (end,) = events(conductor, "end")
@@ -667,9 +670,6 @@ def test_what_had_reached_its_end_is_ended_and_not_run_again(begin):
     assert resumed.trials.trials["vae-digits-0002"].attempt == 2
 
 
-@pytest.mark.parametrize(
-    ("saved", "kept"), [(3, True), (1, True), (4, False), ("torn", False)], ids=["even", "behind", "ahead", "torn"]
-)
 @pytest.mark.parametrize("state", ["diverged", "failed"])
 def test_what_failed_in_its_last_evaluation_is_not_complete(begin, state):
     """The driver is killed between the report of the last epoch and the end of the trial."""
@@ -685,6 +685,9 @@ def test_what_failed_in_its_last_evaluation_is_not_complete(begin, state):
     assert resumed.trials.trials["vae-digits-0000"].state == state
 
 
+@pytest.mark.parametrize(
+    ("saved", "kept"), [(3, True), (1, True), (4, False), ("torn", False)], ids=["even", "behind", "ahead", "torn"]
+)
 def test_no_checkpoint_is_kept_that_the_record_has_not_reached(begin, tmp_path, saved, kept):
     conductor = begin(methods=["vae"])
     conductor.next("a")
