@@ -54,7 +54,10 @@ class Job:
         return {}
 
     def begin(self) -> None:
-        """Write files into the folder before the first trial of a new record."""
+        """Write files into the folder before the first event of a new record."""
+
+    def go_on(self) -> None:
+        """Write files into the folder before the next event of a record."""
 
     def hear(self, event: Event, trials: Trials) -> None:
         """Called after each event of the record."""
@@ -112,6 +115,10 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
                 "sweep", sweep=sweep, resumed=bool(history), config=public(config),
                 studies=[s.spec.to_record() for s in plan.studies],
                 versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
+            if history:
+                job.go_on()
+            else:
+                job.begin()
                 commit=provenance.commit(), user=provenance.user(),
                 data={s.name: provenance.data(s, _source(name, config)) for name, s in plan.splits.items()},
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
@@ -188,8 +195,6 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
             raise ValueError(f"{folder} contains another sweep by now; choose another --name")
         # A worker on which it is missing has not mounted the sweep's folder.
         (folder / "trials").mkdir(exist_ok=True)
-        if not history:
-            job.begin()
         for line in changes.since(began(history)) if history else ():
             announce(line)
         yield record, history, began(history).sweep if history else new_id

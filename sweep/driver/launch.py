@@ -121,8 +121,7 @@ def extend(folder: Path, more: int, announce: Callable[[str], None] = print, **o
     planned, trials = _recorded(folder, announce, other | {"trials": longer.trials})
     if all(s.spec.count is not None and s.spec.count <= len(trials.of(s.name)) for s in planned.studies):
         raise ValueError(f"{folder} searches nothing; more trials would only repeat the hand-tuned points")
-    _write_config(longer, folder)  # before the run, so that an interrupted extension can be resumed
-    return drive(Search(planned, folder, resumed=True), announce)
+    return drive(Search(planned, folder, resumed=True, longer=longer), announce)
 
 
 def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, object]) -> tuple[Plan, Trials]:
@@ -171,10 +170,18 @@ def anywhere(config: SweepConfig) -> SweepConfig:
 
 class Search(Job):
     """The search of a sweep. It writes the configuration and real images first, deletes models as soon as better ones
-    exist, and writes tables and the report at its end."""
+    exist, and writes tables and the report at its end. `longer` is the configuration of an extended sweep."""
 
-    def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        resumed: bool,
+        again: Iterable[str] = (),
+        longer: SweepConfig | None = None,
+    ):
         super().__init__(plan, folder, resumed, again)
+        self._longer = longer
         self._keeper = Keeper(folder, plan.config.keep, plan.config.keep_bytes)
 
     def begin(self) -> None:
@@ -182,6 +189,10 @@ class Search(Job):
             few = torch.tensor(splits.valid.images[:64])
             save_grid(as_images(few), self.folder / "real" / f"{splits.name}.png")
         _write_config(self.plan.config, self.folder)
+
+    def go_on(self) -> None:
+        if self._longer is not None:  # so that an interrupted extension can be resumed
+            _write_config(self._longer, self.folder)
 
     def hear(self, event: Event, trials: Trials) -> None:
         self._keeper.hear(event, trials)

@@ -55,7 +55,12 @@ def sweep(tmp_path):
 def carried_out(monkeypatch) -> list:
     """What would have been carried out: plans, and the trials that run again."""
     heard = []
-    monkeypatch.setattr(launch, "drive", lambda job, announce: heard.append((job.plan, list(job.again))))
+
+    def drive(job, announce):
+        job.go_on()
+        heard.append((job.plan, list(job.again)))
+
+    monkeypatch.setattr(launch, "drive", drive)
     return heard
 
 

@@ -42,3 +42,5 @@ def test_a_sweep_that_is_interrupted_at_once_has_a_record_tables_and_a_report(no
     launch.resume(folder, heard.append)
     assert [event.event for event in read(folder / RECORD)] == ["sweep", "finish"] * 2
     assert [event.resumed for event in read(folder / RECORD)[::2]] == [False, True]
+    launch.extend(folder, 3, heard.append)
+    assert yaml.safe_load((folder / CONFIG).read_text())["trials"] == 5
