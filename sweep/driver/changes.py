@@ -20,6 +20,8 @@ FROZEN = (
     "image_size", "channels", "split", "pairs", "inception_splits", "seeds",
 )  # fmt: skip
 
+IDENTITY = ("shape", "train", "valid", "test", "digest")  # of a data set, see `provenance.data`
+
 WHERE = {"out", "mirror", "name", "tracking_uri", "address"}  # fields that may differ when a sweep is resumed
 
 
@@ -45,6 +47,20 @@ def refuse(config: SweepConfig, began: SweepEvent) -> None:
             raise ValueError(
                 f"{name} is {now[name]!r}, but the sweep began with {was!r}, so results would not be comparable; "
                 "restore it in config.yaml, or start a new sweep"
+            )
+
+
+def refuse_data(now: Mapping[str, Mapping[str, Any]], began: SweepEvent) -> None:
+    """Raise ValueError if a data set is not the one that a sweep began with. `now` are its descriptions by name, see
+    `provenance.data`; records of earlier versions may lack some of them."""
+    for name in now.keys() & began.data.keys():
+        was = began.data[name]
+        other = [key for key in IDENTITY if key in was and was[key] != now[name][key]]
+        if other:
+            recorded, found = (", ".join(f"{key} {data[key]}" for key in other) for data in (was, now[name]))
+            raise ValueError(
+                f"{name}: the images have changed since the sweep began ({recorded} → {found}), so results would not "
+                f"be comparable; restore those in {now[name]['source']}, or start a new sweep"
             )
 
 

@@ -220,7 +220,7 @@ def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         largest = max((int(node["Resources"].get("CPU", 0)) for node in usable), default=0)
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
     # Processes are reused for the same request only, so no trial gets one on an excluded node.
-    nodes = {"bundle_label_selector": [{NODE_ID: f"!in({','.join(excluded)})"}]} if excluded else {}
+    nodes: dict[str, Any] = {"bundle_label_selector": [{NODE_ID: f"!in({','.join(excluded)})"}]} if excluded else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 

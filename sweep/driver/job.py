@@ -18,7 +18,7 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, began, read_trials
+from sweep.record import RECORD, Event, Record, Trials, began, read, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
 from trainables.credentials import redact
@@ -80,6 +80,10 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     plan, folder, config = job.plan, job.folder, job.plan.config
     for line in plan.readings():
         announce(line)
+    data = {s.name: provenance.data(s, _source(name, config)) for name, s in plan.splits.items()}
+    for written in {job.home / RECORD, folder / RECORD}:
+        if written.exists() and (events := read(written)):
+            changes.refuse_data(data, began(events))
     uri = default_tracking(config)
     tracking.check(uri)
     if config.address is None:
@@ -111,16 +115,16 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
             screen(plan, resources, folder) as shown,
         ):
             studies = {s.name: Study(s.spec, config.seed).replay(history) for s in plan.studies}
-            opening = record.append(
-                "sweep", sweep=sweep, resumed=bool(history), config=public(config),
-                studies=[s.spec.to_record() for s in plan.studies],
-                versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
             if history:
                 job.go_on()
             else:
                 job.begin()
+            opening = record.append(
+                "sweep", sweep=sweep, resumed=bool(history), config=public(config),
+                studies=[s.spec.to_record() for s in plan.studies],
+                versions=provenance.versions(), machine=provenance.machine(), code=provenance.code_hash(),
                 commit=provenance.commit(), user=provenance.user(),
-                data={s.name: provenance.data(s, _source(name, config)) for name, s in plan.splits.items()},
+                data=data,
                 resources={"slots": resources.slots, "cpus": resources.cpus, "gpus": resources.gpus},
                 readings={s.name: s.reading.record() for s in plan.splits.values() if s.reading is not None},
                 resolutions=resolutions, **job.opening,

@@ -3,12 +3,14 @@ over."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from made_up import event
 
 from sweep.config import SweepConfig
-from sweep.driver import changes, launch
+from sweep.driver import changes, launch, provenance
+from sweep.driver.confirm import confirm
 from sweep.record import Record, Trials, read
 from sweep.search.plan import plan
 from sweep.search.study import Spec, Study
@@ -33,6 +35,7 @@ def sweep(tmp_path):
                 "sweep", sweep="s1", resumed=False, config=config.model_dump(mode="json"),
                 studies=[study.spec.to_record() for study in planned.studies],
                 code="0123456789ab", versions={"torch": "0.4.1", "python": "2.7"},
+                data={splits.name: provenance.data(splits, "") for splits in planned.splits.values()},
             )  # fmt: skip
             for study, number, state, value, rate in trials:
                 trial = f"{study}-{number:04d}"
@@ -152,6 +155,54 @@ def test_a_budget_in_seconds_is_not_extended_by_trials(sweep, carried_out):
     with pytest.raises(ValueError, match="each study ends after 60 seconds; raise seconds_per_study"):
         launch.extend(folder, 5)
     assert not carried_out
+
+
+GO_ON = {
+    "resume": launch.resume,
+    "retry": launch.retry,
+    "extend": lambda folder, **where: launch.extend(folder, 3, **where),
+    "confirm": confirm,
+}
+
+
+@pytest.fixture
+def leaves(tmp_path):
+    """Writes a data set of so many images with this seed, and gives its name."""
+
+    def make(count: int, seed: int) -> str:
+        images = np.random.default_rng(seed).integers(0, 256, (count, 8, 8), np.uint8)
+        np.savez(tmp_path / "leaves.npz", images=images)
+        return f"file:{tmp_path / 'leaves.npz'}"
+
+    return make
+
+
+@pytest.mark.parametrize("command", GO_ON)
+def test_other_images_are_refused(sweep, leaves, command):
+    trials = ("vae-leaves", 0, "complete", 5.0, 1e-3), ("vae-leaves", 1, "failed", None, 1e-3)
+    folder = sweep(*trials, methods=["vae"], datasets=[leaves(200, seed=0)])
+    before = (folder / "record.jsonl").read_bytes(), (folder / "config.yaml").read_bytes()
+    nowhere = {"tracking_uri": "nowhere"}  # so that nothing runs
+    with pytest.raises(ValueError, match="--tracking-uri nowhere"):  # the images are the same
+        GO_ON[command](folder, **nowhere)
+    leaves(200, seed=1)
+    refused = r"^leaves: the images have changed .* \(digest \w+ → digest \w+\), .*; restore those in file:.*, or "
+    with pytest.raises(ValueError, match=refused):
+        GO_ON[command](folder, **nowhere)
+    leaves(240, seed=0)
+    with pytest.raises(ValueError, match=r"\(train 162, valid 18, .* → train 195, valid 21, .*\)"):
+        GO_ON[command](folder, **nowhere)
+    assert before == ((folder / "record.jsonl").read_bytes(), (folder / "config.yaml").read_bytes())
+
+
+def test_a_record_without_a_digest_goes_on(sweep):
+    (opening, *_) = read(sweep() / "record.jsonl")
+    changes.refuse_data(opening.data, opening)
+    other = {"digits": opening.data["digits"] | {"digest": "of other images"}}
+    with pytest.raises(ValueError, match="of other images"):
+        changes.refuse_data(other, opening)
+    for had in ({}, {"digits": {"source": "digits"}}):
+        changes.refuse_data(other, opening.model_copy(update={"data": had}))
 
 
 # What failed runs again
