@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label, matching
 from trainables.config import ImageSize, Metric, Seed, UserPath, of_this_machine
 from trainables.flags import configured, laid_over, read_flags
 from trainables.metrics import CHOICES, ERROR_OF
 from trainables.outside import installed_words
+from trainables.strict import StrictModel
 
 PRESET_FILES = files("sweep") / "presets"
 Objective = Literal[
@@ -32,10 +33,10 @@ def refuse_credentials(address: str) -> None:
         raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
 
 
-class SweepConfig(BaseModel):
+class SweepConfig(StrictModel):
     """Configuration of a sweep: methods, data sets, budget, search, measurements, resources and storage."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True)
     groups: ClassVar = {
         "Methods and data sets": "methods datasets set points spaces networks",
         "Budget": "trials epochs scale seconds_per_study factor first_rung",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.columns import Columns
 from rich.console import Console
 from rich.padding import Padding
@@ -23,16 +23,15 @@ from trainables.metrics import CHOICES, default_metric, to_be_trained
 from trainables.networks import FAMILIES, Networks
 from trainables.paper import paper_point
 from trainables.saved import save, save_grid
+from trainables.strict import StrictModel
 from trainables.training import Diverged
 
 LOSS = "train/loss"  # prefix: with several players, each has its own
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The flags of this program."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     method: str = Field(
         description=f"one of {', '.join(names())}, or package.module:Class; --networks in its place lists the networks"

@@ -11,6 +11,7 @@ from trainables.credentials import redact
 from trainables.datasets import LARGEST_SIDE, SMALLEST_SIDE, expanded
 from trainables.method import Method
 from trainables.metrics import choose
+from trainables.strict import StrictModel
 from trainables.words import did_you_mean
 
 
@@ -52,10 +53,10 @@ def _chosen(metric: str) -> str:
 Metric = Annotated[str, AfterValidator(_chosen)]  # a name that `choose` accepts
 
 
-class Config(BaseModel):
+class Config(StrictModel):
     """The method, data set and epochs of one training run. `values` are the hyperparameters of the method."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True)
 
     method: str
     dataset: str

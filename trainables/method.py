@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.densities import Densities, Density, Evaluable, StandardNormal
 from trainables.feed import in_order
 from trainables.losses import gaussian_log_prob, kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks, train_in_bfloat16
+from trainables.strict import StrictModel
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -138,10 +139,10 @@ class Stage:
 class Method(nn.Module):
     """The base class of all methods. A subclass implements `build`, `loss` and `encode`; `decode` uses `decoder`."""
 
-    class Hyper(BaseModel):
+    class Hyper(StrictModel):
         """The hyperparameters of a trial. Values that a paper sets have no default, so a missing one is an error."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+        model_config = ConfigDict(frozen=True, validate_default=True)
 
         latent_dim: PositiveInt
         learning_rate: Positive

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from sweep.commands.run import RunFlags
 from sweep.config import SweepConfig, read_config
 from trainables import names
+from trainables.config import checked
 
 
 def read(*argv: str) -> RunFlags:
@@ -88,6 +89,23 @@ def test_a_configuration_does_not_change():
 def test_what_no_flag_can_say_is_refused_as_well(fields):
     with pytest.raises(ValidationError):
         SweepConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"trials": True},
+        {"seed": False},
+        {"looks": [3, True]},
+        {"keep_gb": True},
+        {"first_rung": True},
+        {"image_size": True},
+    ],
+)
+def test_booleans_are_not_numbers(fields):
+    (name,) = fields
+    with pytest.raises(ValueError, match=rf"^a.yaml: {name} = .*: is a boolean; give a number$"):
+        checked(SweepConfig, fields | {"searcher": "none", "confirm": True}, "a.yaml")
 
 
 @pytest.mark.parametrize(

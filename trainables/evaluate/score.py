@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from trainables.config import Device, ImageSize, Seed, UserPath
@@ -44,6 +44,7 @@ from trainables.metrics.references import Watch
 from trainables.metrics.scores import SCORES
 from trainables.metrics.statistics import load_statistics, save_statistics
 from trainables.saved import load as load_method
+from trainables.strict import StrictModel
 
 PROG = "python -m trainables.evaluate"
 PRESET_FILES = files("trainables") / "evaluate" / "presets"
@@ -52,10 +53,8 @@ BINS = (100, 200, 300)  # REG's Table 4
 IMAGES_TO_A_BIN = 5  # training images, at least: with fewer the share of a bin is noise
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The flags of this program."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     source: UserPath = Field(description="folder of a saved model (config.json, ...) or of pictures, or .npy of images")
     against: UserPath | None = Field(

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -24,15 +24,14 @@ from trainables.config import ImageSize, UserPath
 from trainables.datasets import load
 from trainables.flags import read_flags, run
 from trainables.method import as_images
+from trainables.strict import StrictModel
 
 BATCH = 500
 Filter = Literal["bilinear", "bicubic"]
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The flags of this program."""
-
-    model_config = ConfigDict(extra="forbid")
 
     out: UserPath = Field(description=".npy file for the images, uint8 (N, C, H, W)")
     dataset: str = Field("celeba128", description="data set; the print uses CelebA of 128 pixels")

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from trainables.config import Config, Device, ImageSize, Seed, UserPath
@@ -37,6 +37,7 @@ from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
 from trainables.reproductions.rows import COLUMNS, add, recipe
+from trainables.strict import StrictModel
 from trainables.training import Training
 
 KAPPAS = [50, 100, 200, 400, 784]
@@ -48,10 +49,8 @@ RULES = {"learned": "learnable", "computed": "computed", "fixed": "fixed"}
 LATENTS = ("table", "dataset", "method", "variant", "epoch", "latent", "posterior_variance", "code_variance")
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The flags of this program."""
-
-    model_config = ConfigDict(extra="forbid")
 
     out: UserPath = Field(description="CSV file to append to")
     table: Annotated[int, Field(ge=1, le=2)] = Field(1, description="1: kappa sweep; 2: learned against fixed gamma")

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from trainables.config import Config, Device, Seed, UserPath
@@ -30,6 +30,7 @@ from trainables.flags import read_flags, run, scalar
 from trainables.method import as_images
 from trainables.paper import paper_point
 from trainables.reproductions.rows import COLUMNS, add, recipe
+from trainables.strict import StrictModel
 
 System = Literal["vg", "vg_bn", "vg_denoise", "vg_denoise_bn"]
 # method: table of the test loss, table of the training loss, method and variant as printed
@@ -43,10 +44,8 @@ SHOWN, CODES = 10, 2000  # images and codes of the test set in a file of picture
 TEST, TRAIN, TEST_CLEAN = "test set loss", "average training loss", "test set loss, clean input"
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The flags of this program."""
-
-    model_config = ConfigDict(extra="forbid")
 
     out: UserPath = Field(description="CSV file to append to")
     systems: list[System] = Field(list(ROWS), description="systems to train")
