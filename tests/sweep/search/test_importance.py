@@ -38,6 +38,7 @@ def test_the_knob_that_decides_gets_the_share(make_plan):
     assert "network" not in found
 
 
+@pytest.mark.slow
 def test_one_knob_in_twenty_is_above_chance_if_none_decides(make_plan):
     """15 studies of values without a relation to the 2 knobs: 1.5 are expected, and more than 5 come in 3 of 1000 such
     tests. A share of more than one half comes in each study."""
