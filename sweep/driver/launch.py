@@ -17,7 +17,8 @@ from sweep.driver import changes, mirror
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
-from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began
+from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, read
+from sweep.record.layout import belongs
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
 from sweep.search.rung_table import write_rungs
@@ -37,15 +38,26 @@ def folder_for(config: SweepConfig) -> Path:
         sets = "-".join(re.sub(r"\W+", "_", Path(d.partition(":")[2] or d).name) for d in config.datasets)
         name = f"{sets}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = config.out / name
-    if (folder / RECORD).exists():
+    if has_begun(folder):
         raise ValueError(
             f"{folder} already contains a sweep; choose another --name, or continue it with "
             f"`python -m sweep resume {quote(str(folder))}`"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    killed_early = (folder / RECORD).exists()  # what that driver wrote is written again
+    if folder.exists() and not killed_early and not _is_empty(folder):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another --name")
     output_folder(folder, "--out")
     return folder
+
+
+def has_begun(folder: Path) -> bool:
+    """Return whether a folder holds a sweep that can be continued: its driver lived until the configuration was
+    written, or the first event."""
+    return (folder / RECORD).exists() and ((folder / CONFIG).exists() or bool(read(folder / RECORD)))
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(belongs(path.name) for path in folder.iterdir())
 
 
 def start(config: SweepConfig, announce: Callable[[str], None] = print) -> Path:
@@ -71,7 +83,7 @@ def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print
     if config.name is None:
         raise ValueError("--resume-if-exists requires --name NAME, the name of the sweep to resume")
     folder = config.out / config.name
-    if not (folder / RECORD).exists():
+    if not has_begun(folder):
         if config.mirror_address is None or not mirror.has_sweep(config.mirror_address):
             return start(config, announce)
         mirror.fetch(config.mirror_address, config.out)
@@ -144,7 +156,9 @@ def config_of(folder: Path) -> SweepConfig:
     sweep."""
     file = folder / CONFIG
     if not file.exists():
-        raise ValueError(f"{folder} has no {CONFIG}; give the folder of a sweep")
+        early = (folder / RECORD).exists() and not has_begun(folder)
+        advice = "its driver ended before the sweep began; start it again" if early else "give the folder of a sweep"
+        raise ValueError(f"{folder} has no {CONFIG}; {advice}")
     here = {"out": folder.absolute().parent, "name": folder.absolute().name}
     return checked(SweepConfig, read_yaml(file) | here, str(file))
 

@@ -490,5 +490,6 @@ def test_a_folder_for_the_sockets_of_ray_in_which_nothing_can_be_made(refused, m
 def test_a_command_to_copy_is_quoted(refused, place):
     with_spaces = place / "sweeps" / "my sweep"
     with_spaces.mkdir(parents=True)
-    (with_spaces / "record.jsonl").touch()
+    for name in ("record.jsonl", "config.yaml"):
+        (with_spaces / name).touch()
     assert "`python -m sweep resume '" in (shown := refused("--name", "my sweep")) and "my sweep'`" in shown

@@ -346,6 +346,28 @@ def test_a_sweep_whose_driver_died_before_the_first_line_begins(sweep, carried_o
 
 
 FLAGS = {**TINY, "set": PINS, "name": "s"}
+WRITTEN = ["record.lock", ".record.holder.1.part", "record.holder", "record.jsonl", "trials/", "real/digits.png"]
+
+
+@pytest.mark.parametrize("count", range(1, len(WRITTEN) + 2))
+def test_a_driver_killed_before_its_first_event_leaves_no_folder_that_is_refused(tmp_path, carried_out, count):
+    """`WRITTEN` and then config.yaml is what a new sweep writes before it, in this order."""
+    config, folder = launch.anywhere(SweepConfig(out=tmp_path, **FLAGS)), tmp_path / "s"
+    for name in WRITTEN[:count]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+    if count > len(WRITTEN):
+        launch._write_config(config, folder)
+        (folder / "record.jsonl").write_text('{"time": 1, "event": "swe')  # the disk was full
+        launch.resume(folder)
+    else:
+        launch.start(config)
+        with pytest.raises(
+            ValueError, match=r"has no config.yaml; (give the folder of a sweep|its driver ended before)"
+        ):
+            launch.resume(folder)
+    launch.start_or_resume(config)
+    assert len(carried_out) == 2
 
 
 def test_a_sweep_that_exists_is_resumed_by_the_command_that_started_it(sweep, tmp_path, carried_out):
