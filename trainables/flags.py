@@ -125,7 +125,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"--config {path}: cannot be read ({error.strerror})") from None
     except KeyTwice as error:
         raise ValueError(f"--config {path}: {error}; write it once, with all its values") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a tag such as !!int before another text
         raise ValueError(f"--config {path}: is not YAML in UTF-8 ({error})") from None
     if not isinstance(settings, Mapping):
         raise ValueError(f"--config {path}: contains no keys; write `key: value` lines")
@@ -137,7 +137,8 @@ class KeyTwice(ValueError):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that raises KeyTwice for duplicate keys, of which PyYAML would keep the last."""
+    """A safe loader that raises KeyTwice for duplicate keys, of which PyYAML would keep the last, and reads dates as
+    text: no setting is a date, and a text such as 2024-13-45 would fail without its key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -148,6 +149,9 @@ class _UniqueKeys(yaml.SafeLoader):
                     raise KeyTwice(f"line {key.start_mark.line + 1}: the key {name!r} is written twice")
                 seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
 
 def scalar(text: Any) -> Any:
@@ -278,6 +282,8 @@ def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | 
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ValueError(f"the disk is full ({error}); free space and continue") from None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ValueError(f"the disk is full ({error}); free space and continue") from None
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise ValueError(f"access is denied ({error}); correct the permissions or use another folder") from None
+            raise

@@ -149,6 +149,8 @@ def _database_problem(uri: str) -> str | None:
             schemas = database.execute(sqlalchemy.text(SCHEMA)).all() if made else []
     except ModuleNotFoundError as error:
         return f"needs a driver: pip install {error.name}"
+    except ValueError as error:  # of SQLAlchemy's parser
+        return f"is not an address of a database ({error})"
     except sqlalchemy.exc.SQLAlchemyError as error:
         return f"does not answer ({' '.join(str(error).split())[:200]})"
     return _other_schema(schemas)

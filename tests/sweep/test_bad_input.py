@@ -213,6 +213,9 @@ WRONG = {
     "--config empty.yaml": "--config empty.yaml: contains no keys",
     "--config misspelt.yaml": "misspelt.yaml: unknown key 'trails'; did you mean 'trials'?",
     "--config misspelt.yaml --epochs 3": "unknown key 'trails'; did you mean 'trials'?",
+    "--config dated.yaml": "dated.yaml: trials = '2024-13-45': valid integer",
+    "--config tagged.yaml": "--config tagged.yaml: is not YAML in UTF-8 (invalid literal for int() 'many')",
+    "--tracking-uri postgresql://u:secret@h:abc/db": "--tracking-uri postgresql://***@h:abc/db is not an address of a",
     "--config negative.yaml": "negative.yaml: epochs = -1: greater than or equal to 1",
     # sweeps to go on with
     "--resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
@@ -237,6 +240,8 @@ def surroundings(place) -> None:
         "empty.yaml": "",
         "misspelt.yaml": "trails: 4\n",
         "negative.yaml": "epochs: -1\n",
+        "dated.yaml": "trials: 2024-13-45\n",
+        "tagged.yaml": "trials: !!int many\n",
         "twice.yaml": "set: {beta: 1}\nepochs: 3\nset: {beta: 2}\n",
         "nested.yaml": "set:\n  beta: 1\n  beta: 2\n",
         "alike.yaml": "image_size: 8\nimage-size: 16\n",
@@ -433,15 +438,25 @@ def test_a_file_in_utf16_is_read(place):
     assert read_config(SweepConfig, ["--config", "sweep.yaml"], "p", "").name == "blätter"
 
 
-def test_a_full_disk_is_said_in_one_line(capsys):
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk is full"),
+        (errno.EACCES, "access is denied"),
+        (errno.EPERM, "access is denied"),
+        (errno.EROFS, "access is denied"),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_said_in_one_line(code, words, capsys):
     def full(argv):
-        raise OSError(errno.ENOSPC, "No space left on device", "/data/record.jsonl")
+        raise OSError(code, os.strerror(code), "/data/record.jsonl")
 
     with pytest.raises(SystemExit) as end:
         run("prog", full, [])
     shown = capsys.readouterr().err
     assert end.value.code == 2 and shown.count("\n") == 1
-    assert "the disk is full" in shown and "/data/record.jsonl" in shown
+    assert words in shown and "/data/record.jsonl" in shown
 
 
 def test_a_screen_that_knows_ascii_only(monkeypatch):
