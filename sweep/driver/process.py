@@ -6,11 +6,14 @@ fail or change its results.
 
 import os
 import random
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules import module
 
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # getter and setter
 
@@ -26,6 +29,30 @@ def _attribute(owner: Any, name: str) -> Setting:
     return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
 
 
+def _mapping(read: Callable[[], MutableMapping[Any, Any]]) -> Setting:
+    """Return a setting that is a mapping. Only what differs is written, because other threads may read it."""
+
+    def write(value: Mapping[Any, Any]) -> None:
+        now = read()
+        for name in now.keys() - value.keys():
+            del now[name]
+        now.update({name: value[name] for name in value if name not in now or now[name] != value[name]})
+
+    return lambda: dict(read()), write
+
+
+def _filter_warnings(filters: list[Any]) -> None:
+    warnings.resetwarnings()  # also tells the interpreter that the filters change
+    warnings.filters.extend(filters)  # type: ignore[attr-defined]  # a list
+
+
+backends: Any = torch.backends  # which replaces its modules, so that types are not known
+PRECISE = (  # from the general to the special, whose value a write to the general replaces
+    backends, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul,
+    backends.mkldnn, backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul,
+)  # fmt: skip
+HOOKS = [name for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
+
 SETTINGS: tuple[Setting, ...] = (
     (lambda: None, torch.set_default_device),  # None resets it; "cpu" would slow down every call
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -36,9 +63,24 @@ SETTINGS: tuple[Setting, ...] = (
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    _attribute(torch.backends.cudnn, "enabled"),
     _attribute(torch.backends.cudnn, "benchmark"),
     _attribute(torch.backends.cudnn, "deterministic"),
+    _attribute(torch.backends.cudnn, "allow_tf32"),
+    _attribute(torch.backends.mkldnn, "enabled"),
+    _attribute(torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+    _attribute(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    *(_attribute(owner, "fp32_precision") for owner in PRECISE),  # after the older functions, which write them, too
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    # Hooks of all modules; no function removes those of others.
+    *(_mapping(partial(getattr, module, name)) for name in HOOKS),
+    _attribute(module, "_global_is_full_backward_hook"),
     (np.geterr, lambda value: np.seterr(**value)),
+    (lambda: list(warnings.filters), _filter_warnings),
+    _mapping(lambda: os.environ),
     (os.getcwd, os.chdir),
 )
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules import module as of_all_modules
+from torch.nn.modules.module import register_module_forward_hook
 
 from sweep.driver import failure
 from sweep.driver import worker as module
@@ -295,6 +298,16 @@ LEFT_BEHIND = {
     "autocast": half_precision_everywhere,
     "threads": lambda: torch.set_num_threads(2),
     "matmul precision": lambda: torch.set_float32_matmul_precision("medium"),
+    "TF32 everywhere": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "TF32 in convolutions": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+    "TF32 in cuDNN": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "reduced precision": lambda: setattr(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+    "cuDNN": lambda: setattr(torch.backends.cudnn, "enabled", False),
+    "oneDNN": lambda: setattr(torch.backends.mkldnn, "enabled", False),
+    "attention": lambda: torch.backends.cuda.enable_flash_sdp(False),
+    "hooks of modules": lambda: register_module_forward_hook(lambda module, images, found: None),
+    "warnings": lambda: warnings.simplefilter("error"),
+    "environment": lambda: os.environ.update({"OMP_NUM_THREADS": "7", "LEFT_BY": "another trial"}),
     "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
     "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
     "NumPy's errors": lambda: np.seterr(all="raise"),
@@ -317,7 +330,12 @@ class Global:
                 torch.get_default_dtype(), str(torch.get_default_device()), torch.is_grad_enabled(),
                 torch.is_autocast_enabled("cpu"), torch.get_num_threads(), torch.get_float32_matmul_precision(),
                 torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), np.geterr(), os.getcwd(),
-                torch.is_inference_mode_enabled(),
+                torch.is_inference_mode_enabled(), torch.backends.fp32_precision,
+                torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision,
+                torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.mkldnn.enabled,
+                torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+                torch.backends.cuda.flash_sdp_enabled(), len(of_all_modules._global_forward_hooks),
+                list(warnings.filters), {name: os.environ[name] for name in os.environ if "PYTEST" not in name},
             )
         )  # fmt: skip
         return {"drawn": random.random() + np.random.random()}
@@ -347,7 +365,7 @@ def test_a_trial_leaves_nothing_to_the_next(make_worker, begin, tmp_path, monkey
         worker.reset_config(described | {"folder": str(tmp_path / "next")})
         shown = list(steps(worker))
     assert shown[-1].state == "complete", shown[-1].reason
-    assert without_clock(shown) == undisturbed
+    assert without_clock(shown) == undisturbed and after.found == alone.found
     assert after.found == alone.found
 
 
