@@ -4,7 +4,7 @@ import re
 
 # The second alternative is a password with spaces, which SQLAlchemy accepts.
 _USER = re.compile(r"://(?:[^\s/@:]*:\S*|[^\s/@:]*:[^/@\n]*|[^\s/@]+)@")
-_QUERY = re.compile(r"(://[^\s?#]*[?#])(\S+)")
+_QUERY = re.compile(r"(?<!sqlite)(://[^\s?#]*[?#])(\S+)")  # the address of a file has no parameters
 _OPTION = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|token|secret|api_?key|access_?key))(=|%3D)[^&;\s'\"]+")
 _HARMLESS = ("charset", "connect_timeout", "driver", "encrypt", "host", "port", "sslmode", "timeout")
 

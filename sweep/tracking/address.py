@@ -49,7 +49,10 @@ def check(uri: str) -> None:
     Raises ValueError, in one line without credentials, if runs cannot be tracked there.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
-    if file := sqlite_file(uri):
+    problem: str | None
+    if "***" in uri:
+        problem = "was stored without its credentials"
+    elif file := sqlite_file(uri):
         problem = _sqlite_problem(file)
     elif scheme in ("http", "https"):
         problem = _http_problem(uri)

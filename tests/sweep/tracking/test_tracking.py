@@ -538,6 +538,7 @@ def test_only_one_process_tracks_a_sweep(uri, folder, record):
         ("failed: PWD%3Dsecret; api_key=secret, see the log", "failed: PWD%3D***; api_key=*** see the log"),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("sqlite:////home/what?/#1/mlflow.db", "sqlite:////home/what?/#1/mlflow.db"),
     ],
 )
 def test_credentials_are_never_shown(text, shown):
@@ -555,6 +556,8 @@ def test_the_stored_configuration_has_no_credentials():
     [
         ("mlruns", "is not an address"),
         ("ftp://host", "is not an address"),
+        ("postgresql://***@host/db", "was stored without its credentials; give"),
+        ("https://host/?access_token=***", "was stored without its credentials; give"),
         ("http://me:secret@127.0.0.1:9", "does not answer"),
         ("http://not a host/", "does not answer"),
         ("sqlite:///{tmp}", "is a folder"),
