@@ -1,6 +1,7 @@
-"""Atomic writes of files."""
+"""Atomic writes of files, and complete reads of archives."""
 
 import os
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +43,18 @@ def write_fault(path: Path) -> str | None:
     except OSError as error:
         return f"{path}: {error.strerror}"
     return None
+
+
+def untar(archive: tarfile.TarFile, folder: Path) -> None:
+    """Unpacks a complete archive into a folder. Raises errors of tarfile and of the decompressors.
+
+    The library alone accepts a file that is cut between two members or in a header, and does not read the checksum of a
+    compressed one.
+    """
+    archive.extractall(folder, filter="data")  # refuses paths and links to the outside, and devices
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise EOFError("it ends before the end of the archive")
+    while archive.fileobj.read(1 << 20):
+        pass

@@ -34,11 +34,11 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     folder = Path(folder)
     try:
         description = json.loads((folder / "config.json").read_text())
-        config = checked(Config, description["config"], "config.json")
+        config, shape = checked(Config, description["config"], "config.json"), tuple(description["shape"])
         state = load_file(folder / "model.safetensors", device=str(device))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"{folder} contains no saved method ({error})") from error
-    method = find(config.method)(config.hyper, tuple(description["shape"])).to(device)
+    method = find(config.method)(config.hyper, shape).to(device)
     try:
         method.load_state_dict(state)
     except RuntimeError as error:

@@ -6,12 +6,13 @@ To copy a sweep only to another MLflow server, use `tracking.track`.
 
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 from sweep.driver.launch import config_of
 from sweep.record import CONFIG, RECORD, Record, read_trials
 from sweep.record.layout import belongs
-from trainables.files import whole
+from trainables.files import untar, whole
 
 
 def pack(folder: Path, file: Path) -> int:
@@ -52,7 +53,7 @@ def unpack(file: Path, out: Path) -> Path:
             part = out / f".{name}.part"
             shutil.rmtree(part, ignore_errors=True)
             try:
-                archive.extractall(part, filter="data")  # rejects paths and links outside the folder, and devices
+                untar(archive, part)
                 for needed in (RECORD, CONFIG):
                     if not (part / name / needed).is_file():
                         raise ValueError(f"{file} does not contain a sweep (no {needed})")
@@ -60,6 +61,6 @@ def unpack(file: Path, out: Path) -> Path:
                 (part / name).rename(out / name)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} cannot be unpacked into {out} ({error})") from None
     return out / name

@@ -82,7 +82,10 @@ SPOILS = [
     (lambda f: (f / "config.json").unlink(), "contains no saved method"),
     (lambda f: (f / "model.safetensors").unlink(), "contains no saved method"),
     (lambda f: (f / "config.json").write_text("{"), "contains no saved method"),
+    (lambda f: (f / "config.json").write_text("[1]"), "contains no saved method"),
     (lambda f: (f / "model.safetensors").write_bytes(b"half"), "contains no saved method"),
+    (lambda f: spoil_config(f, lambda found: found.pop("shape")), "contains no saved method"),
+    (lambda f: spoil_config(f, lambda found: found.update(config=3)), "contains no saved method"),
     (lambda f: spoil_config(f, lambda found: found.pop("config")), "contains no saved method"),
     (
         lambda f: spoil_config(f, lambda found: found["config"].update(epoch=3)),

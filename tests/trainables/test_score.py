@@ -264,6 +264,9 @@ def test_what_is_wrong_with_an_array_is_said_in_one_line(images, message, tmp_pa
 def test_a_file_that_only_looks_like_an_array_is_named(tmp_path, capsys):
     (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY")
     assert "torn.npy cannot be read as an array" in says(capsys, tmp_path / "torn.npy")
+    with open(tmp_path / "several.npy", "wb") as file:
+        np.savez(file, a=np.zeros(3), b=np.zeros(3))
+    assert "several.npy contains several arrays; give an .npy" in says(capsys, tmp_path / "several.npy")
 
 
 # Files of statistics

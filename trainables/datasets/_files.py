@@ -25,6 +25,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from trainables.files import untar
+
 from . import _folder
 from ._errors import reason
 from ._pictures import open_picture
@@ -293,12 +295,7 @@ def _unpack(path: Path, folder: Path) -> None:
             archive.extractall(folder)  # the library corrects names that point outside
         return
     with tarfile.open(path) as archive:
-        archive.extractall(folder, filter="data")  # refuses paths and links to the outside, and devices
-        # The library takes a file that is cut between or in the headers of two members for a complete one.
-        assert archive.fileobj is not None
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise EOFError("it ends before the end of the archive")
+        untar(archive, folder)
 
 
 @contextmanager

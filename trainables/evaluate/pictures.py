@@ -44,6 +44,8 @@ def read_array(path: Path) -> np.ndarray:
         images = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read as an array ({error})") from error
+    if not isinstance(images, np.ndarray):  # an .npz under another name
+        raise ValueError(f"{path} contains several arrays; give an .npy of images")
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
         got = f"{images.dtype} {images.shape}"
         raise ValueError(f"{path}: expected uint8 or floats (N, C, H, W) of 1 or 3 channels, got {got}")

@@ -6,6 +6,7 @@ F dimensions of a feature.
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -42,7 +43,7 @@ def load_statistics(path: Path, extractor: Extractor) -> tuple[Moments, int | No
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (torch.from_numpy(np.asarray(file[name], np.float64)) for name in ("mu", "sigma"))
             recipe = json.loads(str(file["recipe"])) if "recipe" in file else {}
-    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} contains no statistics (an .npz of mu and sigma): {error}") from error
     dims = extractor.dims
     if mean.shape != (dims,) or covariance.shape != (dims, dims):

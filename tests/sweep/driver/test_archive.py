@@ -115,6 +115,12 @@ def test_what_is_not_a_packed_sweep_leaves_nothing_behind(tmp_path, members, wor
     with pytest.raises(ValueError, match=words):
         archive.unpack(packed(tmp_path / "s.tar.gz", *members), out)
     assert not list(tmp_path.rglob("record.jsonl")) and not list(tmp_path.rglob("*.part"))
+    damaged = packed(tmp_path / "damaged.tar.gz", ("s/record.jsonl", b""), ("s/config.yaml", bytes(50_000)))
+    for position in range(40, damaged.stat().st_size, 5):
+        data = damaged.read_bytes()
+        (tmp_path / "s.tar.gz").write_bytes(data[:position] + b"\xff" * 5 + data[position + 5 :])
+        with pytest.raises(ValueError, match=r"s.tar.gz (cannot be unpacked|must contain|does not contain)"):
+            archive.unpack(tmp_path / "s.tar.gz", out)
     (tmp_path / "s.txt").write_text("not a tar")
     with pytest.raises(ValueError, match="cannot be unpacked"):
         archive.unpack(tmp_path / "s.txt", out)
