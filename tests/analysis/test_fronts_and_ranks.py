@@ -159,6 +159,7 @@ def test_methods_with_values_that_are_not_positive_are_compared_by_differences()
     assert among(*seeds(found)) == "GAE has the lowest mean (-0.0500, tuned point); it is ahead of VAE."
 
 
+@pytest.mark.slow
 def test_identical_methods_are_rarely_told_apart():
     """In 60 confirmations of five methods, tests without correction tell some apart in 22."""
     drawn = np.exp(0.3 * np.random.default_rng(10).standard_normal((60, 5, 5)))

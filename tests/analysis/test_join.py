@@ -149,6 +149,7 @@ def test_the_same_folder_twice_and_equal_names(folders, tmp_path, write_sweep):
     assert read_sweeps([folders[0], twin]).home(study) == (twin, "vae-digits")
 
 
+@pytest.mark.slow
 def test_the_page_of_several_sweeps_leaves_their_own_pages_alone(folders, tmp_path, monkeypatch):
     first, rest, _ = folders
     own = write_report(first).read_text()

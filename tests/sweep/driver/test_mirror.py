@@ -256,6 +256,7 @@ def test_a_new_sweep_needs_an_empty_usable_place(bucket, tmp_path, monkeypatch):
         require_usable(f"file://{tmp_path}/store")
 
 
+@pytest.mark.slow
 def test_a_fetch_that_was_killed_can_be_repeated(tmp_path):
     """A process that is killed in its second file leaves what it has fetched so far."""
     sweep, address, out = Folder(tmp_path / "a"), f"file://{tmp_path}/store/a", tmp_path / "b"
