@@ -18,7 +18,7 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, began, read, read_trials
+from sweep.record import RECORD, Event, Record, Trials, began, first_event, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
 from trainables.credentials import redact
@@ -82,8 +82,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         announce(line)
     data = {s.name: provenance.data(s, _source(name, config)) for name, s in plan.splits.items()}
     for written in {job.home / RECORD, folder / RECORD}:
-        if written.exists() and (events := read(written)):
-            changes.refuse_data(data, began(events))
+        if written.exists() and (first := first_event(written)):
+            changes.refuse_data(data, first)
     uri = default_tracking(config)
     tracking.check(uri)
     if config.address is None:

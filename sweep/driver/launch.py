@@ -17,7 +17,7 @@ from sweep.driver import changes, mirror
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
 from sweep.driver.winners import collect
-from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, read
+from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, first_event
 from sweep.record.layout import belongs
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
@@ -53,7 +53,7 @@ def folder_for(config: SweepConfig) -> Path:
 def has_begun(folder: Path) -> bool:
     """Return whether a folder holds a sweep that can be continued: its driver lived until the configuration was
     written, or the first event."""
-    return (folder / RECORD).exists() and ((folder / CONFIG).exists() or bool(read(folder / RECORD)))
+    return (folder / RECORD).exists() and ((folder / CONFIG).exists() or first_event(folder / RECORD) is not None)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -4,7 +4,18 @@ MLflow."""
 
 from sweep.record.events import SETBACKS, STATES, Event, Progress, Request, Row, State, StudyEntry, SweepEvent
 from sweep.record.layout import CHECKPOINT, CONFIG, HUNG, RECORD, REPORTED, REQUESTS, TRACEBACK, WEIGHTS
-from sweep.record.log import Record, began, follow, holder_of, parse, read, record_of, salvage, uncollected
+from sweep.record.log import (
+    Record,
+    began,
+    first_event,
+    follow,
+    holder_of,
+    parse,
+    read,
+    record_of,
+    salvage,
+    uncollected,
+)
 from sweep.record.trials import Trial, Trials, read_trials
 
 __all__ = [
@@ -29,6 +40,7 @@ __all__ = [
     "Trial",
     "Trials",
     "began",
+    "first_event",
     "follow",
     "holder_of",
     "parse",

@@ -152,12 +152,21 @@ def began(events: Sequence[Event]) -> SweepEvent:
     return first
 
 
+def first_event(path: str | Path) -> SweepEvent | None:
+    """Return the first event of a record without reading the others; None before its line is complete.
+
+    Raises ValueError if it is damaged or not a sweep event.
+    """
+    events, _ = follow(path, first=True)
+    return began(events) if events else None
+
+
 @uncollected()
-def follow(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Return the events from byte `offset` on, and the offset for the next call."""
+def follow(path: str | Path, offset: int = 0, first: bool = False) -> tuple[list[Event], int]:
+    """Return the events from byte `offset` on, or the first of them, and the offset for the next call."""
     with open(path, "rb") as file:
         file.seek(offset)
-        data = file.read()
+        data = file.readline() + file.read(1) if first else file.read()
     events, position = [], 0
     while (end := data.find(b"\n", position)) >= 0:
         try:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import ENTRY, event
 
-from sweep.record import Event, Record, Row, Trials, began, follow, read, salvage
+from sweep.record import Event, Record, Row, Trials, began, first_event, follow, read, salvage
 from sweep.record.events import FORMAT
 
 
@@ -30,6 +30,20 @@ def test_events_come_back_in_order(path):
     assert read(path) == [first, second]
     assert (first.time, first.event, first.sweep, first.studies, first.format) == (10.0, "sweep", "s", [], FORMAT)
     assert second.time == 11.5 and second.rows[0].metrics["train/loss"] == 0.1 + 0.2
+
+
+def test_the_first_event_is_read_without_the_others(path):
+    with Record(path) as record:
+        first = record.append("sweep", sweep="s", studies=[])
+    line = path.read_bytes()
+    path.write_bytes(line + b"damaged\n" + line)
+    assert first_event(path) == first
+    for cut in (b"", line[:-1], b"damaged\n"):  # the driver or its machine died during the first write
+        path.write_bytes(cut)
+        assert first_event(path) is None
+    path.write_bytes(b"damaged\n" + line)
+    with pytest.raises(ValueError, match="line 1 is not an event"):
+        first_event(path)
 
 
 def test_reopening_appends(path):
