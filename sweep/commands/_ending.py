@@ -44,13 +44,14 @@ def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | No
 def _confirm(folder: Path, tracking_uri: str | None, address: str | None) -> None:
     """Confirm a sweep if a confirmation is due."""
     config = launch.config_of(folder)
+    begun = bool(confirmation.looks_at_test(folder))
     if not confirmation.is_due(folder, config):
-        if config.confirm:
+        if begun:
             confirmation.tidy(folder, config)
             command = f"python -m sweep confirm {quote(str(folder))} --again"
             say(f"\nalready confirmed ({folder}/confirm); to repeat: {command}")
         return
-    say(f"\nThe search is done; {'continuing' if confirmation.looks_at_test(folder) else 'starting'} its confirmation.")
+    say(f"\nThe search is done; {'continuing' if begun else 'starting'} its confirmation.")
     try:
         looked = confirmation.confirm(folder, say, tracking_uri=tracking_uri, address=address)
     except KeyboardInterrupt:  # before the confirmation had a record

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from analysis.page.names import counted
 from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.record import read_trials
@@ -26,4 +27,7 @@ def main(folder: SweepFolder, /, *, out: Out = None) -> None:
         raise ValueError(f"{folder} has no study yet; export it after its search has begun")
     write_storage(trials, file)
     where = quote(f"sqlite:///{file.absolute()}")
-    say(f"{len(trials.studies)} studies, {len(trials.trials)} trials; view with:  optuna-dashboard {where}")
+    say(
+        f"{counted(len(trials.studies), 'study')}, {counted(len(trials.trials), 'trial')}; view with:  "
+        f"optuna-dashboard {where}"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from analysis.page.names import counted
 from sweep.commands._ending import conclude, say
 from sweep.config import SweepConfig, from_flags, read_config
 from sweep.driver import launch
@@ -137,7 +138,7 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
     training = sum(seconds[spec.study] * spec.most_epochs for spec in specs)
     trials = sum(spec.count or round(spec.most_epochs / expected_epochs(planned)) for spec in specs)
     say(
-        f"{len(specs)} {'study' if len(specs) == 1 else 'studies'}, {epochs} epochs, "
+        f"{counted(len(specs), 'study')}, {counted(epochs, 'epoch')}, "
         f"about {trials} trials if halving stops the expected number; "
         f"training takes about {duration(training)} of trial time"
     )

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.page.names import counted
 from sweep.driver.resources import Resources
 from sweep.record import Event, Trial, Trials
 from sweep.record.events import EndEvent, LostEvent
@@ -53,7 +54,7 @@ class Screen:
         yield self._board(shown, Counter(trial.study for trial in under_way))
         if left := [study for study in self.plan.studies if study not in shown]:
             done = sum(self._done(study) for study in left)
-            words = f"and {len(left)} more {'study' if len(left) == 1 else 'studies'}, {done} of them done"
+            words = f"and {counted(len(left), 'more study')}, {done} of them done"
             yield Text(words, style="dim", no_wrap=True, overflow="ellipsis")
         if trials:
             yield Text()

@@ -268,13 +268,14 @@ def test_a_search_that_is_done_goes_on_to_its_confirmation(searched_to, looked, 
     assert heard == [(looked, {"tracking_uri": None, "address": "auto"})]
 
 
-def test_a_resume_continues_a_confirmation_that_its_own_command_began(searched_to, looked):
+def test_a_resume_continues_a_confirmation_that_its_own_command_began(searched_to, looked, capsys):
     heard = searched_to("done")
     (looked / "config.yaml").write_text(yaml.safe_dump(CONFIG))  # without `confirm`
     commands.main(["resume", "s"])
     write(looked, event="finish", outcome="done")
     commands.main(["resume", "s"])
     assert [folder for folder, _ in heard] == [looked]
+    assert f"already confirmed ({looked}/confirm)" in capsys.readouterr().out
 
 
 def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(searched_to, looked, capsys):
