@@ -16,16 +16,16 @@ class StrictModel(BaseModel):
     def numbers_are_not_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         """Raises ValueError for True and False, which pydantic reads as 1 and 0."""
         assert info.field_name is not None
-        kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+        kinds = set(kinds_of(cls.model_fields[info.field_name].annotation))
         given = value if isinstance(value, (list, tuple)) else [value]
         if kinds & {int, float} and bool not in kinds and any(isinstance(each, bool) for each in given):
             raise ValueError("is a boolean; give a number")
         return value
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def kinds_of(annotation: Any) -> Iterator[Any]:
     """Yields a type and the types that it consists of: int for `list[Annotated[int, ...]] | None`."""
     if isinstance(annotation, type):
         yield annotation
     for part in get_args(annotation):
-        yield from _kinds(part)
+        yield from kinds_of(part)

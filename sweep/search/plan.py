@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from trainables.method import Method
 from trainables.metrics import choose, default_metric, obstacle
 from trainables.metrics.resolution import ENOUGH
 from trainables.networks import Networks
+from trainables.strict import kinds_of
 from trainables.training import Diverged, Training
 from trainables.words import did_you_mean, readable
 
@@ -371,8 +372,7 @@ def _require_memory_at(
 
 def _is_integer(cls: type[Method], field: str) -> bool:
     """Return whether a hyperparameter takes only integers."""
-    kind = cls.Hyper.model_fields[field].annotation
-    kinds = {kind, *get_args(kind)}
+    kinds = set(kinds_of(cls.Hyper.model_fields[field].annotation))
     return int in kinds and float not in kinds
 
 
