@@ -19,7 +19,7 @@ class StrictModel(BaseModel):
         kinds = set(kinds_of(cls.model_fields[info.field_name].annotation))
         given = value if isinstance(value, (list, tuple)) else [value]
         if kinds & {int, float} and bool not in kinds and any(isinstance(each, bool) for each in given):
-            raise ValueError("is a boolean; give a number")
+            raise ValueError("must be a number, got a boolean")
         return value
 
 

@@ -104,7 +104,7 @@ def test_what_no_flag_can_say_is_refused_as_well(fields):
 )
 def test_booleans_are_not_numbers(fields):
     (name,) = fields
-    with pytest.raises(ValueError, match=rf"^a.yaml: {name} = .*: is a boolean; give a number$"):
+    with pytest.raises(ValueError, match=rf"^a.yaml: {name} = .*: must be a number, got a boolean$"):
         checked(SweepConfig, fields | {"searcher": "none", "confirm": True}, "a.yaml")
 
 

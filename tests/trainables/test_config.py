@@ -57,8 +57,8 @@ MISTAKES = [
     (BETA | {"latent_dim": 0}, "^beta_vae: latent_dim = 0: input should be greater than or equal to 1$"),
     (BETA | {"likelihood": "mse"}, "^beta_vae: likelihood = 'mse': input should be 'bce', 'sse' or 'gaussian'$"),
     (BETA | {"learning_rate": 0}, "^beta_vae: learning_rate = 0: input should be greater than 0$"),
-    (BETA | {"learning_rate": True}, "^beta_vae: learning_rate = True: is a boolean; give a number$"),
-    (BETA | {"latent_dim": True}, "^beta_vae: latent_dim = True: is a boolean; give a number$"),
+    (BETA | {"learning_rate": True}, "^beta_vae: learning_rate = True: must be a number, got a boolean$"),
+    (BETA | {"latent_dim": True}, "^beta_vae: latent_dim = True: must be a number, got a boolean$"),
 ]
 
 
