@@ -35,9 +35,8 @@ class Resolution(NamedTuple):
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
         return (
             f"{self.n} held-out images are few{rank}: {metric} of the training images is {self.floor:.3g}, and that of "
-            f"real images varies by ± {self.spread:.2g} with the draw, so a smaller difference than {self.spread:.2g} "
-            "cannot be told, and distances of worse images vary more; confirm --folds 5 scores the best points on more "
-            "images"
+            f"real images varies by ± {self.spread:.2g} with the draw, so differences below {self.spread:.2g} mean "
+            "nothing; distances of worse images vary more. confirm --folds 5 scores the best points on more images"
         )
 
 
