@@ -68,7 +68,8 @@ class Conductor:
             return False
         self._tell("request", **request.model_dump())
         self._end_stopping()
-        self._close()
+        for name in self.studies:
+            self._close(name)
         return True
 
     def _in_time(self, request: Request) -> bool:
@@ -109,7 +110,7 @@ class Conductor:
         for name in self.studies:
             for trial in self.trials.paused_in(name):
                 self._keep(trial)
-        self._close()
+            self._close(name)
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """Return the next trial for Ray to run, or None while enough trials run."""
@@ -122,11 +123,11 @@ class Conductor:
             values, origin = trial.values, trial.origin
         else:
             held = self.trials.stopped | self.trials.paused
-            asking = [name for name in self.studies if name not in held and self._share(name) < 1]
-            if not asking:
-                return None
+            shares = {name: self._share(name) for name in self.studies if name not in held}
             # Fair share: choose the study that has used the smallest share of its budget.
-            study = min(asking, key=self._share)
+            study = min(shares, key=shares.__getitem__, default="")
+            if not study or shares[study] >= 1:
+                return None
             asked = self.studies[study].ask(next(iter(self.trials.enqueued.get(study, [])), None))
             assert asked is not None  # its budget is left
             name, number, values, origin = asked.trial, asked.number, asked.values, asked.origin
@@ -201,7 +202,7 @@ class Conductor:
             self._keep(trial)
         else:
             self._discard(trial)
-        self._close()
+        self._close(trial.study)
 
     def _keep(self, trial: Trial) -> None:
         """Make the state at the last report of a paused trial its checkpoint: the record has the report now."""
@@ -212,15 +213,15 @@ class Conductor:
         for name in (CHECKPOINT, REPORTED):
             self._checkpoint(trial).with_name(name).unlink(missing_ok=True)
 
-    def _close(self) -> None:
-        """End the paused trials of studies in which no trial runs and none will start."""
-        for name, study in self.studies.items():
-            over = name in self.trials.stopped or self._share(name) >= 1
-            if over and not study.unfinished and (paused := self.trials.paused_in(name)):
-                study.close()
-                self._tell("close", study=name)
-                for trial in paused:
-                    self._discard(trial)
+    def _close(self, name: str) -> None:
+        """End the paused trials of a study if no trial of it runs and none will start."""
+        study = self.studies[name]
+        over = name in self.trials.stopped or self._share(name) >= 1
+        if over and not study.unfinished and (paused := self.trials.paused_in(name)):
+            study.close()
+            self._tell("close", study=name)
+            for trial in paused:
+                self._discard(trial)
 
     def _set_back(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
         """Run a trial again after a loss outside its control, unless it was lost too often without progress."""
@@ -248,7 +249,7 @@ class Conductor:
         share, seconds = self.studies[study].share, self.plan.config.seconds_per_study
         if seconds is None:
             return share
-        return max(share, sum(trial.device_seconds for trial in self.trials.of(study)) / seconds)
+        return max(share, self.trials.seconds[study] / seconds)
 
     def _describe(self, trial: Trial) -> dict[str, Any]:
         planned, config = self.planned[trial.study], self.plan.config

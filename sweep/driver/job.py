@@ -18,7 +18,7 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
-from sweep.record import RECORD, Event, Record, Trials, began, first_event, read_trials
+from sweep.record import RECORD, Event, Record, Trials, began, by_study, first_event, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
 from trainables.credentials import redact
@@ -114,7 +114,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
             mirrored(job.home, config.mirror_address, announce, stop),
             screen(plan, resources, folder) as shown,
         ):
-            studies = {s.name: Study(s.spec, config.seed).replay(history) for s in plan.studies}
+            events = by_study(history)
+            studies = {s.name: Study(s.spec, config.seed).replay(events[s.name]) for s in plan.studies}
             if history:
                 job.go_on()
             else:

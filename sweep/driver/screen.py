@@ -3,8 +3,9 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -79,7 +80,7 @@ class Screen:
             best, hand = self._scores(study.name)
             table.add_row(
                 Text(f"{study.name}{self._held(study.name)}"),
-                self._share([study]),
+                _share(self.trials.epochs[study.name], study.spec.most_epochs),
                 str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
                 str(states["paused"] + states["pruned"] or ""),  # a paused trial ends as pruned unless it is promoted
@@ -130,7 +131,7 @@ class Screen:
 
     def _headline(self) -> str:
         trials = f"{self.trials.ended} trial{'s' * (self.trials.ended != 1)}"
-        spent = f"{self._share(self.plan.studies)} of the epochs, {trials}"
+        spent = f"{_share(self._spent, self._budget)} of the epochs, {trials}"
         return f"{self.folder.name}: {spent}, {duration(self._elapsed())}, {self._left()}"
 
     def _elapsed(self) -> float:
@@ -139,29 +140,25 @@ class Screen:
 
     def _left(self) -> str:
         """Estimate the remaining time from the remaining epochs and the mean pace so far."""
-        spent, budget = self._spent(self.plan.studies), self._budget(self.plan.studies)
-        if not spent or self.trials.ended < self.resources.slots:
+        if not self._spent or self.trials.ended < self.resources.slots:
             return "estimating the time left"
-        return f"about {duration(max(0, budget - spent) * self._elapsed() / spent)} left"
+        return f"about {duration(max(0, self._budget - self._spent) * self._elapsed() / self._spent)} left"
 
-    def _budget(self, studies: Iterable[Planned]) -> int:
-        """The epochs that the studies may train."""
-        return sum(study.spec.most_epochs for study in studies)
+    @cached_property
+    def _budget(self) -> int:
+        """The epochs that all studies may train."""
+        return sum(study.spec.most_epochs for study in self.plan.studies)
 
-    def _spent(self, studies: Iterable[Planned]) -> int:
-        """The epochs that the studies have trained."""
-        return sum(self.trials.epochs[study.name] for study in studies)
-
-    def _share(self, studies: Sequence[Planned]) -> str:
-        """The share of their budget that the studies have trained. It is 100 % at most, because the last trial of a
-        study may exceed the budget by half a training."""
-        return f"{min(1, self._spent(studies) / self._budget(studies)):.0%}"
+    @property
+    def _spent(self) -> int:
+        """The epochs that all studies have trained."""
+        return self.trials.epochs.total()
 
     def _line(self, trial: Trial) -> str:
         value = f"{trial.metric.partition('/')[2]} {_number(trial.value)}" if trial.value is not None else ""
         best, hand = self._scores(trial.study)
         reason = f" ({trial.reason})" if trial.state in BAD else ""
-        spent = self._share(self.plan.studies)
+        spent = _share(self._spent, self._budget)
         return (
             f"{spent:>4}  {trial.name:<28} {trial.state:<9} epoch {trial.epoch:<4} {value:<14} "
             f"best {best or '-'}, hand-tuned {hand or '-'}{reason}"
@@ -214,6 +211,12 @@ def steady_output() -> Iterator[None]:
             pass  # keep ours: Python flushes stdout at exit, and an error would change the exit code
         else:
             sys.stdout = stream
+
+
+def _share(spent: int, budget: int) -> str:
+    """The share of a budget in epochs that is trained, at most 100 %: the last trial of a study may exceed its budget
+    by half a training."""
+    return f"{min(1, spent / budget):.0%}"
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from sweep.record.log import (
     salvage,
     uncollected,
 )
-from sweep.record.trials import Trial, Trials, read_trials
+from sweep.record.trials import Trial, Trials, by_study, read_trials
 
 __all__ = [
     "CHECKPOINT",
@@ -40,6 +40,7 @@ __all__ = [
     "Trial",
     "Trials",
     "began",
+    "by_study",
     "first_event",
     "follow",
     "holder_of",

@@ -5,8 +5,9 @@ epoch) wins, because a trial resumed from a checkpoint reports its last epochs a
 win, because it may have been retried.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Trial:
     _attempts: list[tuple[float, float]] = field(default_factory=list)  # start and end of the ended ones
     _began: float | None = None  # start of the present attempt
     _heard: float = 0.0  # time of its last event
+    _timed: Row | None = None  # the last row with seconds
 
     @property
     def epoch(self) -> int:
@@ -92,10 +94,8 @@ class Trial:
     def device_seconds(self) -> float:
         """Seconds of training, density fits and evaluation up to the last report, without waiting or repetition; the
         wall time of the attempts if the trial ended before the first report."""
-        timed = [epoch for epoch, row in self.rows.items() if DEVICE_SECONDS[0] in row.metrics]
-        if timed:
-            metrics = self.rows[max(timed)].metrics
-            return sum(metrics.get(name, 0.0) for name in DEVICE_SECONDS)
+        if self._timed is not None:
+            return sum(self._timed.metrics.get(name, 0.0) for name in DEVICE_SECONDS)
         return self.worker_seconds if self.ended is not None else 0.0
 
     @property
@@ -131,6 +131,8 @@ class Trial:
             if row.time is None:
                 changes["time"] = event.time
             self.rows[row.epoch] = row.model_copy(update=changes) if changes else row
+            if DEVICE_SECONDS[0] in row.metrics and (self._timed is None or row.epoch > self._timed.epoch):
+                self._timed = row
         self.stalled = self.stalled if len(self.rows) == before else 0
         self._heard = event.time
 
@@ -178,6 +180,7 @@ class Trials:
     earlier: float = 0.0  # seconds that previous drivers worked on the sweep
     ended: int = 0  # number of trials that do not run
     epochs: Counter[str] = field(default_factory=Counter)  # study -> epochs of its trials, needed at every end
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # study -> device seconds
     _recipes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # hash -> recipes of a row's metrics
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
@@ -218,9 +221,16 @@ class Trials:
             for paused in self.paused_in(event.study):
                 paused.state = "pruned"
         elif (trial := self._trial(event)) is not None:
-            epoch = trial.epoch
-            self._follow(trial, event)
-            self.epochs[trial.study] += trial.epoch - epoch
+            with self._summing(trial):
+                self._follow(trial, event)
+
+    @contextmanager
+    def _summing(self, trial: Trial) -> Iterator[None]:
+        """Context manager that adds what changes of a trial to the sums of its study."""
+        epoch, seconds = trial.epoch, trial.device_seconds
+        yield
+        self.epochs[trial.study] += trial.epoch - epoch
+        self.seconds[trial.study] += trial.device_seconds - seconds
 
     def _follow(self, trial: Trial, event: ReportEvent | LostEvent | EndEvent) -> None:
         if isinstance(event, ReportEvent):
@@ -279,9 +289,8 @@ class Trials:
             )
         if (trial := self.trials.get(event.trial)) is not None:
             self.ended -= trial.state != "running"
-            epoch = trial.epoch
-            trial.begin(event.time, event.attempt)
-            self.epochs[trial.study] += trial.epoch - epoch
+            with self._summing(trial):
+                trial.begin(event.time, event.attempt)
             if self._leaders.get(event.study) is trial:
                 del self._leaders[event.study]
                 self._leaders |= _lead(self.of(event.study))
@@ -335,6 +344,20 @@ class Trials:
 def read_trials(folder: Path) -> Trials:
     """Read the trials of the sweep in a folder from its record. Raises ValueError if there is none."""
     return Trials.from_events(read(record_of(folder)))
+
+
+def by_study(events: Iterable[Event]) -> defaultdict[str, list[Event]]:
+    """Group the events of studies and of their trials by study. Events of trials without a start are omitted."""
+    grouped: defaultdict[str, list[Event]] = defaultdict(list)
+    study_of: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, StartEvent):
+            study_of[event.trial] = event.study
+        if isinstance(event, StartEvent | CloseEvent):
+            grouped[event.study].append(event)
+        elif isinstance(event, ReportEvent | LostEvent | EndEvent) and event.trial in study_of:
+            grouped[study_of[event.trial]].append(event)
+    return grouped
 
 
 def _known(event: SweepEvent | None) -> SweepEvent:

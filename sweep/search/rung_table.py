@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sweep.record import Trials, record_of, salvage
+from sweep.record import Trials, by_study, record_of, salvage
 from sweep.search.study import Spec, Study
 from trainables.files import whole
 
@@ -23,12 +23,12 @@ def rung_table(folder: Path) -> pd.DataFrame:
     """
     events, _ = salvage(record_of(folder))
     trials = Trials.from_events(events, strict=False)
-    rows = []
+    rows, grouped = [], by_study(events)
     for name, entry in trials.studies.items():
         if not entry.rungs:
             continue
         spec = replace(Spec.from_record(entry), first_rung=entry.rungs[0])  # older records do not name it
-        rungs = Study(spec, int(trials.first.config.get("seed", 0))).replay(events).rungs
+        rungs = Study(spec, int(trials.first.config.get("seed", 0))).replay(grouped[name]).rungs
         for level in rungs.levels:
             ranking = rungs.ranking(level) or (None, None, None)
             came, ended, promoted = len(rungs.judged[level]), rungs.stopped(level), rungs.promoted(level)

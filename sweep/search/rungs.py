@@ -16,6 +16,7 @@ The state depends only on the sequence of reports; replaying them restores it.
 """
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Container, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -67,6 +68,7 @@ class Rungs:
     adaptive: bool = False
     judged: dict[int, dict[Hashable, Judged]] = field(init=False)  # level -> trial -> value and decision
     ended: dict[Hashable, float] = field(init=False, default_factory=dict)  # trial -> value after all epochs
+    order: dict[int, list[tuple[float, int, Hashable]]] = field(init=False)  # level -> value, arrival, trial; sorted
     ranked: dict[int, tuple[int, int]] = field(init=False)  # level -> pairs ranked as at the end, and otherwise
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Rungs:
                 f"first = {self.first}, factor = {self.factor}"
             )
         self.judged = {level: {} for level in self.levels}
+        self.order = {level: [] for level in self.levels}
         self.ranked = dict.fromkeys(self.levels, (0, 0))
 
     @property
@@ -105,11 +108,12 @@ class Rungs:
         value = value if math.isfinite(value) else math.inf
         level = max((level for level in self.levels if level <= epoch), default=None)
         if level is not None and trial not in (rung := self.judged[level]):
-            better = sum(other.value < value for other in rung.values())
+            better = bisect_left(self.order[level], (value,))
             seen = len(rung) + 1
             among_best = math.isfinite(value) and better < self.passing(level, seen)
             behind = not among_best and (self.promotes or seen >= self.factor)
             rung[trial] = Judged(value, not behind or trial in self.exempt or self.spared(trial), behind)
+            insort(self.order[level], (value, seen, trial))
         if epoch >= self.epochs and trial not in self.ended:
             self._rank(trial, value)
             self.ended[trial] = value
@@ -139,10 +143,9 @@ class Rungs:
         """Return the trial of `paused` that now passes the rung that stopped it, the best one of the highest such rung;
         None if there is none."""
         for level in reversed(self.levels):
-            best = (trial for trial in self._best(level) if not self.judged[level][trial].goes_on)
-            rank = {trial: place for place, trial in enumerate(best)}
-            if found := [trial for trial in paused if trial in rank]:
-                return min(found, key=rank.__getitem__)
+            for best in self._best(level):
+                if best in paused and not self.judged[level][best].goes_on:
+                    return next(trial for trial in paused if trial == best)
         return None
 
     def promote(self, trial: Hashable) -> None:
@@ -157,9 +160,8 @@ class Rungs:
 
     def _best(self, level: int) -> list[Hashable]:
         """Return the trials at a rung that pass it, the best first; of equal ones, the earlier first."""
-        rung = self.judged[level]
-        best = sorted(rung, key=lambda trial: rung[trial].value)[: self.passing(level, len(rung))]
-        return [trial for trial in best if math.isfinite(rung[trial].value)]
+        order = self.order[level]
+        return [trial for value, _, trial in order[: self.passing(level, len(order))] if math.isfinite(value)]
 
     def stopped(self, level: int) -> int:
         """How many trials a rung has stopped and not promoted."""

@@ -178,8 +178,6 @@ class _Trial:
     charged: int = 0  # epochs of the study's budget
     values: dict[int, float] = field(default_factory=dict)  # epoch -> metric, first report
     others: list[float] = field(default_factory=list)  # further objectives, last report
-    changed: bool = True  # since `frozen` was created
-    frozen: FrozenTrial | None = None  # what the sampler sees; None outside the present space
 
     @property
     def value(self) -> float | None:
@@ -193,8 +191,14 @@ class Study:
         self.spec = spec
         self.seed = seed
         self.spent = 0  # epochs; a running trial counts with its full budget
+        self.share = 0.0  # of the budget; at 1 the study requests no more trials
         self._trials: dict[int, _Trial] = {}
+        self._frozen: dict[int, FrozenTrial | None] = {}  # what the sampler sees; None outside the present space
+        self._changed: set[int] = set()  # trials that have changed since they were frozen
+        self._next = 0  # no lower number is free
+        self._searched = 0  # new points: probes, or points of the sampler in their place, and then of the sampler alone
         self._exempt: set[int] = set()  # the hand-tuned points, the baseline, and the probe of the learning rate
+        self._running: set[int] = set()
         self._paused: set[int] = set()
         self.rungs = Rungs(
             spec.epochs,
@@ -206,11 +210,6 @@ class Study:
             adaptive=spec.adaptive,
         )
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
-
-    @property
-    def share(self) -> float:
-        """The share of its budget that the study has used; at 1 it requests no more trials."""
-        return self.spec.share(self.spent, len(self._trials))
 
     @property
     def open_places(self) -> int:
@@ -230,7 +229,9 @@ class Study:
             return None
         if (best := self.rungs.promotable(self._paused)) is not None:
             return self._start_again(self._trials[best])
-        number = next(n for n in range(len(self._trials) + 1) if n not in self._trials)
+        while self._next in self._trials:
+            self._next += 1
+        number = self._next
         points, warm = self.spec.space.paper, self.spec.warm
         if number < len(points) or self.spec.sampler == "none":
             return self._open(number, dict(points[number % len(points)].values), "paper")
@@ -261,7 +262,7 @@ class Study:
         if trial.state != "running":
             return False
         if epoch not in trial.values:
-            trial.changed = True
+            self._changed.add(number)
             trial.values[epoch] = value
             trial.others = [(metrics or {}).get(name, math.nan) for name in self.spec.objectives]
         return self.rungs.report(number, epoch, trial.values[epoch])
@@ -289,7 +290,7 @@ class Study:
     @property
     def unfinished(self) -> list[Asked]:
         """The trials that have started and not ended, by number."""
-        return [trial.asked for _, trial in sorted(self._trials.items()) if trial.state == "running"]
+        return [self._trials[number].asked for number in sorted(self._running)]
 
     def replay(self, events: Iterable[Event]) -> "Study":
         """Restore the state of a new study from the events of a record, and return the study.
@@ -333,8 +334,10 @@ class Study:
         the best `GOOD`, the maximum that TPE treats as good, and the latest others, because TPE gives older ones less
         and less weight. The time of a suggestion is therefore bounded.
         """
-        every = (self._shown(trial) for _, trial in sorted(self._trials.items()))
-        visible = [trial for trial in every if trial is not None]
+        while self._changed:
+            number = self._changed.pop()
+            self._frozen[number] = self._freeze(self._trials[number])
+        visible = [trial for _, trial in sorted(self._frozen.items()) if trial is not None]
         ended = [trial for trial in visible if trial.state.is_finished()]
         if len(ended) <= SHOWN:
             return visible
@@ -342,13 +345,8 @@ class Study:
         shown = {trial.number for trial in (*best, *ended[GOOD - SHOWN :])}
         return [trial for trial in visible if trial.number in shown or not trial.state.is_finished()]
 
-    def _shown(self, trial: _Trial) -> FrozenTrial | None:
-        """Return the cached frozen trial, recreated only when the trial has changed, because creation is slow."""
-        if trial.changed:
-            trial.frozen, trial.changed = self._frozen(trial), False
-        return trial.frozen
-
-    def _frozen(self, trial: _Trial) -> FrozenTrial | None:
+    def _freeze(self, trial: _Trial) -> FrozenTrial | None:
+        """Return a trial as the sampler sees it; this is slow, so it is done only for trials that have changed."""
         values = trial.asked.values
         dimensions = self.spec.space.searched
         if not all(name in values and d.contains(values[name]) for name, d in dimensions.items()):
@@ -378,15 +376,9 @@ class Study:
     def _is_spared(self, number: Hashable) -> bool:
         return crc32(f"{self.seed}/{self.spec.study}/{number}/spared".encode()) < self.spec.spared * 2**32
 
-    @property
-    def _probed(self) -> int:
-        """How many new points have been tried: probes, or points of the sampler in their place, and then of the
-        sampler alone."""
-        return sum(trial.asked.origin == "search" for trial in self._trials.values())
-
     def _probe(self) -> dict[str, Any] | None:
         """Return the next probe; None after the last one, or if it repeats a trial."""
-        if (index := self._probed) >= len(self.spec.probes):
+        if (index := self._searched) >= len(self.spec.probes):
             return None
         done = (t for t in self._trials.values() if t.state == "complete")
         ended = (
@@ -398,7 +390,7 @@ class Study:
 
     def _probes_rate(self, values: Mapping[str, Any]) -> bool:
         """Whether a new point would be the probe of the learning rate."""
-        index = self._probed
+        index = self._searched
         if index >= len(self.spec.probes) or self.spec.probes[index][0] != LEARNING_RATE:
             return False
         others = [trial.asked.values for trial in self._trials.values()]
@@ -440,6 +432,7 @@ class Study:
             self._exempt.add(number)
         asked = Asked(f"{self.spec.study}-{number:04d}", number, values, origin)
         self._trials[number] = trial = _Trial(asked)
+        self._searched += origin == "search"
         self._move(trial, "running")
         return asked
 
@@ -453,11 +446,12 @@ class Study:
         """Change the state of a trial and update the budget."""
         takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
         self.spent += takes - trial.charged
-        trial.state, trial.charged, trial.changed = state, takes, True
-        if state == "paused":
-            self._paused.add(trial.asked.number)
-        else:
-            self._paused.discard(trial.asked.number)
+        self.share = self.spec.share(self.spent, len(self._trials))
+        trial.state, trial.charged = state, takes
+        number = trial.asked.number
+        self._changed.add(number)
+        for name, members in (("running", self._running), ("paused", self._paused)):
+            members.add(number) if state == name else members.discard(number)
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:

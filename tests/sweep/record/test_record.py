@@ -403,8 +403,32 @@ def test_seconds_on_a_worker_span_all_attempts_and_those_on_a_device_neither_wai
         event("lost", time=10.0, trial="vae-mnist-0000", state="preempted"),
     ]
     events += [start(0, time=100.0, attempt=2), end(0, time=104.0)]
-    trial = Trials.from_events([SWEEP, *events]).trials["vae-mnist-0000"]
+    trials = Trials.from_events([SWEEP, *events])
+    trial = trials.trials["vae-mnist-0000"]
     assert (trial.worker_seconds, trial.device_seconds) == (9.0 + 4.0, 2.5)
+
+
+def test_the_device_seconds_of_a_study_are_those_of_its_trials_at_every_event():
+    timed = {"time/train_seconds": 2.0, "time/evaluate_seconds": 0.5}
+    longer = {"time/train_seconds": 3.0, "time/evaluate_seconds": 0.5}
+    events = [
+        start(0, time=1.0),
+        report(0, (1, timed)),
+        start(1, time=2.0),
+        end(1, "failed", time=5.0),  # without a report, its wall time
+        event("lost", time=10.0, trial="vae-mnist-0000", state="preempted"),
+        start(1, time=11.0, attempt=2),
+        start(0, time=100.0, attempt=2),
+        report(0, (1, longer), (2, {"valid/fcd": 5.0})),  # the first epoch again, and one without seconds
+        report(0, (3, longer)),
+        end(0, time=104.0),
+        end(1, time=106.0),
+    ]
+    trials = Trials.from_events([SWEEP])
+    for told in events:
+        trials.tell(told)
+        assert trials.seconds["vae-mnist"] == sum(trial.device_seconds for trial in trials.of("vae-mnist"))
+    assert trials.seconds["vae-mnist"] == 3.5 + 3.0 + 95.0
 
 
 def test_a_trial_without_any_report_took_the_time_from_its_start_to_its_end():

@@ -41,6 +41,17 @@ def test_senseless_rungs_are_refused(epochs, first, factor):
         Rungs(epochs, first, factor)
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan, math.inf]), min_size=1, max_size=30))
+def test_the_next_to_be_promoted_is_the_best_of_those_stopped_and_of_equal_ones_the_first(values):
+    rungs = Rungs(9, 1, 3, promotes=True)
+    for trial, value in enumerate(values):
+        rungs.report(trial, 1, value)
+    ranked = sorted(range(len(values)), key=lambda trial: (not math.isfinite(values[trial]), values[trial], trial))
+    passing, stopped = ranked[: len(values) // 3], {trial for trial in ranked if not rungs.goes_on(trial)}
+    expected = next((t for t in passing if t in stopped and math.isfinite(values[t])), None)
+    assert rungs.promotable(stopped) == expected
+
+
 def test_no_trial_stops_before_there_are_factor_values():
     rungs = Rungs(9, 1, 3)
     assert rungs.report("a", 1, 1.0)
@@ -135,7 +146,7 @@ def test_the_highest_rung_promotes_first_and_never_what_is_not_finite():
     rungs.promote("high")
     assert not rungs.report("high", 2, 11.5)
     rungs.report("worse", 1, 99.0), rungs.report("worst", 1, math.nan)
-    rungs.judged[2] |= {"another": rungs.judged[1]["worse"]}
+    rungs.report("another", 2, 99.0)
     assert rungs.promotable({"low", "high", "worst"}) == "high"
     assert rungs.promotable({"low", "worst"}) == "low"
     assert rungs.promotable({"worst"}) is None

@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
 
-from sweep.record import Event, StudyEntry
+from sweep.record import Event, StudyEntry, by_study
 from sweep.search.space import Choice, Fixed, Point, Range, Space
 from sweep.search.study import Spec, Study, distribution, parameter, value_of
 
@@ -495,6 +495,7 @@ def test_a_replay_skips_other_studies_and_keeps_what_was_run():
         *(e for pair in zip(lived.events, other, strict=True) for e in pair),
     ]
     mixed += [event("finish", outcome="interrupted")]
+    assert by_study(mixed)["vae-mnist"] == lived.events
     again = Study(make(12), seed=99).replay(mixed)
     assert [shown(t) for t in again.history()] == [shown(t) for t in lived.study.history()]
     assert again.ask() is None
