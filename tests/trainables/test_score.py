@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -332,6 +333,16 @@ def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     assert set(whitened) == {f"ndb{js}_100{real}" for js in ("", "_js") for real in ("", "_real")}  # 600 fill 100 bins
     few = write(digits.test.images[:5], tmp_path / "few")
     assert "ndb needs 500 images" in says(capsys, few, "--against", few, "--scores", "ndb")
+
+
+def test_ndb_counts_all_images_of_a_large_split(digits, tmp_path, monkeypatch):
+    """Other metrics compare with at most 10,000 images of a split."""
+    many = replace(digits, test=replace(digits.test, images=np.tile(digits.test.images, (40, 1, 1, 1))))
+    monkeypatch.setattr("trainables.evaluate.score.load", lambda *_, **__: many)
+    np.save(tmp_path / "images.npy", many.test.images[:11_000])
+    main([str(tmp_path / "images.npy"), "--scores", "ndb", "--json-file", str(tmp_path / "scores.json")])
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert {found["recipes"][name]["n"] for name in ("ndb_100", "ndb_100_real")} == {11_000}
 
 
 def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):

@@ -199,8 +199,9 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
     record(gathered.against_features(moments, features), recipe)
     result["caveats"] |= caveats(gathered.moments, moments)
+    held_out = getattr(splits, settings.split).images if settings.against is None else None
     for k, its_bins in fitted.items():
-        record(*_ndb(k, its_bins, torch.cat(places[k]), real if settings.against is None else None, recipe))
+        record(*_ndb(k, its_bins, torch.cat(places[k]), held_out, recipe))
     if "nll" in wanted and generated.method is not None:
         some = torch.tensor(real[: settings.nll_images], device=settings.device)
         values = likelihood(generated.method, some, settings.seed, watch)
@@ -232,14 +233,15 @@ def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | 
 def _ndb(
     k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None, recipe: Recipe
 ) -> tuple[dict[str, float], Recipe]:
-    """Returns the share of K bins that differ, and as a baseline that of held-out real images.
+    """Returns the share of K bins that differ, and as a baseline that of held-out real images, uint8 (N, C, H, W).
 
-    The test becomes stricter with more images, so both use the same number.
+    The test becomes stricter with more images, so both use the same number: as many as both have.
     """
     n = len(found) if held_out is None else min(len(found), len(held_out))
     values = {f"ndb_{k}": difference_of(fitted, found[:n])}
     if held_out is not None:
-        values[f"ndb_{k}_real"] = difference_of(fitted, fitted.of(as_images(torch.tensor(held_out[:n]))))
+        batches = torch.tensor(some_of(held_out, n)).split(BATCH)  # all as floats would take four times their memory
+        values[f"ndb_{k}_real"] = difference_of(fitted, torch.cat([fitted.of(as_images(batch)) for batch in batches]))
     flat = {name: value.ndb for name, value in values.items()}
     flat |= {name.replace("ndb", "ndb_js"): value.js for name, value in values.items()}
     return flat, Recipe.without_extractor("pixels", n=n, split=recipe.split, sampler=recipe.sampler)
