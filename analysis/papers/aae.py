@@ -7,7 +7,7 @@ system is better or worse than AAE. Ours are paired by seed: a system shares ini
 as their networks agree. There are two references for the noise: the print's KLD-loss-IAAE, which as published trains
 exactly like AAE, and the differences between AAE's seeds here.
 
-Writes aae_values.csv, aae_sigma.csv and the figures into the folder of the first sweep.
+Writes aae_values.csv into the folder of the first sweep, and aae_sigma.csv and the figures of each sweep into its own.
 """
 
 import math
@@ -24,7 +24,15 @@ from analysis.confirm import interval
 from analysis.load import Sweep, read_sweep
 from analysis.page.drawing import grids
 from analysis.page.names import dataset_name, measured, method_name, short_metric
-from analysis.papers.beside import departs, first_point, printed, samples_of
+from analysis.papers.beside import (
+    departs,
+    first_point,
+    our_recipe,
+    printed,
+    printed_recipe,
+    same_recipe,
+    samples_of,
+)
 from analysis.papers.conditions import conditions, of_study
 
 BASE, NO_OP = "aae", "iaae_kld"
@@ -45,6 +53,7 @@ DATASETS = {
 }
 TABLES = (1, 2, 3, 4, 5)
 CELL = ["dataset", "variant", "metric"]
+MEASURED = ["measured_as", "same_recipe"]  # how ours was measured: values that differ in these are not compared
 QUANTILES = ("q05", "q50", "q95")
 PANELS = {f"train/loss_{player}": f"loss, {player}" for player in ("autoencoder", "critic", "generator")}
 FEW = 20  # points of a line that are marked
@@ -55,21 +64,27 @@ def values(sweep: Sweep) -> pd.DataFrame:
     """Return the results of each system at the conditions of the tables, one row per complete training and metric.
 
     dataset, variant (`32 px`, as in print), method, metric (FID or IS, the corresponding printed column), measured_as
-    (`fcd` if the FID's weights were missing), seed, value.
+    (`fcd` if the FID's weights were missing), same_recipe (whether it was measured as in print), seed, value.
     """
+    theirs = {metric: printed_recipe({"paper": "AAE", "table": "2", "metric": metric}) for metric in ("FID", "IS")}
     rows = []
     for study in sweep.studies.values():
         split = study.metric.partition("/")[0]
         found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
+        recipe = our_recipe(sweep, study.name)
+        recipes = {"FID": recipe, "IS": recipe | {"metric": "is"}}
+        alike = {metric: same_recipe(theirs[metric], recipes[metric]) for metric in found}
         for row in of_study(study, conditions("aae", 2)):  # Table 2 has both image sizes
             for trial in row.trials(sweep, sweep.trials_of(study.name)).sort_values("number").to_dict("records"):
                 cell = {"dataset": study.dataset, "variant": row.variant, "method": study.method, "seed": trial["seed"]}
                 rows += [
-                    cell | {"metric": metric, "measured_as": short_metric(ours), "value": trial[ours]}
+                    cell
+                    | {"metric": metric, "measured_as": short_metric(ours), "same_recipe": alike[metric]}
+                    | {"value": trial[ours]}
                     for metric, ours in found.items()
                     if not math.isnan(trial.get(ours, math.nan))
                 ]
-    return pd.DataFrame(rows, columns=["dataset", "variant", "method", "metric", "measured_as", "seed", "value"])
+    return pd.DataFrame(rows, columns=["dataset", "variant", "method", "metric", *MEASURED, "seed", "value"])
 
 
 def printed_differences() -> pd.DataFrame:
@@ -84,22 +99,28 @@ def printed_differences() -> pd.DataFrame:
 def differences(ours: pd.DataFrame) -> pd.DataFrame:
     """Return the paired differences of each system to AAE with the printed differences, from `values` of any sweeps.
 
-    table, dataset, variant, metric, method, printed_aae, printed, measured_as, seeds, aae (the mean of those seeds),
-    difference, low and high of its paired 95 % t interval, and verdict: as in print, opposite to print,
-    cannot be told apart, the same training (all seeds have identical values), too few seeds.
+    table, dataset, variant, metric, method, printed_aae, printed, measured_as, same_recipe, seeds, aae (the mean of
+    those seeds), difference, low and high of its paired 95 % t interval, and verdict: as in print, opposite to print,
+    cannot be told apart, the same training (all seeds have identical values), too few seeds. Values that were measured
+    differently have rows of their own; several trainings with one seed count as their mean.
     """
     rows = []
     for cell in printed_differences().to_dict("records"):
         here = ours[(ours[CELL] == [cell[key] for key in CELL]).all(axis=1)]
-        aae, theirs = (here[here["method"] == method].set_index("seed")["value"] for method in (BASE, cell["method"]))
-        pairs = (theirs - aae).dropna()
-        if pairs.empty:
-            continue
-        low, high = interval(pairs)
-        row = cell | {"measured_as": here["measured_as"].iloc[0], "seeds": len(pairs), "aae": aae[pairs.index].mean()}
-        row |= {"difference": pairs.mean(), "low": low, "high": high}
-        rows.append(row | {"verdict": verdict(pairs, low, high, cell["printed"])})
-    ends = ["measured_as", "seeds", "aae", "difference", "low", "high", "verdict"]
+        for measured_as, alike in here.groupby(MEASURED, sort=False):
+            by_seed = alike.groupby(["method", "seed"])["value"].mean()
+            if not {BASE, cell["method"]} <= set(alike["method"]):
+                continue
+            aae = by_seed[BASE]
+            pairs = (by_seed[cell["method"]] - aae).dropna()
+            if pairs.empty:
+                continue
+            low, high = interval(pairs)
+            row = cell | dict(zip(MEASURED, measured_as, strict=True))
+            row |= {"seeds": len(pairs), "aae": aae[pairs.index].mean()}
+            row |= {"difference": pairs.mean(), "low": low, "high": high}
+            rows.append(row | {"verdict": verdict(pairs, low, high, cell["printed"])})
+    ends = [*MEASURED, "seeds", "aae", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=["table", *CELL, "method", "printed_aae", "printed", *ends])
 
 
@@ -117,19 +138,23 @@ def verdict(pairs: Sequence[float], low: float, high: float, theirs: float) -> s
 def noise(ours: pd.DataFrame) -> pd.DataFrame:
     """Return the difference between two trainings of the same system, in print and here, relative to AAE's value.
 
-    dataset, variant, metric, printed (|KLD-loss-IAAE - AAE|), ours (the mean over pairs of AAE's seeds), seeds.
+    dataset, variant, metric, measured_as, same_recipe, printed (|KLD-loss-IAAE - AAE|), ours (the mean over pairs of
+    AAE's seeds), seeds.
     """
     same = printed_differences()
     same = same[same["method"] == NO_OP].set_index(CELL)
     rows = []
-    for cell, group in ours[ours["method"] == BASE].groupby(CELL, sort=False):
-        if cell not in same.index or len(group) < 2:
+    keys = [*CELL, *MEASURED]
+    for key, group in ours[ours["method"] == BASE].groupby(keys, sort=False):
+        row = dict(zip(keys, key, strict=True))
+        cell = tuple(row[name] for name in CELL)
+        by_seed = group.groupby("seed")["value"].mean()
+        if cell not in same.index or len(by_seed) < 2:
             continue
-        apart = np.mean([abs(a - b) for a, b in combinations(group["value"], 2)])
+        apart = np.mean([abs(a - b) for a, b in combinations(by_seed, 2)])
         theirs = abs(same.loc[cell, "printed"]) / same.loc[cell, "printed_aae"]
-        row = dict(zip(CELL, cell, strict=True)) | {"printed": theirs, "ours": apart / group["value"].mean()}
-        rows.append(row | {"seeds": len(group)})
-    return pd.DataFrame(rows, columns=[*CELL, "printed", "ours", "seeds"])
+        rows.append(row | {"printed": theirs, "ours": apart / by_seed.mean(), "seeds": len(by_seed)})
+    return pd.DataFrame(rows, columns=[*keys, "printed", "ours", "seeds"])
 
 
 def sigma(sweep: Sweep) -> pd.DataFrame:
@@ -260,10 +285,12 @@ def sample_grids(sweep: Sweep, dataset: str) -> Figure:
 def text(found: pd.DataFrame) -> str:
     """Format `differences` as Markdown, with differences relative to AAE's value."""
     lines = ["| | print | ours [95 %] | seeds | |", "|---|---|---|---|---|"]
-    for (dataset, metric, measured_as), cells in found.groupby(["dataset", "metric", "measured_as"], sort=False):
+    for (dataset, variant, metric, measured_as, recipe), cells in found.groupby([*CELL, *MEASURED], sort=False):
         first = cells.iloc[0]
+        size = f", {variant}" if found.loc[found["dataset"] == dataset, "variant"].nunique() > 1 else ""
         base = f"{metric} {measured(first.printed_aae)} | {measured_as} {measured(first.aae)}"
-        lines.append(f"| **{dataset_name(dataset)}, AAE** | {base} | {first.seeds} | |")
+        name = f"**{dataset_name(dataset)}{size}, AAE**"
+        lines.append(f"| {name} | {base} | {first.seeds} | same recipe? {recipe} |")
         for row in cells.itertuples():
             ours = signed(row.difference, row.aae)
             if not math.isnan(row.low):
@@ -297,18 +324,21 @@ def main(argv: Sequence[str]) -> None:
         sweeps = [read_sweep(folder) for folder in argv]
     except ValueError as error:
         raise SystemExit(f"python -m analysis.papers.aae: error: {error}") from None
-    ours, sigmas, lines = (pd.concat([part(sweep) for sweep in sweeps]) for part in (values, sigma, courses))
-    print(text(differences(ours)), noise(ours).to_string(index=False), sigma_text(convergence(sigmas)), sep="\n\n")
-    folder = sweeps[0].folder
-    ours.to_csv(folder / "aae_values.csv", index=False)
-    sigmas.to_csv(folder / "aae_sigma.csv", index=False)
-    for dataset in sigmas["dataset"].unique():
-        for half in ("sigma", "mu"):
-            figure10(sigmas, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
-        figure9(lines, dataset).savefig(folder / f"aae_courses_{dataset}.png", dpi=120)
-    for dataset in sweeps[0].datasets:
-        sample_grids(sweeps[0], dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
-    print(f"\n{folder}: aae_values.csv, aae_sigma.csv, aae_{{sigma,mu,courses,samples}}_*.png")
+    ours = pd.concat([values(sweep) for sweep in sweeps])
+    print(text(differences(ours)), noise(ours).to_string(index=False), sep="\n\n")
+    ours.to_csv(sweeps[0].folder / "aae_values.csv", index=False)
+    print(f"\n{sweeps[0].folder}: aae_values.csv")
+    for sweep in sweeps:  # figures of one sweep each, because sweeps may differ in their images and epochs
+        sigmas, lines, folder = sigma(sweep), courses(sweep), sweep.folder
+        print(f"\n{sigma_text(convergence(sigmas))}")
+        sigmas.to_csv(folder / "aae_sigma.csv", index=False)
+        for dataset in sigmas["dataset"].unique():
+            for half in ("sigma", "mu"):
+                figure10(sigmas, dataset, half).savefig(folder / f"aae_{half}_{dataset}.png", dpi=120)
+            figure9(lines, dataset).savefig(folder / f"aae_courses_{dataset}.png", dpi=120)
+        for dataset in sweep.datasets:
+            sample_grids(sweep, dataset).savefig(folder / f"aae_samples_{dataset}.png", dpi=120)
+        print(f"\n{folder}: aae_sigma.csv, aae_{{sigma,mu,courses,samples}}_*.png")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The AAE paper's tables by sign, and its figure 10, on records whose numbers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,7 +91,7 @@ def test_signs_are_compared_with_the_print_seed_by_seed(sweep):
     assert (mapping["aae"], mapping["seeds"], mapping["measured_as"]) == (70, 5, "fid")
     assert table.set_index("method").loc["iaae_equal", "aae"] == 70  # of the two seeds that both have
     shown = aae.text(table)
-    assert "| **MNIST, AAE** | FID 74.0 | fid 70.0 | 5 | |" in shown
+    assert "| **MNIST, AAE** | FID 74.0 | fid 70.0 | 5 | same recipe? no: epochs 9, printed 100 |" in shown
     assert "| latent-mapping-IAAE − AAE | −3.59 (−5 %) | −4.00 (−6 %) [" in shown
 
 
@@ -113,8 +115,41 @@ def test_trainings_of_another_setting_or_size_are_in_no_cell(sweep):
 
 def test_a_size_has_its_own_printed_cell(sweep):
     made = trained("aae", AAE_FID, "ffhq") + trained("iaae_niter", off([-1, -2, -1, -2, -1]), "ffhq")
-    small, large = (aae.differences(aae.values(sweep(made, f"at{px}", image_size=px))) for px in (32, 64))
-    assert (small["verdict"].item(), large["verdict"].item()) == ("opposite to print", "as in print")
+    both = pd.concat([aae.values(sweep(made, f"at{px}", image_size=px)) for px in (32, 64)])
+    found = aae.differences(both)
+    verdicts_of = dict(zip(found["variant"], found["verdict"], strict=True))
+    assert verdicts_of == {"32 px": "opposite to print", "64 px": "as in print"}
+    shown = aae.text(found)
+    assert "| **ffhq, 32 px, AAE** |" in shown and "| **ffhq, 64 px, AAE** |" in shown
+
+
+def test_values_that_were_measured_differently_are_not_compared(sweep):
+    """A sweep by fcd, one of fewer epochs, and one that trained the same seeds again."""
+    mapped = trained("iaae_mapping", off([-4, -3, -4, -5, -4]))
+    made = [sweep(trained("aae", AAE_FID) + mapped, "fid")]
+    made += [sweep(trained("aae", AAE_FID) + mapped, "again")]
+    fcd = [(m, d, s, state, more, [(9, {"valid/fcd": 3 * rows[0][1]["valid/fid"]})])
+           for m, d, s, state, more, rows in trained("aae", AAE_FID)]  # fmt: skip
+    made += [sweep(fcd, "fcd", "valid/fcd")]
+    ours = pd.concat([aae.values(one) for one in made])
+    (row,) = aae.differences(ours).to_dict("records")
+    assert (row["seeds"], row["aae"], row["difference"]) == (5, 70, pytest.approx(-4))
+    assert aae.noise(ours)["measured_as"].tolist() == ["fid", "fcd"]
+    made[1].studies.update({name: replace(s, epochs=3) for name, s in made[1].studies.items()})
+    found = aae.differences(pd.concat([aae.values(one) for one in made[:2]]))
+    assert found["seeds"].tolist() == [5, 5]
+    assert found["same_recipe"].tolist() == ["no: epochs 9, printed 100", "no: epochs 3, printed 100"]
+
+
+def test_the_figures_of_two_sizes_are_apart(sweep, capsys):
+    made = [
+        sweep([("aae", "ffhq", 0, "complete", {}, shrinking([q, q, q]))], f"at{px}", image_size=px)
+        for px, q in ((32, 0.2), (64, 0.04))
+    ]
+    aae.main([str(one.folder) for one in made])
+    shown = capsys.readouterr().out
+    assert "9: 0.200 | 0 of 1 |" in shown and "9: 0.040 | 1 of 1 |" in shown
+    assert [pd.read_csv(one.folder / "aae_sigma.csv")["q50"].unique().tolist() for one in made] == [[0.2], [0.04]]
 
 
 def test_the_noise_is_the_distance_between_two_seeds_of_aae(sweep):
