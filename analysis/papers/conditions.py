@@ -51,6 +51,16 @@ class Condition:
         ]
         return found[np.array(met, dtype=bool)]
 
+    def searched(self, sweep: Sweep, study: Study) -> pd.DataFrame:
+        """Return the complete trials of a study that match the row in all hyperparameters but the searched ones."""
+        found, searched = sweep.complete(study.name), {HYPER + name for name in study.searched}
+        met = [
+            self.sees(sweep, study.name)
+            and at({k: v for k, v in trial.items() if k not in searched}, self.values(study.dataset))
+            for trial in found.to_dict("records")
+        ]
+        return found[np.array(met, dtype=bool)]
+
     def readings(self, sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
         """Return the matching trials of every hand-tuned point of the method, for papers that are ambiguous."""
         names = {name for dataset in self.datasets for name in points(self.method, dataset)}

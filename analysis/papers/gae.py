@@ -64,8 +64,9 @@ def table3(sweep: Sweep) -> pd.DataFrame:
     """Return Table 3 of a sweep: dataset, method, `printed` (their FID), and ours in three columns, lower is better.
 
     hand_tuned: the first hand-tuned point, with all its values (`analysis.papers.conditions`). best_reading: the best
-    of the hand-tuned points, if the paper is ambiguous. tuned: the best of all points. Each is the mean over the
-    complete trials (seeds) of the point, missing if there are none. runs: the number of complete trials of the cell.
+    of the hand-tuned points, if the paper is ambiguous. tuned: the best of all points; what the sweep does not search
+    (the network, mostly) is the table's. Each is the mean over the complete trials (seeds) of the point, missing if
+    there are none. runs: the number of complete trials of the cell.
     same_recipe: whether ours and theirs were measured by the same recipe.
     """
     printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
@@ -84,29 +85,35 @@ def table3(sweep: Sweep) -> pd.DataFrame:
 def rank_correlations(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return Spearman's rank correlation of print and ours for each data set and column of `table3`.
 
-    dataset, ours (the column), methods, correlation, low, high: the 95 % interval of a bootstrap over methods, which
-    reflects the number of methods, not the variation between trainings. Fewer than three methods give no row.
+    dataset, same_recipe, ours (the column), methods, correlation, low, high: the 95 % interval of a bootstrap over
+    methods, which reflects the number of methods, not the variation between trainings. Cells that were measured
+    differently are not ranked together. Fewer than three methods give no row.
     """
     rows = []
-    for dataset, cells in table.groupby("dataset", sort=False):
+    for (dataset, recipe), cells in table.groupby(["dataset", "same_recipe"], sort=False):
         for way in WAYS:
             found = rank_correlation(cells["printed"], cells[way], draws, seed)
             if found["cells"] >= FEWEST:
-                rows.append({"dataset": dataset, "ours": way, "methods": found.pop("cells")} | found)
-    return pd.DataFrame(rows, columns=["dataset", "ours", "methods", "correlation", "low", "high"])
+                row = {"dataset": dataset, "same_recipe": recipe, "ours": way, "methods": found.pop("cells")}
+                rows.append(row | found)
+    columns = ["dataset", "same_recipe", "ours", "methods", "correlation", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def beta_sides(sweep: Sweep) -> pd.DataFrame:
     """Return for which beta the ratio of BetaVAE's distance to the VAE's agrees with the print.
 
     dataset, beta, side (below or above 1), printed, ours; a row for each hand-tuned beta with complete trials, if the
-    hand-tuned VAE has some, too. reproduces: whether both are better than the VAE or both worse.
+    hand-tuned VAE has some, too, measured alike. reproduces: whether both are better than the VAE or both worse.
     """
-    printed = _printed(3)
+    printed, recipe = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
     for dataset in sweep.datasets:
         studies = {study.method: study for study in sweep.studies_of(dataset)}
         if not {"vae", "beta_vae"} <= set(studies) or (dataset, "vae") not in printed:
+            continue
+        alike = {same_recipe(recipe, our_recipe(sweep, studies[name].name)) for name in ("vae", "beta_vae")}
+        if len(alike) > 1:
             continue
         vae = _value(sweep, studies["vae"], "hand_tuned")
         theirs = printed[dataset, "beta_vae"] / printed[dataset, "vae"]
@@ -124,8 +131,9 @@ def table4(sweep: Sweep) -> pd.DataFrame:
     """Return Table 4 of a sweep: training seconds of the hand-tuned points, ours and printed, and their ratios to the
     VAE.
 
-    dataset, method, printed_seconds, printed_ratio, seconds, density_seconds, ratio. seconds is the mean over the
-    complete trials of the first point; the fit of an ex-post density is in density_seconds and included in the ratio.
+    dataset, method, epochs, printed_seconds, printed_ratio, seconds, density_seconds, ratio. seconds is the mean over
+    the complete trials of the first point; the fit of an ex-post density is in density_seconds and included in the
+    ratio, which is to a VAE of as many epochs. The print has 30 epochs.
     Trials of a sweep share their machine; tests/benchmarks/table4.py times each method alone.
     """
     printed = _printed(4)
@@ -136,19 +144,22 @@ def table4(sweep: Sweep) -> pd.DataFrame:
             "seconds": _mean(first, "time/train_seconds"),
             "density_seconds": _mean(first, "time/density_fit_seconds"),
         }
-        cell = {"dataset": study.dataset, "method": study.method}
+        cell = {"dataset": study.dataset, "method": study.method, "epochs": study.epochs}
         rows.append(
             cell | {"printed_seconds": printed.get((study.dataset, bare_method(study.method)), math.nan)} | seconds
         )
-    table = pd.DataFrame(rows, columns=["dataset", "method", "printed_seconds", "seconds", "density_seconds"])
+    columns = ["dataset", "method", "epochs", "printed_seconds", "seconds", "density_seconds"]
+    table = pd.DataFrame(rows, columns=columns)
     whole = table["seconds"] + table["density_seconds"].fillna(0.0)
     table["printed_ratio"] = table["printed_seconds"] / _of_vae(table, table["printed_seconds"])
     table["ratio"] = whole / _of_vae(table, whole)
-    return table[["dataset", "method", "printed_seconds", "printed_ratio", "seconds", "density_seconds", "ratio"]]
+    columns.insert(columns.index("printed_seconds") + 1, "printed_ratio")
+    return table[[*columns, "ratio"]]
 
 
 def table2(toy: Sweep) -> pd.DataFrame:
-    """Return Table 2 of the toy: method, metric, printed and printed_std, ours and ours_std over the trials, trials.
+    """Return Table 2 of the toy: method, metric, printed and printed_std, ours and ours_std over the trials, trials and
+    epochs, of which the print has 2000.
 
     The print does not say whether its reconstruction error is the mean over both coordinates or that of the cosine;
     both are listed with the same printed value.
@@ -156,8 +167,10 @@ def table2(toy: Sweep) -> pd.DataFrame:
     printed = read_published("gae", 2).set_index(["method", "metric"])
     rows = []
     at_print = {row.method: row.trials(toy) for row in conditions("gae", 2)}
-    for name, method in (("VAE", "vae"), ("GAE", "gae")):
-        finished = at_print[method]
+    parts = [
+        (*names, part) for names in (("VAE", "vae"), ("GAE", "gae")) for part in at_print[names[1]].groupby("epochs")
+    ]
+    for name, method, (epochs, finished) in parts:
         for theirs, shown, column in (
             ("reconstruction error", "reconstruction error, both coordinates", "valid/mse"),
             ("reconstruction error", "reconstruction error, the cosine alone", "valid/mse_1"),
@@ -168,8 +181,9 @@ def table2(toy: Sweep) -> pd.DataFrame:
                 continue
             cell = printed.loc[(name, theirs)]
             row = {"method": method, "metric": shown, "printed": cell["value"], "printed_std": cell["std"]}
-            rows.append(row | {"ours": values.mean(), "ours_std": values.std(ddof=1), "trials": len(values)})
-    columns = ["method", "metric", "printed", "printed_std", "ours", "ours_std", "trials"]
+            row |= {"ours": values.mean(), "ours_std": values.std(ddof=1), "trials": len(values)}
+            rows.append(row | {"epochs": epochs})
+    columns = ["method", "metric", "printed", "printed_std", "ours", "ours_std", "trials", "epochs"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -255,10 +269,10 @@ def _value(sweep: Sweep, study: Study, way: str) -> float:
     """Return our value of a cell: the mean over the seeds of the point chosen by `way`; NaN if there are none."""
     if way == "hand_tuned":
         return _mean(_first(sweep, study), "value")
-    trials = sweep.complete(study.name)
     rows = of_study(study, conditions("gae", 3))
-    trials = trials if all(row.sees(sweep, study.name) for row in rows) else trials.iloc[:0]
+    trials = rows[0].searched(sweep, study) if rows else sweep.complete(study.name)
     if way == "best_reading":
+        trials = sweep.complete(study.name)
         trials = trials[trials["origin"] == "paper"]
         trials = rows[0].readings(sweep, trials) if rows else trials
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned_values]
@@ -270,9 +284,11 @@ def _mean(trials: pd.DataFrame, column: str) -> float:
 
 
 def _of_vae(table: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """Return the VAE's value on the data set of each row."""
-    vae = values[table["method"] == "vae"].set_axis(table.loc[table["method"] == "vae", "dataset"])
-    return table["dataset"].map(vae)
+    """Return the VAE's value on the data set of each row, for as many epochs."""
+    vae = table["method"] == "vae"
+    found = dict(zip(zip(table["dataset"][vae], table["epochs"][vae], strict=True), values[vae], strict=True))
+    keys = zip(table["dataset"], table["epochs"], strict=True)
+    return pd.Series([found.get(key, math.nan) for key in keys], table.index, dtype=float)
 
 
 def main(argv: Sequence[str]) -> None:

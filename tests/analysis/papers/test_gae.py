@@ -24,12 +24,20 @@ COMMON = {"latent_dim": 10, "network": "mlp_500_500_2000"}
 def grid(tmp_path, write_record):
     """A sweep from (method, dataset, values, origin, state, metrics) of each trial."""
 
-    def make(trials: list[tuple], name: str = "grid", metric: str = "valid/fid", vectors: dict | None = None) -> Sweep:
+    def make(
+        trials: list[tuple],
+        name: str = "grid",
+        metric: str = "valid/fid",
+        vectors: dict | None = None,
+        searched: tuple[str, ...] = (),
+        epochs: int = 30,
+    ) -> Sweep:
         studies, events, numbers = {}, [], {}
         for method, dataset, values, *_ in trials:
             study = f"{method}-{dataset}"
-            about = {"study": study, "method": method, "dataset": dataset, "trials": 1, "epochs": 30, "metric": metric}
-            space = {knob: {"value": value} for knob, value in values.items()}
+            about = {"study": study, "method": method, "dataset": dataset, "trials": 1, "metric": metric}
+            about |= {"epochs": epochs}
+            space = {knob: {"low": 0} if knob in searched else {"value": value} for knob, value in values.items()}
             studies.setdefault(study, about | {"hand_tuned": values, "space": space})
             studies[study]["trials"] = sum(f"{t[0]}-{t[1]}" == study for t in trials)
         for place, (method, dataset, values, origin, state, metrics) in enumerate(trials):
@@ -37,12 +45,12 @@ def grid(tmp_path, write_record):
             study = f"{method}-{dataset}"
             number = numbers[study] = numbers.get(study, -1) + 1
             trial = f"{study}-{number:04d}"
-            row = {"epoch": 30, "stage": "train", "metrics": metrics, "vectors": vectors or {}}
+            row = {"epoch": epochs, "stage": "train", "metrics": metrics, "vectors": vectors or {}}
             events += [
                 {"event": "start", "trial": trial, "study": study, "number": number, "values": values, "seed": seed}
                 | {"origin": origin, "attempt": 1},
                 {"event": "report", "trial": trial, "rows": [row]},
-                {"event": "end", "trial": trial, "state": state, "epoch": 30, "reason": ""},
+                {"event": "end", "trial": trial, "state": state, "epoch": epochs, "reason": ""},
             ]
         opening = {"event": "sweep", "sweep": "s", "config": {}, "studies": list(studies.values())}
         events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
@@ -77,7 +85,8 @@ def test_a_cell_is_the_first_point_the_best_reading_or_the_best_of_all(grid):
                 point("beta_vae", "mnist", 45.0, beta=0.2, origin="search"),
                 point("beta_vae", "mnist", 1.0, beta=0.3, origin="search", state="pruned"),
                 point("gae", "cifar10-jpeg", 9.0, state="diverged"),
-            ]
+            ],
+            searched=("beta",),
         )
     )
     beta, missing = table.to_dict("records")
@@ -94,6 +103,34 @@ def test_trials_of_another_setting_are_in_no_cell(grid):
     assert math.isnan(alone["hand_tuned"]) and math.isnan(alone["best_reading"])  # whatever the sweep calls its point
     times = gae.table4(grid(mixed, "times"))
     assert times["seconds"].tolist() == [10.0]
+
+
+@pytest.mark.parametrize("fixed", [{"network": "shared"}, {"batch_size": 20}, {"likelihood": "sse"}], ids=str)
+def test_a_tuned_cell_has_the_settings_of_the_table_that_were_not_searched(grid, fixed):
+    trials = [point("beta_vae", "mnist", value, beta=beta, **fixed) for value, beta in ((30.0, 4.0), (20.0, 2.0))]
+    (cell,) = gae.table3(grid(trials, searched=("beta",))).to_dict("records")
+    assert math.isnan(cell["tuned"])
+    (cell,) = gae.table3(grid(trials, "opened", searched=("beta", *fixed))).to_dict("records")
+    assert cell["tuned"] == 20.0
+
+
+def test_sweeps_of_other_metrics_or_epochs_are_not_ranked_or_divided(grid):
+    """Five methods by fid and five by fcd in fewer epochs, each in the order of the print."""
+    printed = read_published("gae", 3)
+    cells = [(gae.METHODS[row.method], row.value) for row in printed[printed["dataset"] == "MNIST"].itertuples()]
+    fid_part = grid([point(m, "mnist", v) for m, v in cells[:5]], "fid")
+    scaled = [(*point(m, "mnist", v)[:5], {"valid/fcd": v / 1000, "time/train_seconds": 1.0}) for m, v in cells[5:]]
+    scaled.append(("beta_vae", "fashion_mnist", COMMON, "paper", "complete", {"valid/fcd": 1.0}))
+    both = join({"fid": fid_part, "fcd": grid(scaled, "fcd", "valid/fcd", epochs=3)})
+    found = gae.rank_correlations(gae.table3(both), draws=50)
+    assert found["methods"].tolist() == 6 * [5] and found["correlation"].to_numpy() == pytest.approx(1.0)
+    assert found["same_recipe"].nunique() == 2
+    times = gae.table4(both).query("dataset == 'mnist'").set_index("method")
+    assert times.loc["beta_vae", "ratio"] == 1.0 and math.isnan(times.loc["gae", "ratio"])
+    assert (times.loc["beta_vae", "epochs"], times.loc["gae", "epochs"]) == (30, 3)
+    apart = {"vae": grid([point("vae", "mnist", 100.0)], "vae")}
+    apart["beta"] = grid([point("beta_vae", "mnist", 50.0, beta=0.1)], "beta", epochs=3)
+    assert gae.beta_sides(join(apart)).empty
 
 
 def test_equal_ranks_correlate_fully_and_reversed_ones_not_at_all(grid):
@@ -168,7 +205,7 @@ def toy(grid) -> Sweep:
 def test_table_2_is_the_mean_and_spread_over_the_trials(toy):
     table = gae.table2(toy).set_index(["method", "metric"])
     row = table.loc[("gae", "reconstruction error, both coordinates")]
-    assert (row["printed"], row["printed_std"], row["trials"]) == (0.0101, 0.0106, 3)
+    assert (row["printed"], row["printed_std"], row["trials"], row["epochs"]) == (0.0101, 0.0106, 3, 30)
     assert row["ours"] == pytest.approx(0.02) and row["ours_std"] == pytest.approx(statistics.stdev([0.01, 0.02, 0.03]))
     assert table.loc[("vae", "reconstruction error, the cosine alone"), "ours"] == pytest.approx(0.86)
     assert table.loc[("vae", "regularization error"), "printed"] == 0.0006
