@@ -162,8 +162,8 @@ def printed_ratios() -> pd.DataFrame:
 
 
 def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
-    """Return the ratio of computed to learned gamma of each model: dataset, model, metric, ours, and the print's on
-    CIFAR-10 (Table 2) and on CelebA-64 (Table 3, last epochs). Below 1, computing gamma is better.
+    """Return the ratio of computed to learned gamma of each model: dataset, epochs, model, metric, ours, and the ratio
+    of the print on CIFAR-10 (Table 2) and on CelebA-64 (Table 3, last epochs). Below 1, computing gamma is better.
 
     There is a row for each model (MODEL) with both rules, each from the trials of its first setting, because other
     learning rates and schedules are different trainings. printed_celeba64 belongs to the same model in Table 3, or to
@@ -184,15 +184,16 @@ def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
             firsts[rule] = same[alike.all(axis=1)][[*METRICS]].mean()
         if not {"computed", "learned"} <= set(firsts):
             continue
-        dataset, trial = key[0], trials.iloc[0]
+        (dataset, epochs), trial = key[:2], trials.iloc[0]
         named = [name for name, row in models.items() if _is_model(trial, row.values(row.datasets[0]))]
         model = named[0] if named else "model 1"
         celeba = _over(last, f"{model}; computed gamma", f"{model}; learned gamma")
         shown = ", ".join(str(trial[column]) for column in model_of[:2])
         for metric, ratio in (firsts["computed"] / firsts["learned"]).dropna().items():
-            row = {"dataset": dataset, "model": named[0] if named else shown, "metric": metric, "ours": ratio}
+            row = {"dataset": dataset, "epochs": epochs, "model": named[0] if named else shown}
+            row |= {"metric": metric, "ours": ratio}
             rows.append(row | {"printed_cifar10": cifar.get(metric), "printed_celeba64": celeba.get(metric)})
-    columns = ["dataset", "model", "metric", "ours", "printed_cifar10", "printed_celeba64"]
+    columns = ["dataset", "epochs", "model", "metric", "ours", "printed_cifar10", "printed_celeba64"]
     return pd.DataFrame(rows, columns=columns)
 
 

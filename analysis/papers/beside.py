@@ -22,6 +22,7 @@ from analysis.load import PUBLISHED, Study, Sweep, read_published
 from analysis.page.names import readable, short_knob
 
 KEYS = ("dataset", "method", "variant", "metric", "epoch")
+GIVEN = ("epochs", "seed", "set")  # what the programs of trainables.reproductions were given
 UNKNOWN = "unknown"
 FEWEST = 3  # minimum number of pairs; the rank correlation of two is always 1 or -1
 
@@ -87,6 +88,33 @@ def our_recipe(sweep: Sweep, study: str) -> dict:
     values = {key: [recipe.get(key) for recipe in recipes] for key in keys}
     recipe = {key: found[0] if all(v == found[0] for v in found) else "several" for key, found in values.items()}
     return recipe | {"epochs": sweep.studies[study].epochs}
+
+
+def read_trainings(files: Sequence[str | Path], keys: Sequence[str], program: str) -> pd.DataFrame:
+    """Read the columns `keys` and value of files that a program of trainables.reproductions wrote.
+
+    keys: they identify a value; without `metric` and `epoch`, a training. The last of equal ones is kept. Raises
+    ValueError if a file is not such a table, or the files have a training with different epochs, seeds or settings.
+    """
+    parts = [pd.read_csv(file) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if missing := [key for key in [*keys, "value"] if key not in part]:
+            raise ValueError(f"{file} has no column {missing[0]}; give a file of {program}")
+    rows = pd.concat(parts)
+    given = [name for name in GIVEN if name in rows]
+    training = [key for key in keys if key not in ("metric", "epoch")]
+    for names, same in rows.groupby(training, sort=False):
+        ways = same[given].drop_duplicates() if given else []
+        if len(ways) > 1:
+            words = ["; ".join(f"{name} {_plain(value)}" for name, value in way.dropna().items())
+                     for _, way in ways.iterrows()]  # fmt: skip
+            found = " and ".join(word or "unknown settings" for word in words)
+            raise ValueError(f"{', '.join(map(str, names))} was trained with {found}; give the files of one of these")
+    return rows.drop_duplicates(keys, keep="last")[[*keys, "value"]].reset_index(drop=True)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def first_point(sweep: Sweep, study: Study) -> pd.DataFrame:

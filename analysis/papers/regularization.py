@@ -16,10 +16,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load import Sweep
-from analysis.papers.beside import markdown, printed, rank_correlation
+from analysis.load import MEASURED, Sweep
+from analysis.papers.beside import markdown, printed, rank_correlation, read_trainings
 from analysis.papers.conditions import conditions, of_study
 
+OURS = tuple(MEASURED / f"regularization_{name}.csv" for name in ("mnist", "table2"))
 DATASETS = {"MNIST": ("mnist",), "CelebA-64": ("celeba64",), "CelebA-128": ("celeba128",)}
 KEYS = ["table", "dataset", "method", "variant", "metric", "epoch"]
 ERROR, BOUND, ACTIVE = "Rec. Err. (test)", "NLL (test)", "# Active"
@@ -36,15 +37,9 @@ ROWS = {"ae_wae": "WAE-MMD", "ae_vae": "VAE", "vae_plus": "VAE+"}
 def read(files: Sequence[str | Path]) -> pd.DataFrame:
     """Read the rows of the program's files: the columns of KEYS, and value. Duplicates are dropped.
 
-    Raises ValueError if a file is not such a table.
+    Raises ValueError if a file is not such a table, or a training has several settings.
     """
-    parts = [pd.read_csv(file) for file in files]
-    for file, part in zip(files, parts, strict=True):
-        if missing := [key for key in [*KEYS, "value"] if key not in part]:
-            raise ValueError(
-                f"{file} has no column {missing[0]}; give a file of trainables.reproductions.regularization"
-            )
-    return pd.concat(parts).drop_duplicates(KEYS, keep="last")[[*KEYS, "value"]].reset_index(drop=True)
+    return read_trainings(files, KEYS, "trainables.reproductions.regularization")
 
 
 def last(looks: pd.DataFrame) -> pd.DataFrame:
@@ -123,8 +118,8 @@ def controls(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(looks: pd.DataFrame) -> pd.DataFrame:
-    """Return Table 2: dataset, metric, learnable, fixed, ratio (learnable / fixed), and the print's ratios on both of
-    its data sets, printed_64 and printed_128, regardless of our data set."""
+    """Return Table 2: dataset, metric, epochs, learnable, fixed, ratio (learnable / fixed, of as many epochs), and the
+    print's ratios on both of its data sets, printed_64 and printed_128, regardless of our data set."""
     theirs = _over_fixed(printed("regularization", 2).rename(columns={"printed": "value"}))
     theirs = theirs.set_index(["dataset", "metric"])["ratio"]
     found = _over_fixed(last(looks[looks["table"] == 2]))
@@ -134,48 +129,48 @@ def table2(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_fixed(rows: pd.DataFrame) -> pd.DataFrame:
-    wide = rows.assign(rule=rows["variant"].map(RULES)).pivot_table(
-        index=["dataset", "metric"], columns="rule", values="value"
-    )
+    wide = rows.assign(rule=rows["variant"].map(RULES)).rename(columns={"epoch": "epochs"})
+    wide = wide.pivot_table(index=["dataset", "metric", "epochs"], columns="rule", values="value")
     wide = wide.reindex(columns=["learnable", "fixed"]).reset_index().rename_axis(columns=None)
     wide["ratio"] = wide["learnable"] / wide["fixed"]
     return wide
 
 
 def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Return Table 3 of the presets' sweeps: dataset, row (as printed), metric, reconstruction, generation, price, and
-    the print.
+    """Return Table 3 of the presets' sweeps: dataset, row (as printed), metric, epochs, trials, reconstruction,
+    generation, price, and the print.
 
     reconstruction and generation are means over the complete trials at the table's conditions, by the sweep's distance
-    (`metric`); price is generation / reconstruction, the only comparable value if that distance is not FID. Without an
-    ae_vae, the row "VAE" uses VAE+ with its prior, which is the same model. downsample: both values of that row, from
-    `read_scores`, by the same metric.
+    (`metric`); price is generation / reconstruction, the only comparable value if that distance is not FID. Trials of
+    other distances or epochs have rows of their own. Without an ae_vae, the row "VAE" uses VAE+ with its prior, which
+    is the same model. downsample: both values of that row, from `read_scores`, by the same metric.
     """
-    rows: dict[tuple[str, str], dict] = {}
+    cells = []
     for sweep in sweeps:
         for study in sweep.studies.values():
             at_print = of_study(study, conditions("regularization", 3))
             trials = at_print[0].trials(sweep, sweep.trials_of(study.name)) if at_print else sweep.trials.iloc[:0]
             if trials.empty:
                 continue
-            metric = study.metric.partition("/")[2]
+            about = {"dataset": study.dataset, "metric": study.metric.partition("/")[2], "epochs": study.epochs}
             columns = {ROWS[study.method]: study.metric}
             if study.method == "vae_plus":
-                columns = {"VAE+": study.metric, "VAE": f"{study.metric}_prior"}
+                columns["VAE"] = f"{study.metric}_prior"
             for row, column in columns.items():
-                cells = {"metric": metric, "reconstruction": trials[f"{study.metric}_reconstruction"].mean()}
-                cells |= {"generation": trials[column].mean()}
-                if row == ROWS[study.method]:
-                    rows[study.dataset, row] = cells
-                else:
-                    rows.setdefault((study.dataset, row), cells)
-    if downsample:
-        dataset = next(iter(rows))[0] if rows else "celeba128"
-        (metric, value), *_ = downsample.items()
-        rows[dataset, "Downsample"] = {"metric": metric, "reconstruction": value, "generation": value}
-    found = pd.DataFrame([{"dataset": d, "row": r, **cells} for (d, r), cells in rows.items()])
-    if found.empty:
+                values = {"reconstruction": trials[f"{study.metric}_reconstruction"], "generation": trials[column]}
+                cells.append(pd.DataFrame(values).assign(**about, row=row, own=row == ROWS[study.method]))
+    if not cells:
         raise ValueError("no complete trial of ae_wae, ae_vae or vae_plus in these sweeps; complete one first")
+    keys = ["dataset", "row", "metric", "epochs"]
+    all_cells = pd.concat(cells)
+    all_cells = all_cells[all_cells["own"] == all_cells.groupby(keys)["own"].transform("max")]
+    values = all_cells.groupby(keys, sort=False)
+    means = values[["reconstruction", "generation"]].mean()
+    found = means.assign(trials=values.size())[["trials", *means]].reset_index()
+    if downsample:
+        (metric, value), *_ = downsample.items()
+        resized = {"dataset": found["dataset"][0], "row": "Downsample", "metric": metric}
+        found.loc[len(found)] = pd.Series(resized | {"reconstruction": value, "generation": value})
     found["price"] = found["generation"] / found["reconstruction"]
     theirs = printed("regularization", 3).pivot_table(index="method", columns="metric", values="printed")
     found["printed_reconstruction"] = found["row"].map(theirs["Recon. FID"])
@@ -239,7 +234,10 @@ def figure1(looks: pd.DataFrame) -> Figure:
 def main(argv: Sequence[str]) -> None:
     if not argv:
         raise SystemExit("usage: python -m analysis.papers.regularization FILE.csv [FILE.csv ...]")
-    looks = read(argv)
+    try:
+        looks = read(argv)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"python -m analysis.papers.regularization: error: {error}") from None
     picture = Path(argv[0]).with_suffix(".png")
     if (looks["table"] == 1).any():
         table = table1(looks)

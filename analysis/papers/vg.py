@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load import read_published
+from analysis.load import MEASURED, read_published
+from analysis.papers.beside import read_trainings
 
+OURS = tuple(MEASURED / f"vg_mnist{name}.csv" for name in ("", "_denoise_100"))  # the first points
 KEYS = ["method", "variant", "metric", "epoch"]
 TABLES = {
     ("MLP VAE-GAN", "test set loss"): "Table 1",
@@ -39,13 +41,9 @@ def beside_print(files: Sequence[str | Path]) -> pd.DataFrame:
     """Join measured and printed values: table, variant, epoch, printed, measured, difference in percent of the print.
 
     Only rows with both are kept; the last of duplicate measurements wins. Raises ValueError if a file is not such a
-    table.
+    table, or a system was trained with several settings.
     """
-    parts = [pd.read_csv(file) for file in files]
-    for file, part in zip(files, parts, strict=True):
-        if missing := [key for key in [*KEYS, "value"] if key not in part]:
-            raise ValueError(f"{file} has no column {missing[0]}; give a file of trainables.reproductions.vg")
-    measured = pd.concat(parts).drop_duplicates(KEYS, keep="last")[[*KEYS, "value"]]
+    measured = read_trainings(files, KEYS, "trainables.reproductions.vg")
     both = printed().merge(measured, on=KEYS, suffixes=("_printed", "_measured"))
     table = [TABLES[pair] for pair in zip(both["method"], both["metric"], strict=True)]
     found = both.rename(columns={"value_printed": "printed", "value_measured": "measured"}).assign(table=table)

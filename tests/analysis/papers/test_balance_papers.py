@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -115,6 +116,45 @@ def test_learned_over_fixed_gamma_in_print(tmp_path):
     assert table.loc["Rec. Err.", "ratio"] == pytest.approx(1, abs=0.02)
 
 
+def test_gammas_are_compared_after_as_many_epochs(tmp_path):
+    ends = {"learnable gamma": {4: 6.0}, "fixed gamma = gamma*": {4: 8.0}}
+    later = {"learnable gamma": {9: 5.0}, "fixed gamma = gamma*": {4: 8.0}}
+    for name, found, epochs in (("same", ends, [4]), ("longer", later, [4, 9])):
+        rows = [(2, "mnist", "VAE", v, "MMD", e, x) for v, values in found.items() for e, x in values.items()]
+        table = regularization.table2(regularization.read([program_csv(tmp_path / f"{name}.csv", rows)]))
+        assert table["epochs"].tolist() == epochs and table["ratio"].notna().sum() == (len(epochs) == 1)
+
+
+def test_a_training_of_several_settings_is_refused(tmp_path):
+    rows = [(1, "mnist", regularization.RESIDUAL, "kappa=50", "# Active", 4, 12.0)]
+    files = []
+    for seed in (0, 1):
+        files.append(program_csv(tmp_path / f"{seed}.csv", rows))
+        pd.read_csv(files[-1]).assign(epochs=4, seed=seed, set="").to_csv(files[-1], index=False)
+    with pytest.raises(ValueError, match="kappa=50 was trained with epochs 4; seed 0 and epochs 4; seed 1; give the"):
+        regularization.read(files)
+    with pytest.raises(SystemExit, match=r"regularization: error: 1, mnist"):
+        regularization.main([str(file) for file in files])
+    looks = regularization.read(regularization.OURS)  # those of the notebook
+    assert set(looks["table"]) == {1, 2} and len(regularization.table1(looks)) == 5
+
+
+def test_table_3_pools_no_distances_or_epochs(sweep):
+    values = points("vae_plus", "celeba128")["paper"]
+    made = {}
+    for name, metric, value in (("a", "valid/fid", 40.0), ("b", "valid/fcd", 4.0), ("c", "valid/fid", 60.0)):
+        shown = {metric: value, f"{metric}_prior": 2 * value, f"{metric}_reconstruction": value}
+        made[name] = sweep([("vae_plus", "celeba128", values, shown)], name, metric)
+    found = regularization.table3(list(made.values())).set_index(["row", "metric"])
+    assert found["generation"].to_dict() == {
+        ("VAE+", "fid"): 50.0, ("VAE", "fid"): 100.0, ("VAE+", "fcd"): 4.0, ("VAE", "fcd"): 8.0
+    }  # fmt: skip
+    assert found.loc[("VAE+", "fid"), "trials"] == 2 and set(found["epochs"]) == {21}
+    made["c"].studies.update({name: replace(s, epochs=9) for name, s in made["c"].studies.items()})
+    both = regularization.table3([made["a"], made["c"]]).query("row == 'VAE+'")
+    assert dict(zip(both["epochs"], both["generation"], strict=True)) == {21: 40.0, 9: 60.0}
+
+
 def test_the_second_stage_is_the_better_sampler_in_table_3(sweep, tmp_path):
     metrics = {"valid/fid": 47.5, "valid/fid_prior": 64.8, "valid/fid_reconstruction": 45.6}
     found = regularization.table3([sweep([("vae_plus", "celeba128", {"latent_dim": 64}, metrics)])], {"fid": 39.2})
@@ -219,7 +259,7 @@ def test_each_model_of_table_3_is_beside_its_own_print(sweep):
     values = {"paper": 60.0, "computed_4": 30.0, "learned_1": 120.0, "learned_4": 120.0}
     ran = sweep([("two_stage_vae", "celeba64_nn", NEAREST[name], scored(v)) for name, v in values.items()])
     over = balancing.computed_over_learned(ran).query("metric == 'GEN-2'").set_index("model")
-    assert over["ours"].to_dict() == {"model 1": 0.5, "model 4": 0.25}
+    assert over["ours"].to_dict() == {"model 1": 0.5, "model 4": 0.25} and set(over["epochs"]) == {21}
     last = balancing.printed("balancing", 3).query("epoch == '120/300' and metric == 'GEN-2'").set_index("variant")
     theirs = last.loc["model 4; computed gamma", "printed"] / last.loc["model 4; learned gamma", "printed"]
     assert over.loc["model 4", "printed_celeba64"] == pytest.approx(theirs)

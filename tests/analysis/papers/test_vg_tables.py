@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.load import read_published
-from analysis.papers.vg import beside_print, codes, main, pictures, plot, printed, read_pictures, text
+from analysis.papers.vg import OURS, TABLES, beside_print, codes, main, pictures, plot, printed, read_pictures, text
 
 HEADER = "paper,table,dataset,method,variant,metric,epoch,value,std\n"
 
@@ -46,6 +46,30 @@ def test_several_files_are_one(measured, tmp_path):
     other.write_text(HEADER + "VAE-GAN,1,mnist,MLP VAE-GAN,with BatchNorm,test set loss,2,125.578,\n")
     found = beside_print([measured, other])
     assert found["variant"].tolist() == ["without BatchNorm", "with BatchNorm", "with BatchNorm"]
+
+
+def test_systems_of_several_settings_are_refused(tmp_path):
+    """The last file would fill the table, or the first epochs of one that the file before continues."""
+    row = "VAE-GAN,1,mnist,MLP VAE-GAN,with BatchNorm,test set loss,{},9.0,,{},0,{}\n"
+    ways = {"a": (10, "latent_dim=50"), "b": (10, "latent_dim=100"), "c": (5, "latent_dim=50"), "d": (10, "")}
+    for name, (epochs, given) in ways.items():
+        text = HEADER.replace("std", "std,epochs,seed,set") + row.format(2, epochs, given)
+        (tmp_path / f"{name}.csv").write_text(text)
+    assert len(beside_print([tmp_path / "a.csv", tmp_path / "a.csv"])) == 1
+    for other, shown in (("b", "set latent_dim=100"), ("c", "epochs 5; seed 0"), ("d", "epochs 10; seed 0; give")):
+        with pytest.raises(
+            ValueError, match=f"with BatchNorm was trained with epochs 10.* latent_dim=50 and .*{shown}"
+        ):
+            beside_print([tmp_path / "a.csv", tmp_path / f"{other}.csv"])
+
+
+def test_the_notebooks_tables_are_of_the_first_points():
+    found = beside_print(OURS)
+    assert set(zip(found["table"], found["variant"], strict=True)) == {
+        (table, variant) for table in TABLES.values() for variant in ("without BatchNorm", "with BatchNorm")
+    }
+    given = pd.concat([pd.read_csv(file) for file in OURS])["set"]
+    assert set(given.dropna()) == {"latent_dim=100"}  # of the denoising systems' first point
 
 
 def test_the_plot_has_a_panel_for_every_table(measured):
