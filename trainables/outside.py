@@ -22,7 +22,7 @@ from sysconfig import get_path
 from types import ModuleType
 from typing import Any
 
-from trainables.words import did_you_mean
+from trainables.words import did_you_mean, message
 
 GROUP = "autoencoder_sweep"
 LIBRARIES = ("PIL", "numpy", "pydantic", "sklearn", "torch", "torchvision")
@@ -93,7 +93,7 @@ def _definition(thing: type | Callable[..., Any]) -> tuple[str, int]:
 def fault(error: BaseException) -> str:
     """Returns an error in one line, with its file and line: `ladder.py:12: NameError: ...`."""
     file, line = place(error)
-    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else message(error)).split())
     kind = "" if isinstance(error, Mistake) else type(error).__name__
     return ": ".join(part for part in (f"{file}:{line}", kind, text) if part)
 

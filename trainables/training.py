@@ -32,8 +32,8 @@ class Diverged(Exception):
     """Training produced non-finite values. Names the stage, epoch and loss term. A result of a trial, not a crash."""
 
     def __init__(self, stage: str, epoch: int, term: str, reason: str):
-        super().__init__(f"stage {stage}, epoch {epoch}, {term}: {reason}")
-        self.stage, self.epoch, self.term, self.reason = stage, epoch, term, reason
+        self.stage, self.epoch, self.term, self.reason = stage, int(epoch), term, reason  # a method's epoch is a tensor
+        super().__init__(f"stage {stage}, epoch {self.epoch}, {term}: {reason}")
 
     def __reduce__(self) -> tuple[type["Diverged"], tuple[str, int, str, str]]:
         return Diverged, (self.stage, self.epoch, self.term, self.reason)

@@ -34,7 +34,7 @@ from trainables.feed import DEVICE_SHARE, placed
 from trainables.fit import Unreadable
 from trainables.saved import save_grid
 from trainables.training import Training
-from trainables.words import readable
+from trainables.words import message, readable
 
 QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report costs time in the driver
 SAVE_SECONDS = 60.0
@@ -56,7 +56,7 @@ def ran_out_of_memory(error: Exception) -> bool:
     """Return whether an error means that a GPU or the machine is out of memory; not all such errors have a class."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in message(error) for words in OUT_OF_MEMORY)
 
 
 def share(gpus: float) -> float:
@@ -154,7 +154,8 @@ class TrialWorker(tune.Trainable):
             if not progress.rows:  # else it is saved at the next step, when the record has these rows
                 self._leave(progress)
         except Diverged as divergence:
-            progress.state, progress.reason, progress.epoch = "diverged", str(divergence), divergence.epoch
+            progress.state, progress.reason = "diverged", message(divergence)
+            progress.epoch = min(max(progress.epoch, divergence.epoch), self.trial["fit"]["epochs"])
         except StorageError as error:  # not caused by the trial; the unsaved results of this step are dropped
             progress = Progress(state="preempted", reason=str(error))
         except Unreadable as error:
@@ -164,10 +165,10 @@ class TrialWorker(tune.Trainable):
         except Exception as error:  # an error of the method: a result of this trial, not of its process
             if ran_out_of_memory(error):
                 progress.state = "out_of_memory"
-                progress.reason = (str(error) or type(error).__name__).splitlines()[0]
+                progress.reason = (message(error) or type(error).__name__).splitlines()[0]
             else:
                 progress.state = "failed"
-                progress.reason = f"{type(error).__name__}: {error} ({failure.place(error)})"
+                progress.reason = f"{type(error).__name__}: {message(error)} ({failure.place(error)})"
             failure.keep(error, self.folder)
         finally:
             self._unwatch()

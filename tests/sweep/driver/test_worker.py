@@ -24,6 +24,7 @@ from sweep.driver import failure
 from sweep.driver import worker as module
 from sweep.driver.checkpoints import epochs_saved
 from sweep.record import CHECKPOINT, REPORTED, Progress
+from trainables import Diverged
 from trainables.feed import shared
 from trainables.saved import load
 
@@ -186,6 +187,46 @@ def test_a_training_that_diverges_says_where(make_worker, described):
     assert shown.state == "diverged" and shown.reason.startswith("stage train, epoch ")
     assert shown.epoch == int(shown.reason.split("epoch ")[1].split(",")[0])
     json.dumps(shown.model_dump(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "shown"),
+    [(torch.tensor(1.0), 1), (torch.tensor(0.5), 0), (10**9, 9), (-5, 0), (None, None)],
+    ids=["of a method", "within", "huge", "negative", "none"],
+)
+def test_a_divergence_that_a_method_raises_has_an_epoch_of_its_training(
+    make_worker, described, monkeypatch, epoch, shown
+):
+    from trainables.methods.vae import VAE
+
+    def collapse(method, terms):
+        raise Diverged("train", epoch, "kl", "it collapsed")
+
+    monkeypatch.setattr(VAE, "after_epoch", collapse)
+    *_, last = steps(make_worker(described))
+    if shown is None:
+        assert last.state == "failed" and last.reason.startswith("TypeError: ")
+    else:
+        assert (last.state, last.epoch, type(last.epoch)) == ("diverged", shown, int)
+        assert last.reason.endswith("kl: it collapsed")
+    last.model_dump_json()
+
+
+@pytest.mark.parametrize("kind", [Exception, RuntimeError, MemoryError])
+def test_an_error_that_cannot_say_what_it_is_ends_only_its_trial(make_worker, described, monkeypatch, kind):
+    from trainables.methods.vae import VAE
+
+    class Speechless(kind):
+        def __str__(self):
+            raise Speechless
+
+    def wrong(method, terms):
+        raise Speechless
+
+    monkeypatch.setattr(VAE, "after_epoch", wrong)
+    (shown,) = steps(make_worker(described))
+    assert shown.state == ("out_of_memory" if kind is MemoryError else "failed")
+    assert shown.reason.startswith("Speechless")
 
 
 def test_an_error_is_the_trials_own_and_says_where(make_worker, described, monkeypatch):
