@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -90,10 +90,7 @@ class Mirror:
             for name, end in records.items():
                 self._append(name, end)
             self._put(checkpoints, stamps)
-        if gone := self._copied.keys() - before.keys() - after.keys():
-            self._storage.rm([f"{self._root}/{name}" for name in gone])
-            for name in gone:
-                del self._copied[name]
+        self._remove(self._copied.keys() - before.keys() - after.keys())
 
     def _files(self) -> dict[str, Stamp]:
         found = {}
@@ -128,6 +125,14 @@ class Mirror:
             self._copied[name] = stamps[name]
 
         _each(put, paths)
+
+    def _remove(self, names: Set[str]) -> None:
+        def remove(name: str) -> None:
+            with suppress(FileNotFoundError):  # in a round that failed later
+                self._storage.rm_file(f"{self._root}/{name}")  # `rm` would read [, * and ? in names as patterns
+            del self._copied[name]
+
+        _each(remove, names)
 
     def _append(self, record: str, end: int) -> None:
         """Copy the lines of a record up to byte `end` that the copy lacks."""

@@ -290,7 +290,9 @@ def _text(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return _REFUSED_IN_KEYS.sub("_", key)[:_LONGEST_KEY]
+    """Return a key that MLflow accepts: it refuses parts of a path that are empty or dots only, too."""
+    parts = _REFUSED_IN_KEYS.sub("_", key).split("/")
+    return "/".join(part if part.strip(".") else "_" for part in parts)[:_LONGEST_KEY].rstrip("./")
 
 
 def _milliseconds(seconds: float) -> int:

@@ -134,6 +134,25 @@ def test_a_round_copies_what_changed_and_deletes_what_is_gone(bucket, tmp_path):
     assert (fetched / "config.yaml").read_text() == "epochs: 3\n"
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?"])
+def test_characters_of_patterns_in_a_name_are_only_characters(name, tmp_path):
+    """`rm` of fsspec would find no file of such a name, or delete those of another sweep as well."""
+    other, sweep = Folder(tmp_path / "ab"), Folder(tmp_path / name)
+    copies = [Mirror(each.path, f"memory:/{tmp_path}/store/{each.path.name}") for each in (other, sweep)]
+    for copy in copies:
+        copy.update()
+    before = copies[0]._storage.find(copies[0]._root)
+    for _ in range(2):
+        sweep.step()
+    for _ in range(2):
+        copies[1].update()
+    left = [place.partition(f"/{name}/")[2] for place in copies[1]._storage.find(copies[1]._root)]
+    assert sorted(place for place in left if not place.startswith(RECORD)) == [
+        "config.yaml", "trials/t0/model.safetensors",
+    ]  # fmt: skip
+    assert copies[0]._storage.find(copies[0]._root) == before
+
+
 @pytest.mark.slow
 def test_the_next_driver_continues_the_copy_and_the_one_before_stops(bucket, tmp_path):
     first = Folder(tmp_path / "a")

@@ -23,6 +23,7 @@ from sweep.record import Record
 from sweep.tracking import Tracker, check, reconcile, track
 from sweep.tracking.address import absolute, known_schema
 from sweep.tracking.server import Server
+from sweep.tracking.story import _key
 from trainables.credentials import redact
 
 STUDIES = [
@@ -415,13 +416,36 @@ def test_a_run_that_the_user_deleted_stays_deleted(uri, folder, record):
     assert rows(uri, "select count(*) from metrics") == [(0,)]
 
 
-def test_what_mlflow_refuses_does_not_stop_the_rest(uri, folder, record):
+NAMES = {"a//b": "a/_/b", "a/": "a/_", "/a": "_/a", "../a": "_/a", "a/.": "a/_", "": "_", "fcd(gmm)": "fcd_gmm_",
+         "a" * 249 + "/b": "a" * 249, "a" * 300: "a" * 250}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mlflow_accepts_every_name_of_a_metric(name):
+    import mlflow
+
+    key = _key(name)
+    assert key == NAMES[name]
+    mlflow.utils.validation._validate_metric_name(key)
+
+
+def test_what_mlflow_refuses_does_not_stop_the_rest(uri, folder, record, monkeypatch):
+    import mlflow
+
+    send = mlflow.MlflowClient.log_batch
+
+    def refuse_one(client, run, metrics, **more):
+        if "broken" in [metric.key for metric in metrics]:
+            raise mlflow.exceptions.MlflowException("no", mlflow.protos.databricks_pb2.INVALID_PARAMETER_VALUE)
+        return send(client, run, metrics=metrics, **more)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", refuse_one)
     begin(record)
-    report(record, start(record, 0), 1, **{"a//b": 1.0})
-    report(record, start(record, 1), 1, **{"fcd(gmm)": 1.0})
+    report(record, start(record, 0), 1, broken=1.0)
+    report(record, start(record, 1), 1, **{"a//b": 1.0})
     assert track(folder, uri).refused == 1
     keys = rows(uri, "select key from metrics order by key")
-    assert keys == [("fcd_gmm_",), ("train/loss",), ("valid/fcd",)]
+    assert keys == [("a/_/b",), ("train/loss",), ("valid/fcd",)]
 
 
 def test_a_run_that_mlflow_refuses_to_create_does_not_stop_the_rest(uri, folder, record, monkeypatch):
