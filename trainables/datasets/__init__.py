@@ -153,6 +153,12 @@ def load(
         folders = places(None if ":" in name else root)
         arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
+    if len(shapes := {array.shape[1:] for array in arrays}) > 1:
+        given = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
+        raise ValueError(
+            f"{source.name}: its splits are of different shapes, {given} (channels first); store all in one shape, or "
+            "give --image-size and --channels"
+        )
     sides = train.images.shape[2:]
     if sides and not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE:
         given, allowed = f"{sides[1]}x{sides[0]}", f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
@@ -228,7 +234,7 @@ def _from_outside(name: str, root: Path, download: bool) -> Source:
             parts[split] = Part(part.images, _files.classified(part.labels, len(part.images), where))
         else:
             parts[split] = Part(*_files.checked(part.images, part.labels, where))
-    parts = _files.numbered(parts)
+    parts, _ = _files.numbered(parts)
     return replace(source, train=parts["train"], valid=parts.get("valid"), test=parts["test"])
 
 

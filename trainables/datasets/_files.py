@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -113,24 +114,33 @@ def classified(labels: Any, images: int, where: str) -> np.ndarray | None:
     return labels.astype(np.int64)
 
 
-def numbered(parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Returns the parts with labels 0, 1, ... by sorted class over all parts; without labels if any part has none."""
+def numbered(parts: Mapping[str, Part]) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Returns the parts with labels 0, 1, ... by sorted class over all parts, and the names of the classes.
+
+    If any part has no labels, or all have the same one, which no classifier can learn from, none has labels.
+    """
     labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
-    if len(labels) < len(parts):
-        return {split: Part(part.images) for split, part in parts.items()}
+    unlabelled = {split: Part(part.images) for split, part in parts.items()}
+    if not labels or len(labels) < len(parts):
+        return unlabelled, ()
     kinds = {"text" if own.dtype.kind == "U" else "numbers": split for split, own in labels.items()}
     if len(kinds) > 1:
         raise ValueError(f"labels of {kinds['numbers']} are numbers and those of {kinds['text']} text; give one kind")
     classes = np.unique(np.concatenate(list(labels.values())))
-    return {
+    if len(classes) < 2:
+        return unlabelled, ()
+    found = {
         split: Part(parts[split].images, np.searchsorted(classes, own).astype(np.int64))
         for split, own in labels.items()
     }
+    return found, tuple(map(str, classes))
 
 
 def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out: dict[str, int]) -> Source:
     """origins: the array or the files of each split; left_out: the number of items not read, by reason."""
-    parts = numbered(parts)
+    without = [split for split, part in parts.items() if part.labels is None]
+    doubts = (f"no labels, because {', '.join(without)} has none",) if 0 < len(without) < len(parts) else ()
+    parts, classes = numbered(parts)
     if "train" not in parts:
         raise ValueError(
             f"{name} contains {', '.join(parts) or 'nothing'}, but no training images; name one split train"
@@ -142,14 +152,14 @@ def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out
         order = np.random.default_rng(0).permutation(len(parts["train"]))
         held_out = max(_folder.FEWEST["test"], len(order) // 10)
         parts |= {"train": parts["train"].take(order[:-held_out]), "test": parts["train"].take(order[-held_out:])}
-    classes = sorted({int(label) for part in parts.values() if part.labels is not None for label in part.labels})
     if isinstance(parts["train"].images, np.ndarray) and parts["train"].images.ndim == 2:
         return Source(name, parts["train"], parts["test"], parts.get("valid"))  # points
     reading = Reading(
         {split: len(part) for split, part in parts.items()},
         {split: origins.get(split, SET_ASIDE) for split in SPLITS},
-        tuple(map(str, classes)),
+        classes,
         left_out,
+        doubts,
     )
     return Source(name, parts["train"], parts["test"], parts.get("valid"), reading=reading)
 
@@ -208,7 +218,8 @@ def _torch(path: Path) -> Any:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return {name: plain(value) for name, value in loaded.items()} if isinstance(loaded, Mapping) else plain(loaded)
     except Exception as error:  # torch.load passes on errors of zip and pickle
-        raise ValueError(f"{path} must contain only tensors ({str(error).splitlines()[0]})") from error
+        why = "it holds other objects or is damaged" if isinstance(error, UnpicklingError) else reason(error)
+        raise ValueError(f"{path} must contain only tensors ({why})") from error
 
 
 def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:
@@ -222,16 +233,20 @@ def _of_tables(path: Path) -> tuple[dict[str, Part], dict[str, str], dict[str, i
         split = next((s for s, words in SPLITS.items() if any(re.fullmatch(words, p) for p in pieces)), "train")
         by_split.setdefault(split, []).append(file)
     origins = {split: ", ".join(file.name for file in group) for split, group in by_split.items()}
-    return {split: _of_table(group) for split, group in by_split.items()}, origins, {}
+    read = {split: _of_table(group) for split, group in by_split.items()}
+    left_out = {f"column called {name}": 1 for _, others in read.values() for name in others}
+    return {split: part for split, (part, _) in read.items()}, origins, left_out
 
 
-def _of_table(files: list[Path]) -> Part:
+def _of_table(files: list[Path]) -> tuple[Part, list[str]]:
+    """Returns the pictures and labels of a split, and the names of the other columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _reading(files[0]):
         table = pa.concat_tables([pq.read_table(f) if f.suffix == ".parquet" else _arrow(pa, f) for f in files])
-    column = next((name for name in table.column_names if _is_picture(pa, table.schema.field(name).type)), None)
+    columns = [name for name in table.column_names if _is_picture(pa, table.schema.field(name).type)]
+    column = next((name for name in columns if name.lower() in IMAGES), columns[0] if columns else None)
     if column is None:
         raise ValueError(f"{files[0]} has no column of pictures; its columns are {', '.join(table.column_names)}")
     cells = table[column]
@@ -239,19 +254,19 @@ def _of_table(files: list[Path]) -> Part:
         cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks], type=pa.binary())
     if cells.null_count:
         raise ValueError(f"{files[0]}: {cells.null_count} pictures of {column} are paths without bytes; embed them")
-    labelled = next((name for name in table.column_names if name in LABELS), None)
+    labelled = next((name for name in table.column_names if name.lower() in LABELS), None)
     labels = None
     if labelled is not None:
-        column, where = table[labelled], f"{files[0]}, {labelled}"
-        if column.null_count:
-            raise ValueError(f"{where}: {column.null_count} of {len(column)} labels are missing; remove their rows")
-        if pa.types.is_nested(column.type):
-            raise ValueError(f"{where}: labels are {column.type}; give each image a class, a whole number or text")
-        labels = classified(column.to_pylist(), len(cells), where)
+        values, where = table[labelled], f"{files[0]}, {labelled}"
+        if values.null_count:
+            raise ValueError(f"{where}: {values.null_count} of {len(values)} labels are missing; remove their rows")
+        if pa.types.is_nested(values.type):
+            raise ValueError(f"{where}: labels are {values.type}; give each image a class, a whole number or text")
+        labels = classified(values.to_pylist(), len(cells), where)
     status = "\n".join(f"{f.absolute()}\n{f.stat().st_size}\n{f.stat().st_mtime_ns}" for f in files)
     names = [f"{files[0]}, row {i}" for i in range(len(cells))]
     pictures = Pictures(names, digest(status.encode()), lambda i: open_picture(io.BytesIO(cells[i].as_py())))
-    return Part(pictures, labels)
+    return Part(pictures, labels), [name for name in table.column_names if name not in (column, labelled)]
 
 
 def _arrow(pa: ModuleType, file: Path) -> Any:
