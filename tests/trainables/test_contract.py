@@ -54,6 +54,7 @@ WHERE: dict[str, dict] = {
         "gamma_decay": {"gamma_rule": "computed"},
         "gamma_ratchet": {"gamma_rule": "computed", "gamma": 0.01},
     },
+    "rae_l2": {"penalised": {"network": "conv_rae_2"}},
     "iaae_equal": {"batch_norm": {"network": "mlp_aae_16_8"}},  # the one kind that has any
 }
 # Each differs from another method in one aspect. CI runs their costliest checks.

@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from trainables import Config, find, fit
@@ -417,6 +417,15 @@ def test_rae_penalises_kernels_not_biases():
     terms = method.loss(X).terms
     torch.testing.assert_close(terms["decoder_norm"], kernels)
     torch.testing.assert_close(terms["code_norm"], codes)
+
+
+def test_rae_of_the_released_code_penalises_no_dense_kernel():
+    cls = find("rae_l2")
+    values = COMMON | {"network": "conv_rae_2", "likelihood": "sse", "code_weight": 0.0, "decoder_weight": 1.0}
+    method = cls(cls.Hyper(**values, penalised="convolutions"), (1, 8, 8))
+    kernels = [p for p in method.decoder.parameters() if p.ndim == 4]
+    assert len(kernels) == 1 + sum(isinstance(m, nn.ConvTranspose2d) for m in method.decoder)
+    torch.testing.assert_close(method.loss(X).terms["decoder_norm"], sum(p.square().sum() for p in kernels))
 
 
 def test_gae_records_the_epochs_above_delta_by_both_readings():

@@ -357,6 +357,12 @@ def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):
     assert "likelihood of 12 images" in found[0]
 
 
+def test_a_likelihood_is_relative_to_the_prior_where_a_second_stage_is_the_sampler(tmp_path, capsys):
+    main([str(saved("two_stage_vae", tmp_path / "two")), "--samples", "20", "--scores", "nll", "--nll-images", "12"])
+    values = {line.split()[0]: float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[:3]}
+    assert values["nll_500"] < values["nll_bound"]
+
+
 def test_a_method_without_a_likelihood_gets_the_reason(digits, tmp_path, capsys):
     nll = ("--samples", "20", "--scores", "nll")
     assert "which this model's gmm lacks" in says(capsys, saved("rae_l2", tmp_path / "rae"), *nll)

@@ -20,11 +20,13 @@ BATCH = 10  # each image is decoded DRAWS times
 def likelihood(method: Method, images: Tensor, seed: int, watch: Watch) -> dict[str, float]:
     """Returns nll_bound and nll_500, nats per image of uint8 (N, C, H, W), and gamma, the variance they assume.
 
-    gamma is that of the decoder, or else the mse of one reconstruction of each image. `watch` wraps the iterator of
-    batches. Raises ValueError for an encoder without a posterior, a prior without a density, or a non-finite bound.
+    They are relative to the prior of the method, also if its sampler is another density, as a second stage. gamma is
+    that of the decoder, or else the mse of one reconstruction of each image. `watch` wraps the iterator of batches.
+    Raises ValueError for an encoder without a posterior, a prior without a density, or a non-finite bound.
     """
-    own, prior = next(iter(method.densities.items()))
+    prior = method.prior
     if not isinstance(prior, Evaluable):
+        own = next(name for name, density in method.densities.items() if density is prior)
         raise ValueError(f"nll needs a prior with a density, which this model's {own} lacks; omit nll")
     if tuple(images.shape[1:]) != tuple(method.shape):
         raise ValueError(f"the model needs images of shape {tuple(method.shape)}, got {tuple(images.shape[1:])}")

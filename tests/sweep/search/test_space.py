@@ -1,12 +1,14 @@
 """Search spaces: what is read is what was written, and a slip is one line that names the way out."""
 
 import json
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from sweep.search.space import Choice, Fixed, Range, Space, load
+from trainables import names
 from trainables.config import hyper_fields
 
 FIELDS = {"latent_dim": True, "learning_rate": True, "network": True, "beta": True, "warm_up": False}
@@ -217,7 +219,7 @@ SHIPPED = {  # method -> its own fields and their hand-tuned values on grey and 
 @pytest.mark.parametrize("method", SHIPPED)
 def test_the_shipped_spaces_hold_the_papers_values(method):
     grey, colour = SHIPPED[method]
-    space = load(files("search_spaces") / f"{method}.toml", COMMON | dict.fromkeys(grey, True))
+    space = load(files("search_spaces") / f"{method}.toml", hyper_fields(method))
     protocol = {
         "learning_rate": 1e-3,
         "batch_size": 100,
@@ -243,12 +245,23 @@ def test_beta_vae_runs_on_both_sides_of_one():
 
 
 def test_the_weights_of_rae_are_the_official_ones_in_the_sum_rule():
-    fields = COMMON | dict.fromkeys(SHIPPED["rae_l2"][0], True)
-    space = load(files("search_spaces") / "rae_l2.toml", fields)
+    space = load(files("search_spaces") / "rae_l2.toml", hyper_fields("rae_l2"))
     for dataset, pixels, code, decoder in (("mnist", 784, 1e-4, 1e-7), ("cifar10", 3072, 1e-3, 1e-6)):
         values = space.points(dataset)[0].values
         assert values["code_weight"] == pytest.approx(code * pixels / values["latent_dim"], rel=0.02)
         assert values["decoder_weight"] == pytest.approx(decoder * pixels, rel=0.02)
+    by_name = {point.name: point.values for point in space.points("cifar10")}
+    assert by_name["balancing"]["penalised"] == "convolutions"  # its dense kernel has no regulariser
+
+
+@pytest.mark.parametrize("method", names())
+def test_no_hand_tuned_point_lies_on_the_bound_of_a_logarithmic_range(method):
+    text = tomllib.loads((files("search_spaces") / f"{method}.toml").read_text(encoding="utf-8"))
+    ranges = {**text["space"], **text.get("optional", {})}
+    for knob, spec in ranges.items():
+        if isinstance(spec, dict) and spec.get("log"):
+            values = {point["values"][knob] for point in text["paper"] if knob in point["values"]}
+            assert all(spec["low"] < value < spec["high"] for value in values), knob
 
 
 OPTIONAL = GOOD.replace("beta = 4", "warm_up = 0.0, beta = 4").replace("beta = 0.1", "warm_up = 0.0, beta = 0.1")
