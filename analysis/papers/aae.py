@@ -25,6 +25,7 @@ from analysis.load import Sweep, read_sweep
 from analysis.page.drawing import grids
 from analysis.page.names import dataset_name, measured, method_name, short_metric
 from analysis.papers.beside import (
+    UNKNOWN,
     departs,
     first_point,
     our_recipe,
@@ -72,7 +73,8 @@ def values(sweep: Sweep) -> pd.DataFrame:
         split = study.metric.partition("/")[0]
         found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
         recipe = our_recipe(sweep, study.name)
-        recipes = {"FID": recipe, "IS": recipe | {"metric": "is"}}
+        splits = sweep.part(study.name).config.get("inception_splits", UNKNOWN)
+        recipes = {"FID": recipe, "IS": recipe | {"metric": "is", "splits": splits}}
         alike = {metric: same_recipe(theirs[metric], recipes[metric]) for metric in found}
         for row in of_study(study, conditions("aae", 2)):  # Table 2 has both image sizes
             for trial in row.trials(sweep, sweep.trials_of(study.name)).sort_values("number").to_dict("records"):

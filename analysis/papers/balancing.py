@@ -32,6 +32,7 @@ DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "
 METHODS = {"two_stage_vae": "2S-VAE", "rae_l2": "RAE-L2", "rae_sn": "RAE-SN"}
 MODEL = ("hyper/network", "hyper/latent_dim", "hyper/l2", "hyper/l2_of", "hyper/l2_weight", "hyper/kl_weight")
 RAE = ("rae_l2", "rae_sn")
+TRAINING = ["dataset", "method", "variant"]  # of a file of latents
 METRICS = ("REC", "GEN-1", "GEN-2", "mse", "variance law", "inactive variables")
 
 
@@ -212,28 +213,37 @@ def _over(rows: pd.DataFrame, above: str, below: str) -> dict[str, float]:
 
 
 def latents(files: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-    """Read one or several files written by `python -m trainables.reproductions.regularization --latents FILE`."""
+    """Read one or several files written by `python -m trainables.reproductions.regularization --latents FILE`.
+
+    Raises ValueError if they hold several trainings of one data set, method and variant.
+    """
     files = [files] if isinstance(files, (str, Path)) else files
-    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    found = pd.concat([pd.read_csv(file) for file in files], ignore_index=True).drop_duplicates()
+    again = found[found.duplicated([*TRAINING, "epoch", "latent"])]
+    if len(again):
+        training = ", ".join(again.iloc[0][TRAINING])
+        raise ValueError(f"{training} was trained several times; give the files of one training")
+    return found
 
 
 def figure4(found: pd.DataFrame) -> Figure:
     """Plot Figures 4 and 6: E sigma^2 of every latent over epochs, a panel for each training of `latents`.
 
-    A latent that the decoder uses leaves the top; if the decoder's variance follows the error, they do so one by one.
+    Its title names the data set if there are several. A latent that the decoder uses leaves the top; if the decoder's
+    variance follows the error, they do so one by one.
     """
-    trainings = list(found.groupby(["method", "variant"], sort=False))
+    trainings, several = list(found.groupby(TRAINING, sort=False)), found["dataset"].nunique() > 1
     columns, rows = min(5, len(trainings)), math.ceil(len(trainings) / 5)
     figure = Figure(figsize=(2.6 * columns, 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for ax in panels:
         ax.axis("off")
-    for ax, ((method, variant), training) in zip(figure.axes, trainings, strict=False):
+    for ax, ((dataset, method, variant), training) in zip(figure.axes, trainings, strict=False):
         lines = training.pivot_table(index="epoch", columns="latent", values="posterior_variance")
         ax.axis("on")
         ax.plot(lines.index, lines.to_numpy(), lw=0.6, alpha=0.7)
         ax.axhline(0.8, color="0.4", lw=0.8, ls=":")  # a variable above counts as inactive
-        ax.set_title(f"{method}\n{variant}", fontsize=7)
+        ax.set_title(f"{method}\n{variant}" + (f", {dataset}" if several else ""), fontsize=7)
         ax.set(xlabel="epoch", ylim=(0, 1.1))
     figure.axes[0].set_ylabel("E σ²")
     return figure

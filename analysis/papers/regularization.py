@@ -212,13 +212,18 @@ def table4(scores: Mapping[str, str | Path]) -> pd.DataFrame:
 
 
 def curves(looks: pd.DataFrame, metrics: Sequence[str] = (ERROR, ACTIVE, "gamma", "KL")) -> Figure:
-    """Plot each training of a file over epochs: a panel per metric, a line per training."""
+    """Plot each training of a file over epochs: a panel per metric, a line per training.
+
+    The label names the data set if there are several.
+    """
+    training, several = ["dataset", "method", "variant"], looks["dataset"].nunique() > 1
     figure = Figure(figsize=(3.4 * len(metrics), 3.2), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for ax, metric in zip(axes, metrics, strict=True):
-        for (method, variant), line in looks[looks["metric"] == metric].groupby(["method", "variant"], sort=False):
+        for (dataset, method, variant), line in looks[looks["metric"] == metric].groupby(training, sort=False):
             dashed = "-" if "residual" in method or method == "VAE" else "--"
-            ax.plot(line["epoch"], line["value"], dashed, lw=1.2, marker=".", label=f"{method}, {variant}")
+            label = f"{method}, {variant}" + (f", {dataset}" if several else "")
+            ax.plot(line["epoch"], line["value"], dashed, lw=1.2, marker=".", label=label)
         ax.set(xlabel="epoch", title=metric)
         if metric == "gamma":
             ax.set_yscale("log")

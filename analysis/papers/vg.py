@@ -20,7 +20,8 @@ from analysis.load import MEASURED, read_published
 from analysis.papers.beside import read_trainings
 
 OURS = tuple(MEASURED / f"vg_mnist{name}.csv" for name in ("", "_denoise_100"))  # the first points
-KEYS = ["method", "variant", "metric", "epoch"]
+KEYS = ["dataset", "method", "variant", "metric", "epoch"]
+DATASETS = {"MNIST": "mnist"}
 TABLES = {
     ("MLP VAE-GAN", "test set loss"): "Table 1",
     ("MLP VAE-GAN", "average training loss"): "Table 2",
@@ -32,16 +33,16 @@ VARIANTS = {"without BatchNorm": "#0072b2", "with BatchNorm": "#d55e00"}
 
 
 def printed() -> pd.DataFrame:
-    """Return the ten epochs of Figures 11 and 13: method, variant, metric, epoch (int), value."""
+    """Return the ten epochs of Figures 11 and 13: dataset (ours), method, variant, metric, epoch (int), value."""
     logs = pd.concat([read_published("VAE-GAN", log) for log in ("fig11_log", "fig13_log")])
-    return logs.assign(epoch=logs["epoch"].astype(int))[[*KEYS, "value"]]
+    return logs.assign(epoch=logs["epoch"].astype(int), dataset=logs["dataset"].map(DATASETS))[[*KEYS, "value"]]
 
 
 def beside_print(files: Sequence[str | Path]) -> pd.DataFrame:
     """Join measured and printed values: table, variant, epoch, printed, measured, difference in percent of the print.
 
-    Only rows with both are kept; the last of duplicate measurements wins. Raises ValueError if a file is not such a
-    table, or a system was trained with several settings.
+    Only rows with both are kept, so only those of MNIST; the last of duplicate measurements wins. Raises ValueError if
+    a file is not such a table, or a system was trained with several settings.
     """
     measured = read_trainings(files, KEYS, "trainables.reproductions.vg")
     both = printed().merge(measured, on=KEYS, suffixes=("_printed", "_measured"))

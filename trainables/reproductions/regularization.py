@@ -7,7 +7,7 @@ initialisation with gamma fixed at the learned value gamma*. Both use the first 
 The models are trained on training and validation images together and evaluated on the 10,000 test images: the squared
 error per image of one draw z ~ q(z|x), the likelihood bound at the current gamma, active dimensions, variance law and
 inactive variables in both readings (methods.md 7.4, 7.5, 7.8), |dL/dz| (7.9), and after the last epoch
-MMD(q(z), N(0, I)) of 2000 codes, IMQ (7.6).
+MMD(q(z), N(0, I)) of all codes, IMQ (7.6).
 
 Writes rows as soon as they are measured, with the columns of `analysis/published` and the recipe;
 `analysis.papers.regularization` compares the last ones with the print. `--latents FILE` adds E sigma^2 and Var mu of

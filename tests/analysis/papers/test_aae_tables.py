@@ -100,6 +100,9 @@ def test_the_inception_score_has_rows_of_its_own(sweep):
     table = aae.differences(aae.values(sweep(made))).set_index("metric")
     assert table.loc["FID", "verdict"] == "opposite to print"
     assert (table.loc["IS", "verdict"], table.loc["IS", "measured_as"]) == ("as in print", "fid_inception_score")
+    ours = pd.concat([aae.values(sweep(made, f"of{n}", inception_splits=n)) for n in (1, 10)])
+    recipes = aae.differences(ours).query("metric == 'IS'")["same_recipe"].tolist()
+    assert recipes == ["no: epochs 9, printed 100", "no: splits 10, printed 1; epochs 9, printed 100"]
 
 
 def test_only_complete_trainings_of_the_first_point_count(sweep):

@@ -299,7 +299,7 @@ def test_ratios_hold_on_any_data_set(sweep):
 
 def test_each_latent_is_a_line_over_epochs(tmp_path):
     rows = [
-        {"method": "VAE", "variant": v, "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
+        {"dataset": "mnist", "method": "VAE", "variant": v, "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
         for v in ("a", "b")
         for e in (1, 2, 3)
         for j in range(4)
@@ -309,12 +309,28 @@ def test_each_latent_is_a_line_over_epochs(tmp_path):
     assert [ax.get_title() for ax in figure.axes] == ["VAE\na", "VAE\nb"]
     lines = figure.axes[0].lines[:4]
     assert [list(line.get_ydata()) for line in lines] == [[1 / (e + j) for e in (1, 2, 3)] for j in range(4)]
+    other = tmp_path / "other.csv"
+    pd.DataFrame([row | {"dataset": "digits"} for row in rows]).to_csv(other, index=False)
+    both = balancing.figure4(balancing.latents([tmp_path / "latents.csv", other]))
+    assert [ax.get_title() for ax in both.axes] == [
+        f"VAE\n{v}, {dataset}" for dataset in ("mnist", "digits") for v in ("a", "b")
+    ]
+    pd.DataFrame([row | {"posterior_variance": 0.5} for row in rows]).to_csv(other, index=False)
+    with pytest.raises(ValueError, match="mnist, VAE, a was trained several times; give the files of one training"):
+        balancing.latents([tmp_path / "latents.csv", other])
+
+
+def test_each_data_set_is_a_line_over_epochs(tmp_path):
+    rows = [(1, d, "VAE", "kappa=50", "KL", e, 1.0 * e) for d in ("mnist", "digits") for e in (1, 2)]
+    (ax,) = regularization.curves(regularization.read([program_csv(tmp_path / "a.csv", rows)]), ["KL"]).axes
+    assert [line.get_label() for line in ax.lines] == [f"VAE, kappa=50, {d}" for d in ("mnist", "digits")]
+    assert {len(line.get_xdata()) for line in ax.lines} == {2}
 
 
 def test_the_figures_are_drawn_from_the_programs_files(tmp_path, capsys):
     """Figure 5 ends with the first epoch; figure 2 has a line for each rule of gamma."""
     rows = [
-        {"method": "VAE", "variant": "a", "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
+        {"dataset": "d", "method": "VAE", "variant": "a", "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
         for e in (0.25, 0.5, 1, 2)
         for j in range(3)
     ]

@@ -41,6 +41,11 @@ def test_only_what_both_have_stands_side_by_side(measured):
     assert "| Table 1 | without BatchNorm | 1 | 230.3 | 460.7 | +100.0 % |" in text(found)
 
 
+def test_images_of_another_data_set_are_in_no_cell(measured):
+    measured.write_text(measured.read_text().replace("mnist", "digits"))
+    assert beside_print([measured]).empty
+
+
 def test_several_files_are_one(measured, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(HEADER + "VAE-GAN,1,mnist,MLP VAE-GAN,with BatchNorm,test set loss,2,125.578,\n")
@@ -81,7 +86,7 @@ def test_the_plot_has_a_panel_for_every_table(measured):
 
 def test_another_file_is_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "a.csv")
-    with pytest.raises(ValueError, match=r"a\.csv has no column method; give a file"):
+    with pytest.raises(ValueError, match=r"a\.csv has no column dataset; give a file"):
         beside_print([tmp_path / "a.csv"])
 
 
