@@ -58,7 +58,7 @@ def fit(
         training. In a stage with judged=False it runs only after the epochs in `looks`, and scores only the density in
         `Stage.sampler`.
     resume: a checkpoint to continue from.
-    between: called after each step; it may save a checkpoint.
+    between: called before the first step of each epoch and after each step; it may save a checkpoint.
 
     Raises Diverged, Unreadable if the checkpoint is damaged, and ValueError for an invalid configuration.
     """

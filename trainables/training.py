@@ -250,7 +250,7 @@ class Training:
     def run_epoch(self, between: Callable[["Training"], None] | None = None) -> dict[str, float]:
         """Trains one epoch, or the rest of a resumed one, and returns its mean loss terms. Raises Diverged.
 
-        between: called after each step; a state saved there resumes at the next step.
+        between: called before the first step and after each one; a state saved there resumes at the next step.
         """
         set_random_state(self.random, self.device)
         while self.stage_epoch == self.stage.epochs:
@@ -271,6 +271,8 @@ class Training:
         if resumed:
             set_random_state(self.random, self.device)
         start, meter = start - within.seconds, within.meter
+        if between is not None:
+            between(self)
         for x in batches(self.inputs, order[within.step * batch : steps * batch], batch, self.device):
             self._round(as_images(x), meter)  # (B, C, H, W)
             self.method.epoch += 1 / steps

@@ -217,8 +217,8 @@ class TrialWorker(tune.Trainable):
                 break
 
     def _between(self, training: Training) -> None:
-        """After each training step: reset the hang timer, and save a checkpoint within a long epoch, unless the driver
-        has not received the previous epochs yet. Raises Leaving if this process or its node is to end."""
+        """Before and after each training step: reset the hang timer, and save a checkpoint within a long epoch, unless
+        the driver has not received the previous epochs yet. Raises Leaving if this process or its node is to end."""
         now = time.monotonic()
         if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
             if self.alive_at is not None:

@@ -582,7 +582,7 @@ module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0
 plain, counted = VAE.loss, []
 def loss(method, x):
     counted.append(1)
-    if len(counted) == 5:
+    if len(counted) == %d:
         time.sleep(600)
     return plain(method, x)
 VAE.loss = loss
@@ -591,14 +591,17 @@ evaluator = Evaluator(splits, "fcd", samples=100)
 TrialWorker._data = lambda self, dataset: (shared(splits.train.images), evaluator)
 worker = object.__new__(TrialWorker)
 worker.setup(%r, {})
-worker.step()
+while True:
+    worker.step()
 """
 
 
 @pytest.mark.slow
-def test_a_training_that_hangs_ends_its_process_and_says_where(described):
+@pytest.mark.parametrize("step", [1, 5, 15], ids=["first", "later", "first after an evaluation"])
+def test_a_training_that_hangs_ends_its_process_and_says_where(described, step):
     Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)
-    ended = subprocess.run([sys.executable, "-c", HANGING % described], capture_output=True, text=True)
+    program = [sys.executable, "-c", HANGING % (step, described)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1, ended.stderr
     said = (Path(described["folder"]) / "hung.txt").read_text()
     assert "Timeout" in said and "in loss" in said
