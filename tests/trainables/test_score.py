@@ -335,8 +335,9 @@ def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     assert "ndb needs 500 images" in says(capsys, few, "--against", few, "--scores", "ndb")
 
 
-def test_ndb_counts_all_images_of_a_large_split(digits, tmp_path, monkeypatch):
+def test_ndb_counts_all_images_of_a_large_split_and_needs_no_features(digits, tmp_path, monkeypatch):
     """Other metrics compare with at most 10,000 images of a split."""
+    monkeypatch.delattr("trainables.evaluate.score.extractor")
     many = replace(digits, test=replace(digits.test, images=np.tile(digits.test.images, (40, 1, 1, 1))))
     monkeypatch.setattr("trainables.evaluate.score.load", lambda *_, **__: many)
     np.save(tmp_path / "images.npy", many.test.images[:11_000])
@@ -357,7 +358,8 @@ def test_the_likelihood_of_a_saved_model_is_bounded_twice(tmp_path, capsys):
     assert "likelihood of 12 images" in found[0]
 
 
-def test_a_likelihood_is_relative_to_the_prior_where_a_second_stage_is_the_sampler(tmp_path, capsys):
+def test_a_likelihood_is_relative_to_the_prior_where_a_second_stage_is_the_sampler(tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr("trainables.evaluate.score.extractor")  # it needs no features
     main([str(saved("two_stage_vae", tmp_path / "two")), "--samples", "20", "--scores", "nll", "--nll-images", "12"])
     values = {line.split()[0]: float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[:3]}
     assert values["nll_500"] < values["nll_bound"]

@@ -28,6 +28,8 @@ from trainables.flags import output_file, read_flags
 from trainables.method import Method, as_images
 from trainables.metrics import (
     CHOICES,
+    Extractor,
+    Moments,
     Recipe,
     Scores,
     caveats,
@@ -155,19 +157,21 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     wanted = set(settings.scores) or {choose(metric).score}
     if unknown := wanted - SCORES - {"ndb", "nll"}:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
-    if (line := to_be_trained(metric, splits)) is not None:
-        announce(line)
-    net = extractor(metric, splits, fid_weights=settings.fid_weights, device=settings.device)
+    net: Extractor | None = None  # ndb and nll need no features, whose network may have to be trained
+    if wanted & SCORES or settings.save_statistics is not None:
+        if (line := to_be_trained(metric, splits)) is not None:
+            announce(line)
+        net = extractor(metric, splits, fid_weights=settings.fid_weights, device=settings.device)
     generated = _Generated(settings, splits)
-    gathered = Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
+    gathered = net and Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
     real, statistics, how = _real(settings, splits)
-    images_only = wanted & {"ndb", "nll"} | gathered.both_sides
+    images_only = wanted & {"ndb", "nll"} | (gathered.both_sides if gathered else set())
     if not len(real) and images_only:
         raise ValueError(f"--against {settings.against} contains no images, which {sorted(images_only)} need")
     if "nll" in wanted and generated.method is None:
         raise ValueError(f"nll needs a saved model, got {settings.source}; omit nll")
     if len(real):
-        _fits(real.shape[1:], net.name, splits)
+        _fits(real.shape[1:], net, splits)
     result: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
     result["read"] = [words for words in (generated.how, how) if words]
 
@@ -175,10 +179,11 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
         result["values"] |= values
         result["recipes"] |= dict.fromkeys(values, recipe.model_dump())
 
+    moments: Moments | None = None
     real_n: int | None = len(real)
-    if statistics is None:
+    if net and gathered and statistics is None:
         moments = reference(net, real, keep=bool(gathered.both_sides), watch=watch)
-    else:
+    elif net and statistics is not None:
         moments, real_n = load_statistics(statistics, net)
         if real_n is None:
             result["caveats"]["unknown_recipe"] = f"{statistics} states neither its recipe nor its number of images"
@@ -190,23 +195,26 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
         )
     places: dict[int, list[Tensor]] = {k: [] for k in fitted}
     with torch.no_grad():
-        for batch in watch(generated.batches(), -(-generated.n // BATCH)):
-            _fits(batch.shape[1:], net.name, splits, real if fitted else None)
-            gathered.update(batch)
+        for batch in watch(generated.batches(), -(-generated.n // BATCH)) if gathered or fitted else ():
+            _fits(batch.shape[1:], net, splits, real if fitted else None)
+            if gathered:
+                gathered.update(batch)
             for k, its_bins in fitted.items():
                 places[k].append(its_bins.of(batch.cpu()))
-    features = reference_features(net, real, watch=watch) if gathered.both_sides else None
-    recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
-    record(gathered.against_features(moments, features), recipe)
-    result["caveats"] |= caveats(gathered.moments, moments)
+    if net and gathered and moments:
+        features = reference_features(net, real, watch=watch) if gathered.both_sides else None
+        recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
+        record(gathered.against_features(moments, features), recipe)
+        result["caveats"] |= caveats(gathered.moments, moments)
     held_out = getattr(splits, settings.split).images if settings.against is None else None
     for k, its_bins in fitted.items():
-        record(*_ndb(k, its_bins, torch.cat(places[k]), held_out, recipe))
+        values, n = _ndb(k, its_bins, torch.cat(places[k]), held_out)
+        record(values, Recipe.without_extractor("pixels", n=n, split=split, sampler=generated.sampler))
     if "nll" in wanted and generated.method is not None:
         some = torch.tensor(real[: settings.nll_images], device=settings.device)
         values = likelihood(generated.method, some, settings.seed, watch)
         record(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
-    if settings.save_statistics is not None:
+    if settings.save_statistics is not None and net and gathered:
         save_statistics(settings.save_statistics, gathered.moments, net)
     return result
 
@@ -221,19 +229,18 @@ def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray, Path | None, 
     return images, None, how
 
 
-def _fits(shape: Sequence[int], name: str, splits: Splits, binned: np.ndarray | None = None) -> None:
+def _fits(shape: Sequence[int], net: Extractor | None, splits: Splits, binned: np.ndarray | None = None) -> None:
     """Raises ValueError for a shape (C, H, W) that the network or the bins do not take."""
     shape = tuple(shape)
-    if name.startswith(("classifier-", "self-supervised-")) and shape != splits.shape:
-        raise ValueError(f"{name} takes images of shape {splits.shape}, got {shape}")
+    if net and net.name.startswith(("classifier-", "self-supervised-")) and shape != splits.shape:
+        raise ValueError(f"{net.name} takes images of shape {splits.shape}, got {shape}")
     if binned is not None and shape != binned.shape[1:]:
         raise ValueError(f"ndb needs images of shape {binned.shape[1:]}, got {shape}")
 
 
-def _ndb(
-    k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None, recipe: Recipe
-) -> tuple[dict[str, float], Recipe]:
-    """Returns the share of K bins that differ, and as a baseline that of held-out real images, uint8 (N, C, H, W).
+def _ndb(k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None) -> tuple[dict[str, float], int]:
+    """Returns the share of K bins that differ, as a baseline that of held-out real images, uint8 (N, C, H, W), and the
+    number of images of each.
 
     The test becomes stricter with more images, so both use the same number: as many as both have.
     """
@@ -244,7 +251,7 @@ def _ndb(
         values[f"ndb_{k}_real"] = difference_of(fitted, torch.cat([fitted.of(as_images(batch)) for batch in batches]))
     flat = {name: value.ndb for name, value in values.items()}
     flat |= {name.replace("ndb", "ndb_js"): value.js for name, value in values.items()}
-    return flat, Recipe.without_extractor("pixels", n=n, split=recipe.split, sampler=recipe.sampler)
+    return flat, n
 
 
 def main(argv: Sequence[str]) -> None:
