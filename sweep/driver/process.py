@@ -6,6 +6,7 @@ fail or change its results.
 
 import os
 import random
+import signal
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
@@ -46,6 +47,13 @@ def _filter_warnings(filters: list[Any]) -> None:
     warnings.filters.extend(filters)  # type: ignore[attr-defined]  # a list
 
 
+def _handle_signals(handlers: Mapping[int, Any]) -> None:
+    signal.alarm(0)
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:  # None: not set by Python
+            signal.signal(number, handler)
+
+
 backends: Any = torch.backends  # which replaces its modules, so that types are not known
 PRECISE = (  # from the general to the special, whose value a write to the general replaces
     backends, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul,
@@ -63,11 +71,14 @@ SETTINGS: tuple[Setting, ...] = (
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
     _attribute(torch.backends.cudnn, "enabled"),
     _attribute(torch.backends.cudnn, "benchmark"),
     _attribute(torch.backends.cudnn, "deterministic"),
     _attribute(torch.backends.cudnn, "allow_tf32"),
     _attribute(torch.backends.mkldnn, "enabled"),
+    _attribute(torch.backends.mkldnn, "deterministic"),
     _attribute(torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
     _attribute(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
     *(_attribute(owner, "fp32_precision") for owner in PRECISE),  # after the older functions, which write them, too
@@ -81,6 +92,7 @@ SETTINGS: tuple[Setting, ...] = (
     (np.geterr, lambda value: np.seterr(**value)),
     (lambda: list(warnings.filters), _filter_warnings),
     _mapping(lambda: os.environ),
+    (lambda: {number: signal.getsignal(number) for number in signal.valid_signals()}, _handle_signals),
     (os.getcwd, os.chdir),
 )
 

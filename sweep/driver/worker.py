@@ -111,10 +111,10 @@ class TrialWorker(tune.Trainable):
         self.refs = data
         self.loaded: dict[str, tuple[torch.Tensor, Evaluator | PointsEvaluator]] = {}
         self.device = limit(config["cpus"], config["gpus"])
-        self.reset_settings = settings()
         self.asked_to_end = self.drained = False
         self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked in Ray's own processes
+        self.reset_settings = settings()  # which include the handler
         self.node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         if self.node:
             threading.Thread(target=self._watch_node, name="node", daemon=True).start()

@@ -1,6 +1,5 @@
 """Small sweeps that need no Ray, and folders of sweeps to begin with."""
 
-import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -94,7 +93,7 @@ def digits_judged() -> tuple[torch.Tensor, Evaluator]:
 @pytest.fixture
 def make_worker(monkeypatch, digits_judged) -> Iterator[Callable[[dict], TrialWorker]]:
     """Workers of described trials in this process, on the digits."""
-    restore, terminate = settings(), signal.getsignal(signal.SIGTERM)
+    restore = settings()
     monkeypatch.setattr(TrialWorker, "_data", lambda self, dataset: digits_judged)
 
     def make(described: dict) -> TrialWorker:
@@ -104,6 +103,5 @@ def make_worker(monkeypatch, digits_judged) -> Iterator[Callable[[dict], TrialWo
         return worker
 
     yield make
-    signal.signal(signal.SIGTERM, terminate)
     restore(seed=0)
     torch.set_flush_denormal(False)

@@ -346,6 +346,11 @@ LEFT_BEHIND = {
     "cuDNN": lambda: setattr(torch.backends.cudnn, "enabled", False),
     "oneDNN": lambda: setattr(torch.backends.mkldnn, "enabled", False),
     "attention": lambda: torch.backends.cuda.enable_flash_sdp(False),
+    "deterministic oneDNN": lambda: setattr(torch.backends.mkldnn, "deterministic", True),
+    "fast path of attention": lambda: torch.backends.mha.set_fastpath_enabled(False),
+    "cache of autocast": lambda: torch.set_autocast_cache_enabled(False),
+    "handler of SIGTERM": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "an alarm": lambda: signal.alarm(1000),
     "hooks of modules": lambda: register_module_forward_hook(lambda module, images, found: None),
     "warnings": lambda: warnings.simplefilter("error"),
     "environment": lambda: os.environ.update({"OMP_NUM_THREADS": "7", "LEFT_BY": "another trial"}),
@@ -375,7 +380,10 @@ class Global:
                 torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision,
                 torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.mkldnn.enabled,
                 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-                torch.backends.cuda.flash_sdp_enabled(), len(of_all_modules._global_forward_hooks),
+                torch.backends.cuda.flash_sdp_enabled(), torch.backends.mkldnn.deterministic,
+                torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(),
+                getattr(signal.getsignal(signal.SIGTERM), "__name__", None), signal.getitimer(signal.ITIMER_REAL),
+                len(of_all_modules._global_forward_hooks),
                 list(warnings.filters), {name: os.environ[name] for name in os.environ if "PYTEST" not in name},
             )
         )  # fmt: skip
