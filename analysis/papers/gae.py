@@ -56,6 +56,7 @@ DATASETS = {
     "CIFAR-10": ("cifar10", "cifar10-jpeg"),
 }
 WAYS = ("hand_tuned", "best_reading", "tuned")  # ways to choose our value of a cell, with increasing freedom
+TOY = "cosine"
 EVEN = 1.0  # the beta of a plain VAE
 COLLAPSED = 0.05  # nats; a posterior with less KL is collapsed
 
@@ -71,7 +72,7 @@ def table3(sweep: Sweep) -> pd.DataFrame:
     """
     printed, theirs = _printed(3), printed_recipe(read_published("gae", 3).iloc[0])
     rows = []
-    for study in sweep.studies.values():
+    for study in _on_images(sweep):
         values = {way: _value(sweep, study, way) for way in WAYS}
         cell = {"dataset": study.dataset, "method": study.method}
         rows.append(cell | {"printed": printed.get((study.dataset, bare_method(study.method)), math.nan)} | values)
@@ -138,7 +139,7 @@ def table4(sweep: Sweep) -> pd.DataFrame:
     """
     printed = _printed(4)
     rows = []
-    for study in sweep.studies.values():
+    for study in _on_images(sweep):
         first = _first(sweep, study)
         seconds = {
             "seconds": _mean(first, "time/train_seconds"),
@@ -193,7 +194,7 @@ def uncollapse(walk: Sweep) -> tuple[float, float]:
     They are the greatest weight with KL above COLLAPSED, and the smallest above it that is collapsed. Raises ValueError
     if the series lacks one of them.
     """
-    trials = walk.trials[walk.trials["state"] == "complete"]
+    trials = _walked(walk)
     alive = trials.loc[trials["valid/kl"] > COLLAPSED, "hyper/beta"]
     collapsed = trials.loc[trials["valid/kl"] <= COLLAPSED, "hyper/beta"]
     if alive.empty or not (collapsed > alive.max()).any():
@@ -203,14 +204,14 @@ def uncollapse(walk: Sweep) -> tuple[float, float]:
 
 def figure4(toy: Sweep) -> Figure:
     """Plot the toy as in the paper's Figure 4: reconstructions (dots) and samples (crosses) of each trial."""
-    vectors = read_vectors(toy.folder)
-    methods = [study for study in toy.studies.values() if study.method in ("vae", "gae")]
+    methods = [study for study in toy.studies_of(TOY) if bare_method(study.method) in ("vae", "gae")]
     columns = max(study.trials for study in methods)
     figure = Figure(figsize=(2.0 * columns, 2.1 * len(methods)), layout="constrained")
     panels = figure.subplots(len(methods), columns, sharex=True, sharey=True, squeeze=False)
     for row, study in zip(panels, methods, strict=True):
+        vectors = read_vectors(toy.home(study.name)[0])
         for ax, (_, trial) in zip(row, toy.trials_of(study.name).sort_values("number").iterrows(), strict=False):
-            drawn = vectors.get(trial["trial"], {})
+            drawn = vectors.get(trial["trial"].rpartition("/")[2], {})
             for kind, mark in (("point", "-"), ("sample", "x"), ("reconstruction", ".")):
                 if f"{kind}_0" in drawn:
                     ax.plot(drawn[f"{kind}_0"], drawn[f"{kind}_1"], mark, ms=4, lw=1, label=kind)
@@ -237,7 +238,7 @@ def _caption(study: Study, trial: pd.Series) -> str:
 
 def kl_walk(walk: Sweep) -> Figure:
     """Plot error and KL of the toy's VAE against the weight of the KL term; the band is where it un-collapses."""
-    trials = walk.trials[walk.trials["state"] == "complete"].sort_values("hyper/beta")
+    trials = _walked(walk).sort_values("hyper/beta")
     figure = Figure(figsize=(6, 3), layout="constrained")
     ax = figure.subplots()
     ax.plot(trials["hyper/beta"], trials["valid/mse"], "o-", ms=3, lw=1, label="mean squared error")
@@ -247,6 +248,16 @@ def kl_walk(walk: Sweep) -> Figure:
     ax.set_xlabel("weight of the KL term relative to the mean squared error")
     ax.legend(fontsize=8)
     return figure
+
+
+def _on_images(sweep: Sweep) -> list[Study]:
+    return [study for study in sweep.studies.values() if study.dataset != TOY]
+
+
+def _walked(walk: Sweep) -> pd.DataFrame:
+    """Return the complete trials of BetaVAE on the toy."""
+    trials = walk.trials[(walk.trials["dataset"] == TOY) & (walk.trials["state"] == "complete")]
+    return trials[trials["method"].map(bare_method) == "beta_vae"]
 
 
 def _printed(table: int) -> dict[tuple[str, str], float]:
@@ -291,21 +302,32 @@ def _of_vae(table: pd.DataFrame, values: pd.Series) -> pd.Series:
     return pd.Series([found.get(key, math.nan) for key in keys], table.index, dtype=float)
 
 
+def _contents(sweep: Sweep) -> tuple[dict[str, pd.DataFrame], dict[str, Figure], list[str]]:
+    """Return the tables and figures of what a sweep has, by file name, and the text to print."""
+    tables, figures, further, said = {}, {}, [], []
+    on_toy = {bare_method(study.method) for study in sweep.studies_of(TOY)}
+    if on_toy & {"vae", "gae"}:
+        tables["gae_table2.csv"], figures["gae_figure4.png"] = table2(sweep), figure4(sweep)
+    if "beta_vae" in on_toy:
+        figures["gae_kl_walk.png"] = kl_walk(sweep)
+        alive, collapsed = uncollapse(sweep)
+        said = [f"The VAE of the toy collapses at a weight of its KL between {alive:.3g} and {collapsed:.3g}."]
+    if _on_images(sweep):
+        tables |= {"gae_table3.csv": table3(sweep), "gae_table4.csv": table4(sweep)}
+        figures |= {f"gae_{dataset}.png": sample_grids(sweep, dataset) for dataset in sweep.datasets if dataset != TOY}
+        further = [rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
+    return tables, figures, [markdown(table) for table in (*tables.values(), *further) if len(table)] + said
+
+
 def main(argv: Sequence[str]) -> None:
     if not argv:
         raise SystemExit("usage: python -m analysis.papers.gae SWEEP [SWEEP ...]")
     try:
         sweep = read_sweeps(argv)
+        tables, figures, shown = _contents(sweep)
     except ValueError as error:
         raise SystemExit(f"python -m analysis.papers.gae: error: {error}") from None
-    if "cosine" in sweep.datasets:
-        tables, figures = {"gae_table2.csv": table2(sweep)}, {"gae_figure4.png": figure4(sweep)}
-        printed_tables = tables.values()
-    else:
-        tables = {"gae_table3.csv": table3(sweep), "gae_table4.csv": table4(sweep)}
-        figures = {f"gae_{dataset}.png": sample_grids(sweep, dataset) for dataset in sweep.datasets}
-        printed_tables = [*tables.values(), rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
-    print("\n\n".join(markdown(table) for table in printed_tables if len(table)))
+    print("\n\n".join(shown))
     folder = Path(argv[0])
     for name, table in tables.items():
         table.to_csv(folder / name, index=False)

@@ -1,6 +1,7 @@
 """Our runs beside the GAE paper's print, on records whose numbers are known."""
 
 import math
+import shutil
 import statistics
 from pathlib import Path
 
@@ -283,6 +284,22 @@ def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys)
     assert "| mnist | vae | 123.4 | 200 | 200 | 200 |" in out
     assert set(read_csv(one.folder / "gae_table3.csv")["method"]) == {"vae", "beta_vae", "gae"}
     assert (one.folder / "gae_table4.csv").exists() and (one.folder / "gae_mnist.png").exists()
+
+
+def test_the_command_takes_sweeps_of_the_toy_and_of_images_together(grid, toy, capsys):
+    walk = walked(grid, (0.1, 1.0), (2.0, 0.0))
+    images = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "images")
+    shutil.copytree(toy.folder, toy.folder.with_name("again"))
+    gae.main([str(walk.folder)])
+    alone = capsys.readouterr().out
+    assert "collapses at a weight of its KL between 0.1 and 2." in alone and "table3" not in alone
+    gae.main([str(folder) for folder in (toy.folder, toy.folder.with_name("again"), walk.folder, images.folder)])
+    out = capsys.readouterr().out
+    assert "| vae | reconstruction error, both coordinates | 0.5131 |" in out and "between 0.1 and 2." in out
+    assert read_csv(toy.folder / "gae_table3.csv")["dataset"].unique().tolist() == ["mnist"]
+    names = ("gae_table2.csv", "gae_figure4.png", "gae_kl_walk.png", "gae_mnist.png")
+    assert all((toy.folder / name).exists() for name in names)
+    gae.figure4(join({"a": toy, "b": toy}))
 
 
 def test_the_command_names_a_folder_without_a_sweep(tmp_path):
