@@ -291,12 +291,12 @@ def main(argv: Sequence[str]) -> None:
     for folder in argv:
         try:
             sweep = read_sweep(folder)
-            print(f"## {sweep.name}\n\n{markdown(ratios(sweep))}")
+            found = [table(sweep, number) for number in (1, 2, 3, 4, 5)]
+            if all(part.empty for part in found) or "two_stage_vae" in set(sweep.trials["method"]):
+                found = [ratios(sweep), computed_over_learned(sweep), *found]
         except ValueError as error:
             raise SystemExit(f"python -m analysis.papers.balancing: error: {error}") from None
-        for part in (computed_over_learned(sweep), *(table(sweep, number) for number in (1, 2, 3, 4, 5))):
-            if len(part):
-                print(f"\n{markdown(part)}")
+        print("\n\n".join([f"## {sweep.name}", *(markdown(part) for part in found if len(part))]))
 
 
 if __name__ == "__main__":

@@ -265,11 +265,15 @@ def test_each_model_of_table_3_is_beside_its_own_print(sweep):
     assert over.loc["model 4", "printed_celeba64"] == pytest.approx(theirs)
 
 
-def test_rows_quoted_for_rae_have_a_counterpart(sweep):
+def test_rows_quoted_for_rae_have_a_counterpart(sweep, capsys):
     shown = {"valid/fid": 74.0, "valid/fid_gaussian": 81.0, "valid/fid_reconstruction": 32.0}
     ran = sweep([("rae_l2", "cifar10", point, shown) for point in points("rae_l2", "cifar10").values()])
     found = balancing.table(ran, 2).set_index("metric")
     assert found["ours"].to_dict() == {"REC": 32.0, "GEN-1": 81.0, "GEN-2": 74.0} and set(found["trials"]) == {1}
+    balancing.main([str(ran.folder)])  # as of the preset balancing-table2-rae
+    assert "| RAE-L2 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: other has no complete trial of two_stage_vae"):
+        balancing.main([str(sweep([("vae", "mnist", {"latent_dim": 2}, END)], "other").folder)])
 
 
 def test_ratios_hold_on_any_data_set(sweep):
