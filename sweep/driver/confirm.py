@@ -168,7 +168,8 @@ def is_due(searched: Path, config: SweepConfig) -> bool:
 def tidy(searched: Path, config: SweepConfig) -> None:
     """Write what a driver that died after the last line of the latest confirmation did not write."""
     look, uri = looks_at_test(searched)[-1], default_tracking(config)
-    if not (look / "confirmed.csv").exists():
+    report = searched / "report.html"  # written last
+    if not report.exists() or report.stat().st_mtime_ns < (look / RECORD).stat().st_mtime_ns:
         write_confirmed(look)
         write_report(searched)
     if not tracking.is_sent(look, uri):

@@ -1,6 +1,7 @@
 """The confirmation of a sweep: what is trained again, on which images, with which seeds, and that it happens once."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,13 +321,20 @@ def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(look
     config = launch.config_of(looked)
     tidy(looked, config)
     assert done == ["tables", "report", "tracking"]
-    (looked / "confirm" / "confirmed.csv").touch()
+    (looked / "confirm" / "confirmed.csv").touch()  # when it was interrupted before, or by the driver that died
+    done.clear()
+    tidy(looked, config)
+    assert done == ["tables", "report", "tracking"]
+    (looked / "report.html").touch()
     position = looked / "confirm" / f"tracking-{fingerprint(default_tracking(config))}.json"
     for events, left in ((1, ["tracking"]), (2, [])):
         position.write_text(json.dumps({"sweep": "c", "events": events}))
         done.clear()
         tidy(looked, config)
         assert done == left
+    os.utime(looked / "report.html", (0, 0))
+    tidy(looked, config)
+    assert done == ["tables", "report"]
 
 
 def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, monkeypatch, capsys):
