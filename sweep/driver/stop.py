@@ -30,11 +30,18 @@ class Stop:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Context manager for a step of the work, which completes before the work stops. Raises Stopped once asked."""
+        """Context manager for a step of the work, which completes before the work stops. Raises Stopped once asked.
+
+        An error of the step ends the work; `attend` raises it as it is, whatever its callers convert it to.
+        """
         with self._lock:
             if self._stopped:
                 raise Stopped
-            yield
+            try:
+                yield
+            except Exception as error:
+                self._news.put(error)
+                raise
 
     def attend(self, work: Callable[[], None]) -> None:
         """Run `work` in a separate thread, because calls into Ray may block for a minute once its servers are gone.

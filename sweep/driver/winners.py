@@ -22,9 +22,14 @@ def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.in
 def _copy(source: Path, target: Path) -> None:
     fresh = target.with_name(f".{target.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    try:
+        fresh.mkdir(parents=True)
+        for file in filter(Path.is_file, source.iterdir()):
+            shutil.copy2(file, fresh)  # copytree would raise an error without the number of a full disk's
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def find(folder: Path, method: str, dataset: str | None = None) -> Path:

@@ -1,5 +1,6 @@
 """Work that is asked to stop, by signals or because it cannot go on."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -33,6 +34,22 @@ def no_signal_is_ignored() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_an_error_of_a_step_is_raised_as_it_is(monkeypatch):
+    """Tune raises its own error, whose text is a traceback."""
+    monkeypatch.setattr("sweep.driver.stop.SECONDS_TO_HEAR", 0.2)
+    stop = Stop()
+
+    def work():
+        try:
+            with stop.going_on():
+                raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("Tune failed") from error
+
+    with pytest.raises(OSError, match="No space left"):
+        stop.attend(work)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

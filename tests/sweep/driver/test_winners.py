@@ -1,6 +1,8 @@
 """What is kept of the trained models, and how it is found again."""
 
+import errno
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -76,6 +78,23 @@ def test_a_later_winner_takes_the_place_of_an_earlier_one(folder):
     assert weights_in(folder, "winners/vae-digits") == "weights 2"
     assert not (folder / "winners/vae-digits/by-hand.txt").exists()
     assert [path.name for path in (folder / "winners").iterdir()] == ["vae-digits"]
+
+
+def test_a_full_disk_keeps_the_earlier_winner_and_is_named(folder, monkeypatch):
+    collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0)))
+    copy = shutil.copy2
+
+    def full(source, target, **more):
+        if str(source).endswith(WEIGHTS):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return copy(source, target, **more)
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError) as raised:
+        collect(folder, trials_of(trial(0, "complete", 5.0), trial(2, "complete", 1.0)))
+    assert raised.value.errno == errno.ENOSPC
+    assert weights_in(folder, "winners/vae-digits") == "weights 1"
+    assert not list(folder.glob("winners/.*"))
 
 
 def test_a_study_without_a_complete_trial_has_no_winner(folder):
