@@ -1,6 +1,6 @@
 """Comparison of our runs with Tables 1 to 4, Figure 1 and the negative control of the Regularization paper.
 
-    python -m analysis.papers.regularization FILE.csv [FILE.csv ...]
+    python -m analysis.papers.regularization FILE.csv [FILE.csv ...] [SWEEP ...]
 
 FILE is written by `python -m trainables.reproductions.regularization --out FILE.csv` for Tables 1 and 2. Tables 3 and 4
 use the folders of sweeps of the preset regularization-table3, and JSON files of `python -m trainables.evaluate`. The
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load import MEASURED, Sweep
+from analysis.load import MEASURED, Sweep, read_sweep
 from analysis.papers.beside import markdown, printed, rank_correlation, read_trainings
 from analysis.papers.conditions import conditions, of_study
 
@@ -238,12 +238,17 @@ def figure1(looks: pd.DataFrame) -> Figure:
 
 def main(argv: Sequence[str]) -> None:
     if not argv:
-        raise SystemExit("usage: python -m analysis.papers.regularization FILE.csv [FILE.csv ...]")
+        raise SystemExit("usage: python -m analysis.papers.regularization FILE.csv [FILE.csv ...] [SWEEP ...]")
+    files = [name for name in argv if name.endswith(".csv")]
     try:
-        looks = read(argv)
+        if folders := [name for name in argv if name not in files]:
+            print(markdown(table3([read_sweep(folder) for folder in folders])), end="\n\n")
+        if not files:
+            return
+        looks = read(files)
     except (OSError, ValueError) as error:
         raise SystemExit(f"python -m analysis.papers.regularization: error: {error}") from None
-    picture = Path(argv[0]).with_suffix(".png")
+    picture = Path(files[0]).with_suffix(".png")
     if (looks["table"] == 1).any():
         table = table1(looks)
         for part in (table, orderings(table), controls(looks)):

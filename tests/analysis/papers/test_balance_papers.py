@@ -139,7 +139,7 @@ def test_a_training_of_several_settings_is_refused(tmp_path):
     assert set(looks["table"]) == {1, 2} and len(regularization.table1(looks)) == 5
 
 
-def test_table_3_pools_no_distances_or_epochs(sweep):
+def test_table_3_pools_no_distances_or_epochs(sweep, capsys):
     values = points("vae_plus", "celeba128")["paper"]
     made = {}
     for name, metric, value in (("a", "valid/fid", 40.0), ("b", "valid/fcd", 4.0), ("c", "valid/fid", 60.0)):
@@ -151,6 +151,10 @@ def test_table_3_pools_no_distances_or_epochs(sweep):
     }  # fmt: skip
     assert found.loc[("VAE+", "fid"), "trials"] == 2 and set(found["epochs"]) == {21}
     made["c"].studies.update({name: replace(s, epochs=9) for name, s in made["c"].studies.items()})
+    regularization.main([str(made[name].folder) for name in ("a", "b")])
+    assert "| celeba128 | VAE+ | fid | 21 | 1 | 40 | 40 | 1 | 45.6 | 47.5 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="regularization: error: "):
+        regularization.main([str(made["a"].folder / "absent")])
     both = regularization.table3([made["a"], made["c"]]).query("row == 'VAE+'")
     assert dict(zip(both["epochs"], both["generation"], strict=True)) == {21: 40.0, 9: 60.0}
 
