@@ -1,5 +1,8 @@
 """The cache under many processes, damage and bad folders."""
 
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -108,3 +111,29 @@ def test_digest_tells_shapes_types_and_values_apart():
     different = [zeros, zeros.reshape(2, 2), np.zeros(1, np.uint32), np.ones(4, np.uint8)]
     assert len({cache.digest(array) for array in different}) == 4
     assert cache.digest({"a": 1, "b": 2}) == cache.digest({"b": 2, "a": 1})
+
+
+SOME = """
+import numpy as np
+from trainables.metrics import some_of
+some_of(np.load("images.npy", mmap_mode="r"))
+"""
+
+
+def cannot_mount():
+    return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cannot_mount(), reason="needs a namespace for a small disk")
+def test_a_full_disk_is_an_error_and_does_not_kill_the_process(tmp_path):
+    """A write to a mapped file raises nothing if the disk is full: the system sends SIGBUS."""
+    np.save(tmp_path / "images.npy", np.zeros((12_000, 1, 28, 28), np.uint8))
+    (tmp_path / "small").mkdir()
+    mount = 'mount -t tmpfs -o size=1m none small && exec "$0" -c "$1"'
+    ended = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount, sys.executable, SOME], cwd=tmp_path, text=True, capture_output=True,
+        env=os.environ | {"SWEEP_CACHE": str(tmp_path / "small")},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "ValueError: cannot write the cache" in ended.stderr and "No space left on device" in ended.stderr

@@ -77,10 +77,12 @@ def some_of(images: np.ndarray, most: int = 10_000) -> np.ndarray:
     about = json.dumps([*place, file.st_mtime_ns, file.st_size, most])
 
     def write(chosen: np.ndarray, path: Path) -> None:
-        subset = np.lib.format.open_memmap(path, "w+", images.dtype, (most, *images.shape[1:]))
-        for start in range(0, most, BATCH):
-            subset[start : start + BATCH] = images[chosen[start : start + BATCH]]
-        subset.flush()
+        shape = (most, *images.shape[1:])
+        header = {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
+        with path.open("wb") as file:  # not through a map: on a full disk the system would kill the process
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, most, BATCH):
+                file.write(images[chosen[start : start + BATCH]].tobytes())
 
     def opened(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r")
