@@ -62,13 +62,18 @@ def find(name: str) -> type[Method]:
 
 
 def _require_parts(method: type[Method]) -> None:
-    """Raises Mistake for a class that does not implement a required function."""
+    """Raises Mistake for a class without a required function, or with names of hyperparameters that it lacks."""
     needed = {"build(nets)": "build", "encode(x)": "encode"}
     if method.stages is Method.stages:
         needed["loss(x)"] = "loss"
     lacking = [words for words, part in needed.items() if getattr(method, part) is getattr(Method, part)]
     if lacking:
         raise outside.Mistake(method, f"{method.__name__} lacks {' and '.join(lacking)}; implement it, see Method")
+    if not issubclass(method.Hyper, Method.Hyper):
+        raise outside.Mistake(method, f"{method.__name__}.Hyper is not a subclass of Method.Hyper; derive it from that")
+    if unknown := [name for name in method.per_pixel if name not in method.Hyper.model_fields]:
+        words = f"per_pixel names {unknown[0]!r}, which Hyper does not have; it is a tuple of names of hyperparameters"
+        raise outside.Mistake(method, f"{method.__name__}: {words}")
 
 
 def space_file(name: str) -> Path | Traversable:

@@ -125,14 +125,16 @@ def reproducible(report: Report) -> dict[str, Any]:
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Returns the names whose numbers or tensors differ between two mappings, bit for bit."""
+    """Returns the names whose numbers or tensors differ between two mappings, bit for bit; NaN equals NaN."""
     return sorted(
-        name
-        for name in {**one, **other}
-        if name not in one
-        or name not in other
-        or not (torch.equal(one[name], other[name]) if isinstance(one[name], Tensor) else one[name] == other[name])
+        name for name in {**one, **other} if name not in one or name not in other or not _equal(one[name], other[name])
     )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+    return bool(one == other or (one != one and other != other))
 
 
 def parameters(method: Method) -> dict[str, Tensor]:

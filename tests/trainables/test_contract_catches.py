@@ -271,6 +271,24 @@ def test_a_broken_promise_is_named(method, check, words):
         getattr(testing, check)(subject(method))
 
 
+class Undefined(VAE):
+    def loss(self, x: Tensor) -> Loss:
+        loss = super().loss(x)
+        return Loss(loss.total * float("nan"), loss.terms)
+
+
+@pytest.mark.parametrize("check", ["check_repeats", "check_resume", "check_looking"])
+def test_equal_reports_of_nan_are_equal(check):
+    """Only `check_losses` names the NaN: the seed, the stop and the evaluation are not its cause."""
+    getattr(testing, check)(subject(Undefined))
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_nan_differs_from_numbers(shape):
+    numbers, nan = torch.zeros(shape), torch.full(shape, torch.nan)
+    assert testing.differing({"a": numbers, "b": 0.0}, {"a": nan, "b": torch.nan}) == ["a", "b"]
+
+
 def test_every_check_is_shown_to_fail():
     assert {check.__name__ for check in testing.CHECKS} == {check for _, check, _ in BROKEN}
 

@@ -129,6 +129,24 @@ def at_home(tmp_path, monkeypatch):
     [
         ("def encode", "def encoed", 6, "Mine lacks encode(x); implement it, see Method"),
         ("def build", "def biuld", 6, "Mine lacks build(nets)"),
+        (
+            "def build",
+            "class Hyper:\n        beta: float\n\n    def build",
+            6,
+            "Mine.Hyper is not a subclass of Method.Hyper",
+        ),
+        (
+            "def build",
+            "per_pixel = ('btea',)\n\n    def build",
+            6,
+            "Mine: per_pixel names 'btea', which Hyper does not",
+        ),
+        (
+            "def build",
+            "per_pixel = ('clip')\n\n    def build",
+            6,
+            "Mine: per_pixel names 'c', which Hyper does not have",
+        ),
         ("Loss, Method", "Losses, Method", 3, "ImportError: cannot import name 'Losses'"),
         ("def loss(self, x):", "def loss(self, x)", 11, "SyntaxError: expected ':'"),
         ("nets.decoder", "nets.decodr", 9, "AttributeError: 'Networks' object has no attribute 'decodr'"),
