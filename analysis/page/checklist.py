@@ -57,7 +57,7 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
             ),
         ),
         ("hand-tuned points", "; ".join(sources) or "–"),
-        ("machine", _words(meta["machine"])),
+        ("machine", _words({name: value or "none" for name, value in meta["machine"].items()})),
         ("versions", _words(meta["versions"])),
         ("code", str(meta["code"]) or "–"),
         ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),

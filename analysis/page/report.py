@@ -19,7 +19,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.join import read_sweeps
+from analysis.join import confirmation, read_sweeps
 from analysis.load import Sweep
 from analysis.page.checklist import checklist, date, flat
 from analysis.page.extras import Extras
@@ -207,6 +207,11 @@ def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
     for label, part in (sweep.parts or {"": sweep}).items():
         if part.meta["outcome"] != "done":
             commands[f"resume {label or 'the sweep'}"] = f"python -m sweep resume {_from_here(part.folder)}"
+        elif part.config.get("split", "valid") == "valid" and confirmation(part) is None:
+            what = (
+                f"train the best points{f' of {label}' if label else ''} with new seeds, score them on the test split"
+            )
+            commands[what] = f"python -m sweep confirm {_from_here(part.folder)}"
     for row in board[board["tuned"].notna()].head(1).itertuples():
         folder, _ = sweep.home(row.study)
         chosen = f"{_from_here(folder)} {quote(bare_method(row.method))} --dataset {quote(row.dataset)}"

@@ -176,6 +176,23 @@ def test_a_shell_takes_the_commands_as_they_are_shown(tmp_path, write_sweep):
     assert ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder.parent}/mlflow.db"] in commands
     assert [f"SWEEP_FOLDER={folder}", "jupyter", "lab", "analysis/sweep.ipynb"] in commands
     assert any(command[:5] == ["python", "-m", "sweep", "sample", str(folder)] for command in commands)
+    assert ["python", "-m", "sweep", "confirm", str(folder)] in commands
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_confirmed_sweep_is_not_to_be_confirmed(tmp_path, write_sweep, write_record, confirm_events):
+    folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
+    write_record(folder / "confirm", confirm_events())
+    assert "python -m sweep confirm" not in render(read_sweep(folder))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sweep_with_stopped_trials_on_a_machine_without_a_gpu(tmp_path, write_sweep):
+    sweep = read_sweep(write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=3))
+    sweep.meta["machine"] = {"cpus": 2, "gpus": ""}
+    page = render(sweep)
+    assert "cpus 2, gpus none" in page
+    assert re.search(r"3 trials of up to \d+ epochs;", page)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -240,7 +257,7 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
         "−30.0 (−27 %)",
         "95 % t interval",
         "seeds 1, 2, 3",
-        "1 trial of 30 epochs",
+        "1 trial of up to 30 epochs",
     ):
         assert words in page, words
     assert "<h1>On digits, GAE has the lowest mean" in page  # of the confirmation, not of the search
