@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -304,7 +305,7 @@ def grids(pictures: Sequence[tuple[str, Path]]) -> Figure:
     for ax in axes:
         ax.axis("off")
     for ax, (name, picture) in zip(figure.axes, pictures, strict=False):
-        ax.set_title(name, fontsize=8)
+        ax.set_title("\n".join(fill(line, 34) for line in name.split("\n")), fontsize=8)
         if picture.exists():
             ax.imshow(imread(picture), cmap="gray", vmin=0, vmax=1)
     return figure
