@@ -248,9 +248,9 @@ class TrialWorker(tune.Trainable):
     def _fit(self) -> Iterator[Report]:
         with storing(self.folder):
             self.folder.mkdir(exist_ok=True)  # without parents: if they are missing, the sweep's folder is not mounted
-            for unused in (*self.folder.glob("*.part"), self.folder / REPORTED):  # of a killed process
+            old = [self.folder / name for name in (REPORTED, TRACEBACK, HUNG)]
+            for unused in (*self.folder.glob("*.part"), *old):  # of a previous attempt
                 unused.unlink(missing_ok=True)
-            (self.folder / TRACEBACK).unlink(missing_ok=True)  # of a previous attempt
             resume = self.checkpoint if self.checkpoint.exists() else None
         config = Config(**self.trial["fit"])
         find(config.method)  # import its module before restoring global settings, which it may change

@@ -615,6 +615,21 @@ def test_a_training_that_hangs_ends_its_process_and_says_where(described, step):
     assert "Timeout" in said and "in loss" in said
 
 
+def test_a_process_that_is_lost_before_its_training_has_not_hung(make_worker, described, monkeypatch):
+    """The driver reads from the file whether the lost process of a trial hung; an earlier one did."""
+    worker, hung = make_worker(described), Path(described["folder"]) / "hung.txt"
+    hung.parent.mkdir()
+    hung.write_text("Timeout")
+
+    def killed(worker, part):
+        raise SystemExit  # in place of SIGKILL
+
+    monkeypatch.setattr(module.TrialWorker, "_data", killed)
+    with pytest.raises(SystemExit):
+        worker.step()
+    assert not hung.exists()
+
+
 def test_no_trace_is_left_by_a_training_that_does_not_hang(make_worker, described):
     list(steps(make_worker(described)))
     assert not (Path(described["folder"]) / "hung.txt").exists()
