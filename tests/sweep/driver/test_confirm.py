@@ -12,7 +12,7 @@ from made_up import event
 
 from analysis.confirm import confirmation_of, points
 from sweep import commands
-from sweep.commands import _ending
+from sweep.commands import _ending, stop
 from sweep.commands.run import confirmation_cost, front_door
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
@@ -335,6 +335,16 @@ def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(look
     os.utime(looked / "report.html", (0, 0))
     tidy(looked, config)
     assert done == ["tables", "report"]
+
+
+def test_stopping_a_sweep_stops_its_confirmation(looked, capsys):
+    with pytest.raises(ValueError, match="nothing to stop"):
+        stop.main(looked)
+    with Record(looked / "confirm" / "record.jsonl"):
+        stop.main(looked)
+    (request,) = (looked / "confirm" / "requests").glob("*.json")
+    assert json.loads(request.read_text())["action"] == "stop" and not (looked / "requests").exists()
+    assert f"{looked / 'confirm'} stops" in capsys.readouterr().out
 
 
 def test_ctrl_c_before_the_confirmation_says_how_to_go_on(searched_to, looked, monkeypatch, capsys):
