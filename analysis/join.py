@@ -27,9 +27,13 @@ PIXELS = ("image_size", "channels")  # settings that change a data set
 def read_sweeps(folders: Iterable[str | Path]) -> Sweep:
     """Read and join the sweeps in several folders; a single folder is read as by `read_sweep`.
 
-    Raises ValueError if a folder holds no sweep, or is given twice.
+    Raises ValueError if a folder holds no sweep, or is given twice, or if none is given.
     """
+    if isinstance(folders, str | Path):
+        raise ValueError(f"read_sweeps takes a list of folders, got {str(folders)!r}; write [{str(folders)!r}]")
     folders = [Path(folder).resolve() for folder in folders]
+    if not folders:
+        raise ValueError("no folder of a sweep is given; give at least one")
     for folder, times in Counter(folders).items():
         if times > 1:
             raise ValueError(f"{folder} is given {times} times; give each sweep once")

@@ -566,5 +566,6 @@ def _cautions(near: pd.DataFrame) -> list[str]:
             f"({measured(floor)}){seen}: judge by the samples, too."
         )
     if (steps := near["steps"].max()) < FEW_STEPS:
-        words.append(f"On {name} that is after {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images.")
+        few = f"at most {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images"
+        words.append(f"On {name} the best points were trained for {few}.")
     return words

@@ -139,6 +139,14 @@ def test_images_of_another_size_are_another_data_set(folders, tmp_path, write_sw
     assert [part.apart for part in parts] == ["image_size None", "image_size 32"]
 
 
+@pytest.mark.parametrize(
+    ("given", "words"), [([], "no folder of a sweep is given"), ("sweeps/a", r"a list of folders, got 'sweeps/a'")]
+)
+def test_what_is_no_list_of_folders_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        read_sweeps(given)
+
+
 def test_the_same_folder_twice_and_equal_names(folders, tmp_path, write_sweep):
     with pytest.raises(ValueError, match="is given 2 times"):
         read_sweeps([folders[0], f"{folders[0]}/../first"])

@@ -464,7 +464,8 @@ def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, 
     assert first == "Samples of VAE on MNIST hardly differ from each other."
     assert not any("copies" in words for words in others)  # GAE is not the closest
     seen, steps = (600, 12) if split == "test" else (540, 10)
-    assert others == ([f"On MNIST that is after {steps} optimiser steps on {seen} images."] if few else [])
+    said = f"On MNIST the best points were trained for at most {steps} optimiser steps on {seen} images."
+    assert others == ([said] if few else [])
 
 
 def test_cautions_say_that_samples_of_the_closest_method_contain_copies(tmp_path, write_record):

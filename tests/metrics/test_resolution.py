@@ -21,6 +21,7 @@ def test_with_more_images_a_distance_depends_less_on_their_draw(digits):
     assert few.floor > 2 * more.floor and few.spread > 2 * more.spread > 0
     assert "20 held-out images are few for 64 features" in few.words("fcd")
     assert f"differences below {few.spread:.2g} mean nothing" in few.words("fcd")
+    assert "± 320 with the draw, so differences below 320 mean" in few._replace(spread=322.4).words("fcd")
     assert "for 64 features" not in more.words("fcd")
     assert more.own and not resolution(replace(fcd, metric="fd_other"), digits.train.images, 300).own
 

@@ -32,10 +32,11 @@ class Resolution(NamedTuple):
     own: bool
 
     def words(self, metric: str) -> str:
+        spread = f"{float(f'{self.spread:.2g}'):g}"  # 320 instead of 3.2e+02
         rank = f" for {self.dims} features" if self.n <= self.dims else ""
         return (
             f"{self.n} held-out images are few{rank}: {metric} of the training images is {self.floor:.3g}, and that of "
-            f"real images varies by ± {self.spread:.2g} with the draw, so differences below {self.spread:.2g} mean "
+            f"real images varies by ± {spread} with the draw, so differences below {spread} mean "
             "nothing; distances of worse images vary more. confirm --folds 5 scores the best points on more images"
         )
 
