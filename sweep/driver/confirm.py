@@ -310,7 +310,7 @@ class Confirming(Job):
     def finished(self, conductor: Conductor, stop: Stop) -> None:
         time_alone(conductor, self.plan.seeds[0], self.announce, stop)
 
-    def conclude(self, trials: Trials) -> None:
+    def conclude(self, trials: Trials, announce: Callable[[str], None]) -> None:
         for trial in trials.trials.values():  # keep only the models of the first seed
             if trial.state != "running" and trial.seed != self.plan.seeds[0]:
                 (self.folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)

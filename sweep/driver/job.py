@@ -68,7 +68,7 @@ class Job:
         Raises Stopped.
         """
 
-    def conclude(self, trials: Trials) -> None:
+    def conclude(self, trials: Trials, announce: Callable[[str], None]) -> None:
         """Write results for users, also after an interruption."""
 
 
@@ -155,7 +155,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
                 record.append("finish", outcome=outcome, reason=stop.reason)
                 shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's files; the record holds the results
                 try:
-                    job.conclude(conductor.trials)
+                    job.conclude(conductor.trials, announce)
                 finally:
                     missing = tracker.close(DRAIN_SECONDS)
     if missing:

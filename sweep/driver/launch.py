@@ -211,8 +211,9 @@ class Search(Job):
     def hear(self, event: Event, trials: Trials) -> None:
         self._keeper.hear(event, trials)
 
-    def conclude(self, trials: Trials) -> None:
-        collect(self.folder, trials, self.plan.config.keep, self.plan.config.keep_bytes)
+    def conclude(self, trials: Trials, announce: Callable[[str], None]) -> None:
+        for line in collect(self.folder, trials, self.plan.config.keep, self.plan.config.keep_bytes):
+            announce(line)
         write_tables(self.folder)
         write_importances(self.folder)
         write_rungs(self.folder)

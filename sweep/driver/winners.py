@@ -1,22 +1,45 @@
 """The trained models of each study's best trial and hand-tuned point."""
 
+import json
 import math
 import shutil
 from pathlib import Path
 
 from sweep.driver.checkpoints import clear
-from sweep.record import WEIGHTS, Trials
+from sweep.record import WEIGHTS, Trial, Trials
 from trainables import Method, load
 
 
-def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.inf) -> None:
+def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.inf) -> list[str]:
     """Copy models and grids of the best and the hand-tuned trial of each study to `winners/` and `hand_tuned/`, and
-    delete all other models except the best `keep` within `budget` bytes."""
+    delete all other models except the best `keep` within `budget` bytes.
+
+    Return a line for each complete trial of these whose model is missing. The copy of another trial is then deleted,
+    because it would be shown as the best.
+    """
+    missing = []
     for study in trials.studies:
         for place, trial in (("winners", trials.best(study)), ("hand_tuned", trials.hand_tuned_trial(study))):
-            if trial is not None and (folder / "trials" / trial.name / WEIGHTS).exists():
-                _copy(folder / "trials" / trial.name, folder / place / study)
+            if trial is None:
+                continue
+            source, target = folder / "trials" / trial.name, folder / place / study
+            if (source / WEIGHTS).exists():
+                _copy(source, target)
+            elif trial.state == "complete" and not _is_of(target, trial):
+                shutil.rmtree(target, ignore_errors=True)
+                why = "deleted, or written by a node that does not share this folder"
+                missing.append(f"{target} is left out: {source / WEIGHTS} does not exist ({why})")
     clear(folder, trials, keep, budget)
+    return missing
+
+
+def _is_of(copy: Path, trial: Trial) -> bool:
+    """Return whether a copied model is that of the trial, by its configuration."""
+    try:
+        config = json.loads((copy / "config.json").read_text())["config"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return (copy / WEIGHTS).exists() and (config["values"], config["seed"]) == (trial.values, trial.seed)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """What is kept of the trained models, and how it is found again."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -78,6 +79,27 @@ def test_a_later_winner_takes_the_place_of_an_earlier_one(folder):
     assert weights_in(folder, "winners/vae-digits") == "weights 2"
     assert not (folder / "winners/vae-digits/by-hand.txt").exists()
     assert [path.name for path in (folder / "winners").iterdir()] == ["vae-digits"]
+
+
+def test_a_best_trial_without_its_model_is_named_and_no_other_model_is_shown_for_it(folder):
+    for number in range(3):
+        config = {"config": {"values": VALUES | {"batch_size": 20 + number}, "seed": 0}}
+        (folder / "trials" / f"vae-digits-{number:04d}" / "config.json").write_text(json.dumps(config))
+    first = trial(0, "complete", 5.0), trial(1, "complete", 3.0)
+    told = trials_of(*first)
+    told.trials["vae-digits-0001"].values |= {"batch_size": 21}
+    assert collect(folder, told) == []
+    shutil.rmtree(folder / "trials/vae-digits-0001")
+    assert collect(folder, told) == [], "the copy is that of the best trial"
+    assert weights_in(folder, "winners/vae-digits") == "weights 1"
+
+    better = trials_of(trial(0, "complete", 5.0), trial(2, "complete", 2.0))
+    better.trials["vae-digits-0002"].values |= {"batch_size": 22}
+    (folder / "trials/vae-digits-0002" / WEIGHTS).unlink()
+    (line,) = collect(folder, better)
+    assert line.startswith(f"{folder}/winners/vae-digits is left out: ") and "vae-digits-0002" in line
+    assert not (folder / "winners/vae-digits").exists()
+    assert weights_in(folder, "hand_tuned/vae-digits") == "weights 0"
 
 
 def test_a_full_disk_keeps_the_earlier_winner_and_is_named(folder, monkeypatch):
