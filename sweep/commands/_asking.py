@@ -12,7 +12,8 @@ from trainables.words import did_you_mean
 
 def ask(folder: Path, **fields: Any) -> None:
     """Leaves a request, whose fields are those of `inbox.send`, and says when it is followed. Raises ValueError."""
-    study, known = fields.get("study"), read_trials(folder).studies
+    trials = read_trials(folder)
+    study, known = fields.get("study"), trials.studies
     if study is not None and study not in known:
         raise ValueError(f"{folder} has no study {study!r}{did_you_mean(study, known)}; it has {', '.join(known)}")
     request = inbox.send(folder, **fields)
@@ -20,4 +21,5 @@ def ask(folder: Path, **fields: Any) -> None:
         say(f"asked the driver to {inbox.words(request)}")
     else:
         say(f"no driver works on {folder}; it will {inbox.words(request)} once the sweep goes on:")
-        say(f"  python -m sweep resume {quote(str(folder))}")
+        command, more = ("extend", " --trials 1") if trials.outcome == "done" else ("resume", "")
+        say(f"  python -m sweep {command} {quote(str(folder))}{more}")

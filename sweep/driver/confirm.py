@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from analysis.confirm import write_confirmed
+from analysis.page.names import counted
 from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep import tracking
@@ -332,7 +333,7 @@ def time_alone(conductor: Conductor, seed: int, announce: Callable[[str], None],
     first = [trial for trial in conductor.trials.trials.values() if trial.seed == seed]
     untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
     if untimed:
-        announce(f"timing {len(untimed)} points, one at a time, over {few} epochs each ...")
+        announce(f"timing {counted(len(untimed), 'point')}, one at a time, over {few} epochs each ...")
     for trial, timed in train_alone(conductor, untimed, few, stop):
         seconds = seconds_per_epoch(trial, timed)
         if seconds is not None:

@@ -30,7 +30,7 @@ def _of_folder(folder: Path) -> tuple[np.ndarray, str]:
         raise ValueError(f"{folder} is neither a folder of pictures nor an .npy of images")
     images, how = read_pictures(folder)
     if len(images) < 2:
-        raise ValueError(f"{folder} holds {len(images)} pictures; at least 2 are needed")
+        raise ValueError(f"{folder} must hold at least 2 pictures, got {len(images)}")
     return images, how
 
 
