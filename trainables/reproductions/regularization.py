@@ -144,10 +144,10 @@ def looks(
 
     def between(training: Training) -> None:
         assert training.within is not None and steps is not None
-        share = training.within.step * config.hyper.batch_size / len(images)
-        if training.epoch == 0 and training.within.step % steps == 0:
+        step = training.within.step
+        if training.epoch == 0 and step and step % steps == 0:
             assert isinstance(training.method, GaussianDecoderVAE)
-            early.append((share, variances(training.method, test)))
+            early.append((step * config.hyper.batch_size / len(images), variances(training.method, test)))
 
     for report in fit(config, images, between=between if steps else None):
         for share, vectors in early:
