@@ -281,11 +281,12 @@ def _value(sweep: Sweep, study: Study, way: str) -> float:
     if way == "hand_tuned":
         return _mean(_first(sweep, study), "value")
     rows = of_study(study, conditions("gae", 3))
-    trials = rows[0].searched(sweep, study) if rows else sweep.complete(study.name)
+    trials = sweep.complete(study.name)
     if way == "best_reading":
-        trials = sweep.complete(study.name)
         trials = trials[trials["origin"] == "paper"]
         trials = rows[0].readings(sweep, trials) if rows else trials
+    elif rows:
+        trials = rows[0].searched(sweep, study)
     knobs = [f"hyper/{knob}" for knob in study.hand_tuned_values]
     return float(trials.groupby(knobs, dropna=False)["value"].mean().min()) if len(trials) else math.nan
 

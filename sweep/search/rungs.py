@@ -145,7 +145,7 @@ class Rungs:
         for level in reversed(self.levels):
             for best in self._best(level):
                 if best in paused and not self.judged[level][best].goes_on:
-                    return next(trial for trial in paused if trial == best)
+                    return next(trial for trial in paused if trial == best)  # of the caller's type
         return None
 
     def promote(self, trial: Hashable) -> None:

@@ -451,7 +451,7 @@ class Study:
         number = trial.asked.number
         self._changed.add(number)
         for name, members in (("running", self._running), ("paused", self._paused)):
-            members.add(number) if state == name else members.discard(number)
+            (members.add if state == name else members.discard)(number)
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:

@@ -89,12 +89,9 @@ class Recorded:
             return ExtraTreesRegressor(50, random_state=0).fit(at, self.curves.xs(0, level="seed").to_numpy()[part])
         scales = Matern(np.ones(at.shape[1]), (0.2, 20.0), nu=1.5)  # of each dimension, whose range is 0..1
         kernel = ConstantKernel() * scales + WhiteKernel(0.05, (1e-4, 1.0))
-        noise = (
-            self.deviations[:, -1].var() / self.seeds[part] / curves[:, -1].var()
-        )  # of the mean, where values have 1
-        process = GaussianProcessRegressor(
-            kernel, alpha=noise, normalize_y=True, n_restarts_optimizer=1, random_state=0
-        )
+        noise = self.deviations[:, -1].var() / self.seeds[part] / curves[:, -1].var()  # variance of the scaled means
+        options = {"normalize_y": True, "n_restarts_optimizer": 1, "random_state": 0}
+        process = GaussianProcessRegressor(kernel, alpha=noise, **options)
         with catch_warnings(action="ignore", category=ConvergenceWarning):  # a dimension without effect is at its bound
             return process.fit(at, curves)
 
