@@ -1,4 +1,7 @@
-"""`python -m trainables METHOD`: trains one model without Ray and shows its progress."""
+"""`python -m trainables METHOD`: trains one model without Ray and shows its progress.
+
+The exit code is 1 if the training diverged, as that of a sweep without a complete trial; nothing is saved then.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +27,6 @@ from trainables.networks import FAMILIES, Networks
 from trainables.paper import paper_point
 from trainables.saved import save, save_grid
 from trainables.strict import StrictModel
-from trainables.training import Diverged
 
 LOSS = "train/loss"  # prefix: with several players, each has its own
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -127,13 +129,9 @@ def main(argv: Sequence[str]) -> None:
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )
     images = feed.placed(splits.train.images, device)
-    try:
-        with outside.mistakes(settings.method):
-            reports = fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device)
-            report = follow(reports, settings.epochs, f"{evaluator.split}/{evaluator.metric}")
-    except Diverged as divergence:
-        print(f"diverged: {divergence}")
-        return
+    with outside.mistakes(settings.method):
+        reports = fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device)
+        report = follow(reports, settings.epochs, f"{evaluator.split}/{evaluator.metric}")
     show_metrics(report.metrics)
     if settings.out:
         assert report.evaluation is not None  # of the last epoch

@@ -26,6 +26,7 @@ from trainables.config import checked
 from trainables.credentials import redact
 from trainables.datasets import expanded
 from trainables.files import write_fault
+from trainables.training import Diverged
 from trainables.words import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -272,7 +273,10 @@ def output_file(file: Path, flag: str) -> None:
 
 
 def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:
-    """Runs a program. User errors print one line, and Ctrl-C exits without a traceback."""
+    """Runs a program. User errors print one line, and Ctrl-C exits without a traceback.
+
+    A training that diverged is a result, with one line on stdout, but its exit code is 1, so that scripts can see it.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for other characters
@@ -281,6 +285,9 @@ def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | 
             main(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        except Diverged as divergence:
+            print(f"diverged: {divergence}", flush=True)
+            raise SystemExit(1) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ValueError(f"the disk is full ({error}); free space and continue") from None

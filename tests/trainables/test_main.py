@@ -41,9 +41,13 @@ def test_each_epoch_is_one_line_and_the_end_a_table(capsys):
     assert {"mse", "psnr", "active_dims", "kl"} <= set(found) and all(line.startswith("  ") for line in table if line)
 
 
-def test_a_divergence_is_reported_as_a_result(capsys):
-    main(["vae", *QUICK, "--set", "learning_rate=1e30", "network=mlp_16", "batch_size=100", "likelihood=sse"])
-    assert "diverged: stage train, epoch 1, " in capsys.readouterr().out
+def test_a_divergence_is_reported_as_a_result_with_exit_code_1(tmp_path, capsys):
+    wild = ["learning_rate=1e30", "network=mlp_16", "batch_size=100", "likelihood=sse"]
+    with pytest.raises(SystemExit) as caught:
+        run("python -m trainables", main, ["vae", *QUICK, "--out", str(tmp_path / "out"), "--set", *wild])
+    screen = capsys.readouterr()
+    assert caught.value.code == 1 and not (tmp_path / "out").exists()
+    assert "diverged: stage train, epoch 1, " in screen.out and screen.err == ""
 
 
 def test_values_may_come_from_a_file_of_ones_own(tmp_path, capsys):

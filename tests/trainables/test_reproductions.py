@@ -8,6 +8,7 @@ import torch
 
 from trainables import find
 from trainables.datasets import load
+from trainables.flags import run
 from trainables.reproductions.rows import COLUMNS
 from trainables.reproductions.vg import main
 from trainables.reproductions.vg import test_loss as loss_of_test_images
@@ -44,6 +45,15 @@ def test_a_file_of_other_columns_is_refused_before_the_training(tmp_path):
     with pytest.raises(ValueError, match=r"has the columns paper, table, not paper, table, dataset.*; give a new file"):
         main(["--dataset", "digits", "--out", str(out), "--epochs", "10000", *SMALL])
     assert out.read_text() == "paper,table\nVAE-GAN,1\n"
+
+
+def test_a_divergence_ends_in_one_line_and_code_1(tmp_path, capsys):
+    flags = ["--dataset", "digits", "--out", str(tmp_path / "vg.csv"), "--epochs", "1", *SMALL, "learning_rate=1e30"]
+    with pytest.raises(SystemExit) as caught:
+        run("prog", main, flags)
+    screen = capsys.readouterr()
+    assert caught.value.code == 1 and screen.err == ""
+    assert screen.out.startswith("diverged: stage train, epoch 1, ") and screen.out.count("\n") == 1
 
 
 def test_the_loss_of_many_images_is_that_of_one_batch():
