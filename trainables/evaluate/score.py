@@ -1,6 +1,6 @@
 """Command line that scores a saved model or images from any source.
 
-N images, C H W image, K bins.
+N images, C H W image.
 """
 
 from __future__ import annotations
@@ -22,37 +22,20 @@ from trainables.datasets import Splits, load
 from trainables.densities import Density
 from trainables.evaluate.findings import finite
 from trainables.evaluate.likelihood import likelihood
+from trainables.evaluate.measures import BATCH, OfBins, OfFeatures, Real, Result
 from trainables.evaluate.pictures import read_images
 from trainables.evaluate.samplers import BEHIND_ANY, behind
 from trainables.flags import output_file, read_flags
 from trainables.method import Method, as_images
-from trainables.metrics import (
-    CHOICES,
-    Extractor,
-    Moments,
-    Recipe,
-    Scores,
-    caveats,
-    choose,
-    default_metric,
-    extractor,
-    reference,
-    reference_features,
-    some_of,
-    to_be_trained,
-)
-from trainables.metrics.ndb import Bins, bins, difference_of
+from trainables.metrics import CHOICES, Recipe, Scores, choose, default_metric, extractor, some_of, to_be_trained
 from trainables.metrics.references import Watch
 from trainables.metrics.scores import SCORES
-from trainables.metrics.statistics import load_statistics, save_statistics
+from trainables.metrics.statistics import save_statistics
 from trainables.saved import load as load_method
 from trainables.strict import StrictModel
 
 PROG = "python -m trainables.evaluate"
 PRESET_FILES = files("trainables") / "evaluate" / "presets"
-BATCH = 250
-BINS = (100, 200, 300)  # REG's Table 4
-IMAGES_TO_A_BIN = 5  # training images, at least: with fewer the share of a bin is noise
 
 
 class Settings(StrictModel):
@@ -121,6 +104,12 @@ class _Generated:
         except FloatingPointError as error:
             raise ValueError(f"--sampler {self.sampler}: {error}; choose another") from None
 
+    def for_likelihood(self) -> Method:
+        """Returns the model. Raises ValueError for pictures."""
+        if self.method is None:
+            raise ValueError(f"nll needs a saved model, got {self.settings.source}; omit nll")
+        return self.method
+
     def batches(self) -> Iterator[Tensor]:
         if self.method is None:
             yield from (as_images(batch) for batch in self.images.split(BATCH))
@@ -138,14 +127,6 @@ class _Generated:
         return method.decode(self.density.sample(n))
 
 
-def _fitted_bins(images: np.ndarray, whiten: bool, at_most: int | None) -> dict[int, Bins]:
-    n = min(len(images), at_most or len(images))
-    numbers = [k for k in BINS if n >= IMAGES_TO_A_BIN * k]
-    if not numbers:
-        raise ValueError(f"ndb needs {IMAGES_TO_A_BIN * BINS[0]} images to fit its bins to, got {n}")
-    return {k: bins(images, k, whiten=whiten, at_most=at_most) for k in numbers}
-
-
 def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> dict[str, Any]:
     """Returns values, their recipes and caveats as JSON types.
 
@@ -157,101 +138,60 @@ def score(settings: Settings, watch: Watch, announce: Callable[[str], None]) -> 
     wanted = set(settings.scores) or {choose(metric).score}
     if unknown := wanted - SCORES - {"ndb", "nll"}:
         raise ValueError(f"unknown scores {sorted(unknown)}; choose from {sorted(SCORES | {'ndb', 'nll'})}")
-    net: Extractor | None = None  # ndb and nll need no features, whose network may have to be trained
-    if wanted & SCORES or settings.save_statistics is not None:
+    generated = _Generated(settings, splits)
+    real, how = _real(settings, splits)
+    model = generated.for_likelihood() if "nll" in wanted else None
+    features: OfFeatures | None = None
+    bins: OfBins | None = None
+    if wanted & SCORES or settings.save_statistics is not None:  # the network may have to be trained
         if (line := to_be_trained(metric, splits)) is not None:
             announce(line)
         net = extractor(metric, splits, fid_weights=settings.fid_weights, device=settings.device)
-    generated = _Generated(settings, splits)
-    gathered = net and Scores(net, wanted & SCORES, max(1, generated.n // settings.inception_splits))
-    real, statistics, how = _real(settings, splits)
-    images_only = wanted & {"ndb", "nll"} | (gathered.both_sides if gathered else set())
-    if not len(real) and images_only:
-        raise ValueError(f"--against {settings.against} contains no images, which {sorted(images_only)} need")
-    if "nll" in wanted and generated.method is None:
-        raise ValueError(f"nll needs a saved model, got {settings.source}; omit nll")
-    if len(real):
-        _fits(real.shape[1:], net, splits)
-    result: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
-    result["read"] = [words for words in (generated.how, how) if words]
-
-    def record(values: dict[str, float], recipe: Recipe) -> None:
-        result["values"] |= values
-        result["recipes"] |= dict.fromkeys(values, recipe.model_dump())
-
-    moments: Moments | None = None
-    real_n: int | None = len(real)
-    if net and gathered and statistics is None:
-        moments = reference(net, real, keep=bool(gathered.both_sides), watch=watch)
-    elif net and statistics is not None:
-        moments, real_n = load_statistics(statistics, net)
-        if real_n is None:
-            result["caveats"]["unknown_recipe"] = f"{statistics} states neither its recipe nor its number of images"
-    split = settings.split if settings.against is None else str(settings.against)
-    fitted = {}
+        split_size = max(1, generated.n // settings.inception_splits)
+        features = OfFeatures(Scores(net, wanted & SCORES, split_size), splits)
     if "ndb" in wanted:
-        fitted = _fitted_bins(
-            splits.train.images if settings.against is None else real, settings.whiten, settings.bin_images
-        )
-    places: dict[int, list[Tensor]] = {k: [] for k in fitted}
+        bins = OfBins(splits, settings.whiten, settings.bin_images)
+    measures = [measure for measure in (features, bins) if measure is not None]
+    needs_images = (wanted & {"nll"}).union(*(measure.needs_images for measure in measures))
+    if not len(real.images) and needs_images:
+        raise ValueError(f"--against {settings.against} contains no images, which {sorted(needs_images)} need")
+
+    for measure in measures:
+        measure.begin(real, watch)
     with torch.no_grad():
-        for batch in watch(generated.batches(), -(-generated.n // BATCH)) if gathered or fitted else ():
-            _fits(batch.shape[1:], net, splits, real if fitted else None)
-            if gathered:
-                gathered.update(batch)
-            for k, its_bins in fitted.items():
-                places[k].append(its_bins.of(batch.cpu()))
-    if net and gathered and moments:
-        features = reference_features(net, real, watch=watch) if gathered.both_sides else None
-        recipe = Recipe.of(net, n=generated.n, split=split, reference_n=real_n, sampler=generated.sampler)
-        record(gathered.against_features(moments, features), recipe)
-        result["caveats"] |= caveats(gathered.moments, moments)
-    held_out = getattr(splits, settings.split).images if settings.against is None else None
-    for k, its_bins in fitted.items():
-        values, n = _ndb(k, its_bins, torch.cat(places[k]), held_out)
-        record(values, Recipe.without_extractor("pixels", n=n, split=split, sampler=generated.sampler))
-    if "nll" in wanted and generated.method is not None:
-        some = torch.tensor(real[: settings.nll_images], device=settings.device)
-        values = likelihood(generated.method, some, settings.seed, watch)
-        record(values, Recipe.without_extractor("likelihood", n=len(some), split=split, sampler="posterior"))
-    if settings.save_statistics is not None and net and gathered:
-        save_statistics(settings.save_statistics, gathered.moments, net)
-    return result
+        for batch in watch(generated.batches(), -(-generated.n // BATCH)) if measures else ():
+            for measure in measures:
+                measure.update(batch)
+    results = [measure.result(generated.sampler) for measure in measures]
+    if model is not None:
+        results.append(_likelihood(model, real, settings, watch))
+    if features is not None and settings.save_statistics is not None:
+        save_statistics(settings.save_statistics, features.scores.moments, features.net)
+    found: dict[str, Any] = {"source": str(settings.source), "values": {}, "recipes": {}, "caveats": {}}
+    for result in results:
+        found["values"] |= result.values
+        found["recipes"] |= dict.fromkeys(result.values, result.recipe.model_dump())
+        found["caveats"] |= result.caveats
+    return found | {"read": [words for words in (generated.how, how) if words]}
 
 
-def _real(settings: Settings, splits: Splits) -> tuple[np.ndarray, Path | None, str]:
-    """Returns the reference images, uint8 (N, C, H, W), or their file of statistics, and how they were read."""
+def _real(settings: Settings, splits: Splits) -> tuple[Real, str]:
+    """Returns the images to compare with, or their file of statistics, and how they were read."""
     if settings.against is None:
-        return some_of(getattr(splits, settings.split).images), None, splits.reading.words() if splits.reading else ""
+        held_out = getattr(splits, settings.split).images
+        how = splits.reading.words() if splits.reading else ""
+        return Real(some_of(held_out), settings.split, held_out), how
+    split = str(settings.against)
     if settings.against.suffix == ".npz":
-        return np.empty((0, *splits.shape), np.uint8), settings.against, ""
+        return Real(np.empty((0, *splits.shape), np.uint8), split, statistics=settings.against), ""
     images, how = read_images(settings.against, splits.shape[0])
-    return images, None, how
+    return Real(images, split), how
 
 
-def _fits(shape: Sequence[int], net: Extractor | None, splits: Splits, binned: np.ndarray | None = None) -> None:
-    """Raises ValueError for a shape (C, H, W) that the network or the bins do not take."""
-    shape = tuple(shape)
-    if net and net.name.startswith(("classifier-", "self-supervised-")) and shape != splits.shape:
-        raise ValueError(f"{net.name} takes images of shape {splits.shape}, got {shape}")
-    if binned is not None and shape != binned.shape[1:]:
-        raise ValueError(f"ndb needs images of shape {binned.shape[1:]}, got {shape}")
-
-
-def _ndb(k: int, fitted: Bins, found: Tensor, held_out: np.ndarray | None) -> tuple[dict[str, float], int]:
-    """Returns the share of K bins that differ, as a baseline that of held-out real images, uint8 (N, C, H, W), and the
-    number of images of each.
-
-    The test becomes stricter with more images, so both use the same number: as many as both have.
-    """
-    n = len(found) if held_out is None else min(len(found), len(held_out))
-    values = {f"ndb_{k}": difference_of(fitted, found[:n])}
-    if held_out is not None:
-        batches = torch.tensor(some_of(held_out, n)).split(BATCH)  # all as floats would take four times their memory
-        values[f"ndb_{k}_real"] = difference_of(fitted, torch.cat([fitted.of(as_images(batch)) for batch in batches]))
-    flat = {name: value.ndb for name, value in values.items()}
-    flat |= {name.replace("ndb", "ndb_js"): value.js for name, value in values.items()}
-    return flat, n
+def _likelihood(model: Method, real: Real, settings: Settings, watch: Watch) -> Result:
+    some = torch.tensor(real.images[: settings.nll_images], device=settings.device)
+    values = likelihood(model, some, settings.seed, watch)
+    return Result(values, Recipe.without_extractor("likelihood", n=len(some), split=real.split, sampler="posterior"))
 
 
 def main(argv: Sequence[str]) -> None:
