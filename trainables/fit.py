@@ -1,7 +1,9 @@
 """The training loop: a generator of reports, and the only interface between training and scheduling."""
 
+import io
 import resource
 import sys
+import zipfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from trainables.method import Method
 from trainables.training import Diverged, Training
 
 
-class Unreadable(Exception):
+class Damaged(Exception):
     """A checkpoint is truncated or damaged."""
 
 
@@ -36,7 +38,7 @@ class Report:
         return self.training.method
 
     def save(self, path: Path) -> None:
-        """Writes the training state atomically; `fit(resume=path)` continues from it bit for bit."""
+        """Writes the training state atomically; `fit(resume=saved_state(...))` continues from it bit for bit."""
         self.training.save(path)
 
 
@@ -46,7 +48,7 @@ def fit(
     evaluator: Callable[..., Evaluation] | None = None,
     evaluate_at: Collection[int] = (),
     looks: Collection[int] = (),
-    resume: Path | None = None,
+    resume: dict[str, Any] | None = None,
     device: torch.device | str | None = None,
     between: Callable[[Training], None] | None = None,
 ) -> Iterator[Report]:
@@ -57,15 +59,16 @@ def fit(
         `config.seed` and not from the generators of the training, so the number of evaluations does not change the
         training. In a stage with judged=False it runs only after the epochs in `looks`, and scores only the density in
         `Stage.sampler`.
-    resume: a checkpoint to continue from.
+    resume: a state to continue from (`saved_state`).
     between: called before the first step of each epoch and after each step; it may save a checkpoint.
 
-    Raises Diverged, Unreadable if the checkpoint is damaged, and ValueError for an invalid configuration.
+    Raises Diverged, and ValueError for an invalid configuration or the state of another one.
     """
     training = Training(config, images, device)
     reset_peak(training.device)
     if resume is not None:
-        training.load_state_dict(_state(resume, training.device))
+        training.load_state_dict(resume)
+        resume = None  # its tensors may be on the device
     while not training.finished:
         terms = training.run_epoch(between)
         metrics = {f"train/{name}": value for name, value in terms.items()}
@@ -93,13 +96,20 @@ def fit(
         yield Report(training.epoch, training.stage.name, metrics, evaluation, training)
 
 
-def _state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+def saved_state(content: bytes, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Returns the training state in the content of a checkpoint. Raises Damaged.
+
+    Takes the content and not a path, so that an error of the storage cannot be mistaken for a damaged file.
+    """
     try:
-        return torch.load(checkpoint, map_location=device, weights_only=True)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if damaged := archive.testzip():  # torch.load does not check the checksums
+                raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # torch.load passes on errors of zip, pickle and the file system
-        raise Unreadable(f"{checkpoint.name} cannot be read ({type(error).__name__})") from error
+    except Exception as error:  # torch.load passes on errors of zip and pickle
+        raise Damaged(f"the checkpoint is damaged ({type(error).__name__})") from error
 
 
 def gpu_utilization(device: torch.device) -> dict[str, float]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from trainables.catalog import find
 from trainables.config import Config
 from trainables.evaluate import Evaluation, fit_densities
-from trainables.fit import Report, fit
+from trainables.fit import Report, fit, saved_state
 from trainables.method import Gaussian, Loss, Method, Player, Stage, as_images
 from trainables.replaced import replaced
 from trainables.saved import load, save
@@ -428,7 +428,8 @@ def check_resume(subject: Subject) -> None:
             torch.manual_seed(2000 + stop)  # a new process has another random state
             where = f"{subject.method}: stopped after epoch {stop} (stage {whole[stop - 1]['stage']}) and resumed"
             rest = []
-            for report in fit(config, images, glance, looks, resume=Path(folder, f"{stop}.pt")):
+            state = saved_state(Path(folder, f"{stop}.pt").read_bytes())
+            for report in fit(config, images, glance, looks, resume=state):
                 rest.append(reproducible(report))
             left = subject.epochs - stop
             assert len(rest) == left, f"{where}, {len(rest)} of {left} epochs follow"

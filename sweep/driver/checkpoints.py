@@ -5,27 +5,14 @@ study. A study keeps the models of its best trial, of its hand-tuned point if co
 within `keep` and a budget of bytes for the whole sweep. No resume and no winner ever misses a file.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from sweep.record import CHECKPOINT, HUNG, REPORTED, WEIGHTS, Event, Trial, Trials
 from sweep.record.events import EndEvent
 
 FINAL = ("complete", "pruned", "diverged")  # states without another attempt
-
-
-def epochs_saved(checkpoint: Path) -> int:
-    """Return the epochs stored in a checkpoint: 0 if it does not exist, `sys.maxsize` if it cannot be read."""
-    if not checkpoint.exists():
-        return 0
-    try:
-        return torch.load(checkpoint, mmap=True, weights_only=True)["position"]["epoch"]
-    except Exception:  # torch.load also raises exceptions of zip and pickle
-        return sys.maxsize
 
 
 def dispensable(held: Mapping[str, int], trials: Trials, keep: int, budget: float) -> list[str]:

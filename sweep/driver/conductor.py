@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sweep.driver.checkpoints import epochs_saved
 from sweep.driver.resources import Resources
 from sweep.record import CHECKPOINT, HUNG, REPORTED, Event, Progress, Record, Request, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
@@ -85,7 +84,7 @@ class Conductor:
             self._end(trial, "cancelled", STOPPED, trial.epoch, None)
 
     def retry(self, names: Iterable[str]) -> None:
-        """Schedule ended trials to run again from the start."""
+        """Schedule ended trials to run again: preempted ones from their checkpoint, the others from the start."""
         self.waiting.extend(self.trials.trials[name] for name in names)
 
     def add(self, trial: Trial, metrics: Mapping[str, float]) -> None:
@@ -95,15 +94,12 @@ class Conductor:
 
     def settle(self) -> None:
         """Repair the state after the previous driver died: trials that had reached their end are ended and not run
-        again, unless their last evaluation has no value: they had failed or diverged, and the record lacks how;
-        checkpoints with more epochs than the record are deleted, or those epochs would never be reported."""
+        again, unless their last evaluation has no value: they had failed or diverged, and the record lacks how."""
         for trial in [trial for trial in self.waiting if trial.state == "running"]:
             if trial.epoch >= self.plan.config.epochs and trial.metric in trial.rows[trial.epoch].metrics:
                 self._end(trial, "complete", "", trial.epoch, None)
             elif not self.studies[trial.study].goes_on(trial.number) and not trial.stopping:
                 self._pause(trial, trial.epoch, None)
-            elif epochs_saved(self._checkpoint(trial)) > trial.epoch:
-                self._checkpoint(trial).unlink()
             if trial.state != "running":
                 self.waiting.remove(trial)
         self._end_stopping()
@@ -200,7 +196,7 @@ class Conductor:
         self._tell("end", trial=trial.name, state=state, epoch=epoch, reason=reason, worker=worker)
         if state == "paused":
             self._keep(trial)
-        else:
+        elif state != "preempted":  # by its storage or nodes; `retry` continues it
             self._discard(trial)
         self._close(trial.study)
 
@@ -266,6 +262,7 @@ class Conductor:
             "folder": str(self.folder.absolute() / "trials" / trial.name),
             "record": str(self.record.path.absolute()),
             "holder": self.record.holder,
+            "epoch": trial.epoch,  # the last one in the record
             "part": self.plan.part_of(planned, trial.number),
             "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,

@@ -31,7 +31,7 @@ from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluato
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
 from trainables.feed import DEVICE_SHARE, placed
-from trainables.fit import Unreadable
+from trainables.fit import Damaged, saved_state
 from trainables.saved import save_grid
 from trainables.training import Training
 from trainables.words import message, readable
@@ -40,6 +40,7 @@ QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report
 SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
+SECONDS_TO_READ_AGAIN = (1.0, 5.0, 20.0)  # after errors of the storage, which may pass, such as ESTALE of NFS
 HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
 KEPT_DATASETS = 2  # per process; a fold of a data set counts as one
 KEPT_SAMPLES = 16  # of each evaluation, for the report
@@ -88,6 +89,20 @@ def storing(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{socket.gethostname()} cannot use {folder} ({error})") from error
+
+
+def read_patiently(file: Path) -> bytes | None:
+    """Return the content of a file; None if it does not exist. Raises OSError if its storage fails repeatedly."""
+    waits = iter(SECONDS_TO_READ_AGAIN)
+    while True:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if (seconds := next(waits, None)) is None:
+                raise
+            time.sleep(seconds)
 
 
 def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: float) -> list[tuple[str, float]]:
@@ -158,7 +173,7 @@ class TrialWorker(tune.Trainable):
             progress.epoch = min(max(progress.epoch, divergence.epoch), self.trial["fit"]["epochs"])
         except StorageError as error:  # not caused by the trial; the unsaved results of this step are dropped
             progress = Progress(state="preempted", reason=str(error))
-        except Unreadable as error:
+        except Damaged as error:
             with suppress(OSError):
                 self.checkpoint.unlink(missing_ok=True)
             progress.state, progress.reason = "preempted", f"{error}; the trial starts from the beginning"
@@ -251,7 +266,7 @@ class TrialWorker(tune.Trainable):
             old = [self.folder / name for name in (REPORTED, TRACEBACK, HUNG)]
             for unused in (*self.folder.glob("*.part"), *old):  # of a previous attempt
                 unused.unlink(missing_ok=True)
-            resume = self.checkpoint if self.checkpoint.exists() else None
+        resume = self._saved()
         config = Config(**self.trial["fit"])
         find(config.method)  # import its module before restoring global settings, which it may change
         self.reset_settings(config.seed)
@@ -262,6 +277,22 @@ class TrialWorker(tune.Trainable):
             config, images, self._unwatched(evaluator), evaluate_at=self.trial["rungs"],
             looks=self.trial["looks"], resume=resume, device=self.device, between=self._between,
         )  # fmt: skip
+
+    def _saved(self) -> dict[str, Any] | None:
+        """Return the state to continue from; None if the trial starts from the beginning.
+
+        A checkpoint that has more epochs than the record, whose last lines were lost with the driver's machine, is
+        deleted, or those epochs would never be reported. Raises Damaged, and StorageError if the file cannot be read,
+        which says nothing about its content.
+        """
+        with storing(self.folder):
+            if (content := read_patiently(self.checkpoint)) is None:
+                return None
+            state = saved_state(content, self.device)
+            if state["position"]["epoch"] <= self.trial["epoch"]:
+                return state
+            self.checkpoint.unlink()
+            return None
 
     def _unwatched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
         """Wrap the evaluator so that the hang timer is off during an evaluation of unknown length."""

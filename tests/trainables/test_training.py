@@ -5,6 +5,7 @@ import errno
 import math
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_contract import arguments
 from torch import Tensor, nn
 
 from trainables import Config, Diverged, Evaluation, fit
-from trainables.fit import gpu_utilization, peak_memory
+from trainables.fit import gpu_utilization, peak_memory, saved_state
 from trainables.method import Loss, Method, Optimiser, Player, Posterior, Stage
 from trainables.methods.vae import VAE
 from trainables.outside import Mistake
@@ -27,6 +28,10 @@ VAE_VALUES = {
     "network": "mlp_32_16",
     "likelihood": "bce",
 }
+
+
+def read_state(checkpoint: Path) -> dict:
+    return saved_state(checkpoint.read_bytes())
 
 
 class Dial(nn.Module):
@@ -570,14 +575,14 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, changed, nam
     next(fit(config, images)).save(tmp_path / "c.pt")
     other = config.model_copy(update=changed)
     with pytest.raises(ValueError, match=f"^the checkpoint was written with a different {named}; start a new run$"):
-        next(fit(other, images, resume=tmp_path / "c.pt"))
+        next(fit(other, images, resume=read_state(tmp_path / "c.pt")))
 
 
 def test_a_checkpoint_moves_with_the_data(tmp_path):
     images, config = made_up((1, 8, 8), 16), vae_config()
     next(fit(config, images)).save(tmp_path / "c.pt")
     moved = config.model_copy(update={"data_root": tmp_path})
-    assert next(fit(moved, images, resume=tmp_path / "c.pt")).epoch == 2
+    assert next(fit(moved, images, resume=read_state(tmp_path / "c.pt"))).epoch == 2
 
 
 def test_odd_steps_and_moments_survive_a_checkpoint(tmp_path):
@@ -596,7 +601,8 @@ def test_resuming_within_a_stage_computes_its_inputs_as_they_were(tmp_path):
         whole.append(report.metrics)
         report.save(tmp_path / f"{report.epoch}.pt")
     for epoch in range(1, 6):
-        rest = [report.metrics for report in fit(normed(epochs=6), POINTS, resume=tmp_path / f"{epoch}.pt")]
+        state = read_state(tmp_path / f"{epoch}.pt")
+        rest = [report.metrics for report in fit(normed(epochs=6), POINTS, resume=state)]
         assert rest == whole[epoch:], f"resumed after epoch {epoch}"
 
 
@@ -671,7 +677,7 @@ def test_what_callers_and_evaluators_draw_reaches_neither_training_nor_checkpoin
         report.save(tmp_path / f"{report.epoch}.pt")
         trained = {name: value for name, value in report.metrics.items() if name.startswith("train/")}
         assert trained == calm[report.epoch - 1]
-    resumed = [report.metrics for report in fit(vae_config(epochs=3), images, resume=tmp_path / "1.pt")]
+    resumed = [report.metrics for report in fit(vae_config(epochs=3), images, resume=read_state(tmp_path / "1.pt"))]
     assert resumed == calm[1:]
 
 
@@ -711,9 +717,8 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(name, step, tmp_
             for report in fit(config, images, glance, evaluate_at=(2,), between=stop):
                 before.append(reproducible(report))
         torch.rand(3)  # draws of the caller do not matter
-        after = [
-            reproducible(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=tmp_path / "c.pt")
-        ]
+        state = read_state(tmp_path / "c.pt")
+        after = [reproducible(report) for report in fit(config, images, glance, evaluate_at=(2,), resume=state)]
         assert before + after == undisturbed
 
 

@@ -22,7 +22,6 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from sweep.driver import failure
 from sweep.driver import worker as module
-from sweep.driver.checkpoints import epochs_saved
 from sweep.record import CHECKPOINT, REPORTED, Progress
 from trainables import Diverged
 from trainables.feed import shared
@@ -41,6 +40,15 @@ def steps(worker, most=99):
         yield shown
         if shown.state is not None:
             return
+
+
+def goes_on(described, shown):
+    """The next attempt of a trial that told what was shown."""
+    return described | {"epoch": shown[-1].epoch}
+
+
+def epochs_saved(checkpoint):
+    return torch.load(checkpoint)["position"]["epoch"] if checkpoint.exists() else 0
 
 
 def without_clock(shown):
@@ -106,7 +114,7 @@ def test_another_process_goes_on_from_the_checkpoint_bit_for_bit(
 ):
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), killed_after))
-    after = list(steps(make_worker(again)))
+    after = list(steps(make_worker(goes_on(again, before))))
     # the last step that was reported had not been saved when the process died
     assert after[0].rows[0].epoch == epochs_before(before) + 1
     assert without_clock(before) | without_clock(after) == undisturbed
@@ -117,7 +125,7 @@ def test_a_paused_trial_goes_on_bit_for_bit(make_worker, described, undisturbed,
     again = described | {"folder": str(tmp_path / "again")}
     before = list(steps(make_worker(again), rung))  # then the driver says stop, and makes the state a checkpoint
     (tmp_path / "again" / REPORTED).rename(tmp_path / "again" / CHECKPOINT)
-    after = list(steps(make_worker(again)))
+    after = list(steps(make_worker(goes_on(again, before))))
     assert after[0].rows[0].epoch == before[-1].epoch + 1
     assert without_clock(before) | without_clock(after) == undisturbed
     assert not (tmp_path / "again" / REPORTED).exists()
@@ -456,21 +464,82 @@ def test_text_that_is_not_unicode_is_shown_escaped(make_worker, described, monke
 # Storage
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
-def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, described, undisturbed, tmp_path, damage):
+@pytest.fixture
+def lost(make_worker, described, tmp_path) -> tuple[dict, list, Path]:
+    """The next attempt of a trial whose process was lost after two steps, what these told, and its checkpoint."""
     again = described | {"folder": str(tmp_path / "again")}
-    list(steps(make_worker(again), 2))
-    checkpoint = tmp_path / "again" / CHECKPOINT
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "zeros": bytes(len(whole))}[damage])
+    before = list(steps(make_worker(again), 2))
+    return goes_on(again, before), before, tmp_path / "again" / CHECKPOINT
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "zeros": lambda content: bytes(len(content)),
+    "a bit": lambda content: content[: (at := len(content) // 2)] + bytes([content[at] ^ 1]) + content[at + 1 :],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, lost, undisturbed, damage):
+    again, _, checkpoint = lost
+    checkpoint.write_bytes(DAMAGES[damage](checkpoint.read_bytes()))
     worker = make_worker(again)
     (shown,) = steps(worker)
     assert shown.state == "preempted" and shown.rows == []
-    assert shown.reason.startswith("checkpoint.pt cannot be read (")
+    assert shown.reason.startswith("the checkpoint is damaged (")
     assert shown.reason.endswith("; the trial starts from the beginning")
     worker.reset_config(again)
     assert without_clock(steps(worker)) == undisturbed
+
+
+def unreadable(file: Path) -> Path:
+    """Have reads of a file fail with EIO; return where it is kept."""
+    kept = file.rename(file.with_name("kept"))
+    file.symlink_to("/proc/self/mem")  # which has no page at its beginning
+    return kept
+
+
+def test_an_error_of_the_storage_that_passes_costs_nothing(make_worker, lost, undisturbed, monkeypatch):
+    again, before, checkpoint = lost
+    kept, waited = unreadable(checkpoint), []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 2:
+            kept.replace(checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.time, "sleep", sleep)
+        after = list(steps(make_worker(again)))
+    assert waited == list(module.SECONDS_TO_READ_AGAIN[:2])
+    assert after[0].rows[0].epoch == epochs_before(before) + 1
+    assert without_clock(before) | without_clock(after) == undisturbed
+
+
+def test_an_error_of_the_storage_that_stays_sends_the_trial_elsewhere(make_worker, lost, undisturbed, monkeypatch):
+    again, before, checkpoint = lost
+    kept = unreadable(checkpoint)
+    monkeypatch.setattr(module, "SECONDS_TO_READ_AGAIN", (0.0, 0.0))
+    worker = make_worker(again)
+    (shown,) = steps(worker)
+    assert (shown.state, shown.rows) == ("preempted", [])
+    assert f"cannot use {checkpoint.parent} ([Errno {errno.EIO}] Input/output error)" in shown.reason
+    assert checkpoint.is_symlink()
+    kept.replace(checkpoint)
+    worker.reset_config(again)
+    assert without_clock(before) | without_clock(steps(worker)) == undisturbed
+
+
+def test_a_checkpoint_that_the_record_has_not_reached_is_not_used(make_worker, lost, undisturbed):
+    """The driver's machine died with the last lines of the record; without the epochs in them they would be missing."""
+    again, _, checkpoint = lost
+    assert epochs_saved(checkpoint) == 1
+    worker = make_worker(again | {"epoch": 0})
+    shown = [next(steps(worker))]
+    assert not checkpoint.exists()
+    assert without_clock([*shown, *steps(worker)]) == undisturbed
 
 
 @pytest.mark.parametrize("most", [100, 20_000], ids=["picture", "checkpoint"])
@@ -515,7 +584,7 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(make_worker, described, undistu
             worker.step()
     state = torch.load(tmp_path / "again" / CHECKPOINT)
     assert state["position"]["epoch"] == 1 and state["within"]["step"] == 3
-    shown += steps(make_worker(again))
+    shown += steps(make_worker(goes_on(again, shown)))
     assert without_clock(shown) == undisturbed
 
 
@@ -532,7 +601,7 @@ def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, undisturb
     state = torch.load(tmp_path / "again" / CHECKPOINT)
     assert (state["position"]["epoch"], state["within"]["step"]) == (epoch, 3)
     assert [row.epoch for step in shown for row in step.rows] == list(range(1, epoch + 1))
-    shown += steps(make_worker(again))
+    shown += steps(make_worker(again | {"epoch": epoch}))
     assert without_clock(shown) == undisturbed
 
 
@@ -546,8 +615,8 @@ def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(
         shown = [next(steps(worker)) for _ in range(2)]
         with pytest.raises(SystemExit, match="asked to end"):
             worker.step()
-    assert torch.load(tmp_path / "again" / CHECKPOINT)["position"]["epoch"] == 2
-    shown += steps(make_worker(again))
+    assert epochs_saved(tmp_path / "again" / CHECKPOINT) == 2
+    shown += steps(make_worker(goes_on(again, shown)))
     assert without_clock(shown) == undisturbed
 
 
