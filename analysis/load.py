@@ -4,9 +4,10 @@
 here, because the analysis only reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -324,7 +325,8 @@ def _last_metrics(trial: Trial) -> dict[str, float]:
 
 
 def column(values: list) -> pd.Series:
-    """Return a column of one hyperparameter over all trials, None if a method does not have it.
+    """Return a column of one hyperparameter over all trials, None if a method does not have it; compare its values by
+    `same`.
 
     Two methods may give one name different types, but a column of a parquet file has one type, so the fallback is text.
     """
@@ -338,3 +340,15 @@ def column(values: list) -> pd.Series:
     else:
         kind, values = "str", [None if value is None else str(value) for value in values]
     return pd.Series(values, dtype=kind)
+
+
+def same(value: object, other: object) -> bool:
+    """Return whether two values of a hyperparameter are equal, one of which may be from a `column`: 2, 2.0 and "2"."""
+    if isinstance(value, Real) and isinstance(other, Real):
+        return value == other
+    return str(value) == str(other)
+
+
+def place_of(value: object, choices: Sequence) -> int | None:
+    """Return the index of a trial's value among the choices of its space, None if it is none of them."""
+    return next((i for i, choice in enumerate(choices) if same(value, choice)), None)

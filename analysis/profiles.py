@@ -33,7 +33,8 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from analysis.load import Study, Sweep
+from analysis.load import Study, Sweep, place_of, same
+from analysis.page.names import bare_method
 from analysis.recipes import comparisons
 
 FEWEST = 8  # minimum number of trials for a fit over several knobs
@@ -46,7 +47,8 @@ COVERAGE = 0.95
 GRID = 25  # values of the knob
 OTHERS = 24  # settings of the other knobs over which the minimum is taken
 STEPS, LAWS, DRAWS = 300, 12, 60  # Metropolis steps, kernels kept, and functions per kernel
-DETERMINED, NOT_DETERMINED, TOO_FEW = "determined", "not determined", "too few trials"
+DETERMINED, NOT_DETERMINED = "determined", "not determined"
+TOO_FEW, NOT_POSITIVE = "too few trials", "not all distances are positive"  # no fit
 SIDE = 21  # values of a knob of a surface
 AT_END = "at an end of its range"
 BY_NUMBER = "a number"
@@ -161,7 +163,7 @@ def surface(sweep: Sweep, study: str, across: str, up: str) -> Surface | None:
     others = [knob for knob in about.searched if knob not in (across, up)]
     places = {knob: _places(about.space[knob], trials[f"hyper/{knob}"]) for knob in (across, up, *others)}
     x, y, chance = np.hstack(list(places.values())), np.log(trials["value"].to_numpy(float)), np.random.default_rng(0)
-    mean, scale = y.mean(), y.std() or 1.0
+    mean, scale = y.mean(), _deviation(y)
     doubt = JITTER + trials["doubt"].to_numpy() / scale**2
     laws = _laws(x, (y - mean) / scale, doubt, chance)
     law = laws[0].clone_with_theta(np.mean([law.theta for law in laws], 0))
@@ -180,7 +182,8 @@ def balances(sweep: Sweep) -> pd.DataFrame:
     `trials` counts the complete trials in which the knob has an effect. `flat_low` and `flat_high` bound the values
     within 5 % of the lowest distance. `cost_percent` is the relative cost of the hand-tuned value over the optimum,
     with the 95 % interval from `cost_low` to `cost_high`. `optimum_is` says whether the trials determine the optimum,
-    and whether it is an end of the searched range, beyond which it may lie; nothing is estimated from too few trials.
+    and whether it is an end of the searched range, beyond which it may lie; nothing is estimated from too few trials,
+    or if a distance of the study is not positive.
     Values of another recipe have separate rows.
     """
     rows = [
@@ -198,7 +201,8 @@ def balance(sweep: Sweep, study: Study, knob: str) -> dict:
     row = {name: getattr(study, name) for name in ("method", "dataset", "metric")} | {"study": study.name, "knob": knob}
     row |= {"trials": len(weighing(sweep, study, knob)), "knob_hand_tuned": hand_tuned_knob(study, knob)}
     if found is None:
-        return row | {"optimum_is": TOO_FEW}
+        enough = row["trials"] >= FEWEST
+        return row | {"optimum_is": TOO_FEW if not enough or _has_logarithms(sweep, study) else NOT_POSITIVE}
     return row | {
         "optimum": found.optimum,
         "optimum_low": found.optimum_interval[0],
@@ -238,8 +242,9 @@ def _ways(sweep: Sweep, study: Study) -> dict[str, pd.DataFrame]:
     by_number, ways = sweep.complete(study.name), {}
     for name, rule in study.rules.items():
         if "method" in rule:
-            others = [other.name for other in sweep.studies_of(study.dataset) if other.method in rule["method"]]
-            ways[name] = pd.concat([by_number[:0], *map(sweep.complete, others)])
+            others = [o for o in sweep.studies_of(study.dataset) if bare_method(o.method) in rule["method"]]
+            beside = [o for o in others if sweep.part(o.name) is sweep.part(study.name)]  # in a joined sweep
+            ways[name] = pd.concat([by_number[:0], *(sweep.complete(other.name) for other in beside or others)])
         else:
             ways[name] = _where(sweep.complete(study.name), rule)
             by_number = by_number.drop(index=ways[name].index, errors="ignore")
@@ -291,7 +296,7 @@ def _drawn(
     from sklearn.gaussian_process import GaussianProcessRegressor  # takes half a second to import
 
     x, y, chance = np.array(points), np.array(values), np.random.default_rng(seed)
-    mean, scale = y.mean(), y.mean(1).std() or 1.0
+    mean, scale = y.mean(), _deviation(y.mean(1))
     doubt = JITTER + np.array(doubts) / scale**2
     pool = np.vstack([x, np.hstack([np.zeros((64, 1)), *(_random(kind, 64, chance) for kind in kinds)])])
     found = []
@@ -308,6 +313,11 @@ def _drawn(
         functions = middle[:, None] + np.linalg.cholesky(spread) @ chance.standard_normal((len(where), DRAWS))
         found.append(functions.reshape(len(grid), -1, DRAWS).min(1).T)
     return mean + scale * np.concatenate(found)
+
+
+def _deviation(y: np.ndarray) -> float:
+    """Return the standard deviation of values, 1 if all are equal: of equal values, rounding leaves some 1e-16."""
+    return float(y.std()) if np.ptp(y) else 1.0
 
 
 def _laws(x: np.ndarray, y: np.ndarray, doubt: np.ndarray, chance: np.random.Generator) -> list:
@@ -354,9 +364,9 @@ def _places(spec: Mapping, values: Sequence) -> np.ndarray:
         if spec.get("log"):
             numbers, ends = np.log(numbers), np.log(ends)
         return ((numbers - ends[0]) / (ends[1] - ends[0]))[:, None]
-    labels = [str(choice) for choice in spec["choices"]]
-    index = np.array([labels.index(str(value)) for value in values])
-    return index[:, None] / max(1, len(labels) - 1) if _ordered(spec) else np.eye(len(labels))[index]
+    count = len(spec["choices"])
+    index = np.array([place_of(value, spec["choices"]) for value in values])
+    return index[:, None] / max(1, count - 1) if _ordered(spec) else np.eye(count)[index]
 
 
 def _ordered(spec: Mapping) -> bool:
@@ -389,7 +399,7 @@ def _ends(sweep: Sweep, study: Study) -> pd.DataFrame:
     """
     trials, chance = sweep.trials_of(study.name), np.random.default_rng(crc32(study.name.encode()))
     known = sweep.complete(study.name)
-    known = known if (known["value"] > 0).all() else known[:0]  # a distance of 0 has no logarithm
+    known = known if _has_logarithms(sweep, study) else known[:0]
     known = _imputed(known, np.log(known[["value"]].to_numpy(float)), 0.0)
     stopped = trials[trials["state"].isin(STOPPED) & (trials["value"] > 0)]
     curves = sweep.curves[(sweep.curves["metric"] == study.metric) & sweep.curves["epoch"].isin(stopped["epochs"])]
@@ -400,6 +410,10 @@ def _ends(sweep: Sweep, study: Study) -> pd.DataFrame:
         if len(passed) >= FEWEST and passed["at_rung"].nunique() > 1:
             known = pd.concat([known, _imputed(here, *_continued(passed, here["value"], chance))])
     return known.sort_values(["value", "number"])
+
+
+def _has_logarithms(sweep: Sweep, study: Study) -> bool:
+    return bool((sweep.complete(study.name)["value"] > 0).all())
 
 
 def _imputed(trials: pd.DataFrame, ends: np.ndarray, doubt: float) -> pd.DataFrame:
@@ -456,7 +470,7 @@ def _known(study: Study, trial: Mapping) -> bool:
         inside = (
             pd.notna(value) and spec["low"] <= value <= spec["high"]
             if "low" in spec
-            else str(value) in map(str, spec["choices"])
+            else place_of(value, spec["choices"]) is not None
         )
         if not inside:
             return False
@@ -466,5 +480,6 @@ def _known(study: Study, trial: Mapping) -> bool:
 def _where(trials: pd.DataFrame, condition: Mapping[str, list]) -> pd.DataFrame:
     """Return the trials whose knobs have one of the given values each."""
     for knob, values in condition.items():
-        trials = trials[trials[f"hyper/{knob}"].astype(str).isin([str(value) for value in values])]
+        known = [any(same(found, value) for value in values) for found in trials[f"hyper/{knob}"]]
+        trials = trials[np.array(known, bool)]
     return trials

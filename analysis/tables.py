@@ -9,13 +9,12 @@ import math
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import SETBACKS, Study, Sweep, read_sweep
+from analysis.load import SETBACKS, Study, Sweep, read_sweep, same
 from analysis.page.labels import label_trials
 from analysis.page.names import (
     counted,
@@ -285,15 +284,9 @@ def changed(study: Study, trial: pd.Series) -> str:
     steps = []
     for knob, before in study.hand_tuned_values.items():
         after = trial.get(f"hyper/{knob}")
-        if not _same(before, after):
+        if not same(before, after):
             steps.append(f"{short_knob(knob)} {readable(before)} → {readable(after)}")
     return ", ".join(steps)
-
-
-def _same(before: object, after: object) -> bool:
-    if isinstance(before, Real) and isinstance(after, Real):
-        return before == after
-    return str(before) == str(after)
 
 
 def leaderboard_text(table: pd.DataFrame, width: float = math.inf) -> str:

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from analysis.budget import best_by_seconds, best_value, by_end, drawn_at_random, expected_best, random_draws
 from analysis.confirm import HAND_TUNED, mean_words
 from analysis.fronts import WORDS, objectives
-from analysis.load import Study, Sweep
+from analysis.load import Study, Sweep, place_of
 from analysis.page import drawing
 from analysis.page.drawing import FAINT, GREY, INK, MUTED, PAPER, WIDTH
 from analysis.page.names import (
@@ -579,12 +579,11 @@ def _slice(ax: Axes, sweep: Sweep, study: Study, trials: pd.DataFrame, column: s
     spec, hand = study.space[knob], study.hand_tuned_values.get(knob)
     values = trials[f"hyper/{knob}"]
     if "choices" in spec:
-        labels = [str(choice) for choice in spec["choices"]]
         # Trials with the same choice would overlap: spread them deterministically by their number.
         spread = ((trials["number"].astype(float) * 0.618) % 1 - 0.5) * 0.5
-        x = pd.Series([labels.index(str(v)) if str(v) in labels else np.nan for v in values], values.index) + spread
-        at = labels.index(str(hand)) if str(hand) in labels else None
-        ax.set_xlim(-0.6, len(labels) - 0.4)
+        x = pd.Series([place_of(value, spec["choices"]) for value in values], values.index, dtype=float) + spread
+        at = place_of(hand, spec["choices"])
+        ax.set_xlim(-0.6, len(spec["choices"]) - 0.4)
         shown = drawing.roomy([(i, readable(choice)) for i, choice in enumerate(spec["choices"])], letters=24)
         ax.xaxis.set_major_locator(FixedLocator([i for i, _ in shown]))
         ax.xaxis.set_major_formatter(FixedFormatter([text for _, text in shown]))
@@ -603,9 +602,13 @@ def _knob_scale(study: Study, knob: str, values: pd.Series) -> tuple[Callable, l
     """Return a map from values of a knob to [0, 1], and its ticks as (position, text)."""
     spec, hand = study.space[knob], study.hand_tuned_values.get(knob)
     if "choices" in spec:
-        labels = [str(choice) for choice in spec["choices"]]
-        step = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
-        ticks = [(step[str(choice)], readable(choice)) for choice in spec["choices"]]
-        return lambda v: step.get(str(v), 0.0), drawing.roomy(ticks, letters=60)
+        steps = (np.arange(len(spec["choices"])) + 0.5) / len(spec["choices"])
+        ticks = [(step, readable(choice)) for step, choice in zip(steps, spec["choices"], strict=True)]
+
+        def scaled(value: object) -> float:
+            place = place_of(value, spec["choices"])
+            return 0.0 if place is None else float(steps[place])
+
+        return scaled, drawing.roomy(ticks, letters=60)
     ends = [spec["low"], spec["high"], *([hand] if hand is not None else []), *values.dropna()]
     return drawing.number_scale(min(ends), max(ends), study.is_log(knob))

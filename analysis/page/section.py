@@ -27,7 +27,7 @@ from analysis.page.names import (
     split_name,
 )
 from analysis.page.palette import method_style
-from analysis.profiles import FEWEST, NOT_DETERMINED, TOO_FEW, balances, rules
+from analysis.profiles import FEWEST, NOT_DETERMINED, NOT_POSITIVE, TOO_FEW, balances, rules
 from analysis.ranks import among
 from analysis.recipes import Comparison
 from analysis.tables import (
@@ -131,8 +131,9 @@ def section(
         "rows": rows,
         "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
         "uses": _uses(shown, board[board["dataset"] == dataset]),
-        "balances": [_balance(shown, row) for row in fitted.itertuples() if row.optimum_is != TOO_FEW],
-        "unfitted": [_unfitted(row) for row in fitted.itertuples() if row.optimum_is == TOO_FEW],
+        "balances": [_balance(shown, row) for row in fitted.itertuples() if not math.isnan(row.optimum)],
+        "too_few": [f"{_knob(row)} ({row.trials})" for row in fitted.itertuples() if row.optimum_is == TOO_FEW],
+        "not_positive": [_knob(row) for row in fitted.itertuples() if row.optimum_is == NOT_POSITIVE],
         "fewest": FEWEST,
         "rules": [_rule(shown, row) for row in rules(shown).itertuples() if row.study in names],
         "budgets": [_budget(shown, row) for row in budgets.itertuples()],
@@ -298,9 +299,9 @@ def _balance(sweep: Sweep, row) -> dict:
     }
 
 
-def _unfitted(row) -> str:
-    """Name a balance without a fit, with its number of trials."""
-    return f"{method_name(row.method)} {row.knob} ({row.trials})"
+def _knob(row) -> str:
+    """Name a balance without a fit."""
+    return f"{method_name(row.method)} {row.knob}"
 
 
 def _rule(sweep: Sweep, row) -> dict:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis.join import read_sweeps
 from analysis.load import read_sweep
 from analysis.profiles import SIDE, balances, profile, rules, surface
 from analysis.tables import leaderboard, write_tables
@@ -168,10 +169,11 @@ def test_no_surface_of_few_trials_or_of_a_knob_without_an_order(shown):
     assert surface(shown([study()], trials, "unordered"), "vae-digits", "beta", "kind") is None
 
 
-def test_a_knob_that_changes_nothing_has_no_optimum(shown):
+@pytest.mark.parametrize("noise", [0.1, 0.0])
+def test_a_knob_that_changes_nothing_has_no_optimum(shown, noise):
     chance = np.random.default_rng(1)
     trials = [
-        (name, values, 10 * math.exp(0.1 * chance.standard_normal())) for name, values, _ in drawn(chance, 20, 1.0)
+        (name, values, 10 * math.exp(noise * chance.standard_normal())) for name, values, _ in drawn(chance, 20, 1.0)
     ]
     row = balances(shown([study()], trials)).iloc[0]
     assert row["optimum_is"] == "not determined"
@@ -191,9 +193,27 @@ def test_few_trials_estimate_nothing_and_say_so(shown):
     assert math.isnan(row["optimum"])
 
 
-def test_a_distance_of_zero_has_no_shares(shown):
-    trials = [(name, values, 0.0) for name, values, _ in drawn(np.random.default_rng(0), 9, 1.0)]
-    assert profile(shown([study()], trials), "vae-digits", "beta") is None
+def test_a_distance_of_zero_has_no_logarithm_and_the_table_says_so(shown):
+    trials = list(drawn(np.random.default_rng(0), 9, 1.0))
+    trials[3] = (*trials[3][:2], 0.0)
+    sweep = shown([study()], trials)
+    assert profile(sweep, "vae-digits", "beta") is None
+    assert balances(sweep)["optimum_is"].tolist() == ["not all distances are positive"]
+    few = balances(shown([study()], trials[:7], "few"))
+    assert few["optimum_is"].tolist() == ["too few trials"]
+
+
+def test_a_choice_is_found_whatever_the_type_of_its_column(shown):
+    """A column of trials has one type, so a method with 2.5 latents turns the 8 of another into 8.0."""
+    trials = list(drawn(np.random.default_rng(0), 12, 0.1))
+    alone = profile(shown([study()], trials, "alone"), "vae-digits", "beta")
+    hand = study()["hand_tuned"] | {"latent_dim": 2.5}
+    other = study(study="gae-digits", method="gae", hand_tuned=hand, space={"latent_dim": {"value": 2.5}}, balance={})
+    beside = shown(
+        [study(balance={"beta": {"latent_dim": [2, 4, 8, 16, 32]}}), other], [*trials, ("gae-digits", hand, 9.0)]
+    )
+    found = profile(beside, "vae-digits", "beta")
+    assert found is not None and (found.trials, found.cost) == (12, alone.cost)
 
 
 def test_only_trials_count_in_which_the_knob_weighs_something(shown):
@@ -254,6 +274,19 @@ def test_rules_stand_beside_the_number_that_they_set(shown):
     assert table["hand_tuned"].to_dict() == {"a number": 40.0, "learned": 30.0, "geco": 28.0}
     assert table["tuned"].to_dict() == {"a number": 20.0, "learned": 25.0, "geco": 27.0}
     assert table["trials"].to_dict() == {"a number": 2, "learned": 2, "geco": 2}
+
+
+def test_a_rule_of_another_method_is_that_of_the_same_sweep(shown, tmp_path):
+    """A joined sweep labels methods that several sweeps ran, as geco@one."""
+    ruled = study(rules={"geco": {"method": ["geco"]}})
+    for name, value in (("one", 28.0), ("two", 27.0)):
+        trials = [("vae-digits", ruled["hand_tuned"], 40.0), ("geco-digits", {"tau": 0.1}, value)]
+        shown([ruled, STUDY | {"study": "geco-digits", "method": "geco"}], trials, name)
+    shown([ruled], [("vae-digits", ruled["hand_tuned"], 40.0)], "alone")
+    joined = rules(read_sweeps([tmp_path / "one", tmp_path / "two"])).set_index(["method", "set_by"])["tuned"]
+    assert (joined["vae@one", "geco"], joined["vae@two", "geco"]) == (28.0, 27.0)
+    of_both = rules(read_sweeps([tmp_path / "alone", tmp_path / "one"])).set_index(["method", "set_by"])["tuned"]
+    assert (of_both["vae@alone", "geco"], of_both["vae@one", "geco"]) == (28.0, 28.0)
 
 
 def test_a_rule_whose_method_did_not_run_has_no_value(shown):

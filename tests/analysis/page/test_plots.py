@@ -234,6 +234,14 @@ def test_slices_mark_the_hand_tuned_value(sweep):
     assert beta.get_xscale() == "log"
 
 
+def test_choices_are_drawn_whatever_the_type_of_their_column(sweep):
+    """A column of trials has one type, so a method with fractions turns the 8 of another into 8.0."""
+    floats = replace(sweep, trials=sweep.trials.astype({"hyper/latent_dim": float}))
+    for draw in (plots.slices, plots.parallel_coordinates):
+        as_text = (drawing.themed_svg(draw(found, "vae-digits")) for found in (sweep, floats))
+        assert next(as_text) == next(as_text)
+
+
 def test_learning_curves_show_every_trial_with_a_value(sweep):
     ax = plots.learning_curves(sweep, "vae-digits").axes[0]
     drawn = sum(len(collection.get_segments()) for collection in ax.collections)

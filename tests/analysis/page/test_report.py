@@ -385,6 +385,10 @@ def test_the_page_says_by_how_much_a_balance_was_off_or_that_it_cannot(tmp_path,
     few = plain(render(read_sweep(write_sweep(tmp_path / "few", methods=("wae",), datasets=("digits",), trials=3))))
     count = int((read_sweep(tmp_path / "few").trials["state"] == "complete").sum())
     assert f"A fit requires 8 complete trials. Fewer, in brackets: WAE-MMD weight ({count})." in few
+    at_zero = read_sweep(write_sweep(tmp_path / "zero", methods=("wae",), datasets=("digits",), trials=14, rungs=()))
+    at_zero.trials.loc[at_zero.trials["state"] == "complete", "value"] = 0.0
+    words = "A fit requires that the fcd of all complete trials is positive. It is not for WAE-MMD weight."
+    assert words in plain(render(at_zero))
     many = write_sweep(tmp_path / "many", methods=("beta_vae",), datasets=("digits",), trials=14, rungs=())
     (row,) = balances(sweep := read_sweep(many)).itertuples()
     said = plain(render(sweep))
