@@ -11,8 +11,8 @@ trials as the longest, for the speed of a machine changes within seconds, and me
 
 The second command has ten times the studies, with 60 trainings each; the third has ten times the trainings in each of
 100 studies. It also compares different trials: a study begins with hand-tuned points and probes, which need no
-suggestion and are a third of the trials of the short sweep. The growth per suggestion and that of all else leave this
-difference out.
+suggestion and are a quarter of the trials of the short sweep, and fewer of its trials pass a rung. The growth per
+suggestion and that of all else per step leave these differences out.
 """
 
 import argparse
@@ -190,7 +190,7 @@ def main() -> None:
     print(
         f"growth per trial {many.total / many.trials * few.trials / few.total:.2f} x; "
         f"per suggestion {many.asking / many.suggested * few.suggested / few.asking:.2f} x; "
-        f"of all else {(many.total - many.asking) / many.trials * few.trials / (few.total - few.asking):.2f} x"
+        f"of all else per step {(many.total - many.asking) / many.steps * few.steps / (few.total - few.asking):.2f} x"
     )
 
 
