@@ -250,8 +250,16 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Tensor:
-        """Draws n images (n, C, H, W) in [0, 1] from a density, by default the first one."""
-        source: Density = self.densities[density or next(iter(self.densities))]
+        """Draws n images (n, C, H, W) in [0, 1] from a density, by default the first one.
+
+        Raises ValueError for an unknown density, or n that is not a positive integer.
+        """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"the number of images must be an integer of at least 1, got {n!r}")
+        name = next(iter(self.densities)) if density is None else density
+        if name not in self.densities:
+            raise ValueError(f"density {name!r} is not known; choose from {', '.join(self.densities)}")
+        source: Density = self.densities[name]
         return self.decode(source.sample(n))
 
     @torch.no_grad()

@@ -1,7 +1,10 @@
 """A trained method on disk: weights as safetensors and its configuration as JSON, loadable without pickle."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,6 +16,7 @@ from trainables.config import Config, checked
 from trainables.files import whole
 from trainables.method import Method
 
+SLACK = 0.5 / 255  # a resized picture may leave [0, 1] by a rounding error
 GAP = 2  # white pixels around the pictures of a grid
 
 
@@ -27,7 +31,10 @@ def save(method: Method, config: Config, folder: Path) -> None:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
-    """Loads the method saved in a folder, ready to `sample(n)`, `reconstruct(x)` and `encode(x)`.
+    """Loads the method saved in a folder, ready to `sample(n)`, `reconstruct(x)`, `encode(x)` and `decode(z)`.
+
+    These raise ValueError for inputs unlike those of its training: another type or shape, or pixels outside [0, 1]. The
+    method itself does not check them, because a training step must not read a tensor's value back to Python.
 
     Raises ValueError if the folder contains no saved method, or one whose weights do not fit the current code.
     """
@@ -45,7 +52,39 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
         raise ValueError(
             f"{folder}: its weights do not fit {config.method}; load them with the code that saved them"
         ) from error
+    for name, check in (("encode", _require_images), ("decode", _require_codes)):
+        setattr(method, name, partial(_after, check, name, method))
     return method.eval()
+
+
+def _after(check: Callable[[Method, Any], None], name: str, method: Method, given: Any) -> Any:
+    """Calls a function of the class of `method` after a check. A partial of this can be copied and pickled."""
+    check(method, given)
+    return getattr(type(method), name)(method, given)
+
+
+def _require_images(method: Method, x: Any) -> None:
+    _require(x, "images", method.shape)
+    if len(method.shape) == 3 and len(x):
+        low, high = (edge.item() for edge in x.detach().aminmax())
+        if not (low >= -SLACK and high <= 1 + SLACK):  # NaN fails both
+            raise ValueError(f"images must be in [0, 1], got values from {low:g} to {high:g}; scale them")
+
+
+def _require_codes(method: Method, z: Any) -> None:
+    _require(z, "codes", (method.code_dim,))
+
+
+def _require(given: Any, kind: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless `given` is a tensor (B, *shape) of float32."""
+    if not isinstance(given, torch.Tensor):
+        raise ValueError(f"{kind} must be a torch.Tensor, got {type(given).__name__}; use torch.as_tensor")
+    wanted = ", ".join(["B", *map(str, shape)])
+    if given.ndim != 1 + len(shape) or tuple(given.shape[1:]) != tuple(shape):
+        raise ValueError(f"{kind} must be of shape ({wanted}), got {tuple(given.shape)}")
+    if given.dtype != torch.float32:
+        how = "x.float() / 255" if given.dtype == torch.uint8 else "x.float()"
+        raise ValueError(f"{kind} must be torch.float32, got {given.dtype}; use {how}")
 
 
 def scatter(points: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """Methods on disk: whole, without pickle, and an error of one line if something is missing."""
 
+import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -34,14 +36,55 @@ def folder(tmp_path):
 def test_a_loaded_method_is_the_saved_one(folder):
     *_, last = fit(GAE, IMAGES, glance)
     loaded = load(folder)
-    x = IMAGES[:4].float() / 255
     assert not loaded.training
-    for look in (lambda m: m.sample(6), lambda m: m.reconstruct(x), lambda m: m.encode(x).mean):
+    for look in (lambda m: m.sample(6), lambda m: m.reconstruct(X), lambda m: m.encode(X).mean):
         torch.manual_seed(0)
         one = look(last.method)
         torch.manual_seed(0)
         assert torch.equal(one, look(loaded))
     assert loaded.hyper == last.method.hyper and loaded.shape == (1, 8, 8)
+
+
+X = IMAGES[:4].float() / 255
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (
+            lambda m: m.reconstruct(255 * X),
+            f"images must be in [0, 1], got values from {255 * X.min():g} to {255 * X.max():g}; scale them",
+        ),
+        (lambda m: m.reconstruct(2 * X - 1), f"images must be in [0, 1], got values from {2 * X.min() - 1:g} to "),
+        (lambda m: m.encode(X * torch.nan), "images must be in [0, 1], got values from nan to nan"),
+        (lambda m: m.encode(IMAGES[:4]), "images must be torch.float32, got torch.uint8; use x.float() / 255"),
+        (lambda m: m.encode(X.double()), "images must be torch.float32, got torch.float64; use x.float()"),
+        (lambda m: m.encode(X.numpy()), "images must be a torch.Tensor, got ndarray; use torch.as_tensor"),
+        (lambda m: m.encode(X[:, 0]), "images must be of shape (B, 1, 8, 8), got (4, 8, 8)"),
+        (lambda m: m.reconstruct(X.movedim(1, -1)), "images must be of shape (B, 1, 8, 8), got (4, 8, 8, 1)"),
+        (lambda m: m.decode(torch.zeros(2, 5)), "codes must be of shape (B, 4), got (2, 5)"),
+        (lambda m: m.decode(torch.zeros(4)), "codes must be of shape (B, 4), got (4,)"),
+        (lambda m: m.decode(torch.zeros(2, 4, dtype=torch.int64)), "codes must be torch.float32, got torch.int64"),
+        (lambda m: m.sample(0), "the number of images must be an integer of at least 1, got 0"),
+        (lambda m: m.sample(2.0), "the number of images must be an integer of at least 1, got 2.0"),
+        (lambda m: m.sample(2, "prior"), "density 'prior' is not known; choose from gmm"),
+    ],
+)
+def test_a_loaded_method_refuses_inputs_unlike_those_of_its_training(call, words, folder):
+    for model in (loaded := load(folder), copy.deepcopy(loaded)):
+        with pytest.raises(ValueError) as error:
+            call(model)
+        assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_loaded_method_can_be_copied_and_pickled(folder):
+    loaded = load(folder)
+    for other in (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        assert torch.equal(other.encode(X).mean, loaded.encode(X).mean)
+        with torch.no_grad():
+            next(other.encoder.parameters()).zero_()
+        assert not torch.equal(other.encode(X).mean, loaded.encode(X).mean)  # its own weights
+    assert load(folder).encode(X + 1e-4).mean.isfinite().all()  # as after a resize
 
 
 def test_weights_are_readable_like_the_configuration(folder):
