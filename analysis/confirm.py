@@ -306,10 +306,10 @@ def others_words(table: pd.DataFrame) -> str:
     others = table[[row.role in GIVEN.values() and wins(row) for row in table.itertuples()]]
     if others.empty:
         return ""
-    return f"A point that the search did not find beats the hand-tuned one for {listed(_names(others))}."
+    return f"A point that the search did not find beats the hand-tuned one for {listed(names_of(others))}."
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
+def names_of(rows: pd.DataFrame) -> list[str]:
     """Return the names of the methods of some points, with the data set if there are several."""
     several = rows["dataset"].nunique() > 1
     names = [

@@ -8,7 +8,7 @@ sentence.
 import math
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -438,12 +438,13 @@ def spaced(state: str) -> str:
     return state.replace("_", " ")
 
 
-def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
-    """Summarise the leaderboard of a sweep in one or two sentences.
+def headline(table: pd.DataFrame, gains: str = "", leaders: Mapping[str, str] | None = None) -> str:
+    """Summarise the leaderboard of a sweep in a few sentences.
 
-    gains, leader: the results of a confirmation, on tuned against hand-tuned points (`analysis.confirm.gains_words`)
-    and on the best method. Without one, the summary says that the search found lower values, not that these points are
-    better, because each was trained once. `cautions` says what else belongs to it.
+    gains, leaders: the results of a confirmation, on tuned against hand-tuned points (`analysis.confirm.gains_words`)
+    and on the best method of each data set on which it compared several. Without one, the summary says that the search
+    found lower values, not that these points are better, because each was trained once. `cautions` says what else
+    belongs to it.
     """
     found = table[table["tuned"].notna()]
     if found.empty:
@@ -451,7 +452,12 @@ def headline(table: pd.DataFrame, gains: str = "", leader: str = "") -> str:
     best = _best(found)
     if best.empty:
         return "The values were measured by different recipes, so the methods are not ranked."
-    first = leader or _closest(found, best)
+    confirmed = {dataset: words for dataset, words in (leaders or {}).items() if dataset in set(best["dataset"])}
+    others = best[~best["dataset"].isin(confirmed)]
+    first = " ".join([*confirmed.values(), _closest(found, others)]).strip()
+    ranked = found["dataset"].value_counts()[others["dataset"]]
+    if confirmed and (alone := [dataset_name(name) for name in ranked.index[ranked > 1]]):
+        first += f" On {listed(alone)} the confirmation compares no methods."
     if gains:
         return f"{first} {gains}"
     compared = found[found["difference"].notna() & (found["searched"] > 0)]

@@ -1,8 +1,10 @@
 """Sentences of the report about a whole sweep: facts, warnings, and the results of a confirmation."""
 
+import math
+
 import pandas as pd
 
-from analysis.confirm import HAND_TUNED, gains_words, looks_words, others_words, verdict, where_words
+from analysis.confirm import HAND_TUNED, gains_words, looks_words, names_of, others_words, verdict, where_words
 from analysis.join import differences
 from analysis.load import Sweep
 from analysis.page.extras import Extras
@@ -11,6 +13,7 @@ from analysis.ranks import among, best_points, ranks
 from analysis.recipes import require_one_recipe
 from analysis.tables import NAMED, OUTCOMES, mixed_datasets, spaced
 
+ROUNDING = 1e-9  # relative difference of a mean that was computed twice
 WHAT_A_FLAG_SAYS = {
     "few_images": "distances from no more images than features, which are too large",
     "collapsed": "samples that hardly differ from each other",
@@ -159,16 +162,12 @@ def gains(extras: Extras) -> str:
     return gains_words(pd.concat([block.table for block in extras.confirmed])) if extras.is_confirmed else ""
 
 
-def leaders(board: pd.DataFrame, extras: Extras) -> str:
-    """Return the result of a finished confirmation on the best method of each data set; "" unless it ranks all once."""
-    found = [
-        (block.comparison.dataset, among(block.points, block.table, NAMED))
-        for block in extras.confirmed
-        if extras.is_confirmed
-    ]
-    if sorted(dataset for dataset, words in found if words) != sorted(board["dataset"].unique()):
-        return ""
-    return " ".join(f"On {dataset_name(dataset)}, {words}" for dataset, words in found)
+def leaders(extras: Extras) -> dict[str, str]:
+    """Return the result of a finished confirmation on the best method, by data set; without data sets on which it has
+    fewer than two methods, or several recipes."""
+    blocks = [block for block in extras.confirmed if extras.is_confirmed and not block.comparison.apart]
+    found = {block.comparison.dataset: among(block.points, block.table, NAMED) for block in blocks}
+    return {dataset: f"On {dataset_name(dataset)}, {words}" for dataset, words in found.items() if words}
 
 
 def confirmed_words(extras: Extras) -> str:
@@ -181,7 +180,10 @@ def confirmed_words(extras: Extras) -> str:
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
     seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
     looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
-    return f"Tuned against hand-tuned {where_words(table)} with {seeds} fresh seeds: {'; '.join(parts)}. {looks}."
+    where = f"{where_words(table)} with {seeds} fresh seeds"
+    if not parts:
+        return f"Only hand-tuned points were trained again, scored {where}. {looks}."
+    return f"Tuned against hand-tuned {where}: {'; '.join(parts)}. {looks}."
 
 
 def ranked_words(sweep: Sweep, board: pd.DataFrame, extras: Extras) -> list[str]:
@@ -204,11 +206,25 @@ def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
     return table[runs == table["dataset"].nunique()].pivot(index="method", columns="dataset", values="value")
 
 
-def warnings_of_confirmation(extras: Extras) -> list[str]:
-    """Return where a point that no search found is better, and whether the confirmation is preliminary."""
+def warnings_of_confirmation(board: pd.DataFrame, extras: Extras) -> list[str]:
+    """Return where a point that no search found is better, whether the confirmation is preliminary, and which studies
+    have found a better point since it began."""
     if extras.confirmation is None:
         return []
     if (outcome := extras.confirmation.meta["outcome"]) != "done":
         return [f"The confirmation is not finished ({outcome}); its results are preliminary."]
-    words = others_words(pd.concat([block.table for block in extras.confirmed])) if extras.confirmed else ""
-    return [words] if words else []
+    table = pd.concat([block.table for block in extras.confirmed])
+    return list(filter(None, [others_words(table), _unconfirmed(board, table)]))
+
+
+def _unconfirmed(board: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Say which studies have a lower value than the points that were confirmed, as after `extend`; "" if none has."""
+    known = board[board["study"].isin(table["study"]) & ~board["dataset"].isin(mixed_datasets(board))]
+    best = known["study"].map(table[table["role"] != HAND_TUNED].groupby("study")["searched"].min())
+    lower = known[known["tuned"] < (best - ROUNDING * best.abs()).fillna(math.inf)]
+    if lower.empty:
+        return ""
+    return (
+        f"The search has found a lower value for {listed(names_of(lower))} since the confirmation, which says nothing "
+        "about that point (confirm --again)."
+    )

@@ -320,7 +320,7 @@ def test_the_headline_of_one_gain_has_no_most(tmp_path, write_record):
     board = board_of(found, tmp_path, write_record)
     assert headline(board).endswith(words)
     assert headline(board, "No gain.") == "VAE has fcd 10.0 on MNIST. No gain."
-    assert headline(board, "No gain.", "It is GAE.") == "It is GAE. No gain."
+    assert headline(board, "No gain.", {"mnist": "It is GAE."}) == "It is GAE. No gain."
 
 
 @pytest.mark.parametrize(("spread", "told_apart"), [(3.0, False), (1.0, True)])

@@ -265,6 +265,50 @@ def test_a_confirmation_is_shown_with_every_seed_and_its_doubt(tmp_path, write_s
     assert "The confirmation is not finished (running)" in write_report(folder).read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_the_headline_takes_each_data_set_that_was_confirmed_from_there(
+    tmp_path, write_sweep, write_record, confirm_events
+):
+    """The search has the lowest value of GAE on both data sets; the confirmation has no seeds for MNIST."""
+    folder = write_sweep(tmp_path / "s", methods=("vae", "wae", "gae"), trials=1)
+    write_record(folder / "confirm", confirm_events())
+    said = plain(write_report(folder).read_text())
+    assert "On digits, GAE has the lowest mean (14.5, tuned point, 1 of 3 seeds failed); it has too few seeds" in said
+    assert "GAE comes closest to real MNIST (fcd 22.5). On MNIST the confirmation compares no methods. Over f" in said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_point_found_since_the_confirmation_is_not_taken_for_confirmed(
+    tmp_path, write_sweep, write_record, confirm_events
+):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "wae", "gae"), datasets=("digits",), trials=1)
+    events = confirm_events()
+    claims = events[0]["confirms"]["points"]
+    best = leaderboard(read_sweep(folder)).set_index("study")["tuned"]
+    for study, points in claims.items():
+        points[-1]["value"] = best[study]
+    write_record(folder / "confirm", events)
+    words = "The search has found a lower value for"
+    assert words not in write_report(folder).read_text()
+    claims["wae-digits"][1]["value"] = 500.0  # before the extension
+    write_record(folder / "confirm", events)
+    assert f"{words} WAE-MMD since the confirmation, which" in write_report(folder).read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_confirmation_of_hand_tuned_points_alone_compares_nothing(
+    tmp_path, write_sweep, write_record, confirm_events
+):
+    folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
+    opening, *events = confirm_events()
+    opening["studies"] = [study for study in opening["studies"] if study["study"] == "vae-digits"]
+    claims = opening["confirms"]["points"]["vae-digits"]
+    opening["confirms"]["points"] = {"vae-digits": [claims[0] | {"rank": None, "value": None}]}
+    write_record(folder / "confirm", [opening, *(e for e in events if e.get("trial", "vae").startswith("vae"))])
+    said = plain(write_report(folder).read_text())
+    assert "Only hand-tuned points were trained again, scored on the test split with 3 fresh seeds. 3 trained" in said
+
+
 def test_a_search_alone_has_not_looked_at_the_test_split(page):
     assert "Confirmed with fresh seeds" not in page and "not used" in page
 
