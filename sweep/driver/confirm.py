@@ -9,13 +9,13 @@ The first line of a separate record, `SWEEP/confirm/record.jsonl`, freezes what 
 stopped, resumed and tracked like a search. Further confirmations are counted and must be requested explicitly.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from analysis.confirm import write_confirmed
@@ -130,13 +130,15 @@ def confirm(
             f"{searched} was already scored on the test split ({count} trained models, {looks[-1].name}/confirmed.csv);"
             " a second look weakens the evidence; --again confirms with new seeds and is counted"
         )
-    used = [seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]]
-    first = max([config.seed, *used]) + 1  # never a seed used before
+    trials = read_trials(searched)
+    used = {trial.seed for trial in trials.trials.values()}  # several without a searcher
+    used |= {seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]}
+    first = max([config.seed, *used]) + 1
     if seeds is None:
         folds = folds or config.confirm_folds
     fresh = tuple(range(first, first + (folds or seeds or config.confirm_seeds)))
     folder = searched / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, claims = chosen(read_trials(searched), config, top or config.confirm_top, fresh, folds=folds is not None)
+    planned, claims = chosen(trials, config, top or config.confirm_top, fresh, folds=folds is not None)
     claims["look"] = len(looks) + 1
     return drive(Confirming(searched, planned, folder, announce, resumed=False, confirms=claims), announce)
 
@@ -236,24 +238,40 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
     paper = trials.hand_tuned_trial(study)
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
-    value = paper.value if paper is not None and paper.state == "complete" else None
+    best = _best_points(trials, study)
+    known = paper is not None and paper.state == "complete"
+    value = next((value for value, trial in best if known and trial.values == values), None)
     said: list[dict[str, Any]] = [
         {"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None, "origin": "paper"}
     ]
-    complete = [trial for trial in trials.of(study) if trial.state == "complete" and trial.value is not None]
-    rank = 0
-    for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
-        if rank == top:
-            break
-        if trial.values == values and said[0]["rank"] is None:
-            rank += 1
+    for rank, (value, trial) in enumerate(best[:top], start=1):
+        if trial.values == values:
             said[0]["rank"] = rank
-        elif trial.values not in [point.values for point in points]:
-            rank += 1
+        else:
             points.append(Point(f"trial {trial.name} of the search", (entry.dataset,), trial.values, f"tuned {rank}"))
-            claim = {"point": f"tuned {rank}", "trial": trial.name, "value": trial.value, "rank": rank}
+            claim = {"point": f"tuned {rank}", "trial": trial.name, "value": value, "rank": rank}
             said.append(claim | {"origin": trial.origin})
     return points, said
+
+
+def _best_points(trials: Trials, study: str) -> list[tuple[float, Trial]]:
+    """Return the value of each point with a complete trial, and its lowest trial, the lowest value first.
+
+    Without a searcher each point runs with several seeds. Its value is their mean, as in the leaderboard, because the
+    lowest run would be biased.
+    """
+    complete = [trial for trial in trials.of(study) if trial.state == "complete" and trial.value is not None]
+    runs: dict[tuple[Any, ...], list[Trial]] = defaultdict(list)
+    for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
+        runs[tuple(sorted(trial.values.items()))].append(trial)
+    found = [(_value(of), of[0]) for of in runs.values()]
+    return sorted(found, key=lambda point: (point[0], point[1].number))
+
+
+def _value(runs: list[Trial]) -> float:
+    """Return the mean of a paper's point, and the lowest value of another one, whose runs have the same seed."""
+    values = [trial.value for trial in runs if trial.value is not None]
+    return fmean(values) if all(trial.origin == "paper" for trial in runs) else values[0]
 
 
 def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], folds: bool) -> Confirmation:

@@ -96,6 +96,15 @@ def test_a_point_that_ran_twice_counts_once(make_plan):
     assert names(found) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
 
 
+def test_a_point_that_ran_with_several_seeds_is_chosen_by_its_mean(make_plan):
+    """As in the leaderboard: the second point has the lowest run of all, and the higher mean."""
+    trials = searched(make_plan, [5.0, 2.0, 4.0, 9.0, 6.0, None])
+    for number, trial in enumerate(trials.trials.values()):
+        trial.values, trial.origin = {"latent_dim": 2 + number % 2}, "paper"
+    _, found = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
+    assert names(found) == [("hand-tuned", 5.0, 1), ("tuned 2", 5.5, 2)]
+
+
 def test_training_uses_train_and_validation_and_only_the_end_uses_the_test_split(make_plan, tmp_path):
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
     splits = planned.splits["digits"]
@@ -201,6 +210,18 @@ def test_a_second_look_is_refused_unless_asked_for(looked):
     with pytest.raises(RuntimeError, match=r"confirm-2 begins with \(3, 4, 5\)"):  # and not with the seeds 1 and 2
         (looked / "record.jsonl").write_text((looked / "confirm" / "record.jsonl").read_text())
         confirm(looked, again=True, seeds=3)
+
+
+def test_seeds_are_fresh_also_after_a_sweep_without_a_searcher(looked):
+    """Such a sweep has trained its points with the seeds 0, 1, 2, ..."""
+    lines = (looked / "confirm" / "record.jsonl").read_text()
+    (looked / "confirm" / "record.jsonl").unlink()
+    for seed in range(3):
+        about = {"study": "vae-digits", "number": seed, "values": {"latent_dim": 2}, "origin": "paper", "seed": seed}
+        lines += json.dumps({"time": 1.0, "event": "start", "trial": f"t{seed}"} | about) + "\n"
+    (looked / "record.jsonl").write_text(lines)
+    with pytest.raises(RuntimeError, match=r"confirm begins with \(3, 4\)"):
+        confirm(looked, seeds=2)
 
 
 def test_an_interrupted_one_goes_on_as_it_was_begun(looked):
