@@ -334,6 +334,7 @@ def test_grey_arrays_without_labels(tmp_path):
     ("name", "content", "words"),
     [
         ("a.npy", lambda: np.zeros((N, 6, 5, 4), np.uint8), r"shape \(40, 6, 5, 4\); allowed are"),
+        ("a.npy", lambda: np.zeros((N, 784)), r"shape \(40, 784\); allowed are .* and for points float32 \(N, P\)"),
         ("a.npy", lambda: np.full((N, 6, 5), 2.0), "floats go from 0 to 1, got 2 to 2"),
         ("a.npy", lambda: np.zeros((N, 6, 5), np.int32), "images are int32; give uint8"),
         ("a.npy", lambda: np.zeros((5, 6, 5), np.uint8), "has 5 train images; at least 10"),
@@ -426,6 +427,29 @@ def test_labels_that_only_one_split_has_are_warned_of(tmp_path):
     assert load(f"file:{tmp_path}/a.npz", tmp_path).reading.doubts() == ["no labels, because test has none"]
 
 
-def test_points_are_not_called_pictures(tmp_path):
-    np.save(tmp_path / "points.npy", np.random.default_rng(0).random((40, 2), np.float32))
-    assert load(f"file:{tmp_path}/points.npy", tmp_path).reading is None
+@pytest.mark.parametrize(
+    ("numbers", "low", "doubts"),
+    [
+        (2, 0.0, []),
+        (784, -0.1, []),  # an embedding, whose numbers have both signs
+        (64, 0.0, ["(N, 8, 8)"]),
+        (784, 0.0, ["(N, 28, 28)"]),
+        (3072, 0.0, ["(N, 3, 32, 32) or (N, 32, 32, 3)"]),
+    ],
+)
+def test_points_are_not_called_pictures(numbers, low, doubts, tmp_path):
+    points = np.random.default_rng(0).uniform(low, 1, (40, numbers)).astype(np.float32)
+    np.savez(tmp_path / "points.npz", x=points, names=np.arange(40))
+    reading = load(f"file:{tmp_path}/points.npz", tmp_path).reading
+    words = f"40 points of {numbers} numbers: 33 train (x), 3 valid (set aside), 4 test (set aside); no classes; "
+    assert (
+        reading.words().startswith(f"{words}left out: 1 array called names") and reading.record()["numbers"] == numbers
+    )
+    flat = "points are not images; if these numbers are the pixels of images, store them as "
+    assert reading.doubts() == [flat + layout for layout in doubts]
+
+
+def test_images_whose_number_may_be_the_last_axis_are_doubted(tmp_path):
+    np.save(tmp_path / "last.npy", np.random.default_rng(0).integers(0, 256, (10, 10, 80), np.uint8))
+    doubt = "read as 10 images of 80x10; if N is the last axis, store them as (N, H, W)"
+    assert load(f"file:{tmp_path}/last.npy", tmp_path).reading.doubts() == [doubt]

@@ -6,11 +6,13 @@
     .zip .tar .tar.gz ...   an archive of a folder of pictures, unpacked once
 
 Arrays are uint8, or floats in [0, 1], (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1 or 3.
+Points are float32 (N, P).
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import shutil
@@ -39,6 +41,7 @@ ARRAYS = (".npy", ".npz", ".pt", ".pth")
 TABLES = (".parquet", ".arrow")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 SPLITS = {"train": "train|training", "valid": "valid|val|validation|dev", "test": "test|testing"}
+SMALLEST_FLAT = 8  # side of images that may have been flattened to points; fewer numbers are coordinates
 IMAGES, LABELS = ("images", "image", "x", "data", "imgs"), ("labels", "label", "y", "targets")
 
 
@@ -78,7 +81,7 @@ def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(
             f"{where}: images are of shape {images.shape}; allowed are (N, H, W), (N, C, H, W) and (N, H, W, C) with C "
-            "of 1 or 3"
+            "of 1 or 3, and for points float32 (N, P)"
         )
     if images.dtype.kind == "f":
         if not (images.min() >= 0 and images.max() <= 1):  # NaN fails both
@@ -139,7 +142,9 @@ def numbered(parts: Mapping[str, Part]) -> tuple[dict[str, Part], tuple[str, ...
 def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out: dict[str, int]) -> Source:
     """origins: the array or the files of each split; left_out: the number of items not read, by reason."""
     without = [split for split, part in parts.items() if part.labels is None]
-    doubts = (f"no labels, because {', '.join(without)} has none",) if 0 < len(without) < len(parts) else ()
+    doubts: tuple[str, ...] = ()
+    if 0 < len(without) < len(parts):
+        doubts = (f"no labels, because {', '.join(without)} has none",)
     parts, classes = numbered(parts)
     if "train" not in parts:
         raise ValueError(
@@ -148,20 +153,40 @@ def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out
     for split, part in parts.items():
         if len(part) < (fewest := _folder.FEWEST[split]):
             raise ValueError(f"{name} has {len(part)} {split} images; at least {fewest} are needed")
+    images = parts["train"].images
+    numbers = images.shape[1] if isinstance(images, np.ndarray) and images.ndim == 2 else None
+    if isinstance(images, np.ndarray):
+        doubts = (*doubts, *_other_layout(images))
     if "test" not in parts:
         order = np.random.default_rng(0).permutation(len(parts["train"]))
         held_out = max(_folder.FEWEST["test"], len(order) // 10)
         parts |= {"train": parts["train"].take(order[:-held_out]), "test": parts["train"].take(order[-held_out:])}
-    if isinstance(parts["train"].images, np.ndarray) and parts["train"].images.ndim == 2:
-        return Source(name, parts["train"], parts["test"], parts.get("valid"))  # points
     reading = Reading(
         {split: len(part) for split, part in parts.items()},
         {split: origins.get(split, SET_ASIDE) for split in SPLITS},
         classes,
         left_out,
         doubts,
+        numbers=numbers,
     )
     return Source(name, parts["train"], parts["test"], parts.get("valid"), reading=reading)
+
+
+def _other_layout(images: np.ndarray) -> tuple[str, ...]:
+    """Returns a warning if points, float32 (N, P), may be the pixels of square images, or if the last axis of square
+    images may be N, after `checked`."""
+    if images.ndim == 4:
+        n, _, height, width = images.shape
+        doubt = f"read as {n} images of {width}x{height}; if N is the last axis, store them as (N, H, W)"
+        return (doubt,) if n == height != width else ()
+    pixels, rest = divmod(images.shape[1], 3)
+    layouts = {images.shape[1]: "(N, {0}, {0})"} | ({} if rest else {pixels: "(N, 3, {0}, {0}) or (N, {0}, {0}, 3)"})
+    for numbers, layout in layouts.items():
+        side = math.isqrt(numbers)
+        if side**2 == numbers and side >= SMALLEST_FLAT and images.min() >= 0:
+            stored = layout.format(side)
+            return (f"points are not images; if these numbers are the pixels of images, store them as {stored}",)
+    return ()
 
 
 def _of_arrays(path: Path, suffix: str) -> tuple[dict[str, Part], dict[str, str], dict[str, int]]:

@@ -52,7 +52,8 @@ class Reading:
     """How a folder or a file was read. Splits are train, valid and test.
 
     pictures: their number in each split; origins: the folder, array or files of each split, or SET_ASIDE; classes:
-    names, sorted; left_out: numbers of files or folders that were not read, by reason; warnings: probable mistakes.
+    names, sorted; left_out: numbers of files or folders that were not read, by reason; warnings: probable mistakes;
+    numbers: per point, if the data set holds points in place of pictures.
     """
 
     pictures: Mapping[str, int]
@@ -61,13 +62,15 @@ class Reading:
     left_out: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     pixels: Pixels = Pixels()
+    numbers: int | None = None
 
     def words(self) -> str:
         """Returns the description in one line."""
         splits = ", ".join(f"{n} {split} ({self.origins[split]})" for split, n in self.pictures.items())
         named = ", ".join(self.classes[:NAMED]) + (", ..." if len(self.classes) > NAMED else "")
+        of = "" if self.numbers is None else f" of {self.numbers} numbers"
         clauses = [
-            f"{_many(sum(self.pictures.values()), 'picture')}: {splits}",
+            f"{_many(sum(self.pictures.values()), self._noun)}{of}: {splits}",
             f"{len(self.classes)} classes ({named})" if self.classes else "no classes",
             *self.pixels.words(),
             *left_out_words(self.left_out),
@@ -78,8 +81,12 @@ class Reading:
     def doubts(self) -> list[str]:
         """Returns probable mistakes."""
         n = self.pixels.repeated
-        copies = f"{_many(n, 'picture')} of the validation or test split also in an earlier split"
+        copies = f"{_many(n, self._noun)} of the validation or test split also in an earlier split"
         return [*self.warnings, *([copies] if n else [])]
+
+    @property
+    def _noun(self) -> str:
+        return "picture" if self.numbers is None else "point"
 
     def record(self) -> dict[str, Any]:
         """Returns the fields and the description as JSON types; names of files need not be UTF-8."""
