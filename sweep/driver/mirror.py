@@ -4,7 +4,8 @@ A round copies what has changed, in whole objects and in an order that allows a 
 
 1. all files except checkpoints, because the record names the models of complete trials;
 2. the record up to the size that it had before step 1, in objects named by the position of their first byte;
-3. the checkpoints as they were before step 2, because a resume drops a checkpoint that is ahead of the record;
+3. the checkpoints, and the states that are to become checkpoints, as they were before that size was read, because a
+   resume drops a checkpoint that is ahead of the record;
 4. the deletion of files that were missing before step 2.
 
 At most one driver continues a copy: it only creates objects of the record, and stops if another driver has created the
@@ -26,7 +27,7 @@ from typing import Any
 import fsspec
 
 from sweep.driver.stop import Stop
-from sweep.record import CHECKPOINT, RECORD
+from sweep.record import CHECKPOINT, RECORD, REPORTED
 from sweep.record.layout import belongs
 from trainables.credentials import redact
 from trainables.files import whole
@@ -69,6 +70,8 @@ class Mirror:
         """Copy what has changed since the last call. Raises Overtaken, and errors of the storage."""
         self.find()
         before = self._files()
+        if RECORD not in before:  # the storage of the folder is not mounted any more
+            raise FileNotFoundError(f"{self.folder / RECORD} is missing")
         with ExitStack() as opened:
             checkpoints: dict[str, str] = {}
             stamps: dict[str, Stamp] = {}
@@ -94,7 +97,7 @@ class Mirror:
 
     def _files(self) -> dict[str, Stamp]:
         found = {}
-        for place, folders, names in os.walk(self.folder):
+        for place, folders, names in os.walk(self.folder, onerror=_unless_gone):
             folders[:] = filter(belongs, folders)
             for path in (Path(place, name) for name in filter(belongs, names)):
                 try:
@@ -107,7 +110,7 @@ class Mirror:
         return [
             name
             for name, stamp in files.items()
-            if (Path(name).name == CHECKPOINT) == checkpoints
+            if (Path(name).name in (CHECKPOINT, REPORTED)) == checkpoints
             and not _is_record(name)
             and self._copied.get(name) != stamp
         ]
@@ -355,6 +358,12 @@ def _each(act: Callable[[str], None], names: Iterable[str]) -> None:
 
 def _stamp(stat: os.stat_result) -> Stamp:
     return stat.st_mtime_ns, stat.st_size
+
+
+def _unless_gone(error: OSError) -> None:
+    """Raise an error of listing a folder, unless the folder was deleted: its files are not gone."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_record(name: str) -> bool:
