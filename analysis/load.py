@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.page.names import counted
 from sweep.record import RECORD, SETBACKS, StudyEntry, Trial, Trials, record_of, salvage, uncollected
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -64,8 +65,9 @@ class Study:
     @property
     def budget(self) -> str:
         """The budget in words."""
-        given = f"{self.trials} trials" if self.budget_epochs is None else f"{self.budget_epochs} epochs in trials"
-        return f"{given} of up to {self.epochs} epochs"
+        trials = counted(self.trials, "trial")
+        given = trials if self.budget_epochs is None else f"{self.budget_epochs} epochs in trials"
+        return f"{given} of up to {counted(self.epochs, 'epoch')}"
 
     def is_log(self, knob: str) -> bool:
         """Return whether a hyperparameter is searched on a logarithmic scale."""
@@ -86,6 +88,7 @@ class Sweep:
     recipes: by study, how its objective was measured (extractor, number of images, split, ...); several if that changed
         while it ran, none if the record does not say.
     meta: id, started, finished (seconds since 1970), outcome, resumed, versions, machine, code, unreadable_lines;
+        `paused` and `stopped` (studies, by hand), `waiting` (number of enqueued points that were not tried);
         `data`, `readings` and `resolutions` (by data set: its description, how a folder of images was read, and the
         resolution of its distance with few held-out images); in a confirmation, what it `confirms`.
     parts: the sweeps joined by `analysis.join`, by label; empty for a single sweep.
@@ -250,6 +253,7 @@ def _meta(found: Trials, damaged: int) -> dict[str, object]:
         "unreadable_lines": damaged,
         "paused": sorted(found.paused - found.stopped),
         "stopped": sorted(found.stopped),
+        "waiting": sum(map(len, found.enqueued.values())),
         "readings": last.readings,
         "resolutions": last.resolutions,
         "data": last.data,

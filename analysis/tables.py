@@ -103,6 +103,7 @@ OUTCOMES = {
 # Metrics that say nothing about samples.
 NOT_OF_SAMPLES = ("probe_error", "knn_error", "nmi_error", "ari_error", "dssim", "psnr_rmse")
 CHANGED = "what changed"
+ORIGINS = {"paper": " (another hand-tuned point)", "enqueued": " (enqueued)", "warm": " (of an earlier sweep)"}
 MARGIN = 0.5  # per cent by which a value must be lower to count as lower
 NAMED = 4  # methods that a sentence names
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
@@ -420,7 +421,7 @@ def changed_words(row) -> str:
         return ", ".join([row.changed or "hand-tuned point", f"mean of {row.tuned_runs} runs"])
     if row.tuned_trial == row.hand_tuned_trial:
         return "carried-over point kept" if row.carried else "hand-tuned point kept"
-    return row.changed + {"paper": " (another hand-tuned point)", "enqueued": " (enqueued)"}.get(row.tuned_origin, "")
+    return row.changed + ORIGINS.get(row.tuned_origin, "")
 
 
 def outcome_words(row) -> str:

@@ -9,7 +9,7 @@ from analysis.budget import budgets, space_words
 from analysis.confirm import looks_words, overlap_of
 from analysis.join import confirmation
 from analysis.load import Sweep
-from analysis.page.names import dataset_name, method_name, metric_name, split_name
+from analysis.page.names import dataset_name, duration, method_name, metric_name, split_name
 from analysis.recipes import yardsticks
 
 CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
@@ -44,7 +44,7 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
         ),
         (
             "budget",
-            "; ".join(dict.fromkeys(f"{study.budget} per study" for study in studies)),
+            "; ".join([*dict.fromkeys(f"{study.budget} per study" for study in studies), *limit_words(sweep)]),
         ),
         *((words, str(sweep.config[key])) for key, words in CONFIG_WORDS.items() if key in sweep.config),
         (
@@ -63,6 +63,12 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
         ("sweep", str(meta["id"]) + (f", resumed {meta['resumed']} times" if meta["resumed"] else "")),
         ("started", date(meta["started"])),
     ]
+
+
+def limit_words(sweep: Sweep) -> list[str]:
+    """Return the limit in seconds of each study's budget, if there is one."""
+    limit = sweep.config.get("seconds_per_study")
+    return [f"no more trials after {duration(limit)} of a study"] if limit else []
 
 
 def _repeats(seeds: int) -> str:

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from analysis.join import confirmation, read_sweeps
 from analysis.load import Sweep
-from analysis.page.checklist import checklist, date, flat
+from analysis.page.checklist import checklist, date, flat, limit_words
 from analysis.page.extras import Extras
 from analysis.page.names import bare_method, counted, dataset_name, duration, method_name, short_knob, short_metric
 from analysis.page.section import folders_of, section
@@ -107,9 +107,7 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
 
 def _part(label: str, part: Sweep) -> dict:
     """Return a row of the table of joined sweeps."""
-    budget = list(dict.fromkeys(f"{study.budget} per study" for study in part.studies.values()))
-    if limit := part.config.get("seconds_per_study"):
-        budget.append(f"no more trials after {duration(limit)} of a study")
+    budget = [*dict.fromkeys(f"{study.budget} per study" for study in part.studies.values()), *limit_words(part)]
     return {
         "name": label,
         "methods": ", ".join(method_name(method) for method in part.methods),

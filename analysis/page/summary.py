@@ -1,6 +1,7 @@
 """Sentences of the report about a whole sweep: facts, warnings, and the results of a confirmation."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 
@@ -97,7 +98,7 @@ def warnings_of(sweep: Sweep) -> list[str]:
         which, of = (f"Sweep {label}", f" of {label}") if label else ("This sweep", "")
         if part.meta["outcome"] != "done":
             warnings.append(f"{which} is not finished ({part.meta['outcome']}); the results below are preliminary.")
-        warnings += _by_hand(part, of)
+        warnings += _by_hand(part, of) + _warm(part, of)
         for name, entry in part.meta["readings"].items():
             warnings += [f"{dataset_name(name)}{of}: {doubt}." for doubt in entry["doubts"]]
         for name, entry in part.meta["resolutions"].items():
@@ -140,7 +141,19 @@ def _by_hand(sweep: Sweep, of: str) -> list[str]:
     for what, count in counts.items():
         if count:
             warnings.append(f"{count} {'trial was' if count == 1 else 'trials were'} {what}{of}.")
+    if count := sweep.meta["waiting"]:
+        points = "enqueued point was" if count == 1 else "enqueued points were"
+        warnings.append(f"{count} {points} not tried{of}, because the budget was spent or the sweep is not finished.")
     return warnings
+
+
+def _warm(sweep: Sweep, of: str) -> list[str]:
+    """Return which studies began with points of an earlier sweep."""
+    studies = list(dict.fromkeys(sweep.trials.loc[sweep.trials["origin"] == "warm", "study"]))
+    if not studies:
+        return []
+    earlier = Path(str(sweep.config.get("warm_start"))).name
+    return [f"{listed(studies, NAMED)}{of} began with points of {earlier}, whose epochs are not part of the budget."]
 
 
 def _flags(sweep: Sweep) -> list[str]:

@@ -59,7 +59,8 @@ class Conductor:
         return open_places + len(self.waiting) + len(self.running)
 
     def accept(self, request: Request) -> bool:
-        """Record and follow a request; return False if it was followed before or names a trial that has ended.
+        """Record and follow a request; return False if it was followed before, or comes too late: for a trial that has
+        ended, or to stop or pause a study that has spent its budget.
 
         A running trial ends at the next message of its worker.
         """
@@ -75,7 +76,9 @@ class Conductor:
         if request.trial is not None:
             trial = self.trials.trials.get(request.trial)
             return trial is not None and trial.state == "running"
-        return request.study is None or request.study in self.studies
+        if request.study is None or request.study not in self.studies:
+            return request.study is None
+        return request.action not in ("stop", "pause") or not self._is_over(request.study)
 
     def _end_stopping(self) -> None:
         """End the trials that are to stop and have no process."""
@@ -212,12 +215,16 @@ class Conductor:
     def _close(self, name: str) -> None:
         """End the paused trials of a study if no trial of it runs and none will start."""
         study = self.studies[name]
-        over = name in self.trials.stopped or self._share(name) >= 1
-        if over and not study.unfinished and (paused := self.trials.paused_in(name)):
+        stopped = name in self.trials.stopped and not study.unfinished
+        if (stopped or self._is_over(name)) and (paused := self.trials.paused_in(name)):
             study.close()
             self._tell("close", study=name)
             for trial in paused:
                 self._discard(trial)
+
+    def _is_over(self, name: str) -> bool:
+        """Return whether a study has spent its budget and none of its trials runs."""
+        return self._share(name) >= 1 and not self.studies[name].unfinished
 
     def _set_back(self, trial: Trial, state: str, reason: str, worker: dict[str, Any] | None) -> None:
         """Run a trial again after a loss outside its control, unless it was lost too often without progress."""

@@ -114,7 +114,7 @@ class Spec:
             study=self.study,
             method=self.method,
             dataset=self.dataset,
-            trials=self.trials,
+            trials=self.trials if self.count is None else self.count,
             budget_epochs=None if self.count is not None else self.budget_epochs,
             epochs=self.epochs,
             metric=self.metric,

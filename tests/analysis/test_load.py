@@ -123,6 +123,7 @@ def test_a_trial_becomes_a_row(tmp_path, write_record):
         "data": {},
         "stopped": [],
         "paused": [],
+        "waiting": 0,
     }
 
 

@@ -240,6 +240,9 @@ def test_a_second_point_of_the_paper_is_not_sold_as_found(tmp_path, write_record
     assert (board["hand_tuned"].iloc[0], board["tuned_origin"].iloc[0]) == (20.0, "paper")
     assert "beta 4 → 0.1 (another hand-tuned point)" in leaderboard_text(board)
     assert headline(board) == "BetaVAE has fcd 10.0 on MNIST."  # nothing was searched
+    found.events[-3]["origin"] = "warm"
+    assert "beta 4 → 0.1 (of an earlier sweep)" in leaderboard_text(board_of(found, tmp_path, write_record))
+    found.events[-3]["origin"] = "paper"
     found.trial("beta_vae-mnist", 2, "complete", 15.0)
     assert headline(board_of(found, tmp_path, write_record)).endswith("no lower value than a hand-tuned point's.")
 

@@ -18,10 +18,12 @@ from PIL import Image
 from analysis.fronts import front
 from analysis.load import read_sweep
 from analysis.page import plots
+from analysis.page.checklist import checklist
 from analysis.page.drawing import themed_svg
 from analysis.page.names import measured
 from analysis.page.report import render, write_report
 from analysis.page.section import LARGEST_GRID, data_uri
+from analysis.page.summary import warnings_of
 from analysis.profiles import balances
 from analysis.tables import leaderboard
 
@@ -356,6 +358,25 @@ def test_scores_of_codes_are_shown_where_they_were_measured(tmp_path, write_swee
     assert re.search(r"linear probe, error ↓</th>.*?0\.125</td>", found, re.DOTALL) and "clusters, NMI" not in found
     assert re.search(r"copies ↓</th>.*?0\.375</td>", found, re.DOTALL)
     assert "equal steps of their codes" in found
+
+
+def test_what_makes_budgets_unequal_is_said(tmp_path, write_sweep, write_record):
+    folder = write_sweep(tmp_path / "s", methods=("vae", "wae"), datasets=("digits",), trials=3)
+    lines = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    lines[0]["config"] |= {"warm_start": "/data/sweeps/first", "seconds_per_study": 90}
+    next(line for line in lines if line.get("trial") == "vae-digits-0001" and line["event"] == "start")["origin"] = (
+        "warm"
+    )
+    point = {"event": "request", "request": "1", "action": "enqueue", "study": "vae-digits", "values": {}}
+    lines.insert(-1, point | {"time": lines[-1]["time"]})
+    sweep = read_sweep(write_record(folder, lines))
+    said = warnings_of(sweep)
+    assert "vae-digits began with points of first, whose epochs are not part of the budget." in said
+    assert "1 enqueued point was not tried, because the budget was spent or the sweep is not finished." in said
+    assert (
+        dict(checklist(sweep))["budget"]
+        == "3 trials of up to 30 epochs per study; no more trials after 1 min 30 s of a study"
+    )
 
 
 def test_budgets_stand_beside_the_results(page):

@@ -110,6 +110,22 @@ def test_a_paused_sweep_ends_what_runs_and_stays_paused_after_a_kill(begin, look
     assert resumed.done and abs(spent(resumed) - 4 * EPOCHS) <= EPOCHS / 2
 
 
+@pytest.mark.parametrize("action", ["stop", "pause"])
+def test_a_study_that_has_spent_its_budget_is_not_stopped_before_its_end(begin, look, action):
+    """The report would say that its budget is not equal to those of others, and `extend` would leave it out."""
+    conductor = begin(methods=["vae"])
+    tune = Tune(conductor)
+    tune.step()
+    ask(conductor, action="pause", study="vae-digits")
+    ask(conductor, action="unpause", study="vae-digits")
+    look(conductor)
+    tune.run()
+    ask(conductor, action=action, study="vae-digits")
+    look(conductor)
+    assert not conductor.trials.stopped and not conductor.trials.paused
+    assert [request.action for request in conductor.trials.requests] == ["pause", "unpause"]
+
+
 def test_a_stopped_study_gives_up_its_budget_and_the_others_spend_theirs(begin, look):
     conductor = begin(trials=4)
     tune = Tune(conductor)

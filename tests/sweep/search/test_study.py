@@ -175,8 +175,9 @@ def test_suggestions_are_complete_typed_and_within_their_ranges():
 def test_a_space_without_anything_to_search_is_tried_at_its_points_only():
     for only in (Fixed(10), Choice((10,))):
         space = Space(POINTS[:1], {"latent_dim": only, "learning_rate": Fixed(1e-3)}, {})
-        study = Study(make(space=space), seed=0)
+        study = Study(make(space=space, budget_epochs=360), seed=0)
         assert study.ask().origin == "paper" and study.ask() is None
+        assert study.spec.to_record().trials == 1, "the report names the budget that it has"
 
 
 def test_tpe_finds_the_valley_that_random_search_only_passes():
