@@ -122,7 +122,7 @@ class GaussianDecoderVAE(Method):
     hyper: Hyper
 
     def build(self, nets: Networks) -> None:
-        self.encoder = nets.encoder(2 * self.hyper.latent_dim)
+        self.encoder = nets.encoder(2 * self.hyper.latent_dim, heads=2)
         self.decoder = nets.decoder(self.hyper.latent_dim)
         self.variance = self.variance_of(math.prod(self.shape))
 

@@ -20,7 +20,7 @@ from trainables.families.gaussian import DecoderVariance
 from trainables.feed import in_order
 from trainables.losses import kl_to_standard_normal, squared_error
 from trainables.method import Gaussian, Loss, Method, Optimiser, Player, Stage, as_images
-from trainables.networks.resnet import glorot
+from trainables.networks.resnet import glorot, separate_heads
 
 LAYERS = 3
 STEPS, BATCH, RATE = 3000, 100, 1e-3  # of an ex-post fit: our choice
@@ -50,7 +50,8 @@ class LatentVAE(Density):
     def __init__(self, dim: int, width: int, variance: DecoderVariance, noise: bool = True, kl_weight: float = 1.0):
         super().__init__()
         self.dim, self.noise, self.kl_weight = dim, noise, kl_weight
-        self.encoder, self.decoder = glorot(Beside(dim, width, 2 * dim)), glorot(Beside(dim, width, dim))
+        self.encoder = separate_heads(glorot(Beside(dim, width, 2 * dim)), heads=2)
+        self.decoder = glorot(Beside(dim, width, dim))
         self.variance = variance
 
     def loss(self, z: Tensor) -> Loss:  # (B, D)

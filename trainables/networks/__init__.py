@@ -70,9 +70,15 @@ class Networks:
         self.shape, self.kind = shape, kind
         self._family, self._bare = family_of(kind)
 
-    def encoder(self, out: int) -> nn.Module:
-        """Images (B, C, H, W) -> (B, out), without an activation on the head."""
-        return self._family.encoder(self.shape, self._bare, out)
+    def encoder(self, out: int, heads: int = 1) -> nn.Module:
+        """Images (B, C, H, W) -> (B, out), without an activation on the head.
+
+        heads: number of equal parts of `out`, such as 2 for mean and log-variance, which a family with the function
+        `separate_heads(encoder, heads)` initialises separately.
+        """
+        encoder: nn.Module = self._family.encoder(self.shape, self._bare, out)
+        separate: Callable[..., nn.Module] | None = getattr(self._family, "separate_heads", None)
+        return separate(encoder, heads) if separate and heads > 1 else encoder
 
     def decoder(self, latent: int) -> nn.Module:
         """Latents (B, latent) -> logits (B, C, H, W); the method applies its own output activation."""

@@ -54,6 +54,18 @@ def glorot(network: Network) -> Network:
     return network
 
 
+def separate_heads(encoder: Network, heads: int) -> Network:
+    """Initialises `heads` equal parts of the last layer's outputs as layers of their own.
+
+    Both codes have a dense layer for the mean and another for the log-variance, and the bound of Glorot's rule depends
+    on the number of outputs.
+    """
+    *_, last = (layer for layer in encoder.modules() if isinstance(layer, nn.Linear))
+    for weight in last.weight.chunk(heads):
+        nn.init.xavier_uniform_(weight)
+    return encoder
+
+
 def halved(sides: tuple[int, int]) -> tuple[int, int]:
     """Returns half of the sides (H, W), rounded up."""
     height, width = sides

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainables import find
 from trainables.networks import Networks, resnet
 from trainables.testing import Subject, check_samples, check_turns
 
@@ -78,6 +79,27 @@ def test_weights_start_by_glorots_rule_and_biases_at_0(kind, part):
             fans = layer.weight[0].numel() + layer.weight[:, 0].numel()  # of inputs and outputs
             assert layer.weight.abs().max() <= (6 / fans) ** 0.5 and not layer.bias.any()
             assert layer.weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.2)
+
+
+def two_stage():
+    cls = find("two_stage_vae")
+    given = {"learning_rate": 1e-3, "batch_size": 2, "gamma_rule": "learned", "second_share": 0.5, "noise": True}
+    return cls(cls.Hyper(latent_dim=64, network="resnet_1_1_2", second_width=32, **given), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("head", "inputs"),
+    [(lambda m: m.encoder[-1], 512), (lambda m: m.densities["second"].encoder.head, 64 + 32)],
+    ids=["first stage", "second stage"],
+)
+def test_mean_and_log_variance_start_as_two_layers_of_the_balancing_papers_code(head, inputs):
+    """TensorFlow has a Dense(64) for each, with Glorot's bound .1021 of the first stage; one of 128 has .0968."""
+    torch.manual_seed(0)
+    layer = head(two_stage())
+    assert layer.weight.shape == (128, inputs) and not layer.bias.any()
+    bound = (6 / (inputs + 64)) ** 0.5
+    for half in layer.weight.chunk(2):
+        assert 0.99 * bound < half.abs().max() <= bound
 
 
 def test_blocks_per_scale():
