@@ -152,7 +152,7 @@ def plan(config: SweepConfig) -> Plan:
             space = space.carried_to(data.name, math.prod(data.shape), find(method).per_pixel, images)
             if kind is not None:
                 space = space.with_fixed(find(method).on_network(kind), by="--networks")
-            space = _pinned(space, method, config)
+            space = _effective(space, _pinned(space, method, config), method, config)
             trials = config.seeds or config.trials
             if config.searcher == "none":
                 space, trials = space.points_only(), trials * len(space.paper)
@@ -297,6 +297,23 @@ def _pinned(space: Space, method: str, config: SweepConfig) -> Space:
         return space.with_fixed({name: values[name] for name in single})
     except ValueError as error:
         raise ValueError(f"set: {method}: {error}") from None
+
+
+def _effective(before: Space, space: Space, method: str, config: SweepConfig) -> Space:
+    """Return the space after `_pinned`, without ranges that the values set here switch off.
+
+    Raises ValueError if a hyperparameter has no effect in any trial, although `search` names it or `set` changes it.
+    """
+    own, points = f"{label(method)}.", config.searcher == "none"
+    for flag, names in (("search", config.search), ("set", config.set)):
+        for name in (name.removeprefix(own) for name in names if "." not in name or name.startswith(own)):
+            was, now = ({point.values.get(name) for point in each.paper} for each in (before, space))
+            if (flag == "search" or was != now) and (why := space.switched_off(name, points)):
+                raise ValueError(
+                    f"{flag}: {method}: {name} has no effect where {why}; search or set {why.partition(' ')[0]}, too, "
+                    f"or omit {name}"
+                )
+    return space.without_idle()
 
 
 def check(study: Planned, data: Splits, memory: int | None = None) -> None:

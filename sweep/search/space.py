@@ -23,6 +23,9 @@ passes the names of a method's hyperparameters.
 
     [rules]                                  # what sets the balance without a search: values that identify its trials,
     learned = { gamma_rule = "learned" }     # or { method = "geco" } for another method's hand-tuned point
+
+    [idle]                                   # optional; what has no effect at some values of another field
+    warm_up = { beta = 0.0 }
 """
 
 import math
@@ -155,7 +158,8 @@ class Space:
     `fields` are the method's hyperparameters, True for those without a default. A field without a dimension keeps the
     value of the hand-tuned point, which depends on the data set, see `on`. `optional` holds the dimensions that are
     searched only if requested by `opened`. `balance` names the dimensions that weigh one term of the loss against
-    another, None if the file does not say; `rules` names what sets them without a search.
+    another, None if the file does not say; `rules` names what sets them without a search. `idle` names fields without
+    effect, each with the values of other fields that switch it off.
     """
 
     paper: tuple[Point, ...]
@@ -164,6 +168,7 @@ class Space:
     optional: Mapping[str, Dimension] = field(default_factory=dict)
     balance: Conditions | None = None
     rules: Conditions = field(default_factory=dict)
+    idle: Conditions = field(default_factory=dict)
 
     @property
     def searched(self) -> dict[str, Range | Choice]:
@@ -235,6 +240,30 @@ class Space:
                 )
         found = {name: self.optional[name] for name in names if name in self.optional}
         return replace(self, dimensions={**self.dimensions, **found})
+
+    def switched_off(self, name: str, points: bool = False) -> str:
+        """Return what switches a field off in all trials, e.g. "l2_weight = 0.0", or "" if it has an effect in some.
+
+        points: whether the trials are those of the hand-tuned points alone, without a search.
+        """
+        for other, off in self.idle.get(name, {}).items():
+            match self.dimensions.get(other):
+                case _ if points:
+                    found = [point.values.get(other) for point in self.paper]
+                case Fixed(value=value):
+                    found = [value]
+                case Choice(choices=choices):
+                    found = list(choices)
+                case _:
+                    continue
+            if all(any(_same(value, switch) for switch in off) for value in found):
+                return f"{other} = {' or '.join(map(str, dict.fromkeys(found)))}"
+        return ""
+
+    def without_idle(self) -> "Space":
+        """Return the space in which the dimensions that have no effect keep the value of the first point."""
+        idle = {name: Fixed(self.paper[0].values[name]) for name in self.searched if self.switched_off(name)}
+        return replace(self, dimensions={**self.dimensions, **idle})
 
     def with_fixed(self, values: Mapping[str, Value], by: str = "set here") -> "Space":
         """Return the space with some fields pinned, also in the points; pinned values override ranges.
@@ -334,7 +363,7 @@ def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
 
 
 def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
-    _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules"))
+    _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules", "idle"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
         raise ValueError("no [[paper]] table; a study starts from a hand-tuned point, so add at least one")
@@ -358,7 +387,9 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
             known = ", ".join(name for name, dimension in every.items() if isinstance(dimension, Range))
             raise ValueError(f"[balance] {odd[0]} has no range; use one of: {known}")
     rules = _conditions("[rules]", rules, [*fields, "method"])
-    return Space(paper, dimensions, dict(fields), optional, balance, rules)
+    idle = _conditions("[idle]", document.get("idle", {}), fields)
+    _refuse_unknown("[idle]", idle, fields)
+    return Space(paper, dimensions, dict(fields), optional, balance, rules, idle)
 
 
 def _conditions(where: str, table: Any, fields: Iterable[str]) -> Conditions:

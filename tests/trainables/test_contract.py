@@ -21,6 +21,8 @@ from trainables.testing import (
     check_samples,
     check_saved,
     check_turns,
+    differing,
+    others,
 )
 
 SMALL = {"latent_dim": 4, "learning_rate": 5e-3, "batch_size": 8, "network": "mlp_32_16"}
@@ -82,8 +84,12 @@ def narrow_critic(monkeypatch):
     monkeypatch.setattr("trainables.methods.factor_vae.CRITIC_WIDTHS", 6 * (32,))
 
 
+def space(name: str) -> dict:
+    return tomllib.loads((files("search_spaces") / f"{name}.toml").read_text(encoding="utf-8"))
+
+
 def arguments(name: str) -> dict:
-    point = tomllib.loads((files("search_spaces") / f"{name}.toml").read_text(encoding="utf-8"))["paper"][0]
+    point = space(name)["paper"][0]
     return {
         "values": point["values"] | SMALL | GENTLE.get(name, {}),
         "changes": CHANGES.get(name, {}),
@@ -147,3 +153,28 @@ def test_contract_on_the_shared_network(name, check, shape):
 @pytest.mark.parametrize("name", trainables.names())
 def test_contract_on_a_gpu(name):
     check_method(name, **arguments(name), device="cuda")
+
+
+def idle() -> list[tuple]:
+    return [
+        (method, name, other, value)
+        for method in trainables.names()
+        for name, switches in space(method).get("idle", {}).items()
+        for other, values in switches.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+@pytest.mark.parametrize("method, name, other, value", idle())
+def test_what_a_space_declares_idle_has_no_effect(method, name, other, value):
+    given = arguments(method) | {"where": {name: {other: value}}}
+    one = Subject(method, epochs=2, **given)
+    changed = next(others(one, name))
+
+    def trained(**values) -> dict:
+        model = Subject(method, epochs=2, **given | {"values": given["values"] | values}).trained
+        return {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("critic")}
+
+    now = getattr(one.config(**{other: value}).hyper, name)
+    assert changed != now
+    assert differing(trained(**{other: value, name: now}), trained(**{other: value, name: changed})) == []

@@ -186,6 +186,42 @@ def test_what_cannot_be_opened_is_named(make_plan, search, problem):
         make_plan(search=search)
 
 
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"search": ["l2"]},
+            "search: two_stage_vae: l2 has no effect where l2_weight = 0.0; search or set l2_weight, too",
+        ),
+        ({"search": ["two_stage_vae.l2_weight"]}, "search: two_stage_vae: l2_weight has no effect where l2 = off"),
+        ({"set": {"l2_weight": "1e-3"}}, "set: two_stage_vae: l2_weight has no effect where l2 = off"),
+        (
+            {"set": {"gamma_rule": "learned", "gamma_decay": 0.9}},
+            "gamma_decay has no effect where gamma_rule = learned",
+        ),
+        ({"set": {"l2": "off", "l2_of": ["encoder", "decoder"]}}, "set: two_stage_vae: l2_of has no effect"),
+        ({"set": {"l2_of": "encoder"}, "searcher": "none"}, "l2_of has no effect where l2 = off"),
+    ],
+)
+def test_what_other_values_switch_off_is_refused(make_plan, fields, problem):
+    with pytest.raises(ValueError, match=problem):
+        make_plan(methods=["two_stage_vae"], **{"set": {}} | fields)
+
+
+def test_what_other_values_switch_off_is_not_searched(make_plan):
+    def searched(**fields):
+        return set(make_plan(methods=["two_stage_vae"], **fields).studies[0].spec.space.searched)
+
+    every = searched(set={})
+    assert {"gamma_rate", "gamma_decay"} < every
+    assert searched(set={"gamma_rule": "computed"}) == every - {"gamma_rule", "gamma_rate"}
+    assert searched(set={"l2": "off", "l2_weight": 0.0}) == every  # as in the points
+    assert searched(set={"l2": "on"}, search=["l2_weight"]) == every | {"l2_weight"}
+    assert searched(set={}, search=["l2", "l2_weight"]) == every | {"l2", "l2_weight"}
+    points = make_plan(methods=["two_stage_vae"], set={"gamma_rate": 3.0}, searcher="none")  # of both rules
+    assert {point.values["gamma_rate"] for point in points.studies[0].spec.space.paper} == {3.0}
+
+
 def test_the_point_is_that_of_the_data_set(make_plan, pictures):
     planned = make_plan(methods=["vae"], datasets=["digits", f"folder:{pictures}"], set={"batch_size": 5})
     digits, folder = planned.studies

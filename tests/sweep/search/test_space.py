@@ -320,6 +320,15 @@ def test_first_points_are_those_of_the_authors_code(method, dataset, values):
     assert {name: first[name] for name in values} == values
 
 
+def test_a_file_says_what_switches_a_hyperparameter_off(read):
+    with pytest.raises(ValueError, match=r"\[idle\]: unknown key 'warmup'; did you mean 'warm_up'"):
+        read(GOOD + "[idle]\nwarmup = { beta = 0.0 }\n")
+    space = read(GOOD + '[idle]\nbeta = { network = ["mlp", "other"] }\n').on("mnist")
+    assert "beta" in space.searched and "beta" not in space.without_idle().searched
+    assert space.switched_off("beta") == "network = mlp"
+    assert space.with_fixed({"network": "resnet"}).switched_off("beta") == ""
+
+
 def test_a_file_says_which_ranges_balance_and_what_sets_them_without_a_search(read):
     balance, rules = '[balance]\nbeta = { network = ["mlp", "resnet"] }\n', '[rules]\ngeco = { method = "geco" }\n'
     space = read(GOOD + balance + rules)
