@@ -64,7 +64,8 @@ class SweepConfig(StrictModel):
         "pay for further trials. Without a searcher: runs of each hand-tuned point",
     )
     seconds_per_study: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="seconds of training and evaluation after which a study starts no more trials"
+        None,
+        description="seconds of training and evaluation that a study may use; it ends earlier if its epochs are spent",
     )
     epochs: PositiveInt = Field(
         27, description="maximum epochs of a trial, over all its stages; larger by default for few images"

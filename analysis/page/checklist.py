@@ -68,7 +68,7 @@ def checklist(sweep: Sweep) -> list[tuple[str, str]]:
 def limit_words(sweep: Sweep) -> list[str]:
     """Return the limit in seconds of each study's budget, if there is one."""
     limit = sweep.config.get("seconds_per_study")
-    return [f"no more trials after {duration(limit)} of a study"] if limit else []
+    return [f"at most {duration(limit)} of training and evaluation, to within half a training"] if limit else []
 
 
 def _repeats(seeds: int) -> str:

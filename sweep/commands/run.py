@@ -144,7 +144,7 @@ def show_cost(planned: Plan, seconds: dict[str, float], slots: int | None) -> No
     )
     if planned.config.seconds_per_study is not None:
         limit = duration(planned.config.seconds_per_study)
-        say(f"a study starts no more trials after {limit} of training and evaluation")
+        say(f"a study ends earlier once it has used {limit} of training and evaluation")
     if slots:
         say(f"on this machine with {slots} concurrent trials: about {duration(training / slots)}, plus evaluations")
     if planned.config.confirm:

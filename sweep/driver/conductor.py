@@ -248,11 +248,20 @@ class Conductor:
 
     def _share(self, study: str) -> float:
         """Return the share of its budget that a study has used: of its epochs or trials, or of its seconds if that is
-        more. Only recorded seconds count, so a resumed sweep decides in the same way."""
-        share, seconds = self.studies[study].share, self.plan.config.seconds_per_study
-        if seconds is None:
-            return share
-        return max(share, self.trials.seconds[study] / seconds)
+        more; at 1 it is exhausted."""
+        share, limit = self.studies[study].share, self.plan.config.seconds_per_study
+        return share if limit is None else max(share, self._seconds(study) / limit)
+
+    def _seconds(self, study: str) -> float:
+        """Return the seconds that a study will have used, and half a training, as `Spec.share` counts epochs: those of
+        its trials so far, and of the rest of those that run at the mean pace so far, 0 before the first report.
+
+        Only recorded seconds count, so a resumed sweep decides in the same way.
+        """
+        seconds, epochs, full = self.trials.seconds[study], self.trials.epochs[study], self.plan.config.epochs
+        pace = seconds / epochs if epochs else 0.0
+        left = sum(full - self.trials.trials[asked.trial].epoch for asked in self.studies[study].unfinished)
+        return seconds + pace * (left + full / 2)
 
     def _describe(self, trial: Trial) -> dict[str, Any]:
         planned, config = self.planned[trial.study], self.plan.config

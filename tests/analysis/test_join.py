@@ -112,7 +112,7 @@ def test_unequal_budgets_searchers_and_machines_are_said(folders, tmp_path, writ
     assert "different ways (rest: tpe; other: random)" in searchers and "gpu one" in machines
     assert plots.expected_best_by_trials(read_sweeps([rest, other]), "mnist") is None
     page = render(read_sweeps([*folders, other]))
-    assert "Budgets on digits are not equal" in page and "no more trials after 1 min 30 s of a study" in page
+    assert "Budgets on digits are not equal" in page and "at most 1 min 30 s of training and evaluation" in page
 
 
 @pytest.mark.slow

@@ -143,16 +143,12 @@ class Slow:
 IN_SECONDS = {"first_rung": 9, "seconds_per_study": 40.0}  # a trial takes 9 seconds, or 18
 
 
-def test_a_budget_in_seconds_is_the_same_for_a_study_whose_trials_take_longer(simulated):
-    done, events = simulated(Slow(), 2, **IN_SECONDS)
-    spent = dict.fromkeys(done.studies, 0.0)
-    study = {event.trial: event.study for event in events if event.event == "start"}
-    for event in events:
-        if event.event == "start":
-            assert spent[event.study] < 40, "it asked for one more than its seconds are worth"
-        elif event.event == "report":
-            spent[study[event.trial]] += event.rows[0].metrics["time/train_seconds"]
-    assert 40 <= spent["vae-digits"] <= 40 + 2 * 9 and 40 <= spent["beta_vae-digits"] <= 40 + 2 * 18
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_budget_in_seconds_is_the_same_for_a_study_whose_trials_take_longer(simulated, slots):
+    """To within half a training, whatever the number of trials that run when it is almost spent."""
+    done, events = simulated(Slow(), slots, trials=80, **IN_SECONDS | {"seconds_per_study": 240.0})
+    for name, training in (("vae-digits", 9), ("beta_vae-digits", 18)):
+        assert done.trials.seconds[name] == pytest.approx(240, abs=training / 2)
     assert {trial.state for trial in done.trials.trials.values()} == {"complete"}  # what runs ends as ever
     assert events[-1].outcome == "done"
 
