@@ -39,7 +39,7 @@ class SweepConfig(StrictModel):
     model_config = ConfigDict(frozen=True)
     groups: ClassVar = {
         "Methods and data sets": "methods datasets set points spaces networks",
-        "Budget": "trials epochs scale seconds_per_study factor first_rung",
+        "Budget": "trials epochs scale schedule_scale seconds_per_study factor first_rung",
         "Search": "searcher search seeds seed warm_start",
         "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds confirm_folds",
@@ -71,7 +71,12 @@ class SweepConfig(StrictModel):
         27, description="maximum epochs of a trial, over all its stages; larger by default for few images"
     )
     scale: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="fraction of the epochs to train, e.g. 0.1; schedules given as fractions scale with it"
+        1.0, description="fraction of the epochs to train, e.g. 0.1; schedules scale with it, see schedule_scale"
+    )
+    schedule_scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="fraction of the hyperparameters that are counted in epochs, such as warm_up, also in set; "
+        "scale multiplies it",
     )
     metric: Metric | None = Field(
         None,
@@ -309,12 +314,14 @@ def from_flags(
 
 
 def scaled(config: Kind) -> Kind:
-    """Apply `scale` to the epochs and reset it to 1, so that a resumed sweep does not scale them again."""
+    """Apply `scale` to the epochs and to `schedule_scale` and reset it to 1, so that a resumed sweep does not scale
+    them again."""
     if config.scale == 1.0:
         return config
     epochs = {name: value and max(1, round(config.scale * value)) for name, value in _epochs(config).items()}
     looks = [max(1, round(config.scale * epoch)) for epoch in config.looks]
-    return config.model_copy(update=epochs | {"looks": list(dict.fromkeys(looks)), "scale": 1.0})
+    schedules = {"scale": 1.0, "schedule_scale": config.scale * config.schedule_scale}
+    return config.model_copy(update=epochs | schedules | {"looks": list(dict.fromkeys(looks))})
 
 
 def _epochs(config: SweepConfig) -> dict[str, int | None]:

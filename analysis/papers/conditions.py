@@ -35,10 +35,17 @@ class Condition:
     images: Mapping[str, int]  # image_size, channels; empty: those of the data set
     columns: Mapping[str, str]  # printed metric -> ours, if they differ
 
-    def values(self, dataset: str) -> dict[str, object] | None:
-        """Return all hyperparameters of the row on a data set; None if the method has no such point there."""
+    def values(self, dataset: str, scale: float = 1.0) -> dict[str, object] | None:
+        """Return all hyperparameters of the row on a data set; None if the method has no such point there.
+
+        scale: of those that are counted in epochs, `schedule_scale` of a sweep's configuration.
+        """
         values = points(self.method, dataset).get(self.point)
-        return None if values is None else {**values, **self.changes}
+        if values is None:
+            return None
+        values = {**values, **self.changes}
+        in_epochs = [name for name in _document(self.method).get("in_epochs", []) if name in values and scale != 1.0]
+        return values | {name: float(f"{scale * values[name]:.4g}") for name in in_epochs}
 
     def trials(self, sweep: Sweep, table: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the complete trials of a sweep that match the row, from `table`, rows of its trials, if given."""
@@ -46,7 +53,7 @@ class Condition:
         kept = (found["method"].map(bare_method) == self.method) & found["dataset"].isin(self.datasets)
         found = found[kept & (found["state"] == "complete")]
         met = [
-            self.sees(sweep, trial["study"]) and at(trial, self.values(trial["dataset"]))
+            self.sees(sweep, trial["study"]) and at(trial, self.values_in(sweep, trial["study"], trial["dataset"]))
             for trial in found.to_dict("records")
         ]
         return found[np.array(met, dtype=bool)]
@@ -56,7 +63,9 @@ class Condition:
         found, searched = sweep.complete(study.name), {HYPER + name for name in study.searched}
         met = [
             self.sees(sweep, study.name)
-            and at({k: v for k, v in trial.items() if k not in searched}, self.values(study.dataset))
+            and at(
+                {k: v for k, v in trial.items() if k not in searched}, self.values_in(sweep, study.name, study.dataset)
+            )
             for trial in found.to_dict("records")
         ]
         return found[np.array(met, dtype=bool)]
@@ -65,6 +74,10 @@ class Condition:
         """Return the matching trials of every hand-tuned point of the method, for papers that are ambiguous."""
         names = {name for dataset in self.datasets for name in points(self.method, dataset)}
         return pd.concat([replace(self, point=name).trials(sweep, table) for name in sorted(names)])
+
+    def values_in(self, sweep: Sweep, study: str, dataset: str) -> dict[str, object] | None:
+        """Return `values` as a sweep has them, whose --scale shortens what is counted in epochs."""
+        return self.values(dataset, sweep.part(study).config.get("schedule_scale", 1.0))  # older sweeps lack it
 
     def sees(self, sweep: Sweep, study: str) -> bool:
         """Return whether a study's images match the row."""
@@ -122,7 +135,11 @@ def _rows() -> list[dict]:
     return tomllib.loads((PUBLISHED / "conditions.toml").read_text(encoding="utf-8"))["row"]
 
 
-@cache
 def _points(method: str) -> list[tuple[tuple[str, ...], str, dict[str, object]]]:
-    text = (files("search_spaces") / f"{method}.toml").read_text(encoding="utf-8")
-    return [(tuple(p["datasets"]), p.get("name", "paper"), p["values"]) for p in tomllib.loads(text)["paper"]]
+    return [(tuple(p["datasets"]), p.get("name", "paper"), p["values"]) for p in _document(method)["paper"]]
+
+
+@cache
+def _document(method: str) -> dict:
+    """Return the search space of a method, as its file has it."""
+    return tomllib.loads((files("search_spaces") / f"{method}.toml").read_text(encoding="utf-8"))

@@ -153,6 +153,7 @@ def plan(config: SweepConfig) -> Plan:
             if kind is not None:
                 space = space.with_fixed(find(method).on_network(kind), by="--networks")
             space = _effective(space, _pinned(space, method, config), method, config)
+            space = space.shortened(config.schedule_scale)
             trials = config.seeds or config.trials
             if config.searcher == "none":
                 space, trials = space.points_only(), trials * len(space.paper)

@@ -4,6 +4,8 @@ Users edit the files under `search_spaces/`, so this module reports every mistak
 value or a point outside its range, in one line before any machine starts. It is independent of the methods: the caller
 passes the names of a method's hyperparameters.
 
+    in_epochs = ["warm_up"]                  # optional; hyperparameters that are counted in epochs
+
     [[paper]]                                # runs first, as trial 0; further points of a data set follow it
     name     = "paper"                       # optional
     source   = "title, table, page"
@@ -159,7 +161,7 @@ class Space:
     value of the hand-tuned point, which depends on the data set, see `on`. `optional` holds the dimensions that are
     searched only if requested by `opened`. `balance` names the dimensions that weigh one term of the loss against
     another, None if the file does not say; `rules` names what sets them without a search. `idle` names fields without
-    effect, each with the values of other fields that switch it off.
+    effect, each with the values of other fields that switch it off; `in_epochs` those that are counted in epochs.
     """
 
     paper: tuple[Point, ...]
@@ -169,6 +171,7 @@ class Space:
     balance: Conditions | None = None
     rules: Conditions = field(default_factory=dict)
     idle: Conditions = field(default_factory=dict)
+    in_epochs: tuple[str, ...] = ()
 
     @property
     def searched(self) -> dict[str, Range | Choice]:
@@ -223,6 +226,28 @@ class Space:
                     dimensions[name] = replace(found, low=ratio * found.low, high=ratio * found.high)
                 elif isinstance(found, Fixed):
                     dimensions[name] = Fixed(points[0].values[name])
+        return replace(self, paper=tuple(points), dimensions=dimensions)
+
+    def shortened(self, scale: float) -> "Space":
+        """Return the space with the hyperparameters that are counted in epochs times `scale`, as the epochs."""
+        if scale == 1.0:
+            return self
+        points, dimensions = [], dict(self.dimensions)
+        for point in self.paper:
+            changed = {
+                name: value for name in self.in_epochs if isinstance(value := point.values.get(name), (int, float))
+            }
+            words = [f"{name} times {scale:g}, as the epochs" for name, value in changed.items() if value]
+            values = {**point.values, **{name: _times(scale, value) for name, value in changed.items()}}
+            points.append(replace(point, source="; ".join([point.source, *words]), values=values))
+        for name in self.in_epochs:
+            match dimensions.get(name):
+                case Range(low=low, high=high) as found:
+                    dimensions[name] = replace(found, low=_times(scale, low), high=_times(scale, high), integer=False)
+                case Choice(choices=choices):
+                    dimensions[name] = Choice(tuple(_times(scale, choice) for choice in choices))
+                case Fixed(value=value):
+                    dimensions[name] = Fixed(_times(scale, value))
         return replace(self, paper=tuple(points), dimensions=dimensions)
 
     def opened(self, names: Sequence[str]) -> "Space":
@@ -342,6 +367,11 @@ class Space:
         return cls(paper, dimensions, fields, balance=balance, rules=rules or {})
 
 
+def _times(scale: float, value: Any) -> float:
+    """Return a number of epochs times `scale`, which `analysis.papers.conditions` repeats."""
+    return float(f"{scale * value:.4g}")
+
+
 def largest_batch(images: int) -> int:
     """Return the largest batch of a carried point on so many training images."""
     return max(min(SMALLEST_BATCH, images), images // STEPS_PER_EPOCH)
@@ -363,7 +393,7 @@ def load(path: str | Path, hyper_fields: Mapping[str, bool]) -> Space:
 
 
 def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
-    _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules", "idle"))
+    _refuse_unknown("top level", document, ("paper", "space", "optional", "balance", "rules", "idle", "in_epochs"))
     papers = document.get("paper")
     if not isinstance(papers, list) or not papers or not all(isinstance(p, dict) for p in papers):
         raise ValueError("no [[paper]] table; a study starts from a hand-tuned point, so add at least one")
@@ -389,7 +419,11 @@ def _space(document: Mapping[str, Any], fields: Mapping[str, bool]) -> Space:
     rules = _conditions("[rules]", rules, [*fields, "method"])
     idle = _conditions("[idle]", document.get("idle", {}), fields)
     _refuse_unknown("[idle]", idle, fields)
-    return Space(paper, dimensions, dict(fields), optional, balance, rules, idle)
+    in_epochs = document.get("in_epochs", [])
+    if not isinstance(in_epochs, list) or not all(isinstance(name, str) for name in in_epochs):
+        raise ValueError(f'in_epochs must be a list of names such as ["warm_up"], got {in_epochs!r}')
+    _refuse_unknown("in_epochs", in_epochs, fields)
+    return Space(paper, dimensions, dict(fields), optional, balance, rules, idle, tuple(in_epochs))
 
 
 def _conditions(where: str, table: Any, fields: Iterable[str]) -> Conditions:

@@ -29,7 +29,6 @@ from trainables.method import (
     Loss,
     Method,
     NonNegative,
-    NonNegativeInt,
     Optimiser,
     Player,
     Positive,
@@ -43,7 +42,7 @@ class VaDE(Method):
     class Hyper(Method.Hyper):
         likelihood: Likelihood
         beta: NonNegative
-        pretrain: NonNegativeInt  # epochs
+        pretrain: NonNegative  # epochs, rounded
         components: PositiveInt = 10
         mixture_rate: Positive = 1.0  # learning rate of the mixture over that of the network
         warm_up: NonNegative = 0.0  # epochs
@@ -92,7 +91,7 @@ class VaDE(Method):
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         h = self.hyper
-        pretrain = min(h.pretrain, epochs // 2)
+        pretrain = min(round(h.pretrain), epochs // 2)
         network = Player((self.encoder, self.decoder), self.loss, Optimiser(h.learning_rate), "network")
         mixture = Player((self.mixture,), self.loss, Optimiser(h.learning_rate * h.mixture_rate), "mixture")
         clusters = Stage("cluster", epochs - pretrain, (network, mixture), joint=self.joint_losses)

@@ -32,6 +32,7 @@ def grid(tmp_path, write_record):
         vectors: dict | None = None,
         searched: tuple[str, ...] = (),
         epochs: int = 30,
+        config: dict | None = None,
     ) -> Sweep:
         studies, events, numbers = {}, [], {}
         for method, dataset, values, *_ in trials:
@@ -53,7 +54,7 @@ def grid(tmp_path, write_record):
                 {"event": "report", "trial": trial, "rows": [row]},
                 {"event": "end", "trial": trial, "state": state, "epoch": epochs, "reason": ""},
             ]
-        opening = {"event": "sweep", "sweep": "s", "config": {}, "studies": list(studies.values())}
+        opening = {"event": "sweep", "sweep": "s", "config": config or {}, "studies": list(studies.values())}
         events = [{"time": float(i), **event} for i, event in enumerate([opening, *events])]
         return read_sweep(write_record(tmp_path / name, events))
 
@@ -104,6 +105,15 @@ def test_trials_of_another_setting_are_in_no_cell(grid):
     assert math.isnan(alone["hand_tuned"]) and math.isnan(alone["best_reading"])  # whatever the sweep calls its point
     times = gae.table4(grid(mixed, "times"))
     assert times["seconds"].tolist() == [10.0]
+
+
+def test_a_sweep_at_a_tenth_of_the_epochs_fills_the_cells_and_says_so(grid):
+    trials = [point("vamp_vae", "mnist", 30.0, warm_up=1.0, components=10), point("vae", "mnist", 20.0)]
+    table = gae.table3(grid(trials, epochs=3, config={"schedule_scale": 0.1}))
+    assert table["hand_tuned"].tolist() == [30.0, 20.0]
+    assert all("epochs 3, printed 30" in same for same in table["same_recipe"])
+    long = gae.table3(grid(trials, "long", epochs=3))  # warm_up is 10 in the table
+    assert long["hand_tuned"].isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("fixed", [{"network": "shared"}, {"batch_size": 20}, {"likelihood": "sse"}], ids=str)

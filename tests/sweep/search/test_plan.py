@@ -222,6 +222,30 @@ def test_what_other_values_switch_off_is_not_searched(make_plan):
     assert {point.values["gamma_rate"] for point in points.studies[0].spec.space.paper} == {3.0}
 
 
+def test_scale_shortens_what_a_method_counts_in_epochs(make_plan):
+    """Also what the user sets, and once: the configuration that a resumed sweep reads gives the same spaces."""
+    argv = [
+        "--methods",
+        "beta_vae",
+        "vamp_vae",
+        "vade",
+        "--epochs",
+        "30",
+        "--scale",
+        "0.1",
+        "--set",
+        "beta_vae.warm_up=5",
+    ]
+    planned = plan(read_config(SweepConfig, argv, "sweep/run.py", "about"))
+    beta, vamp, vade = (study.spec.space for study in planned.studies)
+    assert planned.config.epochs == 3 and beta.dimensions["warm_up"] == Fixed(0.5)
+    assert vamp.paper[0].values["warm_up"] == 1.0 and vamp.dimensions["warm_up"] == Choice((0.0, 0.5, 1.0, 2.0, 3.0))
+    assert vade.paper[0].values["pretrain"] == 3.0 and vade.dimensions["pretrain"] == Choice((0.0, 1.0, 3.0))
+    assert [point.values["batch_size"] for point in vade.paper] == [20]
+    again = plan(SweepConfig(**planned.config.model_dump(mode="json")))
+    assert [study.spec.space for study in again.studies] == [beta, vamp, vade]
+
+
 def test_the_point_is_that_of_the_data_set(make_plan, pictures):
     planned = make_plan(methods=["vae"], datasets=["digits", f"folder:{pictures}"], set={"batch_size": 5})
     digits, folder = planned.studies

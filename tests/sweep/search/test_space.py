@@ -320,6 +320,25 @@ def test_first_points_are_those_of_the_authors_code(method, dataset, values):
     assert {name: first[name] for name in values} == values
 
 
+def test_what_is_counted_in_epochs_is_shortened_with_them(read):
+    text = 'in_epochs = ["warm_up"]\n' + OPTIONAL.replace("warm_up = 0.0", "warm_up = 10", 1).replace("5.0]", "7, 10]")
+    whole = read(text).opened(["warm_up"]).on("mnist")
+    space = whole.shortened(0.1)
+    assert [point.values["warm_up"] for point in space.paper] == [1.0, 0.0]
+    assert [point.source for point in space.paper] == [
+        "some table; warm_up times 0.1, as the epochs",
+        "another reading",
+    ]
+    assert space.dimensions == {**whole.dimensions, "warm_up": Choice((0.0, 0.7, 1.0))}
+    assert read(text).on("mnist").shortened(0.1).dimensions["warm_up"] == Fixed(1.0)
+    ranged = read(text.replace("[0.0, 7, 10]", "{ low = 0, high = 30, int = true }")).opened(["warm_up"])
+    assert ranged.shortened(0.05).dimensions["warm_up"] == Range(0.0, 1.5)
+    assert whole.shortened(1.0) is whole
+    for wrong, words in (('"warm_up"', "must be a list of names"), ('["warmup"]', "in_epochs: unknown key 'warmup'")):
+        with pytest.raises(ValueError, match=words):
+            read(f"in_epochs = {wrong}\n" + GOOD)
+
+
 def test_a_file_says_what_switches_a_hyperparameter_off(read):
     with pytest.raises(ValueError, match=r"\[idle\]: unknown key 'warmup'; did you mean 'warm_up'"):
         read(GOOD + "[idle]\nwarmup = { beta = 0.0 }\n")

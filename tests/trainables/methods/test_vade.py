@@ -188,7 +188,15 @@ def test_usage_of_components():
 
 @pytest.mark.parametrize(
     "epochs, pretrain, spent",
-    [(30, 30, [15, 15]), (30, 10, [10, 20]), (30, 0, [30]), (5, 30, [2, 3]), (2, 30, [1, 1]), (1, 30, [1])],
+    [
+        (30, 30, [15, 15]),
+        (30, 10, [10, 20]),
+        (30, 2.6, [3, 27]),
+        (30, 0, [30]),
+        (5, 30, [2, 3]),
+        (2, 30, [1, 1]),
+        (1, 30, [1]),
+    ],
 )
 def test_pretraining_takes_half_of_the_budget_at_most(epochs, pretrain, spent):
     stages = vade(pretrain=pretrain).stages(epochs)
