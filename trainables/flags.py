@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -60,7 +60,23 @@ def call(program: App, argv: Sequence[str]) -> Any:
     try:
         return program(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        raise ValueError(str(error)) from None
+        command = " ".join([*program.name, *(error.command_chain or ())])
+        reason = _reason(error).rstrip("., ")
+        raise ValueError(f"{reason}{' See' if reason.endswith('?') else '; see'} {command} --help") from None
+
+
+def _reason(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected argument {' '.join(map(repr, error.unused_tokens or ()))}"
+    if isinstance(error, MissingArgumentError) and error.argument:
+        given = [error.keyword, *(token.keyword for token in error.argument.tokens)]
+        flag = next((keyword for keyword in given if keyword), None)
+        return (
+            f"{flag} requires a value"
+            if flag
+            else f"{error.argument.parameter.metavar or error.argument.name} is missing"
+        )
+    return str(error)
 
 
 def configured(

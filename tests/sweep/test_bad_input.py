@@ -94,7 +94,7 @@ WRONG = {
     "--methods vae vae": "methods = ['vae', 'vae']: duplicate vae; give each name once",
     "--methods no_such_lab:VAE": "there is no module 'no_such_lab' to import",
     "--methods sweep.search.plan:Plan": "sweep.search.plan:Plan is not a subclass of Method",
-    "--methods": "--methods requires at least 1 element",
+    "--methods": "error: --methods requires a value; see sweep/run.py --help",
     # data sets
     "--datasets digit": "'digit' did you mean 'digits'",
     "--datasets digits digits": "duplicate digits",
@@ -120,8 +120,8 @@ WRONG = {
     # flags and keys
     "--trails 5": "Unknown option: --trails. Did you mean --trials?",
     "--trial 5": "Unknown option: --trial. Did you mean --trials?",
-    "vae": "Unused Tokens: ['vae']",
-    "--trials": "--trials requires an argument",
+    "vae": "error: unexpected argument 'vae'; see sweep/run.py --help",
+    "--trials": "error: --trials requires a value; see sweep/run.py --help",
     "--set bata=1 --methods beta_vae": "beta_vae unknown key 'bata'; did you mean 'beta'?",
     "--set beta=1 --methods beta_vae vae": "vae unknown key 'beta' (known: batch_size, clip,",
     "--set beta=1 --set beta=2": "--set specified multiple times",
@@ -363,10 +363,12 @@ def test_a_folder_that_may_not_be_written(refused, place, monkeypatch):
 
 COMMANDS = {
     "smaple": 'Unknown command "smaple". Did you mean "sample"?',
-    "resume": "SOURCE requires an argument",
+    "resume": "error: SOURCE is missing; see python -m sweep resume --help",
     "resume s3://somebody:secret@bucket/x": "error: the address must not contain credentials; set them in the",
     "resume sweeps/nowhere": "sweeps/nowhere has no config.yaml; give the folder of a sweep",
-    "resume sweeps/older --trials 4": "Unknown option: --trials",
+    "report": "error: SWEEP is missing; see python -m sweep report --help",
+    "retry sweeps/older vae-digits-0000": "error: unexpected argument 'vae-digits-0000'; see python -m sweep retry",
+    "resume sweeps/older --trials 4": "Unknown option: --trials; see python -m sweep resume --help",
     "resume sweeps/older --tracking-uri http://127.0.0.1:9": "http://127.0.0.1:9 does not answer",
     "report sweeps/nowhere": "sweeps/nowhere",
     "report sweeps/older --out sweeps": "--out sweeps: cannot be written (it is a folder); name a file",
