@@ -27,6 +27,7 @@ from trainables.networks import FAMILIES, Networks
 from trainables.paper import paper_point
 from trainables.saved import save, save_grid
 from trainables.strict import StrictModel
+from trainables.training import Diverged
 
 LOSS = "train/loss"  # prefix: with several players, each has its own
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -129,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
         splits, settings.metric, samples=settings.samples, fid_weights=settings.fid_weights, device=device
     )
     images = feed.placed(splits.train.images, device)
-    with outside.mistakes(settings.method):
+    with outside.mistakes(settings.method, Diverged):
         reports = fit(config, images, evaluator, evaluate_at=range(9, settings.epochs, 9), device=device)
         report = follow(reports, settings.epochs, f"{evaluator.split}/{evaluator.metric}")
     show_metrics(report.metrics)

@@ -112,10 +112,12 @@ def place(error: BaseException) -> tuple[str, int]:
 
 
 @contextmanager
-def mistakes(what: str) -> Iterator[None]:
-    """Turns an error from external code into a one-line ValueError that begins with `what`."""
+def mistakes(what: str, *results: type[Exception]) -> Iterator[None]:
+    """Turns an error from external code into a one-line ValueError that begins with `what`, except for `results`."""
     try:
         yield
+    except results:
+        raise
     except Exception as error:
         if isinstance(error, Mistake) or not _is_known(place(error)[0]):
             raise ValueError(f"{what}: {fault(error)}") from error

@@ -182,6 +182,19 @@ def test_a_method_of_the_current_folder_trains_from_the_space_beside_it(at_home,
     assert "epoch   1  train" in capsys.readouterr().out
 
 
+def test_a_divergence_that_a_method_raises_itself_is_a_result(at_home, capsys):
+    diverges = (
+        'from trainables import Diverged\n        raise Diverged("train", 1, "loss", "of its own accord")\n        '
+    )
+    at_home.write_text(METHOD.replace("return Loss", f"{diverges}return Loss"))
+    argv = ["first_author:Mine", "--epochs", "1", "--samples", "20", "--device", "cpu"]
+    with pytest.raises(SystemExit) as caught:
+        run("python -m trainables", main, argv)
+    shown = capsys.readouterr()
+    assert caught.value.code == 1 and shown.err == ""
+    assert "diverged: stage train, epoch 1, loss: of its own accord" in shown.out
+
+
 def test_a_mistake_in_a_step_names_the_author_s_line_in_a_sweep_too(at_home):
     at_home.write_text(METHOD.replace("return Loss", "raise KeyError('kl')\n        return Loss"))
     hyper = {"latent_dim": 2, "learning_rate": 1e-3, "batch_size": 4, "network": "mlp_8"}
