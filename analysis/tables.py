@@ -138,20 +138,20 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     """Return one row per study with the columns of LEADERBOARD_COLUMNS; per data set, the best tuned value first.
 
-    `hand_tuned` is the value of the paper's point, missing unless that trial is complete (`hand_tuned_state` is its
-    state); `tuned` is the lowest value of all complete trials, including the paper's points. If points were run several
-    times with different seeds, both are means over the runs of a point, because the lowest run would be biased;
-    `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and `improvement_percent`
-    the reduction relative to the hand-tuned distance, missing unless that is positive; `noise` is the variation of the
-    distance over other draws of the held-out images and `floor` the distance of the training images, both missing
-    unless images are few, where `own_metric` says whether the metric's network was trained on the training images;
-    `tuned_origin` is `search`, `warm` if the point is from an earlier search, or `paper` if one of the paper's points
-    is the best. `searched` counts the trials that are not points of the paper, `failed` errors of the code,
-    `unfinished` trials without an end; `times_...` count attempts, including those after which the trial continued.
-    `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the seconds
-    per epoch of training and the images per second are those of the tuned point; `carried` names the data sets or the
-    network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point on
-    `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
+    `hand_tuned` is the value of the paper's point, missing unless a trial of it is complete (`hand_tuned_state` is the
+    state of the first); `tuned` is the lowest value of all complete trials, including the paper's points. If points
+    were run several times with different seeds, both are means over the complete runs of a point, because the lowest
+    run would be biased; `tuned_runs` counts them. `difference` is tuned minus hand-tuned, so negative is better, and
+    `improvement_percent` the reduction relative to the hand-tuned distance, missing unless that is positive; `noise` is
+    the variation of the distance over other draws of the held-out images and `floor` the distance of the training
+    images, both missing unless images are few, where `own_metric` says whether the metric's network was trained on the
+    training images; `tuned_origin` is `search`, `warm` if the point is from an earlier search, or `paper` if one of the
+    paper's points is the best. `searched` counts the trials that are not points of the paper, `failed` errors of the
+    code, `unfinished` trials without an end; `times_...` count attempts, including those after which the trial
+    continued. `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the
+    seconds per epoch of training and the images per second are those of the tuned point; `carried` names the data sets
+    or the network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point
+    on `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
     differ from each other; `memorised`: they were flagged, because many are copies of training images.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. The columns from `knob` to
     `optimum_is` describe the study's main balance knob, see `analysis.profiles.balances`. `recipe` is the recipe of the
@@ -176,9 +176,9 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
     state = "not started" if hand is None else hand["state"]
     if hand is not None and hand.name not in trials.index:
         state, hand = "by another recipe", None
-    complete = hand is not None and hand["state"] == "complete" and pd.notna(hand["value"])
-    at_hand = next(runs for runs in points if hand.name in runs.index) if complete else None
-    hand_tuned = at_hand["value"].mean() if complete else float("nan")
+    papers = [] if hand is None else [runs for runs in points if runs["origin"].iloc[0] == "paper"]
+    at_hand = next((runs for runs in papers if not changed(study, runs.iloc[0])), None)
+    hand_tuned = float("nan") if at_hand is None else at_hand["value"].mean()
     tuned = float("nan") if best is None else at_best["value"].mean()
     row = {
         "study": study.name,

@@ -239,8 +239,7 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
     best = _best_points(trials, study)
-    known = paper is not None and paper.state == "complete"
-    value = next((value for value, trial in best if known and trial.values == values), None)
+    value = next((value for value, trial in best if trial.values == values), None)
     said: list[dict[str, Any]] = [
         {"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None, "origin": "paper"}
     ]

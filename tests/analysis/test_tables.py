@@ -259,6 +259,10 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
     assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
     assert row["tuned_trial"] == "beta_vae-mnist-0001"
     assert "beta 4 → 0.1, mean of 2 runs" in leaderboard_text(board)
+    first = next(event for event in found.events if event["event"] == "end")
+    first["state"] = "diverged"  # the other run of the hand-tuned point has a value
+    row = board_of(found, tmp_path / "diverged", write_record).iloc[0]
+    assert (row["hand_tuned"], row["hand_tuned_state"], row["tuned"]) == (10, "diverged", 10)
     same = Written(("vae", "mnist")).trial("vae-mnist", 0, "complete", 20.0).trial("vae-mnist", 1, "complete", 10.0)
     same.events[-3]["origin"] = "paper"
     board = board_of(same, tmp_path / "same", write_record)
