@@ -115,7 +115,10 @@ class SweepConfig(StrictModel):
         3,
         description="reduction factor of successive halving: a rung keeps one trial in FACTOR, more if it ranks badly",
     )
-    first_rung: PositiveInt | None = Field(None, description="epoch of the first rung; default: epochs / 9")
+    first_rung: PositiveInt | None = Field(
+        None,
+        description="epoch of the first rung; there is none if FACTOR times it exceeds the epochs. Default: epochs / 9",
+    )
     seed: Seed = Field(0, description="random seed of the search and of every training")
     set: dict[str, Any] = Field(
         {},

@@ -83,7 +83,7 @@ def show_plan(config: SweepConfig) -> None:
     for study in planned.studies:
         spec = study.spec
         budget = f"{spec.budget_epochs} epochs in trials" if spec.count is None else f"{spec.count} trials"
-        say(f"{study.name}: {budget} of up to {spec.epochs} epochs, rungs {planned.rungs}")
+        say(f"{study.name}: {budget} of up to {counted(spec.epochs, 'epoch')}, rungs {planned.rungs or 'none'}")
         for i, point in enumerate(spec.space.paper[: spec.trials]):
             values = ", ".join(f"{name} = {value}" for name, value in point.values.items())
             say(f"  trial {i}: {values}\n           {point.source}")

@@ -98,16 +98,17 @@ class Rungs:
     def report(self, trial: Hashable, epoch: int, value: float) -> bool:
         """Report the value of `trial` after `epoch`; return True if the trial continues.
 
-        A trial is judged once per rung, by its first report at or after that level. It continues if it is among the
-        best 1/`factor` of the trials at the rung so far, itself included (see `passing`); the first `factor - 1` trials
-        all continue, unless they may be promoted later. A non-finite value ranks last. A trial that resumes from a
+        A trial is judged once per rung, by its first report at or after that level, but not by its last one: a first
+        stage may have no values, and a trial at its end cannot be stopped. It continues if it is among the best
+        1/`factor` of the trials at the rung so far, itself included (see `passing`); the first `factor - 1` trials all
+        continue, unless they may be promoted later. A non-finite value ranks last. A trial that resumes from a
         checkpoint is not judged again, and a stopped trial is not added to higher rungs.
         """
         if not self.goes_on(trial):
             return False
         value = value if math.isfinite(value) else math.inf
         level = max((level for level in self.levels if level <= epoch), default=None)
-        if level is not None and trial not in (rung := self.judged[level]):
+        if level is not None and epoch < self.epochs and trial not in (rung := self.judged[level]):
             better = bisect_left(self.order[level], (value,))
             seen = len(rung) + 1
             among_best = math.isfinite(value) and better < self.passing(level, seen)
