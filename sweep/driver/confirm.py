@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.confirm import write_confirmed
 from analysis.page.names import counted
@@ -26,8 +26,8 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
+from sweep.driver.inbox import Inbox
 from sweep.driver.job import Job, default_tracking, drive
-from sweep.driver.stop import Stop
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, began, read, read_trials
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
@@ -37,6 +37,9 @@ from sweep.search.space import Point
 from sweep.search.study import Spec
 from trainables.catalog import label
 from trainables.datasets import Splits
+
+if TYPE_CHECKING:
+    from sweep.driver.nodes import Pool
 
 HAND_TUNED = "hand-tuned"
 ALONE = "time/alone_seconds_per_epoch"
@@ -325,8 +328,8 @@ class Confirming(Job):
         name, look = self.searched.absolute().name, self.confirms["look"]
         return {"title": f"{name} confirmed" + (f", look {look}" if look > 1 else ""), "confirms": self.confirms}
 
-    def finished(self, conductor: Conductor, stop: Stop) -> None:
-        time_alone(conductor, self.plan.seeds[0], self.announce, stop)
+    def finished(self, conductor: Conductor, pool: "Pool | None", inbox: Inbox) -> None:
+        time_alone(conductor, self.plan.seeds[0], self.announce, pool, inbox)
 
     def conclude(self, trials: Trials, announce: Callable[[str], None]) -> None:
         for trial in trials.trials.values():  # keep only the models of the first seed
@@ -336,7 +339,9 @@ class Confirming(Job):
         write_report(self.searched)
 
 
-def time_alone(conductor: Conductor, seed: int, announce: Callable[[str], None], stop: Stop) -> None:
+def time_alone(
+    conductor: Conductor, seed: int, announce: Callable[[str], None], pool: "Pool | None", inbox: Inbox
+) -> None:
     """Time each confirmed point without concurrent trials, because trials of the confirmation share cores and caches.
 
     Each point is trained again with `seed`, the first of the confirmation, for a few epochs and at most half a
@@ -351,10 +356,10 @@ def time_alone(conductor: Conductor, seed: int, announce: Callable[[str], None],
     untimed = [trial for trial in first if trial.state == "complete" and 0 not in trial.rows]
     if untimed:
         announce(f"timing {counted(len(untimed), 'point')}, one at a time, over {few} epochs each ...")
-    for trial, timed in train_alone(conductor, untimed, few, stop):
+    for trial, timed in train_alone(conductor, untimed, few, pool, inbox):
         seconds = seconds_per_epoch(trial, timed)
         if seconds is not None:
-            with stop.going_on():
+            with inbox.stop.going_on():
                 conductor.add(trial, {ALONE: seconds})
 
 

@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -21,16 +22,23 @@ from ray import cloudpickle, tune
 from ray._private.node import Node as RayNode
 from ray.air.execution._internal import RayActorManager
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util import register_serializer
+from ray.util import placement_group_table, register_serializer, remove_placement_group
 
 from sweep.driver import local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
-from sweep.driver.nodes import NODE_ID, SECONDS_TO_ANSWER, Pool, own_versions
+from sweep.driver.nodes import NODE_ID, Pool, own_versions
 from sweep.driver.resources import Node, Resources
 from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
@@ -103,12 +111,11 @@ class _Judge(FIFOScheduler):
 class _Stopper(tune.Callback):
     """Callback that Ray calls repeatedly; it raises Stopped in the thread of Tune."""
 
-    def __init__(self, inbox: Inbox, stop: Stop):
-        self.inbox, self.stop = inbox, stop
+    def __init__(self, inbox: Inbox):
+        self.inbox = inbox
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        with self.stop.going_on():
-            self.inbox.look()
+        self.inbox.follow()
 
 
 class _Watch(tune.Callback):
@@ -138,14 +145,19 @@ class _Watch(tune.Callback):
             request_resources(bundles=[])
 
 
-def _pool(conductor: Conductor, announce: Callable[[str], None]) -> Pool | None:
-    """Return the checked nodes of a cluster; None for a local Ray. Raises ValueError if no node can run trials."""
+def _pool(conductor: Conductor, announce: Callable[[str], None], inbox: Inbox) -> Pool | None:
+    """Return the checked nodes of a cluster; None for a local Ray. Raises Stopped, and ValueError if no node can run
+    trials."""
     if conductor.plan.config.address is None:
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
     expected = record, opening.sweep, provenance.code_hash(), own_versions()
     pool = Pool(expected, announce, gpus=conductor.resources.gpus > 0)
-    pool.look(SECONDS_TO_ANSWER)
+    pool.look(SECONDS_BETWEEN_LOOKS)
+    first = set(pool.checking)
+    while first & pool.checking:
+        inbox.follow()
+        pool.look(SECONDS_BETWEEN_LOOKS)
     concurrent = conductor.plan.config.concurrent
     conductor.resources = conductor.resources.on(pool.holding(), concurrent)
     if pool.set_aside and not conductor.resources.slots and concurrent is None:  # else the cluster may grow
@@ -185,6 +197,8 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
     """Return state and reason of a trial whose process is gone, from the error that Ray raised."""
     if isinstance(error, _Killed):
         return "out_of_memory", "Ray killed its process because its node ran low on memory"
+    if isinstance(error, _Left):
+        return "preempted", "its node does not answer"
     if isinstance(error, ActorUnavailableError) or (
         isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
     ):
@@ -200,14 +214,47 @@ class _Killed(RayActorError):
     """Ray killed an actor because its node ran low on memory."""
 
 
+class _Left(RayActorError):
+    """An actor was to run on a node that does not answer."""
+
+
 class _ActorManager(RayActorManager):
     """Tune's actor manager, changed for actors killed for lack of memory: Tune treats the exception that Ray 2.60
-    raises for them as an internal error, which would end the sweep."""
+    raises for them as an internal error, which would end the sweep; and for actors on nodes that do not answer, for
+    which it would wait without end."""
+
+    pool: Pool | None = None  # set by `run`, because Tune makes the instance
+    left_at = 0.0
+
+    def next(self, timeout: float | None = None) -> bool:
+        if self.pool is not None and self.pool.silent and time.monotonic() - self.left_at > SECONDS_BETWEEN_LOOKS:
+            self._leave(self.pool.silent)
+            self.left_at = time.monotonic()
+        return super().next(timeout)
+
+    def _leave(self, nodes: Set[str]) -> None:
+        """Take the resources on these nodes from their trials, whether their processes have started or not; the
+        trials are lost there and run elsewhere."""
+        table, resources = placement_group_table(), cast(Any, self._resource_manager)
+        for group in list(resources._pg_to_request):
+            about = table.get(group.id.hex(), {})  # nothing of one that is being made
+            if nodes & set(about.get("bundles_to_node_id", {}).values()):
+                remove_placement_group(group)
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _actor_error(exception))
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, OutOfMemoryError):
-            exception = _Killed(error_msg=str(exception))
-        super()._actor_task_failed(tracked_actor_task, exception)
+        super()._actor_task_failed(tracked_actor_task, _actor_error(exception))
+
+
+def _actor_error(exception: Exception) -> Exception:
+    """Return the loss of an actor as the kind of error that Tune knows."""
+    if isinstance(exception, OutOfMemoryError):
+        return _Killed(error_msg=str(exception))
+    if isinstance(exception, ActorPlacementGroupRemoved):
+        return _Left(error_msg=str(exception))
+    return exception
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -220,19 +267,23 @@ def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         largest = max((int(node["Resources"].get("CPU", 0)) for node in usable), default=0)
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
     # Processes are reused for the same request only, so no trial gets one on an excluded node.
-    nodes: dict[str, Any] = {"bundle_label_selector": [{NODE_ID: f"!in({','.join(excluded)})"}]} if excluded else {}
+    nodes: dict[str, Any] = {"bundle_label_selector": [outside(excluded)]} if excluded else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 
-def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> None:
-    """Run the conductor's trials until it is exhausted. Ray must be initialised.
+def outside(nodes: Collection[str]) -> dict[str, str]:
+    """Return the labels of a node other than these."""
+    return {NODE_ID: f"!in({','.join(nodes)})"} if nodes else {}
+
+
+def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop, inbox: Inbox) -> Pool | None:
+    """Run the conductor's trials until it is exhausted, and return the nodes of a cluster. Ray must be initialised.
 
     `announce` receives messages for the user. Raises Stopped, and ValueError if no node can run trials.
     """
     plan = conductor.plan
     conductor.settle()
-    pool = _pool(conductor, announce)
-    inbox = Inbox(conductor, stop, announce)
+    pool = _pool(conductor, announce, inbox)
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record holds the results
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record holds the state
@@ -241,6 +292,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune would restart such trials itself
     }
+    _ActorManager.pool = pool
     tune_controller.RayActorManager = _ActorManager  # type: ignore[attr-defined]  # where Tune looks it up
     refs = _put(plan, pool)
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
@@ -252,7 +304,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         search_alg=_Asker(conductor, pool, inbox, stop),
         scheduler=_Judge(conductor, pool, stop),
         callbacks=[
-            _Stopper(inbox, stop),
+            _Stopper(inbox),
             _Losses(conductor, stop, local=pool is None),
             *([_Watch(conductor, pool, announce)] if pool else []),
         ],
@@ -264,6 +316,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop) -> No
         verbose=0,
         trial_dirname_creator=lambda trial: trial.trial_id,
     )
+    return pool
 
 
 def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
@@ -286,11 +339,11 @@ def _put(plan: Plan, pool: Pool | None) -> dict[str, ray.ObjectRef[Any]]:
 
 
 def train_alone(
-    conductor: Conductor, trials: Iterable[Trial], epochs: int, stop: Stop
+    conductor: Conductor, trials: Iterable[Trial], epochs: int, pool: Pool | None, inbox: Inbox
 ) -> Iterator[tuple[Trial, list[tuple[str, float]]]]:
-    """Train the values of each trial for a few epochs with a trial's resources and no other trial of this sweep, and
-    yield the trial with stage and seconds of each epoch; an empty list if it fails. Call it when the conductor is done.
-    Raises Stopped."""
+    """Train the values of each trial for a few epochs with a trial's resources, no other trial of this sweep and on no
+    excluded node, and yield the trial with stage and seconds of each epoch; an empty list if it fails. Call it when the
+    conductor is done. Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
     refs: dict[str, ray.ObjectRef[Any]] = {}
@@ -300,10 +353,10 @@ def train_alone(
         if part not in refs:
             refs[part] = ray.put(plan.trained_on(plan.parts_of(planned.dataset)[part]))
         fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
-        training = task.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, resources.gpus)
+        there = task.options(label_selector=outside(pool.set_aside) if pool else {})
+        training = there.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, resources.gpus)
         while not ray.wait([training], timeout=SECONDS_BETWEEN_LOOKS)[0]:
-            with stop.going_on():
-                pass
+            inbox.follow()
         try:
             yield trial, ray.get(training)
         except RayError:

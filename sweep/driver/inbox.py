@@ -67,6 +67,11 @@ class Inbox:
                 if ends_sweep(request):
                     self.stop.ask()
 
+    def follow(self) -> None:
+        """`look` as a step of the work. Raises Stopped."""
+        with self.stop.going_on():
+            self.look()
+
     def _read(self, file: Path) -> Request | None:
         try:
             return Request.model_validate_json(file.read_bytes())

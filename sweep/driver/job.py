@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
+from sweep.driver.inbox import Inbox
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
@@ -23,6 +24,9 @@ from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
 from trainables.credentials import redact
 from trainables.memory import gpu_words
+
+if TYPE_CHECKING:
+    from sweep.driver.nodes import Pool
 
 DRAIN_SECONDS = 30.0
 SECONDS_AT_END = 60.0
@@ -62,7 +66,7 @@ class Job:
     def hear(self, event: Event, trials: Trials) -> None:
         """Called after each event of the record."""
 
-    def finished(self, conductor: Conductor, stop: Stop) -> None:
+    def finished(self, conductor: Conductor, pool: "Pool | None", inbox: Inbox) -> None:
         """Called when all trials have ended, as part of the run, so that it can be interrupted and resumed.
 
         Raises Stopped.
@@ -139,10 +143,12 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
             conductor.retry(job.again)
             tracker = tracking.Tracker(folder, uri, config.experiment)
 
+            inbox = Inbox(conductor, stop, announce)
+
             def work() -> None:
-                run(conductor, announce, stop)
+                pool = run(conductor, announce, stop, inbox)
                 if conductor.done:
-                    job.finished(conductor, stop)
+                    job.finished(conductor, pool, inbox)
 
             outcome = "interrupted"
             try:

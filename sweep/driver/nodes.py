@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.driver import provenance
 
 SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch
+SECONDS_TO_NAME = 30  # a node that has not answered yet
 SECONDS_BETWEEN_LOOKS = 2.0
 STRIKES = 2  # consecutive trials that fail because of a node before it is excluded
 DRAINED = "Ray is draining it"
@@ -120,11 +121,19 @@ def fault(record: Path, sweep: str, code: str, versions: Mapping[str, str], gpus
     return ""
 
 
+@dataclass
+class _Check:
+    answer: ray.ObjectRef[Any]
+    begun: float
+    named: bool = False  # to the user
+
+
 class Pool:
     """The nodes of the connected cluster. Each node is checked before it runs trials.
 
-    A node for which `fault` finds a problem, or on which trials fail that do not fail on other nodes, is excluded for
-    the rest of the sweep, which is announced by `announce`. `expected` are the first arguments of `fault`.
+    A node is excluded for the rest of the sweep, which is announced by `announce`, if `fault` finds a problem there or
+    does not answer, or if trials fail on it that do not fail on other nodes. `expected` are the first arguments of
+    `fault`.
     """
 
     def __init__(self, expected: tuple[Path, str, str, Mapping[str, str]], announce: Callable[[str], None], gpus: bool):
@@ -133,13 +142,19 @@ class Pool:
         self._task = ray.remote(num_cpus=0, max_retries=0)(fault)
         self._expected = expected
         self._announce = announce
-        self._asked: dict[str, ray.ObjectRef[Any]] = {}
+        self._checks: dict[str, _Check] = {}
         self._looked_at = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}  # alive nodes by id
         self._strikes: Counter[str] = Counter()
         self._proven: set[str] = set()  # nodes on which trials have trained
         self.passed: set[str] = set()
         self.set_aside: dict[str, str] = {}  # id -> reason
+        self.silent: set[str] = set()  # those set aside on which processes may hang
+
+    @property
+    def checking(self) -> Set[str]:
+        """The nodes that have not answered their check yet."""
+        return self._checks.keys()
 
     def look(self, seconds: float = 0.0) -> bool:
         """Start checks of new nodes and collect those that finish within `seconds`; return whether it looked.
@@ -150,32 +165,53 @@ class Pool:
             return False
         self._looked_at = time.monotonic()
         self._nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-        for gone in self._asked.keys() - self._nodes.keys():
-            del self._asked[gone]
-        for node in self._nodes.keys() - self._asked.keys() - self.passed - self.set_aside.keys():
+        for gone in self._checks.keys() - self._nodes.keys():
+            del self._checks[gone]
+        for node in self._nodes.keys() - self._checks.keys() - self.passed - self.set_aside.keys():
             there = self._task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
             gpus = self._holds(node)[1] if self._gpus else 0
-            self._asked[node] = there.remote(*self._expected, gpus, self._files)
+            self._checks[node] = _Check(there.remote(*self._expected, gpus, self._files), time.monotonic())
         for node in draining() & self._nodes.keys():
             self._put_aside(node, DRAINED)
-        refs = list(self._asked.values())
+        refs = [check.answer for check in self._checks.values()]
         answered, _ = ray.wait(refs, num_returns=len(refs), timeout=seconds) if refs else ([], [])
-        for node in [node for node, ref in self._asked.items() if ref in answered]:
-            answer = _answer(self._asked.pop(node))
-            if not answer:
-                self.passed.add(node)
-            elif isinstance(answer, Exception):
-                self._put_aside(node, f"it cannot run our code ({_last_line(answer)})")
+        for node, check in list(self._checks.items()):
+            if check.answer in answered:
+                self._judge(node, _answer(check.answer))
             else:
-                self._put_aside(node, answer)
+                self._wait_for(node, check)
         return True
 
+    def _judge(self, node: str, answer: Any) -> None:
+        if not answer:
+            del self._checks[node]
+            self.passed.add(node)
+        elif isinstance(answer, Exception):
+            self._put_aside(node, f"it cannot run our code ({_last_line(answer)})")
+        else:
+            self._put_aside(node, answer)
+
+    def _wait_for(self, node: str, check: "_Check") -> None:
+        """Name a node that takes long to answer, and exclude it after `SECONDS_TO_ANSWER`."""
+        seconds = time.monotonic() - check.begun
+        if seconds > SECONDS_TO_ANSWER:
+            self._put_silent_aside(node)
+        elif seconds > SECONDS_TO_NAME and not check.named:
+            check.named = True
+            self._announce(f"waiting up to {SECONDS_TO_ANSWER} s for the check of {self._name(node)}")
+
     def share(self, files: set[Path]) -> bool:
-        """Return whether all usable nodes have these files; nodes that join later must have them too."""
+        """Return whether all usable nodes have these files; nodes that join later must have them too. Nodes that do not
+        answer are excluded."""
         task = ray.remote(num_cpus=0, max_retries=0)(_all_exist)
-        there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in self._used()]
-        answers = [_answer(task.options(scheduling_strategy=node).remote(files)) for node in there]
-        if all(answer is True for answer in answers):
+        asked = {
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(files): node
+            for node in self._used()
+        }
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=SECONDS_TO_ANSWER)
+        for ref in silent:
+            self._put_silent_aside(asked[ref])
+        if all(_answer(ref) is True for ref in answered):
             self._files = files
             return True
         return False
@@ -202,13 +238,21 @@ class Pool:
         elif self._strikes[node] >= STRIKES and self._used() - {node}:
             self._put_aside(node, reason)
 
+    def _put_silent_aside(self, node: str) -> None:
+        if node not in self._proven:
+            self.silent.add(node)
+        self._put_aside(node, f"it has not answered in {SECONDS_TO_ANSWER} s")
+
     def _put_aside(self, node: str, reason: str) -> None:
         if node in self.set_aside:
             return
+        self._checks.pop(node, None)
         self.passed.discard(node)
         self.set_aside[node] = reason
-        name = self._nodes.get(node, {}).get("NodeManagerHostname", "a node")
-        self._announce(f"{name} ({node[:8]}) is excluded: {reason}")
+        self._announce(f"{self._name(node)} is excluded: {reason}")
+
+    def _name(self, node: str) -> str:
+        return f"{self._nodes.get(node, {}).get('NodeManagerHostname', 'a node')} ({node[:8]})"
 
     def _used(self) -> set[str]:
         """Return the usable nodes that have CPUs for trials; a head node may have none."""

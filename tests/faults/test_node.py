@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from mischief import SURROUNDINGS as MISCHIEF
 
 from sweep.driver.worker import SECONDS_BETWEEN_LOOKS
@@ -24,6 +25,7 @@ from sweep.record import Trials, read
 
 pytestmark = pytest.mark.slow
 
+DEFAULT_WORKER = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
 TRIALS = 3
 HELD = ["--methods", "mischief:Mischief", "--set", "network=mlp_8", "latent_dim=2", "mischief=none"]
 
@@ -85,8 +87,11 @@ class Cluster:
     def _start(self, name: str, *flags: str, before: str = "") -> None:
         start = ["-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         if before:
-            ray = shlex.join([sys.executable, *start, *flags])
-            start = ["-c", f"import os; os.execvp('unshare', ['unshare', '-m', 'sh', '-c', {f'{before} && {ray}'!r}])"]
+            command = shlex.join([sys.executable, *start, *flags])
+            start = [
+                "-c",
+                f"import os; os.execvp('unshare', ['unshare', '-m', 'sh', '-c', {f'{before} && {command}'!r}])",
+            ]
             flags = ()
         self._programs.start(*start, *flags, NODE=name, **self.secret).ends_well()
 
@@ -196,6 +201,38 @@ def test_nodes_that_cannot_run_trials(programs):
     for trial in ended.values():
         if trial.state == "complete":
             assert (sweeps / "quick" / "trials" / trial.name / "model.safetensors").exists()
+
+
+HASTY = """
+from sweep.driver import nodes
+nodes.SECONDS_TO_ANSWER, nodes.SECONDS_TO_NAME = 45, 5
+from sweep.commands.run import front_door
+front_door("")
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="may not make mount namespaces")
+def test_a_node_on_which_no_process_starts(programs):
+    """It joins late and Ray gives it the trial that waits: it is named and excluded, and the trial runs elsewhere."""
+    script, worker = programs.folder / "hasty.py", programs.folder / "worker.py"
+    script.write_text(HASTY)
+    worker.write_text("import time; time.sleep(10**6)")
+    cluster = Cluster(programs)
+    cluster.add("good")
+    flags = [*HELD, "--trials", 2, "--concurrent", 2, "--address", cluster.address]
+    sweep = programs.sweep(*flags, script=script, **cluster.secret)
+    record = programs.folder / "sweeps" / "quick" / "record.jsonl"
+    sweep.until(lambda: running(record) and len(Trials.from_events(read(record)).trials) == 2)
+    cluster.add("stuck", f"mount --bind {worker} {DEFAULT_WORKER}")
+    sweep.until(lambda: "it has not answered in 45 s" in sweep.output)
+    cluster.let_go()
+    output = sweep.ends_well()
+
+    assert "waiting up to 45 s for the check of " in output
+    events = read(record)
+    (lost,) = (event for event in events if event.event == "lost")
+    assert (lost.state, lost.reason) == ("preempted", "its node does not answer")
+    assert {trial.state for trial in Trials.from_events(events).trials.values()} <= {"complete", "pruned"}
 
 
 def began_again(events: list) -> set[str]:

@@ -10,7 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
 
 from sweep.driver import executor
 from sweep.driver.conductor import Conductor
@@ -432,8 +438,9 @@ def test_what_ray_says_of_lost_processes():
     died, drained = RayActorError(error_msg="worker process has died"), RayActorError(preempted=True)
     gone = RayActorError(error_msg="The actor died because its node has died.")
     unavailable = ActorUnavailableError("no connection", actor_id=None)
-    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
-    assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
+    left = executor._actor_error(ActorPlacementGroupRemoved())
+    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, left, None)]
+    assert states == ["failed", "preempted", "preempted", "preempted", "preempted", "failed"]
 
 
 def test_why_a_process_could_not_begin_is_said():
@@ -463,7 +470,7 @@ class Pool(executor.Pool):
     def __init__(self, *nodes: str):
         self.said = []
         self._nodes = {node: {"Resources": {"CPU": 1}, "NodeManagerHostname": f"host {node}"} for node in nodes}
-        self._announce, self._strikes, self._proven = self.said.append, Counter(), set()
+        self._announce, self._strikes, self._proven, self._checks = self.said.append, Counter(), set(), {}
         self.passed, self.set_aside = set(nodes), {}
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,9 +31,10 @@ from sweep.driver.confirm import (
     tidy,
     time_alone,
 )
+from sweep.driver.inbox import Inbox, send
 from sweep.driver.job import default_tracking
 from sweep.driver.resources import Resources
-from sweep.driver.stop import Stop
+from sweep.driver.stop import Stop, Stopped
 from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
 from sweep.search import plan as planning
 from sweep.search.study import Study
@@ -417,16 +420,10 @@ def test_seconds_alone_weigh_the_stages_as_the_whole_training_does():
     assert seconds_per_epoch(trained("a"), []) is None
 
 
-def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_plan, tmp_path, monkeypatch):
+@pytest.fixture
+def trained_twice(make_plan, tmp_path) -> Iterator[Conductor]:
+    """The conductor of a confirmation of two points whose trainings, two each, have all ended."""
     planned, _ = chosen(searched(make_plan, [5.0, 3.0]), SweepConfig(**CONFIG), 1, (4, 5))
-    heard, said = [], []
-
-    def train_alone(conductor, trials, epochs, stop):
-        for trial in trials:
-            heard.append((trial.name, trial.seed, epochs))
-            yield trial, [("train", 3.0), ("train", 0.5)]
-
-    monkeypatch.setattr("sweep.driver.executor.train_alone", train_alone)
     with Record(tmp_path / "record.jsonl") as record:
         studies = {s.name: Study(s.spec, 0) for s in planned.studies}
         opening = record.append("sweep", sweep="c", studies=[s.spec.to_record() for s in planned.studies])
@@ -436,14 +433,50 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(make_
         end = Progress(rows=[row], value=1.0, epoch=9, state="complete")
         while conductor.next("a") is not None:
             conductor.hear("a", end)
-        time_alone(conductor, conductor.plan.seeds[0], said.append, Stop())
-        time_alone(conductor, conductor.plan.seeds[0], said.append, Stop())  # as a resumed one does
+        yield conductor
+
+
+def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(trained_twice, tmp_path, monkeypatch):
+    heard, said = [], []
+
+    def train_alone(conductor, trials, epochs, pool, inbox):
+        for trial in trials:
+            heard.append((trial.name, trial.seed, epochs))
+            yield trial, [("train", 3.0), ("train", 0.5)]
+
+    monkeypatch.setattr("sweep.driver.executor.train_alone", train_alone)
+    inbox = Inbox(trained_twice, Stop(), print)
+    for _ in range(2):  # as a resumed one does
+        time_alone(trained_twice, trained_twice.plan.seeds[0], said.append, None, inbox)
     assert heard == [("vae-digits-0000", 4, 4), ("vae-digits-0001", 4, 4)]
     assert said == ["timing 2 points, one at a time, over 4 epochs each ..."]
     trials = Trials.from_events(read(tmp_path / "record.jsonl"))
     alone = {trial.seed: [t.rows[0].metrics for t in trials.trials.values() if t.seed == trial.seed and 0 in t.rows]
              for trial in trials.trials.values()}  # fmt: skip
     assert alone == {4: [{ALONE: 0.5}] * 2, 5: []} and {trial.epoch for trial in trials.trials.values()} == {9}
+
+
+def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_twice, monkeypatch):
+    """Ray would train the first point for ever."""
+    options, asked = [], []
+
+    def wait(refs, timeout):
+        if not asked:
+            asked.append(send(trained_twice.folder, action="stop"))
+        return [], refs
+
+    task = SimpleNamespace(options=lambda **given: options.append(given) or SimpleNamespace(remote=lambda *_: "ref"))
+    ray = SimpleNamespace(remote=lambda **_: lambda function: task, put=lambda images: images, wait=wait)
+    monkeypatch.setattr("sweep.driver.executor.ray", ray)
+    monkeypatch.setattr("sweep.driver.inbox.SECONDS_BETWEEN_LOOKS", 0.0)
+    stop, said = Stop(), []
+    inbox = Inbox(trained_twice, stop, said.append)
+    pool = SimpleNamespace(set_aside={"bad": "its code differs", "worse": "it has not answered in 180 s"})
+    with pytest.raises(Stopped):
+        stop.attend(lambda: time_alone(trained_twice, 4, print, pool, inbox))
+    assert options == [{"label_selector": {"ray.io/node-id": "!in(bad,worse)"}}]
+    assert len(said) == 1 and said[0].endswith("asked to stop the sweep")
+    assert trained_twice.trials.requests[0].request == asked[0].request
 
 
 @pytest.mark.slow
