@@ -147,7 +147,9 @@ class SweepConfig(StrictModel):
 
     confirm: bool = Field(False, description="confirm the sweep as soon as its search is done")
     confirm_top: PositiveInt = Field(1, description="number of best points of each study to confirm")
-    confirm_seeds: PositiveInt = Field(5, description="number of trainings of each confirmed point")
+    confirm_seeds: PositiveInt = Field(
+        5, description="number of trainings of each confirmed point; intervals and verdicts require 3"
+    )
     confirm_folds: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="number of folds: train each confirmed point once per fold instead, with another part of the "

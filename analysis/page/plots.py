@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from analysis.budget import best_by_seconds, best_value, by_end, drawn_at_random, expected_best, random_draws
-from analysis.confirm import HAND_TUNED, mean_words
+from analysis.confirm import HAND_TUNED, mean_words, where_words
 from analysis.fronts import WORDS, objectives
 from analysis.load import Study, Sweep, place_of
 from analysis.page import drawing
@@ -513,7 +513,9 @@ def confirmed_points(points: pd.DataFrame, table: pd.DataFrame, dataset: str, me
         ax.plot(row.mean, line, "o" if hollow else marker, ms=8.5, mfc=face, mec=edge, mew=1.4, zorder=4, clip_on=False)
     note = ", log scale" if ax.get_xscale() == "log" else ""
     metric = short_metric(rows["metric"].iloc[0])
-    ax.set_xlabel(f"{metric} on test{note} · ○ hand-tuned  ● tuned  × search", **drawing.plain(), labelpad=5)
+    ax.set_xlabel(
+        f"{metric} {where_words(rows)}{note} · ○ hand-tuned  ● tuned  × search", **drawing.plain(), labelpad=5
+    )
     return figure
 
 

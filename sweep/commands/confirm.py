@@ -16,7 +16,9 @@ def main(
     top: Annotated[
         int | None, Parameter(help="number of best points of each study; default: as configured, else 1")
     ] = None,
-    seeds: Annotated[int | None, Parameter(help="trainings of each point; default: as configured, else 5")] = None,
+    seeds: Annotated[
+        int | None, Parameter(help="trainings of each point, 3 or more for verdicts; default: as configured, else 5")
+    ] = None,
     folds: Annotated[
         int | None,
         Parameter(help="train each point once per fold, with another part of training and test images as test split"),

@@ -10,6 +10,7 @@ from shlex import quote
 import torch
 import yaml
 
+from analysis.page.names import listed
 from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep.config import SweepConfig
@@ -146,6 +147,11 @@ def _recorded(folder: Path, announce: Callable[[str], None], other: dict[str, ob
     changes.refuse(config, began(events))
     trials = Trials.from_events(events)
     planned, lines = changes.as_recorded(plan(config), trials.studies)
+    if held := sorted(trials.stopped | trials.paused):
+        lines.append(
+            f"no trial begins in {listed(held)}, stopped or paused by hand; to begin trials there again: "
+            f"python -m sweep unpause {quote(str(folder))} {held[0]}"
+        )
     for line in lines:
         announce(line)
     return planned, trials

@@ -249,6 +249,19 @@ def test_a_budget_is_extended_in_what_it_was_given_in(sweep, carried_out):
     assert [(s.spec.count, s.spec.budget_epochs) for s in carried_out[-1][0].studies] == [(8, None), (8, None)]
 
 
+@pytest.mark.parametrize("go_on", [launch.resume, lambda folder, announce: launch.extend(folder, 1, announce)])
+def test_a_study_that_is_held_by_hand_is_named(sweep, carried_out, go_on):
+    """It begins no trial, also of a budget that is added; a paused sweep would wait without a word."""
+    folder, heard = sweep(), []
+    with Record(folder / "record.jsonl") as record:
+        record.append("request", request="1", action="stop", study="vae-digits")
+    go_on(folder, heard.append)
+    assert heard == [
+        "no trial begins in vae-digits, stopped or paused by hand; to begin trials there again: "
+        f"python -m sweep unpause {folder} vae-digits"
+    ]
+
+
 def test_extending_by_nothing_is_refused(sweep, carried_out):
     with pytest.raises(ValueError, match="--trials must be at least 1, got 0"):
         launch.extend(sweep(), 0)
