@@ -175,12 +175,18 @@ def gains(extras: Extras) -> str:
     return gains_words(pd.concat([block.table for block in extras.confirmed])) if extras.is_confirmed else ""
 
 
-def leaders(extras: Extras) -> dict[str, str]:
-    """Return the result of a finished confirmation on the best method, by data set; without data sets on which it has
-    fewer than two methods, or several recipes."""
-    blocks = [block for block in extras.confirmed if extras.is_confirmed and not block.comparison.apart]
-    found = {block.comparison.dataset: among(block.points, block.table, NAMED) for block in blocks}
-    return {dataset: f"On {dataset_name(dataset)}, {words}" for dataset, words in found.items() if words}
+def leaders(board: pd.DataFrame, extras: Extras) -> dict[str, str]:
+    """Return the result of a finished confirmation on the best method, by data set, and the methods that it lacks;
+    without data sets on which it has fewer than two methods, or several recipes."""
+    found = {}
+    for block in extras.confirmed:
+        dataset = block.comparison.dataset
+        if extras.is_confirmed and not block.comparison.apart and (words := among(block.points, block.table, NAMED)):
+            with_means = block.table.loc[block.table["mean"].notna(), "study"]
+            others = board[(board["dataset"] == dataset) & board["tuned"].notna() & ~board["study"].isin(with_means)]
+            lacking = f" The confirmation does not include {listed(names_of(others), NAMED)}." if len(others) else ""
+            found[dataset] = f"On {dataset_name(dataset)}, {words}{lacking}"
+    return found
 
 
 def confirmed_words(extras: Extras) -> str:
@@ -237,7 +243,5 @@ def _unconfirmed(board: pd.DataFrame, table: pd.DataFrame) -> str:
     lower = known[known["tuned"] < (best - ROUNDING * best.abs()).fillna(math.inf)]
     if lower.empty:
         return ""
-    return (
-        f"The search has found a lower value for {listed(names_of(lower))} since the confirmation, which says nothing "
-        "about that point (confirm --again)."
-    )
+    names = listed(names_of(lower))
+    return f"The search has found a lower value for {names} since the confirmation, which did not test it (--again)."
