@@ -20,16 +20,9 @@ import numpy as np
 import ray
 from ray import cloudpickle, tune
 from ray._private.node import Node as RayNode
-from ray.air.execution._internal import RayActorManager
+from ray.air.execution._internal import RayActorManager, TrackedActor
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import (
-    ActorPlacementGroupRemoved,
-    ActorUnavailableError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -224,37 +217,39 @@ class _ActorManager(RayActorManager):
     which it would wait without end."""
 
     pool: Pool | None = None  # set by `run`, because Tune makes the instance
-    left_at = 0.0
+
+    def __init__(self, resource_manager: Any):
+        super().__init__(resource_manager)
+        self._left: set[TrackedActor] = set()  # those on nodes that do not answer
+        self._left_at = 0.0
 
     def next(self, timeout: float | None = None) -> bool:
-        if self.pool is not None and self.pool.silent and time.monotonic() - self.left_at > SECONDS_BETWEEN_LOOKS:
+        if self.pool is not None and self.pool.silent and time.monotonic() - self._left_at > SECONDS_BETWEEN_LOOKS:
             self._leave(self.pool.silent)
-            self.left_at = time.monotonic()
+            self._left_at = time.monotonic()
         return super().next(timeout)
 
     def _leave(self, nodes: Set[str]) -> None:
-        """Take the resources on these nodes from their trials, whether their processes have started or not; the
-        trials are lost there and run elsewhere."""
-        table, resources = placement_group_table(), cast(Any, self._resource_manager)
-        for group in list(resources._pg_to_request):
-            about = table.get(group.id.hex(), {})  # nothing of one that is being made
-            if nodes & set(about.get("bundles_to_node_id", {}).values()):
+        """Take the resources on these nodes from their trials, whose processes may never start."""
+        table = placement_group_table()
+        for actor, (_, resources) in self._live_actors_to_ray_actors_resources.items():
+            group = cast(Any, resources).placement_group
+            if nodes & set(table.get(group.id.hex(), {}).get("bundles_to_node_id", {}).values()):
+                self._left.add(actor)
                 remove_placement_group(group)
 
-    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        super()._actor_start_failed(tracked_actor, _actor_error(exception))
+    def _actor_start_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, self._named(tracked_actor, exception))
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        super()._actor_task_failed(tracked_actor_task, _actor_error(exception))
+        exception = self._named(tracked_actor_task._tracked_actor, exception)
+        super()._actor_task_failed(tracked_actor_task, exception)
 
-
-def _actor_error(exception: Exception) -> Exception:
-    """Return the loss of an actor as the kind of error that Tune knows."""
-    if isinstance(exception, OutOfMemoryError):
-        return _Killed(error_msg=str(exception))
-    if isinstance(exception, ActorPlacementGroupRemoved):
-        return _Left(error_msg=str(exception))
-    return exception
+    def _named(self, actor: TrackedActor, exception: Exception) -> Exception:
+        """Return the error of a lost actor, as one that Tune knows."""
+        if actor in self._left:
+            return _Left(error_msg=str(exception))
+        return _Killed(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.air.execution import FixedResourceManager
+from ray.air.execution._internal import TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import (
-    ActorPlacementGroupRemoved,
     ActorUnavailableError,
     OutOfMemoryError,
     RayActorError,
@@ -438,9 +440,8 @@ def test_what_ray_says_of_lost_processes():
     died, drained = RayActorError(error_msg="worker process has died"), RayActorError(preempted=True)
     gone = RayActorError(error_msg="The actor died because its node has died.")
     unavailable = ActorUnavailableError("no connection", actor_id=None)
-    left = executor._actor_error(ActorPlacementGroupRemoved())
-    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, left, None)]
-    assert states == ["failed", "preempted", "preempted", "preempted", "preempted", "failed"]
+    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
+    assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
 
 
 def test_why_a_process_could_not_begin_is_said():
@@ -516,16 +517,19 @@ def test_only_what_is_stored_clears_a_node(stored):
     assert ("one" in pool.set_aside) is not stored
 
 
-def test_a_process_that_ray_killed_for_memory_does_not_end_the_sweep():
-    """Ray's own actor manager raises a RuntimeError for it, out of `tune.run`."""
+def test_processes_killed_for_memory_or_on_a_silent_node_do_not_end_the_sweep():
+    """Ray's own actor manager raises a RuntimeError for the first, out of `tune.run`, and waits for the other."""
     heard = []
-    task = SimpleNamespace(
-        _tracked_actor=SimpleNamespace(actor_id="a", _on_error=lambda actor, error: heard.append(error)), _on_error=None
-    )
-    manager = object.__new__(executor._ActorManager)
-    manager._failed_actor_ids, manager._cleanup_actor = set(), lambda tracked_actor: None
+    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(executor.how_lost(error)))
+    task = TrackedActorTask(actor)
+    manager = executor._ActorManager(FixedResourceManager({}))
+    manager._cleanup_actor = lambda tracked_actor: None
     manager._actor_task_failed(task, OutOfMemoryError("the node is running low"))
-    assert [executor.how_lost(error)[0] for error in heard] == ["out_of_memory"]
+    manager._left.add(actor)
+    manager._actor_start_failed(actor, RayActorError(error_msg="worker process has died"))
+    assert [state for state, _ in heard] == ["out_of_memory", "preempted"]
+    assert heard[1][1] == "its node does not answer"
+    manager._left.clear()
     with pytest.raises(RuntimeError, match="unexpected"):
         manager._actor_task_failed(task, KeyError("anything else"))
 
