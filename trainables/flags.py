@@ -309,4 +309,6 @@ def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | 
                 raise ValueError(f"the disk is full ({error}); free space and continue") from None
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ValueError(f"access is denied ({error}); correct the permissions or use another folder") from None
+            if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
+                raise ValueError(f"the storage failed ({error}); continue when it works again") from None
             raise

@@ -7,6 +7,7 @@ the driver dies before it deletes the file, the next one finds the request's id 
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Inbox:
         self.conductor, self.stop, self.announce = conductor, stop, announce
         self.folder = conductor.folder / REQUESTS
         self.looked = 0.0
-        for file in self.folder.glob("*.json"):
+        self.unread: set[Path] = set()  # files that cannot be read for the moment
+        for file in self._files():
             if (request := self._read(file)) is not None and ends_sweep(request):
                 file.unlink(missing_ok=True)
 
@@ -58,11 +60,12 @@ class Inbox:
         if time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
             return
         self.looked = time.monotonic()
-        for file in sorted(self.folder.glob("*.json")):
-            request = self._read(file)
-            accepted = request is not None and self.conductor.accept(request)
+        for file in self._files():
+            if (request := self._read(file)) is None:
+                continue
+            accepted = self.conductor.accept(request)
             file.unlink(missing_ok=True)
-            if request is not None and accepted:
+            if accepted:
                 self.announce(f"{request.user or 'somebody'} asked to {words(request)}")
                 if ends_sweep(request):
                     self.stop.ask()
@@ -72,12 +75,25 @@ class Inbox:
         with self.stop.going_on():
             self.look()
 
+    def _files(self) -> list[Path]:
+        """Return the files of requests in their order; none if the folder cannot be read for the moment."""
+        with suppress(OSError):
+            return sorted(self.folder.glob("*.json"))
+        return []
+
     def _read(self, file: Path) -> Request | None:
+        """Return the request in a file. A file that is not a request is deleted; one that cannot be read is kept for
+        the next look."""
         try:
             return Request.model_validate_json(file.read_bytes())
-        except (OSError, ValidationError):
-            self.announce(f"{file} is not a request; ignored")
-            return None
+        except ValidationError:
+            self.announce(f"{file} is not a request; deleted")
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            if file not in self.unread:
+                self.announce(f"{file} cannot be read ({error.strerror}); the driver tries again")
+            self.unread.add(file)
+        return None
 
 
 def ends_sweep(request: Request) -> bool:

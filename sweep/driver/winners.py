@@ -34,10 +34,10 @@ def collect(folder: Path, trials: Trials, keep: int = 1, budget: float = math.in
 
 
 def _is_of(copy: Path, trial: Trial) -> bool:
-    """Return whether a copied model is that of the trial, by its configuration."""
+    """Return whether a copied model is that of the trial, by its configuration. Raises OSError if it cannot be read."""
     try:
         config = json.loads((copy / "config.json").read_text())["config"]
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):
         return False
     return (copy / WEIGHTS).exists() and (config["values"], config["seed"]) == (trial.values, trial.seed)
 

@@ -448,6 +448,8 @@ def test_a_file_in_utf16_is_read(place):
         (errno.EACCES, "access is denied"),
         (errno.EPERM, "access is denied"),
         (errno.EROFS, "access is denied"),
+        (errno.EIO, "the storage failed"),
+        (errno.ESTALE, "the storage failed"),
     ],
 )
 def test_a_folder_that_takes_no_files_is_said_in_one_line(code, words, capsys):

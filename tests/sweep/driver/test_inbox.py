@@ -244,6 +244,23 @@ def test_what_is_not_a_request_or_too_late_changes_nothing(begin, look):
     assert not list((conductor.folder / REQUESTS).iterdir())
 
 
+def test_a_request_that_cannot_be_read_for_the_moment_is_kept(begin, monkeypatch):
+    monkeypatch.setattr(inbox, "SECONDS_BETWEEN_LOOKS", 0.0)
+    conductor, said = begin(methods=["vae"]), []
+    asked = ask(conductor, action="pause", study="vae-digits")
+    file = conductor.folder / REQUESTS / f"{asked.request}.json"
+    kept = file.rename(file.with_suffix(".kept"))
+    file.symlink_to("/proc/self/mem")  # which has no page at its beginning: EIO
+    running = Inbox(conductor, Stop(), said.append)
+    for _ in range(2):
+        running.look()
+    assert said == [f"{file} cannot be read (Input/output error); the driver tries again"]
+    assert not conductor.trials.paused
+    kept.replace(file)
+    running.look()
+    assert conductor.trials.paused == {"vae-digits"} and not file.exists()
+
+
 def spec_of(conductor, study="vae-digits") -> Spec:
     return Spec.from_record(conductor.trials.studies[study])
 

@@ -102,6 +102,16 @@ def test_a_best_trial_without_its_model_is_named_and_no_other_model_is_shown_for
     assert weights_in(folder, "hand_tuned/vae-digits") == "weights 0"
 
 
+def test_a_winner_whose_storage_cannot_be_read_for_the_moment_stays(folder):
+    told = trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0))
+    collect(folder, told)
+    shutil.rmtree(folder / "trials/vae-digits-0001")
+    (folder / "winners/vae-digits/config.json").symlink_to("/proc/self/mem")  # EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        collect(folder, told)
+    assert weights_in(folder, "winners/vae-digits") == "weights 1"
+
+
 def test_a_full_disk_keeps_the_earlier_winner_and_is_named(folder, monkeypatch):
     collect(folder, trials_of(trial(0, "complete", 5.0), trial(1, "complete", 3.0)))
     copy = shutil.copy2
