@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +45,8 @@ class Job:
     Subclasses define what is written before the first trial, after each event, and at the end.
     """
 
+    followed = False  # whether the same command may go on to another job
+
     def __init__(self, plan: Plan, folder: Path, resumed: bool, again: Iterable[str] = ()):
         self.plan, self.folder, self.resumed, self.again = plan, folder, resumed, tuple(again)
 
@@ -79,7 +82,8 @@ class Job:
 def drive(job: Job, announce: Callable[[str], None]) -> Path:
     """Run a job until it is done or interrupted, and return its folder.
 
-    Raises ValueError, before anything is written, if the plan or its environment is invalid.
+    Raises ValueError, before anything is written, if the plan or its environment is invalid, and KeyboardInterrupt if
+    the user asked to stop too late, and another job may follow.
     """
     plan, folder, config = job.plan, job.folder, job.plan.config
     for line in plan.readings():
@@ -166,6 +170,9 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
                     missing = tracker.close(DRAIN_SECONDS)
     if missing:
         announce(missing)
+    if job.followed and outcome == "done" and stop.asked:
+        announce(f"{folder} is done; the rest was stopped. Continue with:  python -m sweep resume {quote(str(folder))}")
+        raise KeyboardInterrupt
     return folder
 
 

@@ -192,6 +192,8 @@ class Search(Job):
     """The search of a sweep. It writes the configuration and real images first, deletes models as soon as better ones
     exist, and writes tables and the report at its end. `longer` is the configuration of an extended sweep."""
 
+    followed = True  # by its confirmation
+
     def __init__(
         self,
         plan: Plan,

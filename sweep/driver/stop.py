@@ -17,15 +17,17 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Runs work that can be asked to stop. `reason` is why it had to stop; empty if the user asked."""
+    """Runs work that can be asked to stop. `reason` is why it had to stop; empty if the user asked. `asked`: whether
+    the user did, also after the work was done."""
 
     def __init__(self) -> None:
-        self.reason = ""
+        self.reason, self.asked = "", False
         self._stopped, self._lock = False, threading.Lock()
         self._news: SimpleQueue[str | BaseException | None] = SimpleQueue()
 
     def ask(self, reason: str = "") -> None:
         """Ask present or future work to stop. Can be called from signal handlers and any thread."""
+        self.asked = self.asked or not reason
         self._news.put(reason)
 
     @contextmanager

@@ -4,13 +4,19 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from queue import SimpleQueue
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import pytest
+from test_conductor import Tune
 
+from sweep.driver import executor, job
 from sweep.driver import stop as stopping
+from sweep.driver.launch import Search
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
+from sweep.record import read_trials
 
 
 def test_work_comes_to_its_end_or_raises_what_it_raises(monkeypatch):
@@ -164,6 +170,20 @@ def test_a_second_ctrl_c_does_not_wait():
     with stopped_by_signals(stop, print), pytest.raises(KeyboardInterrupt):
         stop.attend(work)
     never.set()
+
+
+def test_a_signal_while_the_results_are_written_stops_what_would_follow(make_plan, tmp_path, monkeypatch):
+    """The command would go on to the confirmation."""
+    monkeypatch.setattr(executor, "cluster", lambda *_: nullcontext([(1, 0)]))
+    monkeypatch.setattr(executor, "run", lambda conductor, *_: Tune(conductor).run())
+    monkeypatch.setattr(job, "prepare_metrics", lambda *_: {})
+    tracker = SimpleNamespace(close=lambda seconds: None)
+    monkeypatch.setattr(job, "tracking", SimpleNamespace(check=lambda uri: None, Tracker=lambda *_: tracker))
+    monkeypatch.setattr(Search, "conclude", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    said, plan = SimpleQueue(), make_plan(out=tmp_path, name="s")
+    with pytest.raises(KeyboardInterrupt):
+        job.drive(Search(plan, tmp_path / "s", resumed=False), said.put)
+    assert read_trials(tmp_path / "s").outcome == "done"
 
 
 def test_what_nohup_ignores_stays_ignored():
