@@ -119,6 +119,9 @@ class _Watch(tune.Callback):
         self.wanted = 0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.look()
+
+    def look(self) -> None:
         if self.pool.look():
             self._count()
 
@@ -340,6 +343,7 @@ def train_alone(
     excluded node, and yield the trial with stage and seconds of each epoch; an empty list if it fails. Call it when the
     conductor is done. Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
+    watch = _Watch(conductor, pool, inbox.announce) if pool else None
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
     refs: dict[str, ray.ObjectRef[Any]] = {}
     for trial in trials:
@@ -352,6 +356,8 @@ def train_alone(
         training = there.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, resources.gpus)
         while not ray.wait([training], timeout=SECONDS_BETWEEN_LOOKS)[0]:
             inbox.follow()
+            if watch:
+                watch.look()
         try:
             yield trial, ray.get(training)
         except RayError:

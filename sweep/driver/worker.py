@@ -74,7 +74,7 @@ class Leaving(Exception):
 
 
 class StorageError(Exception):
-    """The sweep's folder cannot be read or written on this machine."""
+    """The sweep's folder, its data or the cache cannot be read or written on this machine."""
 
 
 def in_main_thread() -> bool:
@@ -317,7 +317,10 @@ class TrialWorker(tune.Trainable):
                 images, splits = ray.get(self.refs[part])
             except RayError as error:  # a file of images, or a node that held them, is gone
                 raise StorageError(f"{socket.gethostname()} cannot get {part} ({error})") from error
-            evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
+            try:
+                evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
+            except (OSError, ValueError) as error:  # the driver has made the same one: weights or cache fail here
+                raise StorageError(f"{socket.gethostname()} cannot evaluate {part} ({error})") from error
             self.loaded[part] = placed(images, self.device, share(self.trial["gpus"])), evaluator
         return self.loaded[part]
 

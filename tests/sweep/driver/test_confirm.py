@@ -458,7 +458,7 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(train
 
 def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_twice, monkeypatch):
     """Ray would train the first point for ever."""
-    options, asked = [], []
+    options, asked, looks = [], [], []
 
     def wait(refs, timeout):
         if not asked:
@@ -471,11 +471,13 @@ def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_tw
     monkeypatch.setattr("sweep.driver.inbox.SECONDS_BETWEEN_LOOKS", 0.0)
     stop, said = Stop(), []
     inbox = Inbox(trained_twice, stop, said.append)
-    pool = SimpleNamespace(set_aside={"bad": "its code differs", "worse": "it has not answered in 180 s"})
+    excluded = {"bad": "its code differs", "worse": "it has not answered in 180 s"}
+    pool = SimpleNamespace(set_aside=excluded, look=lambda: looks.append(1) or True, holding=list)
     with pytest.raises(Stopped):
         stop.attend(lambda: time_alone(trained_twice, 4, print, pool, inbox))
     assert options == [{"label_selector": {"ray.io/node-id": "!in(bad,worse)"}}]
-    assert len(said) == 1 and said[0].endswith("asked to stop the sweep")
+    assert said[0].endswith("asked to stop the sweep")
+    assert looks and said[1].startswith("waiting for nodes") and len(said) == 2
     assert trained_twice.trials.requests[0].request == asked[0].request
 
 

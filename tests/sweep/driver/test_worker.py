@@ -23,9 +23,11 @@ from torch.nn.modules.module import register_module_forward_hook
 from sweep.driver import failure
 from sweep.driver import worker as module
 from sweep.record import CHECKPOINT, REPORTED, Progress
-from trainables import Diverged
+from trainables import Diverged, datasets
 from trainables.feed import shared
 from trainables.saved import load
+
+PLAIN_DATA = module.TrialWorker._data  # which `make_worker` replaces
 
 
 @pytest.fixture
@@ -492,6 +494,19 @@ def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, lost
     assert shown.reason.endswith("; the trial starts from the beginning")
     worker.reset_config(again)
     assert without_clock(steps(worker)) == undisturbed
+
+
+def test_a_machine_whose_cache_fails_is_not_the_trials_fault(make_worker, described, tmp_path, monkeypatch):
+    """The driver has prepared the same metric before the sweep began."""
+    splits, cache = datasets.load("digits", "unused"), tmp_path / "cache"
+    cache.touch()  # not a folder
+    monkeypatch.setenv("SWEEP_CACHE", str(cache))
+    monkeypatch.setattr(module.TrialWorker, "_data", PLAIN_DATA)
+    monkeypatch.setattr(module.ray, "get", lambda ref: (splits.train.images, splits))
+    worker = make_worker(described)
+    worker.refs = {"digits": "ref"}
+    (shown,) = steps(worker)
+    assert shown.state == "preempted" and f"cannot evaluate digits (cannot write the cache {cache}" in shown.reason
 
 
 def unreadable(file: Path) -> Path:
