@@ -34,6 +34,7 @@ from trainables.files import whole
 
 SECONDS_BETWEEN_ROUNDS = 10.0
 SECONDS_BETWEEN_TRIES, MORE_TRIES_AT_END = 2.0, 2
+SECONDS_TO_COMPLETE = 5.0  # without a word
 CONNECTIONS = 8
 MOST_CHECKPOINTS = 100  # per round, because each is an open file
 
@@ -217,17 +218,29 @@ def mirrored(folder: Path, address: str | None, announce: Callable[[str], None],
         yield
     finally:
         leaving.set()
-        thread.join()
-        try:
-            complete = tried(mirror.update)
-            for _ in range(MORE_TRIES_AT_END):
+        with _said_after(SECONDS_TO_COMPLETE, announce, f"completing the copy at {address} ..."):
+            thread.join()
+            try:
+                complete = tried(mirror.update)
+                for _ in range(MORE_TRIES_AT_END):
+                    if not complete:
+                        time.sleep(SECONDS_BETWEEN_TRIES)
+                        complete = tried(mirror.update)
                 if not complete:
-                    time.sleep(SECONDS_BETWEEN_TRIES)
-                    complete = tried(mirror.update)
-            if not complete:
-                announce(f"{address} is incomplete; `python -m sweep resume {quote(str(folder))}` completes it")
-        except Overtaken as error:
-            announce(str(error))
+                    announce(f"{address} is incomplete; `python -m sweep resume {quote(str(folder))}` completes it")
+            except Overtaken as error:
+                announce(str(error))
+
+
+@contextmanager
+def _said_after(seconds: float, announce: Callable[[str], None], words: str) -> Iterator[None]:
+    """Context manager that announces work which takes longer than some seconds."""
+    timer = threading.Timer(seconds, announce, [words])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def require_unused(address: str) -> None:

@@ -280,6 +280,15 @@ def test_what_a_copy_lacks_at_the_end_is_announced(tmp_path, monkeypatch):
     assert said[1].endswith(f"is incomplete; `python -m sweep resume {sweep.path}` completes it")
 
 
+def test_a_copy_that_takes_long_to_complete_is_announced(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SECONDS_TO_COMPLETE", 0.0)
+    sweep, said, announced = Folder(tmp_path / "a"), [], threading.Event()
+    monkeypatch.setattr(Mirror, "update", lambda self: announced.wait(60))
+    with mirrored(sweep.path, f"file://{tmp_path}/store/a", lambda line: (said.append(line), announced.set()), Stop()):
+        pass
+    assert said == [f"completing the copy at file://{tmp_path}/store/a ..."]
+
+
 def test_the_driver_that_was_overtaken_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "SECONDS_BETWEEN_ROUNDS", 0.01)
     sweep, address, said, stop = Folder(tmp_path / "a"), f"file://{tmp_path}/store/a", [], Stop()
