@@ -43,17 +43,23 @@ def runs(folder: Path) -> bool:
     return is_held((folder / RECORD).with_suffix(".lock"))
 
 
+def forget_stops(folder: Path) -> None:
+    """Delete the requests to end the sweep that were meant for an earlier driver; call it as soon as this one holds the
+    record."""
+    for file in (folder / REQUESTS).glob("*.json"):
+        with suppress(OSError, ValidationError):  # the inbox will name the file
+            if ends_sweep(Request.model_validate_json(file.read_bytes())):
+                file.unlink(missing_ok=True)
+
+
 class Inbox:
-    """Requests to the sweep of a driver. A request to end the sweep made before this driver began is dropped."""
+    """Requests to the sweep of a driver."""
 
     def __init__(self, conductor: Conductor, stop: Stop, announce: Callable[[str], None]):
         self.conductor, self.stop, self.announce = conductor, stop, announce
         self.folder = conductor.folder / REQUESTS
         self.looked = 0.0
         self.unread: set[Path] = set()  # files that cannot be read for the moment
-        for file in self._files():
-            if (request := self._read(file)) is not None and ends_sweep(request):
-                file.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Follow new requests, at most once a second."""

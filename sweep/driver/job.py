@@ -16,7 +16,7 @@ from sweep import tracking
 from sweep.config import SweepConfig
 from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
-from sweep.driver.inbox import Inbox
+from sweep.driver.inbox import Inbox, forget_stops
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
@@ -208,6 +208,7 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
     if copies.rename(folder / RECORD, config, new_id):
         announce(f"{folder} is a copy; it continues as a separate sweep, {new_id}")
     with Record(folder / RECORD) as record:
+        forget_stops(folder)
         history = record.history
         if history and not job.resumed:
             raise ValueError(f"{folder} contains another sweep by now; choose another --name")

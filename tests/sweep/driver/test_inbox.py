@@ -5,7 +5,7 @@ import json
 import pytest
 from test_conductor import EPOCHS, Tune, events, fates
 
-from sweep.driver import inbox
+from sweep.driver import inbox, job
 from sweep.driver.inbox import Inbox
 from sweep.driver.stop import Stop
 from sweep.record import CHECKPOINT, RECORD, REQUESTS, Request, read_trials
@@ -223,12 +223,14 @@ def test_a_request_to_end_the_sweep_is_for_the_driver_that_ran(begin, monkeypatc
     asked = []
     monkeypatch.setattr(stop, "ask", lambda reason="": asked.append(reason))
     ask(conductor, action="stop")
-    Inbox(conductor, stop, print).look()  # a driver that begins only now
-    assert asked == []
-    running = Inbox(conductor, stop, print)
-    ask(conductor, action="stop")
-    running.look()
-    assert asked == [""]
+    conductor.record.close()
+    next_driver = job.Job(conductor.plan, conductor.folder, resumed=True)
+    with job._record(next_driver, print) as (conductor.record, *_):
+        Inbox(conductor, stop, print).look()
+        assert asked == []
+        ask(conductor, action="stop")  # while it prepares the run
+        Inbox(conductor, stop, print).look()
+        assert asked == [""]
 
 
 def test_what_is_not_a_request_or_too_late_changes_nothing(begin, look):
