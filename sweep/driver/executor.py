@@ -50,17 +50,20 @@ VMSTAT = Path("/proc/vmstat")
 class _Asker(Searcher):
     """Searcher from which Ray requests trials."""
 
-    def __init__(self, conductor: Conductor, pool: Pool | None, inbox: Inbox, stop: Stop):
+    def __init__(self, conductor: Conductor, watch: "_Watch | None", inbox: Inbox, stop: Stop):
         super().__init__()
-        self.conductor, self.pool, self.inbox, self.stop = conductor, pool, inbox, stop
+        self.conductor, self.watch, self.inbox, self.stop = conductor, watch, inbox, stop
 
     def suggest(self, trial_id: str) -> Any:
+        # Both here as well: while no trial runs, Ray calls nothing else for ten minutes.
+        self.inbox.follow()
+        if self.watch:
+            self.watch.look()
         with self.stop.going_on():
-            self.inbox.look()  # here as well: while no trial runs, Ray calls nothing else
             if self.conductor.done:
                 return Searcher.FINISHED
             trial = self.conductor.next(trial_id)
-        return trial and trial | {"excluded": sorted(self.pool.set_aside) if self.pool else []}
+        return trial and trial | {"excluded": sorted(self.watch.pool.set_aside) if self.watch else []}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler has ended the trial, or its process was lost."""
@@ -290,6 +293,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop, inbox
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune would restart such trials itself
     }
+    watch = _Watch(conductor, pool, announce) if pool else None
     _ActorManager.pool = pool
     tune_controller.RayActorManager = _ActorManager  # type: ignore[attr-defined]  # where Tune looks it up
     refs = _put(plan, pool)
@@ -299,12 +303,12 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop, inbox
         trainable,
         name="ray",
         storage_path=str(conductor.folder.absolute()),
-        search_alg=_Asker(conductor, pool, inbox, stop),
+        search_alg=_Asker(conductor, watch, inbox, stop),
         scheduler=_Judge(conductor, pool, stop),
         callbacks=[
             _Stopper(inbox),
             _Losses(conductor, stop, local=pool is None),
-            *([_Watch(conductor, pool, announce)] if pool else []),
+            *([watch] if watch else []),
         ],
         num_samples=-1,
         max_failures=0,

@@ -474,13 +474,17 @@ class Pool(executor.Pool):
         self._announce, self._strikes, self._proven, self._checks = self.said.append, Counter(), set(), {}
         self.passed, self.set_aside = set(nodes), {}
 
+    def look(self) -> bool:
+        return True
+
 
 def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     """Two trials fail on it before their first epoch: they run again, and no process of it is asked for any more."""
     conductor, pool = begin(methods=["vae"], slots=2), Pool("good", "bad")
     stop = Stop()
     judge = executor._Judge(conductor, pool, stop)
-    asker = executor._Asker(conductor, pool, Inbox(conductor, stop, print), stop)
+    watch = executor._Watch(conductor, pool, pool.said.append)
+    asker = executor._Asker(conductor, watch, Inbox(conductor, stop, print), stop)
 
     def step(ray_id: str, node: str, **what) -> str:
         said = progress(**what).model_copy(update={"node": node})
@@ -498,6 +502,18 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
     step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault
     (end,) = events(conductor, "end")
     assert end.state == "failed"
+
+
+def test_a_node_that_joins_while_no_trial_runs_is_used(begin):
+    """Tune then asks for trials for ten minutes, and calls nothing else."""
+    conductor, pool, stop = begin(methods=["vae"], slots=0), Pool(), Stop()
+    conductor.resources = replace(conductor.resources, ahead=0)
+    watch = executor._Watch(conductor, pool, pool.said.append)
+    asker = executor._Asker(conductor, watch, Inbox(conductor, stop, print), stop)
+    assert asker.suggest("a") is None
+    pool._nodes |= Pool("late")._nodes
+    pool.passed.add("late")
+    assert asker.suggest("a")["trial"] == "vae-digits-0000"
 
 
 def test_the_last_node_is_never_set_aside(begin):
