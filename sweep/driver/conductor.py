@@ -260,8 +260,7 @@ class Conductor:
         """
         seconds, epochs, full = self.trials.seconds[study], self.trials.epochs[study], self.plan.config.epochs
         pace = seconds / epochs if epochs else 0.0
-        left = sum(full - self.trials.trials[asked.trial].epoch for asked in self.studies[study].unfinished)
-        return seconds + pace * (left + full / 2)
+        return seconds + pace * (self.trials.left[study] + full / 2)
 
     def _describe(self, trial: Trial) -> dict[str, Any]:
         planned, config = self.planned[trial.study], self.plan.config

@@ -181,6 +181,7 @@ class Trials:
     ended: int = 0  # number of trials that do not run
     epochs: Counter[str] = field(default_factory=Counter)  # study -> epochs of its trials, needed at every end
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # study -> device seconds
+    left: Counter[str] = field(default_factory=Counter)  # study -> epochs that its running trials may still train
     _recipes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # hash -> recipes of a row's metrics
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
@@ -227,10 +228,14 @@ class Trials:
     @contextmanager
     def _summing(self, trial: Trial) -> Iterator[None]:
         """Context manager that adds what changes of a trial to the sums of its study."""
-        epoch, seconds = trial.epoch, trial.device_seconds
+        epoch, seconds, left = trial.epoch, trial.device_seconds, self._left(trial)
         yield
         self.epochs[trial.study] += trial.epoch - epoch
         self.seconds[trial.study] += trial.device_seconds - seconds
+        self.left[trial.study] += self._left(trial) - left
+
+    def _left(self, trial: Trial) -> int:
+        return self.studies[trial.study].epochs - trial.epoch if trial.state == "running" else 0
 
     def _follow(self, trial: Trial, event: ReportEvent | LostEvent | EndEvent) -> None:
         if isinstance(event, ReportEvent):
@@ -300,6 +305,7 @@ class Trials:
             self.enqueued[event.study].pop(0)
         trial = Trial(event.trial, metric=self.studies[event.study].metric, started=event.time, **about)
         trial.begin(event.time, event.attempt)
+        self.left[event.study] += self._left(trial)
         self.trials[event.trial] = trial
         self._numbered.setdefault(event.study, {})[event.number] = trial
 

@@ -327,6 +327,9 @@ def test_the_epochs_of_a_study_are_those_of_its_trials():
     for step in steps:
         trials.tell(step)
         assert trials.epochs["vae-mnist"] == sum(trial.epoch for trial in trials.of("vae-mnist"))
+        running = [trial for trial in trials.of("vae-mnist") if trial.state == "running"]
+        full = trials.studies["vae-mnist"].epochs
+        assert trials.left["vae-mnist"] == sum(full - trial.epoch for trial in running)
     assert trials.epochs.total() == sum(trial.epoch for trial in trials.trials.values()) > 0
 
 
