@@ -19,7 +19,7 @@ def main(
             refuse_credentials(source)
         except ValueError as error:
             raise ValueError(f"the address {error}") from None
-        folder = mirror.fetch(source, out)
+        folder = mirror.fetch(source, out, say)
     else:
         folder = expanded(source)
     where: dict[str, Any] = {"tracking_uri": tracking_uri, "address": address}

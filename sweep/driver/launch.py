@@ -87,7 +87,7 @@ def start_or_resume(config: SweepConfig, announce: Callable[[str], None] = print
     if not has_begun(folder):
         if config.mirror_address is None or not mirror.has_sweep(config.mirror_address):
             return start(config, announce)
-        mirror.fetch(config.mirror_address, config.out)
+        mirror.fetch(config.mirror_address, config.out, announce)
     changes.refuse_another(anywhere(config), config_of(folder), folder)
     return resume(folder, announce, tracking_uri=config.tracking_uri, address=config.address)
 

@@ -277,9 +277,9 @@ def has_sweep(address: str) -> bool:
         return RECORD in listed(storage, root)[1]
 
 
-def fetch(address: str, out: Path) -> Path:
-    """Copy the sweep at an address into the folder `out`, and return its folder. A folder that holds all events of
-    the copy remains as it is.
+def fetch(address: str, out: Path, announce: Callable[[str], None] = print) -> Path:
+    """Copy the sweep at an address into the folder `out`, which is announced, and return its folder. A folder that
+    holds all events of the copy remains as it is.
 
     Raises ValueError if there is no sweep, it cannot be read, or the folder lacks some of its events.
     """
@@ -295,6 +295,7 @@ def fetch(address: str, out: Path) -> Path:
             return folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is not an empty folder; choose another --out")
+        announce(f"copying {address} to {folder} ...")
         part = out / f".{folder.name}.part"
         shutil.rmtree(part, ignore_errors=True)  # of a fetch that was killed
 

@@ -157,8 +157,11 @@ def test_a_round_copies_what_changed_and_deletes_what_is_gone(bucket, tmp_path):
     records = [name for name in names if name.startswith(RECORD)]
     assert len(records) == 2 and records[0] == f"{RECORD}/{0:020}"
     assert [name for name in names if name not in records] == ["config.yaml", "trials/t0/model.safetensors"]
-    fetched = fetch(f"{bucket}/a/", tmp_path / "elsewhere")
-    assert fetched == tmp_path / "elsewhere" / "a"
+    said = []
+    for _ in range(2):
+        fetched = fetch(f"{bucket}/a/", tmp_path / "elsewhere", said.append)
+        assert fetched == tmp_path / "elsewhere" / "a"
+    assert said == [f"copying {bucket}/a to {fetched} ..."]
     assert (fetched / RECORD).read_bytes() == (sweep.path / RECORD).read_bytes()
     assert (fetched / "config.yaml").read_text() == "epochs: 3\n"
 
