@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import astuple, dataclass
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -52,6 +52,7 @@ class Cost:
     size: int  # of the record, in bytes
     memory: int  # peak of this process at the end of the sweep, in bytes
     after: int  # and after replay and board
+    course: tuple[float, ...]  # seconds per trial while each tenth of the trials was started
 
 
 def copies_of_digits(folder: Path, number: int) -> list[str]:
@@ -92,12 +93,15 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
     resources = Resources(cpus=1, gpus=0.0, slots=workers, ahead=workers, total_gpus=0)
     clock, spent = Clock(), {"next": 0.0, "hear": 0.0}
     ways = {f"valid/fcd_{sampler}": Recipe(**RECIPE, sampler=sampler).model_dump() for sampler in SAMPLERS}
-    steps = 0
+    steps, starts = 0, list[float]()
 
     class Watched(Conductor):
         def next(self, ray_id: str) -> dict | None:
             with timed("next"):
-                return super().next(ray_id)
+                job = super().next(ray_id)
+            if job is not None:
+                starts.append(time.process_time())
+            return job
 
         def hear(self, ray_id: str, found: Progress) -> bool:
             nonlocal steps
@@ -127,7 +131,7 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
             )
             studies = {study.name: Study(study.spec, 0) for study in planned.studies}
             conductor = Watched(planned, studies, record, [opening], Path(folder), resources, screen.hear)
-            began = time.process_time()
+            starts.append(began := time.process_time())
             run(conductor, curves, clock)
             total, memory = time.process_time() - began, peak()
         began = time.process_time()
@@ -142,12 +146,15 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
         board, size = time.process_time() - began, record.path.stat().st_size
     started, asking, hearing = conductor.trials.trials.values(), spent["next"], spent["hear"]
     suggested = sum(trial.origin == "search" for trial in started) - sum(len(s.spec.probes) for s in planned.studies)
-    return Cost(len(started), suggested, total, asking, hearing, steps, replay, board, size, memory, peak())
+    ends = [tenth * (len(starts) - 1) // 10 for tenth in range(11)]
+    course = tuple((starts[b] - starts[a]) / (b - a) for a, b in pairwise(ends))
+    return Cost(len(started), suggested, total, asking, hearing, steps, replay, board, size, memory, peak(), course)
 
 
 def mean(costs: list[Cost]) -> Cost:
     """The means of several sweeps of the same trials."""
-    return Cost(*(type(values[0])(fmean(values)) for values in zip(*map(astuple, costs), strict=True)))
+    *numbers, courses = zip(*map(astuple, costs), strict=True)
+    return Cost(*(type(values[0])(fmean(values)) for values in numbers), tuple(map(fmean, zip(*courses, strict=True))))
 
 
 def peak() -> int:
@@ -162,7 +169,8 @@ def found(cost: Cost) -> str:
         f"{cost.suggested} suggestions); {1000 * cost.hearing / cost.steps:.2f} ms between two steps, "
         f"{1000 * cost.total / cost.steps:.2f} with asking; "
         f"replay {cost.replay:.2f} s, board {cost.board:.2f} s, record {cost.size / 1e6:.1f} MB, "
-        f"memory {cost.memory / 1e6:.0f} MB, {cost.after / 1e6:.0f} MB with replay and board"
+        f"memory {cost.memory / 1e6:.0f} MB, {cost.after / 1e6:.0f} MB with replay and board; ms per trial in each "
+        f"tenth of the sweep: {', '.join(f'{1000 * seconds:.2f}' for seconds in cost.course)}"
     )
 
 
