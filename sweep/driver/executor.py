@@ -99,7 +99,7 @@ class _Judge(FIFOScheduler):
             self.pool.trained(node, stored=progress.value is not None)
         elif progress.state in ("failed", "out_of_memory") and self.pool.is_suspect(node):
             progress = progress.model_copy(update={"state": "preempted"})
-        if progress.state == "preempted":
+        if progress.state == "preempted" and node:
             self.pool.spoilt(node, progress.reason)
         return progress
 

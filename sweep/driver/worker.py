@@ -159,7 +159,7 @@ class TrialWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train until the next evaluation, or for a few seconds; the driver decides when the trial is done."""
-        progress = Progress()
+        progress, node = Progress(), self.node
         start = time.monotonic()
         try:
             with torch.inference_mode(False):  # a method may have left it on, and no function turns it off
@@ -177,6 +177,7 @@ class TrialWorker(tune.Trainable):
             with suppress(OSError):
                 self.checkpoint.unlink(missing_ok=True)
             progress.state, progress.reason = "preempted", f"{error}; the trial starts from the beginning"
+            node = ""  # which read the file well
         except Exception as error:  # an error of the method: a result of this trial, not of its process
             if ran_out_of_memory(error):
                 progress.state = "out_of_memory"
@@ -189,7 +190,7 @@ class TrialWorker(tune.Trainable):
             self._unwatch()
         if progress.state is not None:
             self._release()
-        progress.reason, progress.node = readable(progress.reason), self.node
+        progress.reason, progress.node = readable(progress.reason), node
         progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
         return {"progress": [progress]}  # in a list, because Ray flattens dicts and keeps statistics of every number
 

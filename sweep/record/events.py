@@ -216,4 +216,4 @@ class Progress(BaseModel):
     state: State | None = None
     reason: str = ""
     worker: dict[str, Any] | None = None
-    node: str = ""  # Ray's id of the worker's node
+    node: str = ""  # Ray's id of the worker's node; empty if it is not the cause of the state

@@ -490,13 +490,16 @@ def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
         said = progress(**what).model_copy(update={"node": node})
         return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
 
+    for ray_id in ("x", "y"):
+        assert asker.suggest(ray_id)["excluded"] == []
+        step(ray_id, "", state="preempted", reason="the checkpoint is damaged")  # by no node
     assert asker.suggest("a")["excluded"] == []
     step("a", "good", rows=[row(1, 50.0)], value=50.0)
     for ray_id in ("b", "c"):
         asker.suggest(ray_id)
         assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
     assert pool.said == ["host bad (bad) is excluded: no kernel image for this GPU"]
-    assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 2 and not events(conductor, "end")
+    assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 4 and not events(conductor, "end")
     assert asker.suggest("d")["excluded"] == ["bad"]
     assert pool.holding() == [(1, 0)]
     step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault

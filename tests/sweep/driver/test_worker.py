@@ -488,8 +488,9 @@ def test_a_damaged_checkpoint_costs_the_work_and_not_the_trial(make_worker, lost
     again, _, checkpoint = lost
     checkpoint.write_bytes(DAMAGES[damage](checkpoint.read_bytes()))
     worker = make_worker(again)
+    worker.node = "a good one"
     (shown,) = steps(worker)
-    assert shown.state == "preempted" and shown.rows == []
+    assert (shown.state, shown.rows, shown.node) == ("preempted", [], "")
     assert shown.reason.startswith("the checkpoint is damaged (")
     assert shown.reason.endswith("; the trial starts from the beginning")
     worker.reset_config(again)
