@@ -187,7 +187,9 @@ def test_nodes_that_cannot_run_trials(programs):
     cluster.add("late", f"mount --bind {sweeps} {sweeps}", cpus=2)
     sweep.until(lambda: len(running(record)) == 3)  # the late node brings two places
     # A mount over the other, which trainings hold open for writing: that one could not be made read-only.
-    cluster.change("late", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
+    # It is busy, too, while a file is open for writing that was opened in between.
+    read_only = f"until mount -o remount,bind,ro {sweeps} 2>/dev/null; do sleep 0.1; done"
+    cluster.change("late", f"mount --bind {sweeps} {sweeps} && {read_only}")
     cluster.let_go()
     output = sweep.ends_well()
 
