@@ -207,7 +207,7 @@ def test_nodes_that_cannot_run_trials(programs):
 
 HASTY = """
 from sweep.driver import nodes
-nodes.SECONDS_TO_ANSWER, nodes.SECONDS_TO_NAME = 45, 5
+nodes.SECONDS_TO_ANSWER, nodes.SECONDS_TO_NAME = 30, 5
 from sweep.commands.run import front_door
 front_door("")
 """
@@ -226,11 +226,11 @@ def test_a_node_on_which_no_process_starts(programs):
     record = programs.folder / "sweeps" / "quick" / "record.jsonl"
     sweep.until(lambda: running(record) and len(Trials.from_events(read(record)).trials) == 2)
     cluster.add("stuck", f"mount --bind {worker} {DEFAULT_WORKER}")
-    sweep.until(lambda: "it has not answered in 45 s" in sweep.output)
+    sweep.until(lambda: "it has not answered in 30 s" in sweep.output)
     cluster.let_go()
     output = sweep.ends_well()
 
-    assert "waiting up to 45 s for the check of " in output
+    assert "waiting up to 30 s for the check of " in output
     events = read(record)
     (lost,) = (event for event in events if event.event == "lost")
     assert (lost.state, lost.reason) == ("preempted", "its node does not answer")
