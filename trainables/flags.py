@@ -71,11 +71,8 @@ def _reason(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument:
         given = [error.keyword, *(token.keyword for token in error.argument.tokens)]
         flag = next((keyword for keyword in given if keyword), None)
-        return (
-            f"{flag} requires a value"
-            if flag
-            else f"{error.argument.parameter.metavar or error.argument.name} is missing"
-        )
+        name = error.argument.parameter.metavar or error.argument.name
+        return f"{flag} requires a value" if flag else f"{name} is missing"
     return str(error)
 
 

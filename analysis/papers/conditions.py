@@ -19,6 +19,7 @@ import pandas as pd
 
 from analysis.load import PUBLISHED, Study, Sweep, read_published
 from analysis.page.names import bare_method
+from sweep.record.trials import shortened
 
 HYPER = "hyper/"
 
@@ -45,7 +46,7 @@ class Condition:
             return None
         values = {**values, **self.changes}
         in_epochs = [name for name in _document(self.method).get("in_epochs", []) if name in values and scale != 1.0]
-        return values | {name: float(f"{scale * values[name]:.4g}") for name in in_epochs}
+        return values | {name: shortened(values[name], scale) for name in in_epochs}
 
     def trials(self, sweep: Sweep, table: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the complete trials of a sweep that match the row, from `table`, rows of its trials, if given."""

@@ -31,6 +31,11 @@ from sweep.record.log import read, record_of
 DEVICE_SECONDS = ("time/train_seconds", "time/density_fit_seconds", "time/evaluate_seconds")  # since the start
 
 
+def shortened(epochs: Any, scale: float) -> float:
+    """Return a hyperparameter that is counted in epochs times `scale`, rounded, so that 0.1 times 3 is 0.3."""
+    return float(f"{scale * epochs:.4g}")
+
+
 def charged(state: str, epoch: int, epochs: int, first_rung: int) -> int:
     """Return the epochs that a trial at `epoch` uses of its study's budget.
 

@@ -37,6 +37,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sweep.record.trials import shortened
 from trainables.words import did_you_mean
 
 Value = bool | int | float | str
@@ -238,16 +239,18 @@ class Space:
                 name: value for name in self.in_epochs if isinstance(value := point.values.get(name), (int, float))
             }
             words = [f"{name} times {scale:g}, as the epochs" for name, value in changed.items() if value]
-            values = {**point.values, **{name: _times(scale, value) for name, value in changed.items()}}
+            values = {**point.values, **{name: shortened(value, scale) for name, value in changed.items()}}
             points.append(replace(point, source="; ".join([point.source, *words]), values=values))
         for name in self.in_epochs:
             match dimensions.get(name):
                 case Range(low=low, high=high) as found:
-                    dimensions[name] = replace(found, low=_times(scale, low), high=_times(scale, high), integer=False)
+                    dimensions[name] = replace(
+                        found, low=shortened(low, scale), high=shortened(high, scale), integer=False
+                    )
                 case Choice(choices=choices):
-                    dimensions[name] = Choice(tuple(_times(scale, choice) for choice in choices))
+                    dimensions[name] = Choice(tuple(shortened(choice, scale) for choice in choices))
                 case Fixed(value=value):
-                    dimensions[name] = Fixed(_times(scale, value))
+                    dimensions[name] = Fixed(shortened(value, scale))
         return replace(self, paper=tuple(points), dimensions=dimensions)
 
     def opened(self, names: Sequence[str]) -> "Space":
@@ -365,11 +368,6 @@ class Space:
         paper = tuple(Point.from_record(point) for point in points)
         fields = dict.fromkeys([*dimensions, *(k for p in paper for k in p.values)], False)
         return cls(paper, dimensions, fields, balance=balance, rules=rules or {})
-
-
-def _times(scale: float, value: Any) -> float:
-    """Return a number of epochs times `scale`, which `analysis.papers.conditions` repeats."""
-    return float(f"{scale * value:.4g}")
 
 
 def largest_batch(images: int) -> int:
