@@ -244,4 +244,4 @@ def _unconfirmed(board: pd.DataFrame, table: pd.DataFrame) -> str:
     if lower.empty:
         return ""
     names = listed(names_of(lower))
-    return f"The search has found a lower value for {names} since the confirmation, which did not test it (--again)."
+    return f"Since the confirmation, the search has found a lower value for {names}; confirm --again tests it."

@@ -294,11 +294,11 @@ def test_a_point_found_since_the_confirmation_is_not_taken_for_confirmed(
     for study, points in claims.items():
         points[-1]["value"] = best[study]
     write_record(folder / "confirm", events)
-    words = "The search has found a lower value for"
+    words = "Since the confirmation, the search has found a lower value for"
     assert words not in write_report(folder).read_text()
     claims["wae-digits"][1]["value"] = 500.0  # before the extension
     write_record(folder / "confirm", events)
-    assert f"{words} WAE-MMD since the confirmation, which" in write_report(folder).read_text()
+    assert f"{words} WAE-MMD; confirm --again tests it." in write_report(folder).read_text()
 
 
 @pytest.mark.usefixtures("undrawn")
