@@ -5,12 +5,18 @@ points again on the training and validation images, scores each training on the 
 The gap is the search's value minus the confirmed mean; a negative gap means that the search was too optimistic. The
 hand-tuned point was not selected by its value, so its gap shows the effect of other images and more training data.
 
+A confirmation has one or more rounds of seeds, and a study ends after the first round in which its points are told
+apart. p-values are multiplied by the number of rounds (Bonferroni), and intervals of differences and ratios are widened
+accordingly, so that a comparison after each round does not make an error more likely.
+
 With folds, each seed trained and scored on another part of the images. The trainings share images, so their values are
 not independent, and intervals and tests use the corrected variance of Nadeau and Bengio (2003).
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,33 +84,35 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     GIVEN for a point that the search did not find. `better` is the mean paired difference over the seeds,
     hand-tuned minus this point, with its interval; positive means that the point is better. `ratio` is the
     geometric mean of this point's values over the hand-tuned point's, seed by seed, with its interval; NaN if a
-    value is not positive. `paired` is the mean of this point over the seeds that the hand-tuned point completed, too.
-    `failed` and `hand_failed` count the seeds, of `planned` ones, in which this and the hand-tuned point ended without
-    a value. `overlap` is the ratio of test to training images of a fold, 0 without folds. `p` is the
-    two-sided p-value of the paired t-test, see `paired_p`, and `p_holm` the p-value after Holm's correction over
-    all other points of the confirmation, which `verdict` uses. The study with the lowest mean of a data set comes
-    first.
+    value is not positive. Both intervals hold over all rounds. `paired` is the mean of this point over the seeds that
+    the hand-tuned point completed, too. `failed` and `hand_failed` count the seeds, of the `planned` ones of the
+    rounds so far, in which this and the hand-tuned point ended without a value. `overlap` is the ratio of test to
+    training images of a fold, 0 without folds. `p` is the two-sided p-value of the paired t-test over all rounds, see
+    `race_p`, and `p_holm` the p-value after Holm's correction over all other points of the confirmation, which
+    `verdict` uses. The study with the lowest mean of a data set comes first.
     """
     every, rows = points(confirmation), []
     every["failed"] = every["state"].isin(("diverged", *SETBACKS))
     for (study, point), group in every.groupby(["study", "point"], sort=False):
-        overlap = overlap_of(confirmation.part(study))
+        overlap, rounds = overlap_of(confirmation.part(study)), rounds_of(confirmation.part(study))
+        coverage = 1 - (1 - COVERAGE) / len(rounds)
         first, values = group.iloc[0], group.set_index("seed")["value"]
         low, high = interval(values.dropna(), overlap)
         row = {name: first[name] for name in ("study", "method", "dataset", "metric", "point", "searched_trial")}
-        by_hand = every[(every["study"] == study) & (every["point"] == HAND_TUNED) & (point != HAND_TUNED)]
+        trained = every[every["study"] == study]
+        by_hand = trained[(trained["point"] == HAND_TUNED) & (point != HAND_TUNED)]
         hand = by_hand.set_index("seed")["value"]
         pairs = (hand - values).dropna()
-        better_low, better_high = interval(pairs, overlap)
+        better_low, better_high = interval(pairs, overlap, coverage)
         logs = log_ratios(hand[pairs.index], values[pairs.index])
-        ratio_low, ratio_high = interval(logs, overlap)
+        ratio_low, ratio_high = interval(logs, overlap, coverage)
         row |= {
             "role": first["role"],
             "overlap": overlap,
             "seeds": int(values.notna().sum()),
             "failed": int(group["failed"].sum()),
             "hand_failed": int(by_hand["failed"].sum()),
-            "planned": len(confirmation.part(study).meta["confirms"]["seeds"]),
+            "planned": next((n for n in rounds if n >= len(group)), rounds[-1]),
             "mean": values.mean(),
             "low": low,
             "high": high,
@@ -117,7 +125,7 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
             "ratio": math.exp(logs.mean()) if len(logs) else math.nan,
             "ratio_low": math.exp(ratio_low),
             "ratio_high": math.exp(ratio_high),
-            "p": paired_p(pairs, logs, overlap),
+            "p": race_p(hand, values, _done(trained, rounds), len(rounds), overlap) if len(hand) else math.nan,
         }
         rows.append(row | {name: group.loc[group["value"].notna(), name].mean() for name in SHOWN})
     table = pd.DataFrame(rows)
@@ -148,11 +156,29 @@ def overlap_of(confirmation: Sweep) -> float:
     return 1 / (len(claims["seeds"]) - 1) if claims.get("folds") else 0.0  # None in records before folds
 
 
+def rounds_of(confirmation: Sweep) -> tuple[int, ...]:
+    """Return the numbers of seeds after which the points of a confirmation are compared."""
+    return frozen_rounds(confirmation.meta["confirms"])
+
+
+def frozen_rounds(claims: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the numbers of seeds of the rounds in the claims of a confirmation; records of earlier versions have one
+    round."""
+    return tuple(claims.get("rounds", [len(claims["seeds"])]))
+
+
+def _done(trials: pd.DataFrame, rounds: Sequence[int]) -> list[int]:
+    """Return the rounds that are over for a study, with its rows of `points`; before the first is, all its seeds."""
+    ended = trials[trials["state"] != "running"].groupby("seed").size()
+    whole = int((ended == trials["point"].nunique()).sum())
+    return [number for number in rounds if number <= whole] or [trials["seed"].nunique()]
+
+
 def _standard_error(values: np.ndarray, overlap: float) -> float:
     return math.sqrt(1 / len(values) + overlap) * values.std(ddof=1)
 
 
-def interval(values, overlap: float = 0.0) -> tuple[float, float]:
+def interval(values, overlap: float = 0.0, coverage: float = COVERAGE) -> tuple[float, float]:
     """Return Student's t interval of the mean; NaN for fewer than FEWEST values. overlap: see `overlap_of`.
 
     It has the nominal coverage with few values, unlike bootstrap percentiles: for a normal distribution with three,
@@ -164,7 +190,7 @@ def interval(values, overlap: float = 0.0) -> tuple[float, float]:
     if len(values) < FEWEST:
         return math.nan, math.nan
     mean = values.mean()
-    half = stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1) * _standard_error(values, overlap)
+    half = stats.t.ppf((1 + coverage) / 2, len(values) - 1) * _standard_error(values, overlap)
     return float(mean - half), float(mean + half)
 
 
@@ -196,6 +222,20 @@ def paired_p(differences: pd.Series, logs: pd.Series, overlap: float = 0.0) -> f
     p = p_value(logs, overlap)
     agree = logs.mean() * differences.mean() < 0  # the ratio of a better point is below 1, its difference above 0
     return p if agree or math.isnan(p) else 1.0
+
+
+def race_p(hand: pd.Series, values: pd.Series, done: Sequence[int], rounds: int, overlap: float = 0.0) -> float:
+    """Return the p-value of a comparison after several rounds of seeds: the lowest of `paired_p` after each, times the
+    number of planned rounds (Bonferroni), which is valid wherever the rounds end. NaN without any p-value.
+
+    hand, values: of each seed, in the order of training; NaN if it failed. done: numbers of seeds of the ended rounds.
+    """
+    found = []
+    for number in done:
+        pairs = (hand.iloc[:number] - values.iloc[:number]).dropna()
+        found.append(paired_p(pairs, log_ratios(hand[pairs.index], values[pairs.index]), overlap))
+    lowest = np.nanmin(found) if np.isfinite(found).any() else math.nan
+    return min(1.0, rounds * lowest) if lowest == lowest else math.nan
 
 
 def holm(p: pd.Series) -> pd.Series:

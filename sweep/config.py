@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label, matching
 from trainables.config import ImageSize, Metric, Seed, UserPath, of_this_machine
@@ -31,6 +32,17 @@ def refuse_credentials(address: str) -> None:
     parts = urlsplit(address)
     if parts.username or parts.password or parts.query:
         raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
+
+
+def as_rounds(numbers: int | Sequence[int]) -> list[int]:
+    """Return numbers of trainings as a list; before there were several, a file held one. Raises ValueError."""
+    found = [numbers] if isinstance(numbers, int) else list(numbers)
+    if not found or found[0] < 1 or any(a >= b for a, b in pairwise(found)):
+        raise ValueError(f"must be increasing numbers, at least 1, got {' '.join(map(str, found)) or 'none'}")
+    return found
+
+
+Rounds = Annotated[list[int], BeforeValidator(as_rounds)]
 
 
 class SweepConfig(StrictModel):
@@ -147,8 +159,10 @@ class SweepConfig(StrictModel):
 
     confirm: bool = Field(False, description="confirm the sweep as soon as its search is done")
     confirm_top: PositiveInt = Field(1, description="number of best points of each study to confirm")
-    confirm_seeds: PositiveInt = Field(
-        5, description="number of trainings of each confirmed point; intervals and verdicts require 3"
+    confirm_seeds: Rounds = Field(
+        [5, 10, 20],
+        description="numbers of trainings of each confirmed point: a study goes on with the next number while its "
+        "points cannot be told apart; intervals and verdicts require 3",
     )
     confirm_folds: Annotated[int, Field(ge=2)] | None = Field(
         None,

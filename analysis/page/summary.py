@@ -197,9 +197,9 @@ def confirmed_words(extras: Extras) -> str:
     said = [verdict(row) for row in table[table["role"] != HAND_TUNED].itertuples()]
     parts = [f"{words} ({said.count(words)})" for words in dict.fromkeys(said)]
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
-    seeds = listed(list(dict.fromkeys(str(len(block.meta["confirms"]["seeds"])) for block in confirmations)))
     looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
-    where = f"{where_words(table)} with {seeds} fresh seeds"
+    fewest, most = table["planned"].min(), table["planned"].max()
+    where = f"{where_words(table)} with {fewest if fewest == most else f'{fewest} to {most}'} fresh seeds"
     if not parts:
         return f"Only hand-tuned points were trained again, scored {where}. {looks}."
     return f"Tuned against hand-tuned {where}: {'; '.join(parts)}. {looks}."

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from sweep.commands._arguments import Address, SweepFolder, Switch, TrackingUri
 from sweep.commands._ending import conclude_confirmation, say
 from sweep.driver import confirm as confirmation
+from trainables.flags import SEVERAL
 
 
 def main(
@@ -17,7 +18,12 @@ def main(
         int | None, Parameter(help="number of best points of each study; default: as configured, else 1")
     ] = None,
     seeds: Annotated[
-        int | None, Parameter(help="trainings of each point, 3 or more for verdicts; default: as configured, else 5")
+        list[int] | None,
+        SEVERAL,
+        Parameter(
+            help="trainings of each point, 3 or more for verdicts; with several numbers, a study goes on with the next "
+            "while its points cannot be told apart; default: as configured, else 5 10 20",
+        ),
     ] = None,
     folds: Annotated[
         int | None,

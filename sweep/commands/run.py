@@ -157,7 +157,7 @@ def confirmation_cost(planned: Plan, seconds: dict[str, float]) -> tuple[int, fl
     epoch of each study's hand-tuned point."""
     config = planned.config
     folds = config.confirm_folds
-    each = (1 + config.confirm_top) * (folds or config.confirm_seeds)
+    each = (1 + config.confirm_top) * (folds or config.confirm_seeds[-1])
     cost = 0.0
     for study in planned.studies:
         data = planned.splits[study.dataset]

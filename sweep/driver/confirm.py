@@ -10,7 +10,7 @@ stopped, resumed and tracked like a search. Further confirmations are counted an
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from analysis.confirm import write_confirmed
+from analysis.confirm import frozen_rounds, write_confirmed
 from analysis.page.names import counted
 from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep import tracking
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, as_rounds
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
@@ -32,6 +32,7 @@ from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent,
 from sweep.record.events import ReportEvent
 from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, Planned, check_folds, load_splits
+from sweep.search.race import Race
 from sweep.search.rung_table import write_rungs
 from sweep.search.space import Point
 from sweep.search.study import Spec
@@ -50,10 +51,12 @@ EPOCHS_ALONE = 5  # one to warm up, four for the median
 class Confirmation(Plan):
     """A plan without search: the points of each study, once per seed, all points with the first seed first.
 
-    folds: whether each seed trains and scores on a fold of its own of each data set.
+    rounds: numbers of seeds after which a study may end, see `Race`. folds: whether each seed trains and scores on a
+    fold of its own of each data set.
     """
 
     seeds: tuple[int, ...]
+    rounds: tuple[int, ...]
     folds: bool = False
 
     @property
@@ -64,6 +67,11 @@ class Confirmation(Plan):
     def rungs(self) -> list[int]:
         """No rungs: no trial is stopped, and each rung would score the test split once more."""
         return []
+
+    def study(self, planned: Planned) -> Race:
+        """Return a study that ends with the first round in which its points are told apart."""
+        tests = sum(each.spec.trials // len(self.seeds) - 1 for each in self.studies)
+        return Race(planned.spec, self.config.seed, self.rounds, tests)
 
     def seed_of(self, study: str, number: int) -> int:
         """Return the seed of a trial; all points share the same seeds, so that they can be compared in pairs."""
@@ -92,15 +100,16 @@ def confirm(
     announce: Callable[[str], None] = print,
     *,
     top: int | None = None,
-    seeds: int | None = None,
+    seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     again: bool = False,
     **changes: Any,
 ) -> Path:
     """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
-    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point; folds:
-    the same, each on another fold of the data set. They default to the configuration (confirm_top, confirm_seeds,
+    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point, or
+    several increasing numbers, with the next of which a study goes on while its points cannot be told apart; folds:
+    trainings, each on another fold of the data set. They default to the configuration (confirm_top, confirm_seeds,
     confirm_folds). `changes` replace fields of the sweep's configuration that do not affect results (tracking_uri,
     address, concurrent).
 
@@ -108,13 +117,18 @@ def confirm(
     unless `again`.
     """
     config = launch.config_of(searched).model_copy(update={k: v for k, v in changes.items() if v is not None})
-    for name, number in (("top", top), ("seeds", seeds), ("concurrent", changes.get("concurrent"))):
+    for name, number in (("top", top), ("concurrent", changes.get("concurrent"))):
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
+    try:
+        rounds = None if seeds is None else tuple(as_rounds(seeds))
+    except ValueError as error:
+        raise ValueError(f"--seeds {error}") from None
     if folds is not None and folds < 2:
         raise ValueError(f"--folds must be at least 2, got {folds}")
-    if folds is not None and seeds is not None:
-        raise ValueError(f"--folds trains each point once per fold; omit --seeds {seeds} or --folds {folds}")
+    if folds is not None and rounds is not None:
+        given = " ".join(map(str, rounds))
+        raise ValueError(f"--folds trains each point once per fold; omit --seeds {given} or --folds {folds}")
     if config.split == "test":
         raise ValueError(f"{searched} already scored its trials on the test split; run more seeds instead: --seeds N")
     Record(searched / RECORD).close()  # raises while a search is writing it
@@ -124,7 +138,7 @@ def confirm(
         if again:
             raise ValueError(f"{looks[-1]} is not done; continue it without --again before another confirmation")
         return _go_on(
-            searched, looks[-1], began(events), config, announce, {"top": top, "seeds": seeds, "folds": folds}
+            searched, looks[-1], began(events), config, announce, {"top": top, "seeds": rounds, "folds": folds}
         )
     if looks and not again:
         tidy(searched, config)
@@ -137,11 +151,12 @@ def confirm(
     used = {trial.seed for trial in trials.trials.values()}  # several without a searcher
     used |= {seed for look in looks for seed in _claims(began(read(look / RECORD)))["seeds"]}
     first = max([config.seed, *used]) + 1
-    if seeds is None:
+    if rounds is None:
         folds = folds or config.confirm_folds
-    fresh = tuple(range(first, first + (folds or seeds or config.confirm_seeds)))
+    rounds = (folds,) if folds else rounds or tuple(config.confirm_seeds)
+    fresh = tuple(range(first, first + rounds[-1]))
     folder = searched / (f"confirm-{len(looks) + 1}" if looks else "confirm")
-    planned, claims = chosen(trials, config, top or config.confirm_top, fresh, folds=folds is not None)
+    planned, claims = chosen(trials, config, top or config.confirm_top, fresh, rounds=rounds, folds=folds is not None)
     claims["look"] = len(looks) + 1
     return drive(Confirming(searched, planned, folder, announce, resumed=False, confirms=claims), announce)
 
@@ -216,12 +231,20 @@ def evaluations(events: list[Event]) -> int:
 
 
 def chosen(
-    trials: Trials, config: SweepConfig, top: int, seeds: tuple[int, ...], *, folds: bool = False
+    trials: Trials,
+    config: SweepConfig,
+    top: int,
+    seeds: tuple[int, ...],
+    *,
+    rounds: tuple[int, ...] | None = None,
+    folds: bool = False,
 ) -> tuple[Confirmation, dict[str, Any]]:
     """Return the plan that confirms a search, and the claims of the search about each point, which are then frozen.
 
-    A hand-tuned point that is also among the best is trained once and counts as both.
+    A hand-tuned point that is also among the best is trained once and counts as both. rounds: numbers of seeds after
+    which a study may end; default: all.
     """
+    rounds = rounds or (len(seeds),)
     studies, claims = [], {}
     for name, entry in trials.studies.items():
         points, claims[name] = _points(trials, name, entry, top)
@@ -232,8 +255,8 @@ def chosen(
             space=replace(spec.space, paper=tuple(points) * len(seeds)),
         )  # fmt: skip
         studies.append(spec)
-    frozen = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "folds": folds, "points": claims}
-    return _plan(config, studies, seeds, folds), frozen
+    frozen = {"sweep": trials.sweep.sweep, "top": top, "seeds": list(seeds), "rounds": list(rounds), "folds": folds}
+    return _plan(config, studies, seeds, rounds, folds), frozen | {"points": claims}
 
 
 def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
@@ -276,7 +299,9 @@ def _value(runs: list[Trial]) -> float:
     return fmean(values) if all(trial.origin == "paper" for trial in runs) else values[0]
 
 
-def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], folds: bool) -> Confirmation:
+def _plan(
+    config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], rounds: tuple[int, ...], folds: bool
+) -> Confirmation:
     splits: dict[str, Splits] = load_splits(config)
     if folds:
         check_folds(splits.values(), len(seeds), "--folds")
@@ -285,7 +310,7 @@ def _plan(config: SweepConfig, studies: list[Spec], seeds: tuple[int, ...], fold
     planned = tuple(Planned(spec, methods[spec.method], datasets[spec.dataset]) for spec in studies)
     # The time limit applies to the search only, and each look would score the test split once more.
     config = config.model_copy(update={"seconds_per_study": None, "looks": []})
-    return Confirmation(config, splits, planned, seeds, folds)
+    return Confirmation(config, splits, planned, seeds, rounds, folds)
 
 
 def _go_on(
@@ -294,16 +319,17 @@ def _go_on(
     opening: SweepEvent,
     config: SweepConfig,
     announce: Callable[[str], None],
-    wanted: dict[str, int | None],
+    wanted: dict[str, int | tuple[int, ...] | None],
 ) -> Path:
     claims = _claims(opening)
-    folds = claims.get("folds", False)  # not in old records
-    frozen = {"top": claims["top"], "folds" if folds else "seeds": len(claims["seeds"])}
-    if any(number not in (None, frozen.get(name)) for name, number in wanted.items()):
-        was = " ".join(f"--{name} {number}" for name, number in frozen.items())
+    folds, rounds = claims.get("folds", False), frozen_rounds(claims)  # no folds in old records
+    frozen = {"top": claims["top"]} | ({"folds": rounds[-1]} if folds else {"seeds": rounds})
+    if any(given not in (None, frozen.get(name)) for name, given in wanted.items()):
+        seeds = f"--folds {rounds[-1]}" if folds else f"--seeds {' '.join(map(str, rounds))}"
+        was = f"--top {claims['top']} {seeds}"
         raise ValueError(f"{folder} began with {was}, and its points and seeds are frozen; continue it with {was}")
     studies = [Spec.from_record(entry) for entry in opening.studies]
-    planned = _plan(config, studies, tuple(claims["seeds"]), folds)
+    planned = _plan(config, studies, tuple(claims["seeds"]), rounds, folds)
     return drive(Confirming(searched, planned, folder, announce, resumed=True, confirms=claims), announce)
 
 

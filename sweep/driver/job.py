@@ -120,10 +120,8 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         with (
             _record(job, announce) as (record, history, sweep),
             mirrored(job.home, config.mirror_address, announce, stop),
-            screen(plan, resources, folder) as shown,
+            screen(plan, studies := _studies(plan, history), resources, folder) as shown,
         ):
-            events = by_study(history)
-            studies = {s.name: Study(s.spec, config.seed).replay(events[s.name]) for s in plan.studies}
             if history:
                 job.go_on()
             else:
@@ -174,6 +172,12 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         announce(f"{folder} is done; the rest was stopped. Continue with:  python -m sweep resume {quote(str(folder))}")
         raise KeyboardInterrupt
     return folder
+
+
+def _studies(plan: Plan, history: list[Event]) -> dict[str, Study]:
+    """Return the studies of a plan, in the state after the events of a record."""
+    events = by_study(history)
+    return {study.name: plan.study(study).replay(events[study.name]) for study in plan.studies}
 
 
 @contextmanager

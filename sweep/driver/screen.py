@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,8 +18,8 @@ from analysis.page.names import counted
 from sweep.driver.resources import Resources
 from sweep.record import Event, Trial, Trials
 from sweep.record.events import EndEvent, LostEvent
-from sweep.record.trials import charged
 from sweep.search.plan import Plan, Planned
+from sweep.search.study import Study
 
 BAD = ("diverged", "failed", "out_of_memory")
 
@@ -28,8 +27,8 @@ BAD = ("diverged", "failed", "out_of_memory")
 class Screen:
     """Listens to the events of the record and shows the progress of the sweep."""
 
-    def __init__(self, plan: Plan, resources: Resources, folder: Path, console: Console):
-        self.plan, self.resources, self.folder, self.console = plan, resources, folder, console
+    def __init__(self, plan: Plan, studies: Mapping[str, Study], resources: Resources, folder: Path, console: Console):
+        self.plan, self.studies, self.resources, self.folder, self.console = plan, studies, resources, folder, console
         self.trials, self.started = Trials(), time.monotonic()
         self.live: Live | None = None
 
@@ -80,7 +79,7 @@ class Screen:
             best, hand = self._scores(study.name)
             table.add_row(
                 Text(f"{study.name}{self._held(study.name)}"),
-                _share(self.trials.epochs[study.name], study.spec.most_epochs),
+                _share(self.trials.epochs[study.name], self.studies[study.name].most_epochs),
                 str(states.total() - states["running"]),
                 str(under_way.get(study.name, 0) or ""),
                 str(states["paused"] + states["pruned"] or ""),  # a paused trial ends as pruned unless it is promoted
@@ -116,9 +115,7 @@ class Screen:
 
     def _done(self, study: Planned) -> bool:
         """Return whether no trial of the study runs or will start."""
-        spec, trials = study.spec, self.trials.of(study.name)
-        taken = sum(charged(trial.state, trial.epoch, spec.epochs, spec.first_rung) for trial in trials)
-        spent = study.name in self.trials.stopped or spec.share(taken, len(trials)) >= 1
+        spent = study.name in self.trials.stopped or self.studies[study.name].share >= 1
         return spent and not self._states(study)["running"]
 
     def _scores(self, study: str) -> tuple[str, str]:
@@ -144,10 +141,10 @@ class Screen:
             return "estimating the time left"
         return f"about {duration(max(0, self._budget - self._spent) * self._elapsed() / self._spent)} left"
 
-    @cached_property
+    @property
     def _budget(self) -> int:
-        """The epochs that all studies may train."""
-        return sum(study.spec.most_epochs for study in self.plan.studies)
+        """The epochs that all studies may train, as far as it is known now."""
+        return sum(study.most_epochs for study in self.studies.values())
 
     @property
     def _spent(self) -> int:
@@ -166,10 +163,10 @@ class Screen:
 
 
 @contextmanager
-def screen(plan: Plan, resources: Resources, folder: Path) -> Iterator[Screen]:
+def screen(plan: Plan, studies: Mapping[str, Study], resources: Resources, folder: Path) -> Iterator[Screen]:
     """Context manager that shows a sweep while it runs."""
     console = Console(stderr=False)
-    shown = Screen(plan, resources, folder, console)
+    shown = Screen(plan, studies, resources, folder, console)
     if not console.is_terminal:
         yield shown
         return

@@ -16,7 +16,7 @@ from sweep.search import space as spaces
 from sweep.search.probes import probes
 from sweep.search.rungs import SPARED, Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
-from sweep.search.study import Spec
+from sweep.search.study import Spec, Study
 from trainables import outside
 from trainables.catalog import find, label, place, space_file
 from trainables.config import Config, checked, hyper_fields
@@ -89,6 +89,10 @@ class Plan:
         """Return the images that trials train on, uint8 (N, C, H, W): the training images, with the validation images
         if trials are scored on the test split."""
         return splits.train.images if self.split == "valid" else joined(splits.train.images, splits.valid.images)
+
+    def study(self, planned: Planned) -> Study:
+        """Return a planned study in its initial state."""
+        return Study(planned.spec, self.config.seed)
 
     def seed_of(self, study: str, number: int) -> int:
         """Return the seed of the training and the evaluation of a trial; in a search all trials share it.

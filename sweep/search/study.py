@@ -212,6 +212,11 @@ class Study:
         self._distributions = {name: distribution(found) for name, found in spec.space.searched.items()}
 
     @property
+    def most_epochs(self) -> int:
+        """The epochs of the budget, as far as it is known now."""
+        return self.spec.most_epochs
+
+    @property
     def open_places(self) -> int:
         """The number of additional trials that could run concurrently if no running trial is stopped."""
         if self.spec.count is not None:
@@ -447,12 +452,15 @@ class Study:
         """Change the state of a trial and update the budget."""
         takes = charged(state, epoch, self.spec.epochs, self.spec.first_rung)
         self.spent += takes - trial.charged
-        self.share = self.spec.share(self.spent, len(self._trials))
         trial.state, trial.charged = state, takes
+        self.share = self._share()
         number = trial.asked.number
         self._changed.add(number)
         for name, members in (("running", self._running), ("paused", self._paused)):
             (members.add if state == name else members.discard)(number)
+
+    def _share(self) -> float:
+        return self.spec.share(self.spent, len(self._trials))
 
     def _trial(self, number: int) -> _Trial:
         if number not in self._trials:

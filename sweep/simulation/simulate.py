@@ -107,7 +107,7 @@ def simulate(plan: Plan, curves: Curves, slots: int, folder: Path) -> Simulation
     """
     clock = Clock()
     resources = Resources(cpus=1, gpus=0.0, slots=slots, ahead=slots, total_gpus=0)
-    studies = {study.name: Study(study.spec, plan.config.seed) for study in plan.studies}
+    studies = {study.name: plan.study(study) for study in plan.studies}
     with Record(folder / RECORD, clock, durable=False) as record:
         opening = record.append(
             "sweep", sweep="simulated", simulated=True, resumed=False, config=plan.config.model_dump(mode="json"),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import t, ttest_1samp, ttest_rel
 
 from analysis.confirm import (
     confirmation_of,
@@ -22,6 +22,7 @@ from analysis.confirm import (
     p_value,
     paired_p,
     points,
+    race_p,
     verdict,
     write_confirmed,
 )
@@ -297,3 +298,61 @@ def test_the_tables_are_files(home):
     lines = (home / "confirm" / "confirmed.csv").read_text().splitlines()
     assert len(lines) == 1 + len(table)
     assert len((home / "confirm" / "points.csv").read_text().splitlines()) == 16
+
+
+def test_further_rounds_do_not_make_an_error_more_likely():
+    """Identical points, compared after 5, 10 and 20 seeds: at most 5 % of confirmations may find a difference."""
+    rng, rounds, runs = np.random.default_rng(0), (5, 10, 20), 300
+    found = {"all": 0, "unadjusted": 0, "real": 0, "first": 0}
+    for _ in range(runs):
+        hand, same = pd.Series(np.exp(rng.normal(0, 0.3, 20))), pd.Series(np.exp(rng.normal(0, 0.3, 20)))
+        found["all"] += race_p(hand, same, rounds, 3) <= 0.05
+        found["unadjusted"] += race_p(hand, same, rounds, 1) <= 0.05
+        found["real"] += race_p(hand, same * 0.7, rounds, 3) <= 0.05
+        found["first"] += race_p(hand, same * 0.7, rounds[:1], 1) <= 0.05
+    assert found["all"] / runs < 0.05 < 0.08 < found["unadjusted"] / runs
+    assert found["first"] / runs < 0.5 and found["real"] / runs > 0.75
+
+
+def test_the_p_value_of_several_rounds_is_the_lowest_times_their_number():
+    rng = np.random.default_rng(1)
+    hand, values = (pd.Series(np.exp(rng.normal(m, 0.3, 10))) for m in (0.5, 0.0))
+    hand[3] = math.nan  # this seed failed, so its pair is missing
+    single = [ttest_rel(np.log(hand[:n]), np.log(values[:n]), nan_policy="omit").pvalue for n in (5, 10)]
+    assert single[1] < single[0] and race_p(hand, values, (5, 10), 3) == pytest.approx(3 * single[1])
+    assert race_p(hand, values, (5,), 1) == pytest.approx(single[0])
+    assert race_p(hand, values, (1, 5), 2) == pytest.approx(2 * single[0])  # one pair has no p-value
+    assert math.isnan(race_p(hand, values, (1, 2), 2)) and race_p(hand, hand, (5, 10), 2) == 1.0
+
+
+def test_intervals_of_differences_hold_over_all_rounds(tmp_path, write_record, confirm_events):
+    events = confirm_events()
+    one = confirmed(read_sweep(write_record(tmp_path / "one", events))).set_index(["study", "point"])
+    events[0]["confirms"] |= {"rounds": [3, 5, 10], "seeds": list(range(1, 11))}
+    three = confirmed(read_sweep(write_record(tmp_path / "three", events))).set_index(["study", "point"])
+    at = ("wae-digits", "tuned 1")
+    assert three.loc[at, "p"] == pytest.approx(3 * one.loc[at, "p"])
+    assert (three.loc[at, "low"], three.loc[at, "high"]) == (one.loc[at, "low"], one.loc[at, "high"])
+    width, wider = (math.log(table.loc[at, "ratio_high"] / table.loc[at, "ratio_low"]) for table in (one, three))
+    assert wider / width == pytest.approx(t.ppf(1 - 0.025 / 3, 2) / t.ppf(0.975, 2))
+    assert set(three["planned"]) == {3}
+
+
+def test_a_round_counts_once_all_its_trainings_have_ended(tmp_path, write_record, confirm_events):
+    """The sixth seed of a second round is trained: verdicts are those of the first round, means those of all seeds."""
+    events = confirm_events(finished=False)
+    events[0]["confirms"] |= {"rounds": [3, 5], "seeds": [1, 2, 3, 4, 5]}
+    before = confirmed(read_sweep(write_record(tmp_path / "before", events))).set_index(["study", "point"])
+    for number, value in ((6, 900.0), (7, 5.0)):
+        name = f"wae-digits-{number:04d}"
+        start = {"time": 5.0, "event": "start", "trial": name, "study": "wae-digits", "number": number, "seed": 4}
+        rows = [{"epoch": 9, "metrics": {"test/fcd": value}}]
+        events += [
+            start | {"values": {}, "origin": "paper", "attempt": 1},
+            {"time": 6.0, "event": "report", "trial": name, "rows": rows},
+            {"time": 7.0, "event": "end", "trial": name, "state": "complete", "epoch": 9},
+        ]
+    after = confirmed(read_sweep(write_record(tmp_path / "after", events))).set_index(["study", "point"])
+    at = ("wae-digits", "tuned 1")
+    assert after.loc[at, "p"] == before.loc[at, "p"] and after.loc[at, "planned"] == 5
+    assert after.loc[at, "seeds"] == 4 and after.loc[at, "mean"] == pytest.approx((100 + 110 + 120 + 5) / 4)

@@ -123,13 +123,13 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
             spent[self.what] += time.process_time() - self.began
 
     with tempfile.TemporaryDirectory() as folder:
-        screen = Screen(planned, resources, Path(folder), Console(file=io.StringIO(), width=200))
+        studies = {study.name: planned.study(study) for study in planned.studies}
+        screen = Screen(planned, studies, resources, Path(folder), Console(file=io.StringIO(), width=200))
         with Record(Path(folder) / "record.jsonl", clock, durable=False) as record:
             entries = [study.spec.to_record() for study in planned.studies]
             opening = record.append(
                 "sweep", sweep="scale", config=planned.config.model_dump(mode="json"), studies=entries
             )
-            studies = {study.name: Study(study.spec, 0) for study in planned.studies}
             conductor = Watched(planned, studies, record, [opening], Path(folder), resources, screen.hear)
             starts.append(began := time.process_time())
             run(conductor, curves, clock)

@@ -1,6 +1,7 @@
 """The confirmation of a sweep: what is trained again, on which images, with which seeds, and that it happens once."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pytest
 import yaml
 from made_up import event
 
-from analysis.confirm import confirmation_of, points
+from analysis.confirm import confirmation_of, confirmed, points, verdict
+from analysis.load import read_sweep
 from sweep import commands
 from sweep.commands import _ending, stop
 from sweep.commands.run import confirmation_cost, front_door
@@ -106,6 +108,39 @@ def test_a_point_that_ran_with_several_seeds_is_chosen_by_its_mean(make_plan):
         trial.values, trial.origin = {"latent_dim": 2 + number % 2}, "paper"
     _, found = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
     assert names(found) == [("hand-tuned", 5.0, 1), ("tuned 2", 5.5, 2)]
+
+
+def test_a_study_goes_on_with_further_seeds_while_its_points_cannot_be_told_apart(make_plan, tmp_path):
+    """The driver's conductor gets the values of a study whose points differ clearly, or hardly."""
+    trained = {}
+    for name, gap in (("clear", 2.0), ("unclear", 0.01)):
+        trials = searched(make_plan, [5.0, 3.0])
+        planned, claims = chosen(trials, SweepConfig(**CONFIG), 1, (4, 5, 6, 7, 8), rounds=(3, 5))
+        assert claims["rounds"] == [3, 5]
+        with Record(tmp_path / name / "record.jsonl") as record:
+            entries = [study.spec.to_record() for study in planned.studies]
+            opening = record.append("sweep", sweep="c", studies=entries, confirms=claims)
+            studies = {study.name: planned.study(study) for study in planned.studies}
+            resources = Resources(cpus=1, gpus=0.0, slots=4, ahead=4, total_gpus=0)
+            conductor = Conductor(planned, studies, record, [opening], tmp_path / name, resources, lambda *_: None)
+            (study,) = studies.values()
+            running = []
+            while not conductor.done:
+                while conductor.next(ray_id := f"ray-{len(conductor.trials.trials)}") is not None:
+                    running.append(ray_id)
+                assert study.most_epochs in (6 * 9, 10 * 9) and conductor.places == len(running) + study.open_places
+                number = conductor.trials.trials[conductor.running[ray_id := running.pop(0)]].number
+                value = (10.0, 10.0 / math.exp(gap))[number % 2] + number % 5 / 10
+                row = Row(epoch=9, stage="train", time=0.0, metrics={"test/fcd": value})
+                conductor.hear(ray_id, Progress(epoch=9, rows=[row], value=value, state="complete"))
+        table = confirmed(read_sweep(tmp_path / name)).set_index("point")
+        trained[name] = [conductor.trials.trials[trial].seed for trial in conductor.trials.trials]
+        again = planned.study(planned.studies[0]).replay(read(tmp_path / name / "record.jsonl"))
+        assert again.share == study.share >= 1 and again.most_epochs == study.most_epochs
+        row = table.loc["tuned 1"]
+        assert verdict(row) == {"clear": "tuned point is better", "unclear": "cannot be told apart"}[name]
+        assert row["planned"] == row["seeds"] == {"clear": 3, "unclear": 5}[name]
+    assert trained == {"clear": [4, 4, 5, 5, 6, 6], "unclear": [4, 4, 5, 5, 6, 6, 7, 7, 8, 8]}
 
 
 def test_training_uses_train_and_validation_and_only_the_end_uses_the_test_split(make_plan, tmp_path):
@@ -244,10 +279,18 @@ def test_no_search_is_confirmed_while_it_runs(looked):
         confirm(looked)
 
 
-@pytest.mark.parametrize("flag", ["top", "seeds"])
-def test_zero_points_or_seeds_are_refused(looked, flag):
-    with pytest.raises(ValueError, match=f"--{flag} must be at least 1, got 0"):
-        confirm(looked, **{flag: 0})
+@pytest.mark.parametrize(
+    ("flag", "given", "rule"),
+    [
+        ("top", 0, "at least 1, got 0"),
+        ("seeds", 0, "increasing numbers, at least 1, got 0"),
+        ("seeds", [5, 5], "increasing numbers, at least 1, got 5 5"),
+        ("seeds", [], "increasing numbers, at least 1, got none"),
+    ],
+)
+def test_impossible_numbers_are_refused(looked, flag, given, rule):
+    with pytest.raises(ValueError, match=f"--{flag} must be {rule}"):
+        confirm(looked, **{flag: given})
 
 
 def test_mlflow_gets_point_and_seed(looked):

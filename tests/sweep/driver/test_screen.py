@@ -22,15 +22,21 @@ class Stage:
 
     def __init__(self, planned, folder, clock, trials=None, time=90.0):
         self.console = Console(file=io.StringIO(), width=150)
-        self.screen = Screen(planned, RESOURCES, folder, self.console)
+        self.planned, self.events = planned, []
+        self.screen = Screen(planned, self.studies(), RESOURCES, folder, self.console)
         self.trials, self.clock = trials or Trials(), clock
         studies = [study.spec.to_record() for study in planned.studies]
         self.tell("sweep", time=time if trials else 0.0, sweep="s", studies=studies, resumed=trials is not None)
 
     def tell(self, kind, **fields):
         written = event(kind, **fields)
+        self.events.append(written)
+        self.screen.studies = self.studies()
         self.trials.tell(written)
         self.screen.hear(written, self.trials)
+
+    def studies(self):
+        return {study.name: self.planned.study(study).replay(self.events) for study in self.planned.studies}
 
     def start(self, study, number):
         trial = f"{study}-{number:04d}"
@@ -117,7 +123,9 @@ def test_a_study_whose_last_trial_exceeds_its_budget_has_spent_all_of_it(stage):
 
 def test_the_table_renders_before_anything_has_happened(make_plan, tmp_path):
     console = Console(file=io.StringIO(), width=100)
-    console.print(Screen(make_plan(), RESOURCES, tmp_path / "quick", console))
+    planned = make_plan()
+    studies = {study.name: planned.study(study) for study in planned.studies}
+    console.print(Screen(planned, studies, RESOURCES, tmp_path / "quick", console))
     assert "vae-digits" in console.file.getvalue() and "estimating the time left" in console.file.getvalue()
 
 
@@ -207,7 +215,9 @@ def test_many_studies_fit_the_terminal(width, height, make_plan, tmp_path, clock
 def test_on_a_terminal_the_table_only(make_plan, tmp_path, monkeypatch):
     shown = Console(file=io.StringIO(), width=150, force_terminal=True)
     monkeypatch.setattr("sweep.driver.screen.Console", lambda **_: shown)
-    with screen(make_plan(), RESOURCES, tmp_path / "quick") as on_screen:
+    planned = make_plan()
+    studies = {study.name: planned.study(study) for study in planned.studies}
+    with screen(planned, studies, RESOURCES, tmp_path / "quick") as on_screen:
         stage = Stage(make_plan(), tmp_path / "quick", None)
         stage.screen, on_screen.trials = on_screen, stage.trials
         stage.run("vae-digits", 0, "complete", 9, 12.0)
