@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from analysis.budget import budgets, space_words
-from analysis.confirm import looks_words, overlap_of
+from analysis.confirm import looks_words, overlap_of, rounds_of
 from analysis.join import confirmation
 from analysis.load import Sweep
-from analysis.page.names import dataset_name, duration, method_name, metric_name, split_name
+from analysis.page.names import dataset_name, duration, listed, method_name, metric_name, split_name
 from analysis.recipes import yardsticks
 
 CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
@@ -90,7 +90,8 @@ def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, s
         ]
     if found is None:
         return [("test split", "not used")]
-    claims, folds = found.meta["confirms"], overlap_of(found) > 0
+    claims, folds, rounds = found.meta["confirms"], overlap_of(found) > 0, rounds_of(found)
+    several = f", each study until its points were told apart after {listed(list(map(str, rounds)))} of them" * (len(rounds) > 1)
     kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
     ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
     return [
@@ -98,12 +99,14 @@ def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, s
         (
             "confirmation",
             f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
-            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples) on train + validation images"
+            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples){several}, on train + validation "
+            "images"
             + ("; each seed with another part of train + test images as test split" if folds else ""),
         ),
         (
             "intervals",
             "95 % t interval of the mean over seeds; verdicts by paired t-tests with Holm's correction"
+            + (f", and p-values times {len(rounds)} for as many rounds of seeds" if len(rounds) > 1 else "")
             + ("; variances corrected for overlapping folds (Nadeau and Bengio)" if folds else ""),
         ),
         *((f"confirmed on {where}", way) for where, way in ways),

@@ -114,7 +114,7 @@ class SweepEvent(_Event):
     simulated: bool = False
     title: str | None = None
     readings: dict[str, dict[str, Any]] = {}  # by data set: how a folder of images was read
-    confirms: dict[str, Any] | None = None  # in a confirmation: sweep, look, top, seeds, folds, points
+    confirms: dict[str, Any] | None = None  # in a confirmation: sweep, look, top, seeds, rounds, ...
 
 
 class StartEvent(_Event):
