@@ -11,7 +11,6 @@ Writes aae_values.csv into the folder of the first sweep, and aae_sigma.csv and 
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
@@ -34,6 +33,7 @@ from analysis.papers.beside import (
     same_recipe,
     samples_of,
 )
+from analysis.papers.command import inputs
 from analysis.papers.conditions import conditions, of_study
 
 BASE, NO_OP = "aae", "iaae_kld"
@@ -319,13 +319,13 @@ def sigma_text(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv:
-        raise SystemExit("usage: python -m analysis.papers.aae SWEEP [SWEEP ...]")
-    try:
-        sweeps = [read_sweep(folder) for folder in argv]
-    except ValueError as error:
-        raise SystemExit(f"python -m analysis.papers.aae: error: {error}") from None
+def main(argv: Sequence[str] | None = None) -> None:
+    with inputs("aae", __doc__, "SWEEP", argv) as folders:
+        show([read_sweep(folder) for folder in folders])
+
+
+def show(sweeps: Sequence[Sweep]) -> None:
+    """Print and write the tables and figures of sweeps."""
     ours = pd.concat([values(sweep) for sweep in sweeps])
     print(text(differences(ours)), noise(ours).to_string(index=False), sep="\n\n")
     ours.to_csv(sweeps[0].folder / "aae_values.csv", index=False)
@@ -344,4 +344,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -16,7 +16,6 @@ written next to the first file.
 """
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 from analysis.load import Sweep, read_sweep
 from analysis.papers import regularization
 from analysis.papers.beside import beside, markdown, our_recipe, printed
+from analysis.papers.command import inputs
 from analysis.papers.conditions import conditions
 
 DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "celeba64_nn", "celeba64_140")}
@@ -279,25 +279,17 @@ def draw(files: Sequence[str | Path]) -> list[Path]:
     return list(written)
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv:
-        raise SystemExit("usage: python -m analysis.papers.balancing SWEEP [SWEEP ...] | FILE.csv [FILE.csv ...]")
-    if all(name.endswith(".csv") for name in argv):
-        try:
-            print(*draw(argv), sep="\n")
-        except (OSError, ValueError) as error:
-            raise SystemExit(f"python -m analysis.papers.balancing: error: {error}") from None
-        return
-    for folder in argv:
-        try:
-            sweep = read_sweep(folder)
+def main(argv: Sequence[str] | None = None) -> None:
+    with inputs("balancing", __doc__, "SWEEP|FILE.csv", argv) as names:
+        if all(name.endswith(".csv") for name in names):
+            print(*draw(names), sep="\n")
+            return
+        for sweep in map(read_sweep, names):
             found = [table(sweep, number) for number in (1, 2, 3, 4, 5)]
             if all(part.empty for part in found) or "two_stage_vae" in set(sweep.trials["method"]):
                 found = [ratios(sweep), computed_over_learned(sweep), *found]
-        except ValueError as error:
-            raise SystemExit(f"python -m analysis.papers.balancing: error: {error}") from None
-        print("\n\n".join([f"## {sweep.name}", *(markdown(part) for part in found if len(part))]))
+            print("\n\n".join([f"## {sweep.name}", *(markdown(part) for part in found if len(part))]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -13,7 +13,6 @@ gae_table4.csv and the figures into the folder of the first sweep; tables for th
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from analysis.papers.beside import (
     same_recipe,
     samples_of,
 )
+from analysis.papers.command import inputs
 from analysis.papers.conditions import conditions, of_study
 
 METHODS = {
@@ -320,22 +320,17 @@ def _contents(sweep: Sweep) -> tuple[dict[str, pd.DataFrame], dict[str, Figure],
     return tables, figures, [markdown(table) for table in (*tables.values(), *further) if len(table)] + said
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv:
-        raise SystemExit("usage: python -m analysis.papers.gae SWEEP [SWEEP ...]")
-    try:
-        sweep = read_sweeps(argv)
-        tables, figures, shown = _contents(sweep)
-    except ValueError as error:
-        raise SystemExit(f"python -m analysis.papers.gae: error: {error}") from None
-    print("\n\n".join(shown))
-    folder = Path(argv[0])
-    for name, table in tables.items():
-        table.to_csv(folder / name, index=False)
-    for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=120)
-    print(f"\n{folder}: {', '.join([*tables, *figures])}")
+def main(argv: Sequence[str] | None = None) -> None:
+    with inputs("gae", __doc__, "SWEEP", argv) as folders:
+        tables, figures, shown = _contents(read_sweeps(folders))
+        print("\n\n".join(shown))
+        folder = Path(folders[0])
+        for name, table in tables.items():
+            table.to_csv(folder / name, index=False)
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=120)
+        print(f"\n{folder}: {', '.join([*tables, *figures])}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

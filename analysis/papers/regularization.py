@@ -9,7 +9,6 @@ the number of active dimensions saturates (published/README.md).
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import MEASURED, Sweep, read_sweep
 from analysis.papers.beside import markdown, printed, rank_correlation, read_trainings
+from analysis.papers.command import inputs
 from analysis.papers.conditions import conditions, of_study
 
 OURS = tuple(MEASURED / f"regularization_{name}.csv" for name in ("mnist", "table2"))
@@ -236,19 +236,17 @@ def figure1(looks: pd.DataFrame) -> Figure:
     return curves(looks[looks["table"] == 2], ("|dL/dz|", "gamma"))
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv:
-        raise SystemExit("usage: python -m analysis.papers.regularization FILE.csv [FILE.csv ...] [SWEEP ...]")
-    files = [name for name in argv if name.endswith(".csv")]
-    try:
-        if folders := [name for name in argv if name not in files]:
+def main(argv: Sequence[str] | None = None) -> None:
+    with inputs("regularization", __doc__, "FILE.csv|SWEEP", argv) as names:
+        files = [name for name in names if name.endswith(".csv")]
+        if folders := [name for name in names if name not in files]:
             print(markdown(table3([read_sweep(folder) for folder in folders])), end="\n\n")
-        if not files:
-            return
-        looks = read(files)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"python -m analysis.papers.regularization: error: {error}") from None
-    picture = Path(files[0]).with_suffix(".png")
+        if files:
+            show(read(files), Path(files[0]).with_suffix(".png"))
+
+
+def show(looks: pd.DataFrame, picture: Path) -> None:
+    """Print Tables 1 and 2 of measurements, and draw them."""
     if (looks["table"] == 1).any():
         table = table1(looks)
         for part in (table, orderings(table), controls(looks)):
@@ -262,4 +260,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,7 +8,6 @@ nats per image, training loss as a sum over a batch of 2000. The files of pictur
 and 14 to 16, written next to the first one: pictures.png and codes.png.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import MEASURED, read_published
 from analysis.papers.beside import read_trainings
+from analysis.papers.command import inputs
 
 OURS = tuple(MEASURED / f"vg_mnist{name}.csv" for name in ("", "_denoise_100"))  # the first points
 KEYS = ["dataset", "method", "variant", "metric", "epoch"]
@@ -128,25 +128,21 @@ def codes(found: dict[str, dict[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def main(argv: Sequence[str]) -> None:
-    if not argv:
-        raise SystemExit("usage: python -m analysis.papers.vg FILE.csv [FILE.csv ...] [SYSTEM.npz ...]")
-    drawn = [file for file in argv if file.endswith(".npz")]
-    written = {}
-    try:
-        if tables := [file for file in argv if file not in drawn]:
+def main(argv: Sequence[str] | None = None) -> None:
+    with inputs("vg", __doc__, "FILE.csv|SYSTEM.npz", argv) as names:
+        drawn = [name for name in names if name.endswith(".npz")]
+        written = {}
+        if tables := [name for name in names if name not in drawn]:
             found = beside_print(tables)
             print(f"{text(found)}\n")
             written[Path(tables[0]).with_suffix(".png")] = plot(found)
         if drawn:
             held, folder = read_pictures(drawn), Path(drawn[0]).parent
             written |= {folder / "pictures.png": pictures(held), folder / "codes.png": codes(held)}
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"python -m analysis.papers.vg: error: {error}") from None
-    for file, figure in written.items():
-        figure.savefig(file, dpi=120)
-        print(file)
+        for file, figure in written.items():
+            figure.savefig(file, dpi=120)
+            print(file)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -125,7 +125,7 @@ def test_gammas_are_compared_after_as_many_epochs(tmp_path):
         assert table["epochs"].tolist() == epochs and table["ratio"].notna().sum() == (len(epochs) == 1)
 
 
-def test_a_training_of_several_settings_is_refused(tmp_path):
+def test_a_training_of_several_settings_is_refused(tmp_path, refusal):
     rows = [(1, "mnist", regularization.RESIDUAL, "kappa=50", "# Active", 4, 12.0)]
     files = []
     for seed in (0, 1):
@@ -133,8 +133,7 @@ def test_a_training_of_several_settings_is_refused(tmp_path):
         pd.read_csv(files[-1]).assign(epochs=4, seed=seed, set="").to_csv(files[-1], index=False)
     with pytest.raises(ValueError, match="kappa=50 was trained with epochs 4; seed 0 and epochs 4; seed 1; give the"):
         regularization.read(files)
-    with pytest.raises(SystemExit, match=r"regularization: error: 1, mnist"):
-        regularization.main([str(file) for file in files])
+    assert "regularization: error: 1, mnist" in refusal(regularization.main, *files)
     looks = regularization.read(regularization.OURS)  # those of the notebook
     assert set(looks["table"]) == {1, 2} and len(regularization.table1(looks)) == 5
 
@@ -153,8 +152,6 @@ def test_table_3_pools_no_distances_or_epochs(sweep, capsys):
     made["c"].studies.update({name: replace(s, epochs=9) for name, s in made["c"].studies.items()})
     regularization.main([str(made[name].folder) for name in ("a", "b")])
     assert "| celeba128 | VAE+ | fid | 21 | 1 | 40 | 40 | 1 | 45.6 | 47.5 |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="regularization: error: "):
-        regularization.main([str(made["a"].folder / "absent")])
     both = regularization.table3([made["a"], made["c"]]).query("row == 'VAE+'")
     assert dict(zip(both["epochs"], both["generation"], strict=True)) == {21: 40.0, 9: 60.0}
 
@@ -269,15 +266,15 @@ def test_each_model_of_table_3_is_beside_its_own_print(sweep):
     assert over.loc["model 4", "printed_celeba64"] == pytest.approx(theirs)
 
 
-def test_rows_quoted_for_rae_have_a_counterpart(sweep, capsys):
+def test_rows_quoted_for_rae_have_a_counterpart(sweep, capsys, refusal):
     shown = {"valid/fid": 74.0, "valid/fid_gaussian": 81.0, "valid/fid_reconstruction": 32.0}
     ran = sweep([("rae_l2", "cifar10", point, shown) for point in points("rae_l2", "cifar10").values()])
     found = balancing.table(ran, 2).set_index("metric")
     assert found["ours"].to_dict() == {"REC": 32.0, "GEN-1": 81.0, "GEN-2": 74.0} and set(found["trials"]) == {1}
     balancing.main([str(ran.folder)])  # as of the preset balancing-table2-rae
     assert "| RAE-L2 |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: other has no complete trial of two_stage_vae"):
-        balancing.main([str(sweep([("vae", "mnist", {"latent_dim": 2}, END)], "other").folder)])
+    other = sweep([("vae", "mnist", {"latent_dim": 2}, END)], "other")
+    assert "error: other has no complete trial of two_stage_vae" in refusal(balancing.main, other.folder)
 
 
 def test_ratios_hold_on_any_data_set(sweep):
@@ -335,7 +332,7 @@ def test_each_data_set_is_a_line_over_epochs(tmp_path):
     assert {len(line.get_xdata()) for line in ax.lines} == {2}
 
 
-def test_the_figures_are_drawn_from_the_programs_files(tmp_path, capsys):
+def test_the_figures_are_drawn_from_the_programs_files(tmp_path, capsys, refusal):
     """Figure 5 ends with the first epoch; figure 2 has a line for each rule of gamma."""
     rows = [
         {"dataset": "d", "method": "VAE", "variant": "a", "epoch": e, "latent": j, "posterior_variance": 1 / (e + j)}
@@ -359,5 +356,4 @@ def test_the_figures_are_drawn_from_the_programs_files(tmp_path, capsys):
     balancing.main([str(file), str(tmp_path / "latents.csv")])
     assert capsys.readouterr().out.split() == [str(tmp_path / f"balancing_figure{n}.png") for n in (2, 4, 5)]
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "other.csv")
-    with pytest.raises(SystemExit, match=r"error: .*other\.csv has no column table"):
-        balancing.main([str(tmp_path / "other.csv")])
+    assert "other.csv has no column table" in refusal(balancing.main, tmp_path / "other.csv")

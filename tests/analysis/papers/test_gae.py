@@ -310,8 +310,3 @@ def test_the_command_takes_sweeps_of_the_toy_and_of_images_together(grid, toy, c
     names = ("gae_table2.csv", "gae_figure4.png", "gae_kl_walk.png", "gae_mnist.png")
     assert all((toy.folder / name).exists() for name in names)
     gae.figure4(join({"a": toy, "b": toy}))
-
-
-def test_the_command_names_a_folder_without_a_sweep(tmp_path):
-    with pytest.raises(SystemExit, match=r"analysis\.papers\.gae: error: "):
-        gae.main([str(tmp_path / "absent")])
