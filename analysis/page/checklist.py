@@ -91,7 +91,7 @@ def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, s
     if found is None:
         return [("test split", "not used")]
     claims, folds, rounds = found.meta["confirms"], overlap_of(found) > 0, rounds_of(found)
-    several = f", each study until its points were told apart after {listed(list(map(str, rounds)))} of them" * (len(rounds) > 1)
+    several = f", each study until {listed(list(map(str, rounds)))} of them told its points apart" * (len(rounds) > 1)
     kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
     ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
     return [
@@ -100,8 +100,7 @@ def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, s
             "confirmation",
             f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
             f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples){several}, on train + validation "
-            "images"
-            + ("; each seed with another part of train + test images as test split" if folds else ""),
+            "images" + ("; each seed with another part of train + test images as test split" if folds else ""),
         ),
         (
             "intervals",
