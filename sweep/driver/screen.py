@@ -29,6 +29,7 @@ class Screen:
 
     def __init__(self, plan: Plan, studies: Mapping[str, Study], resources: Resources, folder: Path, console: Console):
         self.plan, self.studies, self.resources, self.folder, self.console = plan, studies, resources, folder, console
+        self.budgets = {name: study.most_epochs for name, study in studies.items()}
         self.trials, self.started = Trials(), time.monotonic()
         self.live: Live | None = None
 
@@ -37,8 +38,18 @@ class Screen:
         if isinstance(event, LostEvent):
             why = f"{event.state} at epoch {event.epoch} ({event.reason}), will run again"
             self._print(f"{'':>4}  {event.trial:<28} {why}")
-        elif self.live is None and isinstance(event, EndEvent):
-            self._print(self._line(trials.trials[event.trial]))
+        elif isinstance(event, EndEvent):
+            if self.live is None:
+                self._print(self._line(trials.trials[event.trial]))
+            self._show_growth(trials.trials[event.trial].study)
+
+    def _show_growth(self, name: str) -> None:
+        """Say that a confirmation trains a study's points with further seeds."""
+        before, study = self.budgets[name], self.studies[name]
+        self.budgets[name] = study.most_epochs
+        if study.most_epochs > before:
+            number = counted(study.most_epochs // study.spec.epochs, "training")
+            self._print(f"{'':>4}  {name:<28} its points cannot be told apart yet, so it goes on to {number}")
 
     def _print(self, line: str) -> None:
         """Print one line, above the table if there is one."""

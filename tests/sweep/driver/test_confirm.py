@@ -1,5 +1,6 @@
 """The confirmation of a sweep: what is trained again, on which images, with which seeds, and that it happens once."""
 
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from made_up import event
+from rich.console import Console
 
 from analysis.confirm import confirmation_of, confirmed, points, verdict
 from analysis.load import read_sweep
@@ -36,6 +38,7 @@ from sweep.driver.confirm import (
 from sweep.driver.inbox import Inbox, send
 from sweep.driver.job import default_tracking
 from sweep.driver.resources import Resources
+from sweep.driver.screen import Screen
 from sweep.driver.stop import Stop, Stopped
 from sweep.record import Progress, Record, Row, Trial, Trials, parse, read
 from sweep.search import plan as planning
@@ -122,7 +125,9 @@ def test_a_study_goes_on_with_further_seeds_while_its_points_cannot_be_told_apar
             opening = record.append("sweep", sweep="c", studies=entries, confirms=claims)
             studies = {study.name: planned.study(study) for study in planned.studies}
             resources = Resources(cpus=1, gpus=0.0, slots=4, ahead=4, total_gpus=0)
-            conductor = Conductor(planned, studies, record, [opening], tmp_path / name, resources, lambda *_: None)
+            console = Console(file=io.StringIO(), width=150)
+            screen = Screen(planned, studies, resources, tmp_path / name, console)
+            conductor = Conductor(planned, studies, record, [opening], tmp_path / name, resources, screen.hear)
             (study,) = studies.values()
             running = []
             while not conductor.done:
@@ -133,6 +138,8 @@ def test_a_study_goes_on_with_further_seeds_while_its_points_cannot_be_told_apar
                 value = (10.0, 10.0 / math.exp(gap))[number % 2] + number % 5 / 10
                 row = Row(epoch=9, stage="train", time=0.0, metrics={"test/fcd": value})
                 conductor.hear(ray_id, Progress(epoch=9, rows=[row], value=value, state="complete"))
+        said = "its points cannot be told apart yet, so it goes on to 10 trainings"
+        assert console.file.getvalue().count(said) == (name == "unclear")
         table = confirmed(read_sweep(tmp_path / name)).set_index("point")
         trained[name] = [conductor.trials.trials[trial].seed for trial in conductor.trials.trials]
         again = planned.study(planned.studies[0]).replay(read(tmp_path / name / "record.jsonl"))
