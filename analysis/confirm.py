@@ -233,9 +233,10 @@ def race_p(hand: pd.Series, values: pd.Series, done: Sequence[int], rounds: int,
     found = []
     for number in done:
         pairs = (hand.iloc[:number] - values.iloc[:number]).dropna()
-        found.append(paired_p(pairs, log_ratios(hand[pairs.index], values[pairs.index]), overlap))
-    lowest = np.nanmin(found) if np.isfinite(found).any() else math.nan
-    return min(1.0, rounds * lowest) if lowest == lowest else math.nan
+        p = paired_p(pairs, log_ratios(hand[pairs.index], values[pairs.index]), overlap)
+        if not math.isnan(p):
+            found.append(min(1.0, rounds * p))
+    return min(found, default=math.nan)
 
 
 def holm(p: pd.Series) -> pd.Series:

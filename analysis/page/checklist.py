@@ -9,7 +9,7 @@ from analysis.budget import budgets, space_words
 from analysis.confirm import looks_words, overlap_of, rounds_of
 from analysis.join import confirmation
 from analysis.load import Sweep
-from analysis.page.names import dataset_name, duration, listed, method_name, metric_name, split_name
+from analysis.page.names import dataset_name, duration, method_name, metric_name, split_name
 from analysis.recipes import yardsticks
 
 CONFIG_WORDS = {"samples": "images sampled per distance", "searcher": "searcher", "seed": "seed"}
@@ -91,16 +91,18 @@ def _confirmation_recipe(sweep: Sweep, found: Sweep | None) -> list[tuple[str, s
     if found is None:
         return [("test split", "not used")]
     claims, folds, rounds = found.meta["confirms"], overlap_of(found) > 0, rounds_of(found)
-    several = f", each study until {listed(list(map(str, rounds)))} of them told its points apart" * (len(rounds) > 1)
+    numbers = f"{', '.join(map(str, rounds[:-1]))} or {rounds[-1]}"
+    several = f", for each study the first {numbers} of them, until its points were told apart" * (len(rounds) > 1)
     kinds = dict.fromkeys((study.dataset, study.metric) for study in found.studies.values())
     ways = [(dataset_name(kind[0]), _words(way)) for kind in kinds for way in yardsticks(found, *kind)]
     return [
         ("test split", looks_words(found.folder.parent)),
         (
             "confirmation",
-            f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained with seeds "
-            f"{', '.join(map(str, claims['seeds']))} (initialisation, order, samples){several}, on train + validation "
-            "images" + ("; each seed with another part of train + test images as test split" if folds else ""),
+            f"hand-tuned point and best {claims['top']} of each study, selected on validation, trained on train + "
+            f"validation images with seeds {', '.join(map(str, claims['seeds']))} (initialisation, order, samples)"
+            + several
+            + ("; each seed with another part of train + test images as test split" if folds else ""),
         ),
         (
             "intervals",

@@ -381,6 +381,19 @@ def test_what_makes_budgets_unequal_is_said(tmp_path, write_sweep, write_record)
     assert dict(checklist(sweep))["budget"] == f"3 trials of up to 30 epochs per study; {limit}"
 
 
+def test_the_rounds_of_a_confirmation_are_stated(tmp_path, write_sweep, write_record, confirm_events):
+    folder = write_sweep(tmp_path / "s", methods=("gae", "wae", "vae"), datasets=("digits",))
+    events = confirm_events()
+    events[0]["confirms"] |= {"rounds": [3, 5, 9], "seeds": list(range(1, 10))}
+    write_record(folder / "confirm", events)
+    said = dict(checklist(read_sweep(folder)))
+    assert said["confirmation"].endswith(
+        "on train + validation images with seeds 1, 2, 3, 4, 5, 6, 7, 8, 9 (initialisation, order, samples), for each "
+        "study the first 3, 5 or 9 of them, until its points were told apart"
+    )
+    assert said["intervals"].endswith("with Holm's correction, and p-values times 3 for as many rounds of seeds")
+
+
 def test_budgets_stand_beside_the_results(page):
     words = re.sub(r"<[^>]*>|\s+", " ", page.split("Budgets</h3>")[1].split("Studies in detail")[0])
     assert "3 knobs: 32 choices × 2.0 decades" in re.sub(" +", " ", words)
