@@ -62,10 +62,11 @@ def points(confirmation: Sweep) -> pd.DataFrame:
         trials = confirmation.trials_of(study).sort_values("number")
         for trial in trials.to_dict("records"):
             claim = claims[trial["number"] % len(claims)]
+            kept = claim["rank"] == 1 and len(claims) == 1
             rows.append(
                 {name: trial[name] for name in ("study", "method", "dataset", "trial")}
                 | {"metric": confirmation.studies[study].metric, "point": claim["point"], "rank": claim["rank"]}
-                | {"role": role(claim["point"], claim["rank"], claim.get("origin", ""))}  # no origin in old records
+                | {"role": role(claim["point"], kept, claim.get("origin", ""))}  # no origin in old records
                 | {"seed": trial["seed"], "state": trial["state"], "searched_trial": claim["trial"]}
                 | {"searched": math.nan if claim["value"] is None else claim["value"]}
                 | {"value": trial["value"] if trial["state"] == "complete" else math.nan}
@@ -80,7 +81,7 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     """Return one row per study and point: number of completed seeds, mean and 95 % interval of the distance on the test
     split, the search's value, the gap (search minus mean), and the means of the values in SHOWN.
 
-    `role` is hand-tuned, both for a hand-tuned point that no other point beat in the search, tuned, or a value of
+    `role` is hand-tuned, both for the best point of a search that found no other, tuned, or a value of
     GIVEN for a point that the search did not find. `better` is the mean paired difference over the seeds,
     hand-tuned minus this point, with its interval; positive means that the point is better. `ratio` is the
     geometric mean of this point's values over the hand-tuned point's, seed by seed, with its interval; NaN if a
@@ -138,11 +139,11 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     return order.drop(columns=["_place", "_best"]).reset_index(drop=True)
 
 
-def role(point: str, rank, origin: str) -> str:
-    """Return the role of a point, given its rank in the search and the origin of its trial."""
+def role(point: str, kept: bool, origin: str) -> str:
+    """Return the role of a point, given whether it is all that the search found, and the origin of its trial."""
     if point != HAND_TUNED:
         return GIVEN.get(origin, "tuned")
-    return HAND_TUNED if pd.isna(rank) or rank != 1 else "both"
+    return "both" if kept else HAND_TUNED
 
 
 def point_words(row) -> str:

@@ -158,7 +158,9 @@ class SweepConfig(StrictModel):
     )
 
     confirm: bool = Field(False, description="confirm the sweep as soon as its search is done")
-    confirm_top: PositiveInt = Field(1, description="number of best points of each study to confirm")
+    confirm_top: PositiveInt = Field(
+        1, description="number of best points of each study to confirm besides the hand-tuned one"
+    )
     confirm_seeds: Rounds = Field(
         [5, 10, 20],
         description="numbers of trainings of each confirmed point: a study goes on with the next number while its "

@@ -15,7 +15,10 @@ def main(
     /,
     *,
     top: Annotated[
-        int | None, Parameter(help="number of best points of each study; default: as configured, else 1")
+        int | None,
+        Parameter(
+            help="number of best points of each study besides the hand-tuned one; default: as configured, else 1"
+        ),
     ] = None,
     seeds: Annotated[
         list[int] | None,

@@ -107,11 +107,11 @@ def confirm(
 ) -> Path:
     """Confirm a sweep, or continue an interrupted confirmation; return the folder of the confirmation.
 
-    searched: the folder of the sweep. top: number of best points of each study; seeds: trainings of each point, or
-    several increasing numbers, with the next of which a study goes on while its points cannot be told apart; folds:
-    trainings, each on another fold of the data set. They default to the configuration (confirm_top, confirm_seeds,
-    confirm_folds). `changes` replace fields of the sweep's configuration that do not affect results (tracking_uri,
-    address, concurrent).
+    searched: the folder of the sweep. top: number of best points of each study besides the hand-tuned one; seeds:
+    trainings of each point, or several increasing numbers, with the next of which a study goes on while its points
+    cannot be told apart; folds: trainings, each on another fold of the data set. They default to the configuration
+    (confirm_top, confirm_seeds, confirm_folds). `changes` replace fields of the sweep's configuration that do not
+    affect results (tracking_uri, address, concurrent).
 
     Raises ValueError, before anything is written, if the sweep cannot be confirmed, or if it was confirmed before,
     unless `again`.
@@ -241,8 +241,8 @@ def chosen(
 ) -> tuple[Confirmation, dict[str, Any]]:
     """Return the plan that confirms a search, and the claims of the search about each point, which are then frozen.
 
-    A hand-tuned point that is also among the best is trained once and counts as both. rounds: numbers of seeds after
-    which a study may end; default: all.
+    top: number of points besides the hand-tuned one. rounds: numbers of seeds after which a study may end; default:
+    all.
     """
     rounds = rounds or (len(seeds),)
     studies, claims = [], {}
@@ -260,7 +260,10 @@ def chosen(
 
 
 def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[list[Point], list[dict[str, Any]]]:
-    """Return the hand-tuned point and the best distinct points, and the claims of the search about each."""
+    """Return the hand-tuned point and the best `top` distinct others, and the claims of the search about each.
+
+    A hand-tuned point with the lowest value of all may owe it to its one training, so others are trained then, too.
+    """
     paper = trials.hand_tuned_trial(study)
     values = dict(entry.hand_tuned if paper is None else paper.values)
     points = [Point(entry.hand_tuned_source, (entry.dataset,), values, HAND_TUNED)]
@@ -269,12 +272,13 @@ def _points(trials: Trials, study: str, entry: StudyEntry, top: int) -> tuple[li
     said: list[dict[str, Any]] = [
         {"point": HAND_TUNED, "trial": paper and paper.name, "value": value, "rank": None, "origin": "paper"}
     ]
-    for rank, (value, trial) in enumerate(best[:top], start=1):
+    for rank, (value, trial) in enumerate(best, start=1):
         if trial.values == values:
             said[0]["rank"] = rank
-        else:
-            points.append(Point(f"trial {trial.name} of the search", (entry.dataset,), trial.values, f"tuned {rank}"))
-            claim = {"point": f"tuned {rank}", "trial": trial.name, "value": value, "rank": rank}
+        elif len(points) <= top:
+            name = f"tuned {len(points)}"
+            points.append(Point(f"trial {trial.name} of the search", (entry.dataset,), trial.values, name))
+            claim = {"point": name, "trial": trial.name, "value": value, "rank": rank}
             said.append(claim | {"origin": trial.origin})
     return points, said
 

@@ -76,7 +76,7 @@ def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
     trials = searched(make_plan, [5.0, 3.0, None, 2.0, 4.0])
     planned, found = chosen(trials, SweepConfig(**CONFIG), 2, (1, 2, 3))
     assert [claim["origin"] for claim in found["points"]["vae-digits"]] == ["paper", "search", "search"]
-    assert names(found) == [("hand-tuned", 5.0, None), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
+    assert names(found) == [("hand-tuned", 5.0, 4), ("tuned 1", 2.0, 1), ("tuned 2", 3.0, 2)]
     spec = planned.studies[0].spec
     assert (spec.trials, spec.metric) == (9, "test/fcd")
     ran = [trials.trials[f"vae-digits-000{n}"].values for n in (0, 3, 1)]
@@ -87,8 +87,14 @@ def test_the_hand_tuned_and_the_best_are_chosen(make_plan):
     assert [planned.seed_of("vae-digits", a.number) for a in asked] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
-def test_a_hand_tuned_point_that_won_is_trained_once_for_both(make_plan):
-    planned, found = chosen(searched(make_plan, [1.0, 3.0]), SweepConfig(**CONFIG), 1, (1, 2))
+def test_a_hand_tuned_point_that_won_is_compared_with_the_best_other(make_plan):
+    """One training may have been lucky."""
+    planned, found = chosen(searched(make_plan, [1.0, 3.0, 2.0]), SweepConfig(**CONFIG), 1, (1, 2))
+    assert names(found) == [("hand-tuned", 1.0, 1), ("tuned 1", 2.0, 2)] and planned.studies[0].spec.trials == 4
+
+
+def test_a_hand_tuned_point_alone_is_trained_once_for_both(make_plan):
+    planned, found = chosen(searched(make_plan, [1.0, None]), SweepConfig(**CONFIG), 1, (1, 2))
     assert names(found) == [("hand-tuned", 1.0, 1)] and planned.studies[0].spec.trials == 2
 
 
@@ -100,8 +106,8 @@ def test_a_hand_tuned_point_that_diverged_gets_its_chance(make_plan):
 def test_a_point_that_ran_twice_counts_once(make_plan):
     trials = searched(make_plan, [5.0, 3.0, 4.0, 6.0])
     trials.trials["vae-digits-0002"].values = trials.trials["vae-digits-0001"].values
-    _, found = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
-    assert names(found) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1)]
+    _, found = chosen(trials, SweepConfig(**CONFIG), 3, (1,))
+    assert names(found) == [("hand-tuned", 5.0, 2), ("tuned 1", 3.0, 1), ("tuned 2", 6.0, 3)]
 
 
 def test_a_point_that_ran_with_several_seeds_is_chosen_by_its_mean(make_plan):
@@ -110,7 +116,7 @@ def test_a_point_that_ran_with_several_seeds_is_chosen_by_its_mean(make_plan):
     for number, trial in enumerate(trials.trials.values()):
         trial.values, trial.origin = {"latent_dim": 2 + number % 2}, "paper"
     _, found = chosen(trials, SweepConfig(**CONFIG), 2, (1,))
-    assert names(found) == [("hand-tuned", 5.0, 1), ("tuned 2", 5.5, 2)]
+    assert names(found) == [("hand-tuned", 5.0, 1), ("tuned 1", 5.5, 2)]
 
 
 def test_a_study_goes_on_with_further_seeds_while_its_points_cannot_be_told_apart(make_plan, tmp_path):
