@@ -1,5 +1,6 @@
 """Python API of a sweep: run it, continue it, read its results."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,19 @@ class Sweep:
         return self
 
     def confirm(
-        self, *, top: int | None = None, seeds: int | None = None, folds: int | None = None, again: bool = False
+        self,
+        *,
+        top: int | None = None,
+        seeds: int | Sequence[int] | None = None,
+        folds: int | None = None,
+        again: bool = False,
     ) -> pd.DataFrame:
-        """Train the best `top` points of each study and its hand-tuned point again with `seeds` seeds, or once on each
-        of `folds` folds, score them on the test split and return `confirmed`. Raises ValueError if the sweep was
-        confirmed before, unless `again`."""
+        """Train the hand-tuned point of each study and its best `top` others again with fresh seeds, or once on each of
+        `folds` folds, score them on the test split and return `confirmed`.
+
+        seeds: trainings of each point, or several increasing numbers; a study goes on with the next while its points
+        cannot be told apart. Raises ValueError if the sweep was confirmed before, unless `again`.
+        """
         confirmation.confirm(self.folder, top=top, seeds=seeds, folds=folds, again=again)
         return self.confirmed
 
