@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from trainables.catalog import label, matching
 from trainables.config import ImageSize, Metric, Seed, UserPath, of_this_machine
@@ -34,15 +34,19 @@ def refuse_credentials(address: str) -> None:
         raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
 
 
-def as_rounds(numbers: int | Sequence[int]) -> list[int]:
-    """Return numbers of trainings as a list; before there were several, a file held one. Raises ValueError."""
-    found = [numbers] if isinstance(numbers, int) else list(numbers)
-    if not found or found[0] < 1 or any(a >= b for a, b in pairwise(found)):
-        raise ValueError(f"must be increasing numbers, at least 1, got {' '.join(map(str, found)) or 'none'}")
-    return found
+def increasing(numbers: Sequence[int]) -> list[int]:
+    """Return the numbers as a list. Raises ValueError if there are none, or if they do not increase from at least 1."""
+    if not numbers or numbers[0] < 1 or any(a >= b for a, b in pairwise(numbers)):
+        raise ValueError(f"must be increasing numbers, at least 1, got {' '.join(map(str, numbers)) or 'none'}")
+    return list(numbers)
 
 
-Rounds = Annotated[list[int], BeforeValidator(as_rounds)]
+# Files of earlier versions hold one number.
+Rounds = Annotated[
+    list[int],
+    BeforeValidator(lambda given: [given] if isinstance(given, int) else given),
+    AfterValidator(increasing),
+]
 
 
 class SweepConfig(StrictModel):

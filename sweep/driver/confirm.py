@@ -23,7 +23,7 @@ from analysis.page.names import counted
 from analysis.page.report import write_report
 from analysis.tables import write_tables
 from sweep import tracking
-from sweep.config import SweepConfig, as_rounds
+from sweep.config import SweepConfig, increasing
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
@@ -121,7 +121,7 @@ def confirm(
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
     try:
-        rounds = None if seeds is None else tuple(as_rounds(seeds))
+        rounds = None if seeds is None else tuple(increasing([seeds] if isinstance(seeds, int) else seeds))
     except ValueError as error:
         raise ValueError(f"--seeds {error}") from None
     if folds is not None and folds < 2:

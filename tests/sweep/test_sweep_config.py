@@ -109,6 +109,25 @@ def test_booleans_are_not_numbers(fields):
 
 
 @pytest.mark.parametrize(
+    ("given", "found"),
+    [(["--confirm-seeds", "5"], [5]), (["--confirm-seeds", "3", "6", "12"], [3, 6, 12]), ([], [5, 10, 20])],
+)
+def test_the_seeds_of_a_confirmation_are_one_number_or_several(given, found):
+    assert read(*given).confirm_seeds == found
+
+
+def test_a_file_of_an_earlier_version_has_one_number_of_seeds(tmp_path):
+    (tmp_path / "sweep.yaml").write_text("confirm_seeds: 3\n")
+    assert read("--config", str(tmp_path / "sweep.yaml")).confirm_seeds == [3]
+
+
+@pytest.mark.parametrize("numbers", ["0", "5 5", "10 5", "five"])
+def test_seeds_that_make_no_sense_are_refused(numbers):
+    with pytest.raises(ValueError, match="^confirm_seeds"):
+        read("--confirm-seeds", *numbers.split())
+
+
+@pytest.mark.parametrize(
     "fields, words",
     [
         ({"objectives": ["mse"], "searcher": "random"}, "objectives = mse requires searcher = tpe, got random"),
