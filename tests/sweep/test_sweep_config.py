@@ -123,7 +123,7 @@ def test_a_file_of_an_earlier_version_has_one_number_of_seeds(tmp_path):
 
 @pytest.mark.parametrize("numbers", ["0", "5 5", "10 5", "five"])
 def test_seeds_that_make_no_sense_are_refused(numbers):
-    with pytest.raises(ValueError, match="^confirm_seeds"):
+    with pytest.raises(ValueError, match=r"^confirm_seeds"):
         read("--confirm-seeds", *numbers.split())
 
 

@@ -539,10 +539,11 @@ def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_tw
 
 @pytest.mark.slow
 def test_a_real_sweep_is_confirmed_by_its_own_flag(programs):
-    flags = ("--methods", "vae", "--epochs", 3, "--confirm", "--confirm-seeds", 2)
+    flags = ("--methods", "vae", "--epochs", 3, "--confirm", "--confirm-seeds", 1, 2)
     screen = programs.sweep(*flags).ends_well()
     home = programs.folder / "sweeps" / "quick"
     assert "fcd on the test split" in screen and "scored on the test split, once" in screen
+    assert "its points cannot be told apart yet, so it goes on to 4 trainings" in screen
     table = points(confirmation_of(home))
     assert set(table["seed"]) == {1, 2} and table["value"].notna().all() and table["value"].nunique() == len(table)
     assert (table["alone_seconds_per_epoch"] > 0).tolist() == (table["seed"] == 1).tolist()
