@@ -52,6 +52,16 @@ def test_a_page_names_what_it_lacks():
         pages.filled("<!-- table: confirmed absent.csv -->\n<!-- end -->")
 
 
+def test_a_print_of_other_images_keeps_their_name(tmp_path):
+    file = tmp_path / "cifar.csv"
+    rows = [("cifar10-jpeg", method, printed, ours) for method, printed, ours in (("vae", 400, 100), ("gae", 200, 25))]
+    pd.DataFrame(rows, columns=["dataset", "method", "printed", "hand_tuned"]).to_csv(file)
+    header, *_, ours = pages.gae_first_points(file).splitlines()
+    theirs, here = ("CIFAR-10: print (FID)", "CIFAR-10: print / VAE"), ("ours (fcd)", "ours / VAE")
+    assert header == f"|  | {' | '.join(theirs)} | {' | '.join(f'CIFAR-10 (JPEG): {words}' for words in here)} |"
+    assert ours == "| GAE | 200 | 0.50 | 25.0 | 0.25 |"
+
+
 def test_a_fixed_gamma_is_set_beside_the_learned_one():
     table = pages.gamma_fixed(pages.MEASURED / "regularization_table2.csv")
     assert "| print, CelebA-64 | 60.5 | 59.6 | 0.99 | 20.2 | 69.6 | 3.44 |  |  |" in table
