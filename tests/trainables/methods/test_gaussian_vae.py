@@ -173,7 +173,7 @@ def test_theorem_1_an_affine_vae_keeps_the_rank_of_the_data():
     for gamma in (1.0, 1e-2, 1e-4):  # annealed, as a learned gamma is
         method.variance.running.fill_(gamma)
         optimiser = torch.optim.LBFGS(
-            [*method.encoder.parameters(), *method.decoder.parameters()], max_iter=150, line_search_fn="strong_wolfe"
+            [*method.encoder.parameters(), *method.decoder.parameters()], max_iter=1000, line_search_fn="strong_wolfe"
         )
 
         def closure(optimiser=optimiser):
