@@ -81,9 +81,9 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     """Return one row per study and point: number of completed seeds, mean and 95 % interval of the distance on the test
     split, the search's value, the gap (search minus mean), and the means of the values in SHOWN.
 
-    `role` is hand-tuned, both for the best point of a search that found no other, tuned, or a value of
-    GIVEN for a point that the search did not find. `better` is the mean paired difference over the seeds,
-    hand-tuned minus this point, with its interval; positive means that the point is better. `ratio` is the
+    `role` is hand-tuned, both for a hand-tuned point that is confirmed alone because the search completed no other,
+    tuned, or a value of GIVEN for a point that the search did not find. `better` is the mean paired difference over
+    the seeds, hand-tuned minus this point, with its interval; positive means that the point is better. `ratio` is the
     geometric mean of this point's values over the hand-tuned point's, seed by seed, with its interval; NaN if a
     value is not positive. Both intervals hold over all rounds. `paired` is the mean of this point over the seeds that
     the hand-tuned point completed, too. `failed` and `hand_failed` count the seeds, of the `planned` ones of the
@@ -140,7 +140,7 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
 
 
 def role(point: str, kept: bool, origin: str) -> str:
-    """Return the role of a point, given whether it is all that the search found, and the origin of its trial."""
+    """Return the role of a point, given whether it is confirmed alone as the search's best, and its trial's origin."""
     if point != HAND_TUNED:
         return GIVEN.get(origin, "tuned")
     return "both" if kept else HAND_TUNED

@@ -44,7 +44,7 @@ def increasing(numbers: Sequence[int]) -> list[int]:
 # Files of earlier versions hold one number.
 Rounds = Annotated[
     list[int],
-    BeforeValidator(lambda given: [given] if isinstance(given, int) else given),
+    BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given]),
     AfterValidator(increasing),
 ]
 

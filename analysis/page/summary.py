@@ -239,7 +239,7 @@ def warnings_of_confirmation(board: pd.DataFrame, extras: Extras) -> list[str]:
 def _unconfirmed(board: pd.DataFrame, table: pd.DataFrame) -> str:
     """Say which studies have a lower value than the points that were confirmed, as after `extend`; "" if none has."""
     known = board[board["study"].isin(table["study"]) & ~board["dataset"].isin(mixed_datasets(board))]
-    best = known["study"].map(table[table["role"] != HAND_TUNED].groupby("study")["searched"].min())
+    best = known["study"].map(table.groupby("study")["searched"].min())
     lower = known[known["tuned"] < (best - ROUNDING * best.abs()).fillna(math.inf)]
     if lower.empty:
         return ""

@@ -116,8 +116,9 @@ def test_the_seeds_of_a_confirmation_are_one_number_or_several(given, found):
     assert read(*given).confirm_seeds == found
 
 
-def test_a_file_of_an_earlier_version_has_one_number_of_seeds(tmp_path):
-    (tmp_path / "sweep.yaml").write_text("confirm_seeds: 3\n")
+@pytest.mark.parametrize("number", ["3", "'3'", "[3]"])
+def test_a_file_of_an_earlier_version_has_one_number_of_seeds(tmp_path, number):
+    (tmp_path / "sweep.yaml").write_text(f"confirm_seeds: {number}\n")
     assert read("--config", str(tmp_path / "sweep.yaml")).confirm_seeds == [3]
 
 

@@ -296,6 +296,11 @@ def test_a_point_found_since_the_confirmation_is_not_taken_for_confirmed(
     write_record(folder / "confirm", events)
     words = "Since the confirmation, the search has found a lower value for"
     assert words not in write_report(folder).read_text()
+    hand, tuned = claims["wae-digits"]
+    hand["value"], tuned["value"] = tuned["value"], 2 * tuned["value"]  # the hand-tuned point was the best
+    write_record(folder / "confirm", events)
+    assert words not in write_report(folder).read_text()
+    hand["value"] = 600.0
     claims["wae-digits"][1]["value"] = 500.0  # before the extension
     write_record(folder / "confirm", events)
     assert f"{words} WAE-MMD; confirm --again tests it." in write_report(folder).read_text()
