@@ -21,12 +21,15 @@ import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import cycle, pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 
-sys.path.pop(0)  # the file beside this one that is called sweep.py must not hide the package
+if sys.path[0] == str(Path(__file__).parent):
+    sys.path.pop(0)  # the file beside this one that is called sweep.py must not hide the package
 
 
 RECIPE = {
@@ -67,7 +70,7 @@ def copies_of_digits(folder: Path, number: int) -> list[str]:
     return [f"file:{folder}/digits{i}.npz" for i in range(number)]
 
 
-def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: int, workers: int) -> Cost:
+def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: list[str], workers: int) -> Cost:
     from rich.console import Console
 
     from analysis.load import read_sweep
@@ -83,12 +86,10 @@ def no_ops(trials: int, methods: list[str], epochs: int, searcher: str, sets: in
     from sweep.simulation.simulate import Clock, run
     from trainables.metrics import Recipe
 
-    with tempfile.TemporaryDirectory() as images:
-        names = copies_of_digits(Path(images), sets) if sets > 1 else ["digits"]
-        each = trials // (len(methods) * sets)
-        planned = plan(
-            SweepConfig(methods=methods, datasets=names, trials=each, epochs=epochs, searcher=searcher, metric="fcd")
-        )
+    each = trials // (len(methods) * len(sets))
+    planned = plan(
+        SweepConfig(methods=methods, datasets=sets, trials=each, epochs=epochs, searcher=searcher, metric="fcd")
+    )
     curves = Synthetic([s.spec for s in planned.studies], {s.name: 1.0 for s in planned.studies}, seed=0)
     resources = Resources(cpus=1, gpus=0.0, slots=workers, ahead=workers, total_gpus=0)
     clock, spent = Clock(), {"next": 0.0, "hear": 0.0}
@@ -189,11 +190,18 @@ def main() -> None:
         if len(getattr(flags, name)) not in (1, len(flags.trials)):
             parser.error(f"--{name} takes one number, or one for each of the {len(flags.trials)} sweeps")
     costs = []
-    for trials, sets, workers in zip(flags.trials, cycle(flags.sets), cycle(flags.workers)):
-        times = max(flags.trials) // trials
-        cost = mean([no_ops(trials, flags.methods, flags.epochs, flags.searcher, sets, workers) for _ in range(times)])
-        print(f"{times} x {found(cost)}", flush=True)
-        costs.append(cost)
+    # Each sweep has a new process, so that its memory is that of one driver.
+    with (
+        tempfile.TemporaryDirectory() as images,
+        ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes,
+    ):
+        names = copies_of_digits(Path(images), max(flags.sets))
+        for trials, sets, workers in zip(flags.trials, cycle(flags.sets), cycle(flags.workers)):
+            times = max(flags.trials) // trials
+            sweep = trials, flags.methods, flags.epochs, flags.searcher, names[:sets], workers
+            cost = mean([processes.submit(no_ops, *sweep).result() for _ in range(times)])
+            print(f"{times} x {found(cost)}", flush=True)
+            costs.append(cost)
     few, many = costs[0], costs[-1]
     print(
         f"growth per trial {many.total / many.trials * few.trials / few.total:.2f} x; "
