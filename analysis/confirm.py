@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from analysis.load import RECORD, SETBACKS, Sweep, read_sweep
 from analysis.page.names import counted, dataset_name, listed, measured, method_name, short_metric
@@ -191,7 +191,7 @@ def interval(values, overlap: float = 0.0, coverage: float = COVERAGE) -> tuple[
     if len(values) < FEWEST:
         return math.nan, math.nan
     mean = values.mean()
-    half = stats.t.ppf((1 + coverage) / 2, len(values) - 1) * _standard_error(values, overlap)
+    half = stdtrit(len(values) - 1, (1 + coverage) / 2) * _standard_error(values, overlap)
     return float(mean - half), float(mean + half)
 
 
@@ -202,7 +202,7 @@ def p_value(values, overlap: float = 0.0) -> float:
         return math.nan
     if not np.ptp(values):
         return float(values[0] == 0)
-    return float(2 * stats.t.sf(abs(values.mean()) / _standard_error(values, overlap), len(values) - 1))
+    return float(2 * stdtr(len(values) - 1, -abs(values.mean()) / _standard_error(values, overlap)))
 
 
 def log_ratios(hand: pd.Series, values: pd.Series) -> pd.Series:

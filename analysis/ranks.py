@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
-from scipy.stats import studentized_range
 
 from analysis.confirm import holm, log_ratios, paired_p, point_words, wins
 from analysis.page.names import listed, measured, method_name
@@ -95,6 +94,8 @@ def ranks(values: pd.DataFrame) -> Ranks | None:
     methods, datasets = values.shape
     if methods < 2 or datasets < 2:
         return None
+    from scipy.stats import studentized_range  # takes .4 s to import
+
     average = values.fillna(math.inf).rank(axis=0, method="average").mean(axis=1)
     q = studentized_range.ppf(1 - LEVEL, methods, 1e6) / math.sqrt(2)  # 1e6 approximates infinite degrees of freedom
     difference = q * math.sqrt(methods * (methods + 1) / (6 * datasets))

@@ -16,6 +16,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr, ndtri
 
 MODEL = 0.25  # probability of a suggestion by TPE
 STARTUP = 8  # ended trials before TPE uses its model
@@ -100,8 +101,6 @@ class PriorSampler(BaseSampler):
         """Sample parameters near those of a point, with at least one resampled; centre: its coordinates, (K,)."""
         moved = self._random.random(len(centre)) < MOVED
         moved[self._random.integers(len(centre))] = True
-        from scipy.special import ndtri  # takes .2 s to import
-
         below, inside = _mass(centre, width)
         near = centre + width * ndtri(below + inside * self._random.random(len(centre)))  # truncated normal, (K,)
         anywhere = self._random.random(len(centre))
@@ -144,8 +143,6 @@ def _likelihoods(
 
 def _mass(centre: np.ndarray, width: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities that a normal distribution is below and inside the unit interval."""
-    from scipy.special import ndtr  # takes .2 s to import
-
     below = ndtr(-centre / width)
     return below, ndtr((1 - centre) / width) - below
 
