@@ -112,6 +112,11 @@ class Sweep:
         return " + ".join(self.parts) or self.folder.name
 
     @property
+    def folders(self) -> list[Path]:
+        """The folders of the `parts`, or of this sweep if it is a single one."""
+        return [part.folder for part in self.parts.values()] or [self.folder]
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """Data sets in the order of the configuration."""
         return tuple(dict.fromkeys(study.dataset for study in self.studies.values()))

@@ -24,7 +24,6 @@ from analysis.load import Sweep
 from analysis.page.checklist import checklist, date, flat, limit_words
 from analysis.page.extras import Extras
 from analysis.page.names import bare_method, counted, dataset_name, duration, method_name, short_knob, short_metric
-from analysis.page.section import folders_of, section
 from analysis.page.summary import (
     confirmed_words,
     explanations,
@@ -65,6 +64,8 @@ def write_report(
 
 def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
     """Return the page as text."""
+    from analysis.page.section import section  # takes .4 s to import, with matplotlib
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -214,14 +215,14 @@ def _commands(sweep: Sweep, board: pd.DataFrame) -> dict[str, str]:
         folder, _ = sweep.home(row.study)
         chosen = f"{_from_here(folder)} {quote(bare_method(row.method))} --dataset {quote(row.dataset)}"
         commands["sample 64 images from a winner"] = f"python -m sweep sample {chosen} -n 64 --out grid.png"
-    for store in dict.fromkeys(folder.parent / "mlflow.db" for folder in folders_of(sweep)):
+    for store in dict.fromkeys(folder.parent / "mlflow.db" for folder in sweep.folders):
         if store.exists():
             commands["compare runs in MLflow"] = (
                 f"mlflow ui --backend-store-uri {quote(f'sqlite:///{store.absolute()}')}"
             )
-    folders = " ".join(_from_here(folder) for folder in folders_of(sweep))
+    folders = " ".join(_from_here(folder) for folder in sweep.folders)
     commands["rewrite this page"] = f"python -m sweep report {folders}"
-    joined = os.pathsep.join(str(folder) for folder in folders_of(sweep))
+    joined = os.pathsep.join(str(folder) for folder in sweep.folders)
     commands["open the tables in a notebook"] = f"SWEEP_FOLDER={quote(joined)} jupyter lab analysis/sweep.ipynb"
     return commands
 

@@ -127,7 +127,7 @@ def section(
             _svg(plots.arrows(board, dataset, part), f"Hand-tuned to tuned on {name}")
             for part in range(math.ceil(len(rows) / plots.ROWS))
         ],
-        "real": next(filter(None, (_grid(f / "real" / f"{dataset}.png", broken) for f in folders_of(sweep))), ""),
+        "real": next(filter(None, (_grid(f / "real" / f"{dataset}.png", broken) for f in sweep.folders)), ""),
         "rows": rows,
         "confirmed": [_confirmed(shown, block, dataset) for block in blocks],
         "uses": _uses(shown, board[board["dataset"] == dataset]),
@@ -143,10 +143,6 @@ def section(
             for place, row in enumerate(rows)
         ],
     }
-
-
-def folders_of(sweep: Sweep) -> list[Path]:
-    return [part.folder for part in sweep.parts.values()] or [sweep.folder]
 
 
 def _of_studies(block: Confirmed, dataset: str, studies: set[str]) -> Confirmed | None:

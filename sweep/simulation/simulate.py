@@ -16,8 +16,6 @@ from tempfile import TemporaryDirectory
 import torch
 
 from analysis.load import read_sweep
-from analysis.page.drawing import RASTER_DPI
-from analysis.page.plots import over_time
 from analysis.tables import aligned
 from sweep.driver.conductor import Conductor
 from sweep.driver.resources import Resources, of_this_machine
@@ -165,6 +163,9 @@ def foresee(plan: Plan, recorded: Path | None, announce: Callable[[str], None]) 
     and rungs are meaningful, and the time of an epoch is measured on this machine by a few steps of each hand-tuned
     point. The number of slots is `concurrent`, or that of this machine.
     """
+    from analysis.page.drawing import RASTER_DPI  # takes .4 s to import, with matplotlib
+    from analysis.page.plots import over_time
+
     if plan.config.objectives:
         announce("recorded curves contain only the metric, so the search is simulated without further objectives")
         alone = (replace(study, spec=replace(study.spec, objectives=())) for study in plan.studies)
