@@ -41,7 +41,7 @@ SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 SECONDS_TO_READ_AGAIN = (1.0, 5.0, 20.0)  # after errors of the storage, which may pass, such as ESTALE of NFS
-HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training hangs after so long, and so many times its longest step
+HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a step or an evaluation hangs after so long, and so many times the longest
 KEPT_DATASETS = 2  # per process; a fold of a data set counts as one
 KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
@@ -125,6 +125,7 @@ class TrialWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef[Any]]) -> None:  # type: ignore[override]  # see `tune.with_parameters`
         self.refs = data
         self.loaded: dict[str, tuple[torch.Tensor, Evaluator | PointsEvaluator]] = {}
+        self.evaluated: dict[str, float] = {}  # part -> seconds of its longest evaluation by this process
         self.device = limit(config["cpus"], config["gpus"])
         self.asked_to_end = self.drained = False
         self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
@@ -239,7 +240,7 @@ class TrialWorker(tune.Trainable):
         if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
             if self.alive_at is not None:
                 self.longest = max(self.longest, now - self.alive_at)
-            faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * self.longest), exit=True, file=self.hung)
+            self._watch(self.longest)
             self.alive_at = now
         if self.asked_to_end or self.drained:
             raise Leaving(training)
@@ -275,7 +276,7 @@ class TrialWorker(tune.Trainable):
         with storing(self.folder):
             self.hung = (self.folder / HUNG).open("w")
         return fit(
-            config, images, self._unwatched(evaluator), evaluate_at=self.trial["rungs"],
+            config, images, self._watched(evaluator), evaluate_at=self.trial["rungs"],
             looks=self.trial["looks"], resume=resume, device=self.device, between=self._between,
         )  # fmt: skip
 
@@ -295,17 +296,28 @@ class TrialWorker(tune.Trainable):
             self.checkpoint.unlink()
             return None
 
-    def _unwatched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
-        """Wrap the evaluator so that the hang timer is off during an evaluation of unknown length."""
+    def _watched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
+        """Wrap the evaluator so that an evaluation has its own hang timer; none for the first, whose length is not
+        known."""
 
         def evaluate(*arguments: Any, **named: Any) -> Evaluation:
             self._unwatch()
-            return evaluator(*arguments, **named)
+            longest, start = self.evaluated.get(self.trial["part"]), time.monotonic()
+            if longest is not None:
+                self._watch(longest)
+            found = evaluator(*arguments, **named)
+            self._unwatch()
+            self.evaluated[self.trial["part"]] = max(longest or 0.0, time.monotonic() - start)
+            return found
 
         return evaluate
 
+    def _watch(self, longest: float) -> None:
+        """Start the hang timer; `longest` are the seconds that such work has taken so far."""
+        faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * longest), exit=True, file=self.hung)
+
     def _unwatch(self) -> None:
-        """Stop the hang timer until the next training step."""
+        """Stop the hang timer until the next training step or evaluation."""
         faulthandler.cancel_dump_traceback_later()
         self.alive_at = None
 

@@ -671,13 +671,15 @@ from trainables.feed import shared
 from trainables.methods.vae import VAE
 
 module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
-plain, counted = VAE.loss, []
-def loss(method, x):
-    counted.append(1)
-    if len(counted) == %d:
-        time.sleep(600)
-    return plain(method, x)
-VAE.loss = loss
+def hangs_at(call, kind, name):
+    plain, counted = getattr(kind, name), []
+    def hanging(*arguments, **named):
+        counted.append(1)
+        if len(counted) == call:
+            time.sleep(600)
+        return plain(*arguments, **named)
+    setattr(kind, name, hanging)
+hangs_at(%d, *%s)
 splits = load("digits", "unused")
 evaluator = Evaluator(splits, "fcd", samples=100)
 TrialWorker._data = lambda self, dataset: (shared(splits.train.images), evaluator)
@@ -689,14 +691,18 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 5, 15], ids=["first", "later", "first after an evaluation"])
-def test_a_training_that_hangs_ends_its_process_and_says_where(described, step):
+@pytest.mark.parametrize(
+    "call, of",
+    [(1, "(VAE, 'loss')"), (5, "(VAE, 'loss')"), (15, "(VAE, 'loss')"), (2, "(Evaluator, '__call__')")],
+    ids=["first step", "later step", "first step after an evaluation", "second evaluation"],
+)
+def test_a_training_that_hangs_ends_its_process_and_says_where(described, call, of):
     Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, "-c", HANGING % (step, described)]
+    program = [sys.executable, "-c", HANGING % (call, of, described)]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1, ended.stderr
     said = (Path(described["folder"]) / "hung.txt").read_text()
-    assert "Timeout" in said and "in loss" in said
+    assert "Timeout" in said and "in hanging" in said
 
 
 def test_a_process_that_is_lost_before_its_training_has_not_hung(make_worker, described, monkeypatch):
