@@ -70,6 +70,7 @@ LEADERBOARD_COLUMNS = (
     "steps",
     "collapsed",
     "memorised",
+    "kernel_distance",
     "images_per_second",
     "carried",
     *(f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")),
@@ -108,6 +109,7 @@ MARGIN = 0.5  # per cent by which a value must be lower to count as lower
 NAMED = 4  # methods that a sentence names
 FEW_STEPS = 500  # optimiser steps below which a comparison says little about methods
 FAR = 3.0  # times the distance of the training images from the held-out ones
+CONTRADICTS = 1.2  # times the lowest kernel distance, above which the lowest Fréchet distance is doubtful
 DISPENSABLE = ("images/s", "params", "s/epoch", "trials")  # columns omitted on a narrow terminal, in this order
 
 
@@ -152,7 +154,8 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     seconds per epoch of training and the images per second are those of the tuned point; `carried` names the data sets
     or the network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point
     on `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
-    differ from each other; `memorised`: they were flagged, because many are copies of training images.
+    differ from each other; `memorised`: they were flagged, because many are copies of training images;
+    `kernel_distance`: their kernel distance (KID) on the features of a Fréchet distance.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. The columns from `knob` to
     `optimum_is` describe the study's main balance knob, see `analysis.profiles.balances`. `recipe` is the recipe of the
     objective: rows of different recipes are not comparable, and a study measured by two recipes has two rows.
@@ -209,6 +212,8 @@ def _leaderboard_row(whole: Sweep, comparison: Comparison, study: Study, labels:
         for point, runs in (("hand_tuned", at_hand), ("tuned", at_best)):
             known = runs is not None and column in runs
             row[f"{name}_{point}"] = runs[column].mean() if known else float("nan")
+    kernel = f"{study.metric}_kid"
+    row["kernel_distance"] = at_best[kernel].mean() if at_best is not None and kernel in at_best else float("nan")
     row |= _network(at_best, study) | _training(whole, best, study)
     if profiled:
         row |= _profiled(comparison.sweep, study)
@@ -491,8 +496,25 @@ def cautions(table: pd.DataFrame) -> list[str]:
     found = table[table["tuned"].notna()]
     words = _failed_words(table)
     for row in _best(found).itertuples():
-        words += _cautions(_near(found, row))
+        words += _cautions(_near(found, row)) + _doubts(found[found["dataset"] == row.dataset])
     return words
+
+
+def _doubts(rivals: pd.DataFrame) -> list[str]:
+    """Say that the kernel distance contradicts the lowest Fréchet distance: on the same features, another method is
+    clearly closer, and half of the methods are. A Fréchet distance sees only the mean and covariance of features."""
+    best, known = rivals.iloc[0], rivals[rivals["kernel_distance"] > 0]
+    if len(known) < 3 or best.name not in known.index:
+        return []
+    closest = known.loc[known["kernel_distance"].idxmin()]
+    if best["kernel_distance"] <= max(CONTRADICTS * closest["kernel_distance"], known["kernel_distance"].median()):
+        return []
+    name, other = method_name(best["method"]), method_name(closest["method"])
+    kernels = f"{measured(closest['kernel_distance'])}; {name} {measured(best['kernel_distance'])}"
+    return [
+        f"On {dataset_name(best['dataset'])} {name} has the lowest {short_metric(best['metric'])}, but by the kernel "
+        f"distance on the same features {other} is closer ({kernels}): judge by the samples, too."
+    ]
 
 
 def _failed_words(table: pd.DataFrame) -> list[str]:

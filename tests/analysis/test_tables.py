@@ -87,6 +87,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
                 "model/parameters": 5e3,
                 "speed/images_per_second": 70.0,
                 "valid/probe_error": 0.1,
+                "valid/fcd_kid": 0.5,
             },
         )
         .trial("beta_vae-mnist", 3, "out_of_memory")
@@ -127,6 +128,7 @@ def test_a_study_in_one_row(tmp_path, write_record):
         "carried": "",
         "collapsed": False,
         "memorised": False,
+        "kernel_distance": 0.5,
         "probe_error_tuned": 0.1,
         "knobs_searched": 2,
         "trials": 6,
@@ -473,6 +475,30 @@ def test_cautions_say_what_makes_a_comparison_mean_little(images, batch, split, 
     seen, steps = (600, 12) if split == "test" else (540, 10)
     said = f"On MNIST the best points were trained for at most {steps} optimiser steps on {seen} images."
     assert others == ([said] if few else [])
+
+
+KERNEL = (
+    "On MNIST InfoVAE has the lowest fcd, but by the kernel distance on the same features GAE is closer "
+    "(37.0; InfoVAE 56.0): judge by the samples, too."
+)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [
+        ((56.0, 37.0, 41.0), [KERNEL]),
+        ((44.0, 37.0, 41.0), []),  # not clearly
+        ((56.0, 37.0, 60.0), []),  # half of the methods are not closer
+        ((0.4, -0.1, 0.3), []),  # unbiased, so negative where samples are as close as real images
+        ((56.0, 37.0, None), []),
+    ],
+)
+def test_cautions_say_where_the_kernel_distance_contradicts(kernels, said, tmp_path, write_record):
+    found = Written(("info_vae", "mnist"), ("gae", "mnist"), ("vae", "mnist"))
+    for method, value, kernel in zip(("info_vae", "gae", "vae"), (90.0, 128.0, 156.0), kernels, strict=True):
+        measured = {} if kernel is None else {"valid/fcd_kid": kernel}
+        found.trial(f"{method}-mnist", 0, "complete", value, metrics=measured)
+    assert cautions(board_of(found, tmp_path, write_record)) == said
 
 
 def test_cautions_say_that_samples_of_the_closest_method_contain_copies(tmp_path, write_record):
