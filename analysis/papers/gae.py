@@ -251,7 +251,12 @@ def kl_walk(walk: Sweep) -> Figure:
 
 
 def _on_images(sweep: Sweep) -> list[Study]:
-    return [study for study in sweep.studies.values() if study.dataset != TOY]
+    """Return the studies on images, by data set and in the order of the print; joined sweeps have another order."""
+    places = {method: place for place, method in enumerate(METHODS.values())}
+    found = [study for study in sweep.studies.values() if study.dataset != TOY]
+    return sorted(
+        found, key=lambda s: (sweep.datasets.index(s.dataset), places.get(bare_method(s.method), len(places)))
+    )
 
 
 def _walked(walk: Sweep) -> pd.DataFrame:
