@@ -1,9 +1,10 @@
 """Join several sweeps for comparison: `sweep = read_sweeps(["sweeps/a", "sweeps/b"])`.
 
 The joined sweep has every study of its parts, and every table and plot of the analysis accepts it. A method that two
-parts ran on the same data set is labelled with the name of its sweep, `vae@a` and `vae@b`. Joining does not make
-results comparable: `differences` lists unequal conditions, and values measured by different recipes stay separate, as
-within one sweep (analysis/recipes.py).
+parts ran on the same data set is labelled with the name of its sweep, `vae@a` and `vae@b`. A study without a result,
+as in a sweep that was stopped, is left out if another part has one for it. Joining does not make results comparable:
+`differences` lists unequal conditions, and values measured by different recipes stay separate, as within one sweep
+(analysis/recipes.py).
 """
 
 import math
@@ -22,6 +23,7 @@ from analysis.load import Sweep, column, read_sweep
 from analysis.page.names import dataset_name, listed, method_name
 
 PIXELS = ("image_size", "channels")  # settings that change a data set
+RESULTS = ("complete", "pruned", "diverged", "failed", "out_of_memory")  # states of a trial that say something of it
 
 
 def read_sweeps(folders: Iterable[str | Path]) -> Sweep:
@@ -47,6 +49,7 @@ def join(parts: Mapping[str, Sweep], doubled: Set[str] | None = None) -> Sweep:
     Studies and trials are named `part/study` and `part/trial`, and trials have the column `sweep`. Configuration and
     meta keep the entries that all parts share. doubled: methods that are labelled with their sweep; None detects them.
     """
+    parts = _with_results(parts)
     if doubled is None:
         doubled = _doubled(parts.values())
     pixels = [key for key in PIXELS if len({part.config.get(key) for part in parts.values()}) > 1]
@@ -141,12 +144,33 @@ def _doubled(parts: Iterable[Sweep]) -> Set[str]:
     return {method for (method, _), times in ran.items() if times > 1}
 
 
+def _with_results(parts: Mapping[str, Sweep]) -> dict[str, Sweep]:
+    """Return the parts without the studies that have no result where another part has one."""
+    known = {
+        label: {
+            name for name, state in zip(part.trials["study"], part.trials["state"], strict=True) if state in RESULTS
+        }
+        for label, part in parts.items()
+    }
+    ran = {
+        (part.studies[name].method, part.studies[name].dataset)
+        for label, part in parts.items()
+        for name in known[label]
+    }
+    shown = {}
+    for label, part in parts.items():
+        kept = {n: s for n, s in part.studies.items() if n in known[label] or (s.method, s.dataset) not in ran}
+        whole = len(kept) == len(part.studies)
+        shown[label] = part if whole else part.share(part.trials[part.trials["study"].isin(kept)], kept, part.recipes)
+    return shown
+
+
 def _one_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate the trials of all parts; each hyperparameter gets a type that holds all values."""
     knobs = list(dict.fromkeys(name for table in tables for name in table if name.startswith("hyper/")))
     joined = pd.concat([table.drop(columns=knobs, errors="ignore") for table in tables], ignore_index=True)
     values = {knob: [value for table in tables for value in _values(table, knob)] for knob in knobs}
-    return joined.assign(**{knob: column(found) for knob, found in values.items()})
+    return pd.concat([joined, pd.DataFrame({knob: column(found) for knob, found in values.items()})], axis=1)
 
 
 def _values(table: pd.DataFrame, knob: str) -> list:

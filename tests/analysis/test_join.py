@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -69,6 +70,23 @@ def test_a_method_of_two_sweeps_carries_their_names(folders):
     styles = {method_style(method, sweep.methods) for method in sweep.methods}
     assert len(styles) == 4
     assert sweep.home("again/vae-mnist") == (again, "vae-mnist")
+
+
+def test_a_study_without_a_result_does_not_double_that_of_another_sweep(folders, tmp_path):
+    """As when a sweep was stopped and its missing methods were trained in another one."""
+    first, _, again = folders
+
+    def unend(event):
+        if event["event"] == "end" and event["trial"].startswith("vae-"):
+            event["state"] = "cancelled"
+
+    stopped = change(shutil.copytree(first, tmp_path / "stopped"), unend)
+    sweep = read_sweeps([stopped, again])
+    assert sweep.methods == ("gae", "vae", "wae") and len(sweep.trials_of("again/vae-digits")) == 4
+    assert set(sweep.parts["stopped"].studies) == {"gae-digits"}
+    assert len(render(sweep)) > 1000
+    alone = read_sweeps([stopped, folders[1]])  # which has no VAE
+    assert alone.methods == ("vae", "gae", "wae", "rae_l2")
 
 
 def test_hyperparameters_keep_a_type_that_holds_all_their_values(folders, tmp_path, write_sweep):
