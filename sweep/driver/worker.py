@@ -41,7 +41,8 @@ SAVE_SECONDS = 60.0
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 SECONDS_TO_READ_AGAIN = (1.0, 5.0, 20.0)  # after errors of the storage, which may pass, such as ESTALE of NFS
-HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a step or an evaluation hangs after so long, and so many times the longest
+HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training step hangs after so long, and so many times the longest
+HANG_IN_EVALUATION = 3600.0  # seconds; the last evaluation of a trial measures more than the others
 KEPT_DATASETS = 2  # per process; a fold of a data set counts as one
 KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
@@ -125,7 +126,6 @@ class TrialWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], data: dict[str, ray.ObjectRef[Any]]) -> None:  # type: ignore[override]  # see `tune.with_parameters`
         self.refs = data
         self.loaded: dict[str, tuple[torch.Tensor, Evaluator | PointsEvaluator]] = {}
-        self.evaluated: dict[str, float] = {}  # part -> seconds of its longest evaluation by this process
         self.device = limit(config["cpus"], config["gpus"])
         self.asked_to_end = self.drained = False
         self.before = signal.signal(signal.SIGTERM, self._end) if in_main_thread() else None
@@ -156,6 +156,7 @@ class TrialWorker(tune.Trainable):
         self.unreported: list[Row] = []
         self.alive_at: float | None = None
         self.longest = 0.0
+        self.longest_evaluation: float | None = None
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class TrialWorker(tune.Trainable):
         if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
             if self.alive_at is not None:
                 self.longest = max(self.longest, now - self.alive_at)
-            self._watch(self.longest)
+            self._watch(HANG_SECONDS, self.longest)
             self.alive_at = now
         if self.asked_to_end or self.drained:
             raise Leaving(training)
@@ -297,24 +298,25 @@ class TrialWorker(tune.Trainable):
             return None
 
     def _watched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
-        """Wrap the evaluator so that an evaluation has its own hang timer; none for the first, whose length is not
-        known."""
+        """Wrap the evaluator so that an evaluation has its own hang timer; none for the first of a trial that measures
+        the metric, because its length depends on the method, which may fit a density to its codes."""
 
         def evaluate(*arguments: Any, **named: Any) -> Evaluation:
             self._unwatch()
-            longest, start = self.evaluated.get(self.trial["part"]), time.monotonic()
+            longest, start = self.longest_evaluation, time.monotonic()
             if longest is not None:
-                self._watch(longest)
+                self._watch(HANG_IN_EVALUATION, longest)
             found = evaluator(*arguments, **named)
             self._unwatch()
-            self.evaluated[self.trial["part"]] = max(longest or 0.0, time.monotonic() - start)
+            if self.trial["metric"] in found.metrics:
+                self.longest_evaluation = max(longest or 0.0, time.monotonic() - start)
             return found
 
         return evaluate
 
-    def _watch(self, longest: float) -> None:
-        """Start the hang timer; `longest` are the seconds that such work has taken so far."""
-        faulthandler.dump_traceback_later(max(HANG_SECONDS, HANG_FACTOR * longest), exit=True, file=self.hung)
+    def _watch(self, least: float, longest: float) -> None:
+        """Start the hang timer: at least so many seconds, and HANG_FACTOR times those that such work has taken."""
+        faulthandler.dump_traceback_later(max(least, HANG_FACTOR * longest), exit=True, file=self.hung)
 
     def _unwatch(self) -> None:
         """Stop the hang timer until the next training step or evaluation."""

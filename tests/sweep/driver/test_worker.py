@@ -671,6 +671,7 @@ from trainables.feed import shared
 from trainables.methods.vae import VAE
 
 module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
+module.HANG_IN_EVALUATION = 1.0
 def hangs_at(call, kind, name):
     plain, counted = getattr(kind, name), []
     def hanging(*arguments, **named):
