@@ -123,9 +123,9 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
             "better": pairs.mean(),
             "better_low": better_low,
             "better_high": better_high,
-            "ratio": math.exp(logs.mean()) if len(logs) else math.nan,
-            "ratio_low": math.exp(ratio_low),
-            "ratio_high": math.exp(ratio_high),
+            "ratio": _exp(logs.mean()),
+            "ratio_low": _exp(ratio_low),
+            "ratio_high": _exp(ratio_high),
             "p": race_p(hand, values, _done(trained, rounds), len(rounds), overlap) if len(hand) else math.nan,
         }
         rows.append(row | {name: group.loc[group["value"].notna(), name].mean() for name in SHOWN})
@@ -137,6 +137,12 @@ def confirmed(confirmation: Sweep) -> pd.DataFrame:
     best = table.groupby("study")["mean"].transform("min")
     order = table.assign(_place=place, _best=best).sort_values(["_place", "_best"], kind="stable", na_position="last")
     return order.drop(columns=["_place", "_best"]).reset_index(drop=True)
+
+
+def _exp(log: float) -> float:
+    """Return e to a power, infinite where it overflows."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(log))
 
 
 def role(point: str, kept: bool, origin: str) -> str:
@@ -227,16 +233,17 @@ def paired_p(differences: pd.Series, logs: pd.Series, overlap: float = 0.0) -> f
 
 def race_p(hand: pd.Series, values: pd.Series, done: Sequence[int], rounds: int, overlap: float = 0.0) -> float:
     """Return the p-value of a comparison after several rounds of seeds: the lowest of `paired_p` after each, times the
-    number of planned rounds (Bonferroni), which is valid wherever the rounds end. NaN without any p-value.
+    number of planned rounds (Bonferroni), which is valid wherever the rounds end. NaN without any p-value. A round in
+    which the other point was better is no evidence for the one that is better over all seeds, so its p-value is 1.
 
     hand, values: of each seed, in the order of training; NaN if it failed. done: numbers of seeds of the ended rounds.
     """
-    found = []
+    found, better = [], (hand - values).mean()
     for number in done:
         pairs = (hand.iloc[:number] - values.iloc[:number]).dropna()
         p = paired_p(pairs, log_ratios(hand[pairs.index], values[pairs.index]), overlap)
         if not math.isnan(p):
-            found.append(min(1.0, rounds * p))
+            found.append(min(1.0, rounds * p) if pairs.mean() * better > 0 else 1.0)
     return min(found, default=math.nan)
 
 
@@ -315,9 +322,10 @@ def wins(row) -> bool:
 def gains_words(table: pd.DataFrame) -> str:
     """Say in how many studies a tuned point beats the hand-tuned one; "" while no study has enough seeds.
 
-    A tuned point counts only if its mean is also the lowest of all points that the search did not find.
+    A tuned point counts only if its mean is also below those of the other points that the search did not find. Against
+    the hand-tuned point the verdict decides, which compares the seeds that both completed.
     """
-    given = table["mean"].where(table["role"] != "tuned").groupby(table["study"]).transform("min")
+    given = table["mean"].where(table["role"].isin(GIVEN.values())).groupby(table["study"]).transform("min")
     lost = (table["role"] == "tuned") & (table["failed"] == table["planned"])
     answered = table.assign(given=given)[(table["role"] == "both") | table["p_holm"].notna() | lost]
     if answered.empty:
@@ -326,7 +334,7 @@ def gains_words(table: pd.DataFrame) -> str:
     if not (table["role"] == "tuned").any():
         return f"The search found no tuned point to confirm in {counted(count, 'study')}."
     better = answered[[wins(row) for row in answered.itertuples()]]
-    won = better[(better["role"] == "tuned") & (better["mean"] < better["given"])]
+    won = better[(better["role"] == "tuned") & ~(better["mean"] >= better["given"])]
     if won.empty:
         return f"Over fresh seeds no tuned point beats the hand-tuned one significantly in {counted(count, 'study')}."
     hand = won["paired"] + won["better"]  # both means are over the seeds that both points completed
@@ -387,10 +395,11 @@ def over_words(table: pd.DataFrame) -> str:
     )
 
 
-def looks_words(folder: str | Path) -> str:
+def looks_words(*folders: str | Path) -> str:
     """Say how many models of a sweep were scored on the test split, or on folds with its images, and in how many
     confirmations."""
-    looks = [read_sweep(record.parent) for record in Path(folder).glob(f"confirm*/{RECORD}") if record.stat().st_size]
+    found = [record for folder in folders for record in Path(folder).glob(f"confirm*/{RECORD}")]
+    looks = [read_sweep(record.parent) for record in found if record.stat().st_size]
     looks = [look for look in looks if look.meta["confirms"]]
     scored = sum(int((points(look)["value"].notna()).sum()) for look in looks)
     times = "once" if len(looks) == 1 else f"in {len(looks)} looks"

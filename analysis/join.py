@@ -127,7 +127,9 @@ def _each(sweep: Sweep, tell) -> dict[str, str]:
 
 def _machine(part: Sweep) -> str:
     machine = part.meta["machine"]
-    return ", ".join(f"{key} {value}" for key, value in machine.items()) if isinstance(machine, Mapping) else machine
+    if not isinstance(machine, Mapping):
+        return machine
+    return ", ".join(f"{key} {value or 'none'}" for key, value in machine.items())
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
@@ -181,6 +183,7 @@ def _values(table: pd.DataFrame, knob: str) -> list:
 
 
 def _one_course(curves: list[pd.DataFrame]) -> pd.DataFrame:
+    curves = [part for part in curves if len(part)] or curves[:1]  # without rows, the type of the categories differs
     names = {name: union_categoricals([part[name] for part in curves]) for name in ("trial", "stage", "metric")}
     numbers = {name: pd.concat([part[name] for part in curves], ignore_index=True) for name in ("epoch", "value")}
     return pd.DataFrame(names | numbers)[["trial", "epoch", "stage", "metric", "value"]]

@@ -423,7 +423,8 @@ def changed_words(row) -> str:
     if row.tuned != row.tuned:
         return ""
     if row.tuned_runs > 1:
-        return ", ".join([row.changed or "hand-tuned point", f"mean of {row.tuned_runs} runs"])
+        point = row.changed + ORIGINS.get(row.tuned_origin, "") if row.changed else "hand-tuned point"
+        return f"{point}, mean of {row.tuned_runs} runs"
     if row.tuned_trial == row.hand_tuned_trial:
         return "carried-over point kept" if row.carried else "hand-tuned point kept"
     return row.changed + ORIGINS.get(row.tuned_origin, "")
@@ -503,7 +504,7 @@ def cautions(table: pd.DataFrame) -> list[str]:
 def _doubts(rivals: pd.DataFrame) -> list[str]:
     """Say that the kernel distance contradicts the lowest Fréchet distance: on the same features, another method is
     clearly closer, and half of the methods are. A Fréchet distance sees only the mean and covariance of features."""
-    best, known = rivals.iloc[0], rivals[rivals["kernel_distance"] > 0]
+    best, known = rivals.iloc[0], rivals[rivals["kernel_distance"].notna()]
     if len(known) < 3 or best.name not in known.index:
         return []
     closest = known.loc[known["kernel_distance"].idxmin()]
@@ -588,6 +589,6 @@ def _cautions(near: pd.DataFrame) -> list[str]:
             f"({measured(floor)}){seen}: judge by the samples, too."
         )
     if (steps := near["steps"].max()) < FEW_STEPS:
-        few = f"at most {steps:.0f} optimiser steps on {near['train_images'].iloc[0]} images"
+        few = f"at most {steps:.0f} optimiser steps on {near['train_images'].max():.0f} images"
         words.append(f"On {name} the best points were trained for {few}.")
     return words

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
@@ -34,11 +35,17 @@ def refuse_credentials(address: str) -> None:
         raise ValueError("must not contain credentials; set them in the environment, e.g. AWS_PROFILE")
 
 
-def increasing(numbers: Sequence[int]) -> list[int]:
-    """Return the numbers as a list. Raises ValueError if there are none, or if they do not increase from at least 1."""
-    if not numbers or numbers[0] < 1 or any(a >= b for a, b in pairwise(numbers)):
-        raise ValueError(f"must be increasing numbers, at least 1, got {' '.join(map(str, numbers)) or 'none'}")
-    return list(numbers)
+MOST_SEEDS = 1000  # trainings of a confirmed point
+
+
+def increasing(numbers: Sequence[Any]) -> list[int]:
+    """Return the numbers as a list. Raises ValueError if there are none, or if they are not whole numbers that increase
+    from at least 1 to at most MOST_SEEDS."""
+    whole = all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers)
+    if not numbers or not whole or numbers[0] < 1 or any(a >= b for a, b in pairwise([*numbers, MOST_SEEDS + 1])):
+        given = " ".join(map(str, numbers)) or "none"
+        raise ValueError(f"must be increasing whole numbers from 1 to {MOST_SEEDS:,}, got {given}")
+    return [int(number) for number in numbers]
 
 
 # Files of earlier versions hold one number.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnusedCliTokensError, convert
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -188,6 +188,13 @@ def _path(kind: Any, tokens: Sequence[Token]) -> Path:
     return expanded(tokens[0].value)
 
 
+def _whole(kind: Any, tokens: Sequence[Token]) -> Any:
+    for token in tokens:
+        if "." in token.value and not token.value.rstrip("0").endswith("."):  # Cyclopts rounds
+            raise ValueError(f"{token.value!r} is not a whole number")
+    return convert(kind, tokens)
+
+
 def _mapping(kind: Any, tokens: Sequence[Token]) -> dict[str, Any]:
     pairs: dict[str, Any] = {}
     for token in tokens:
@@ -205,6 +212,7 @@ def _said(token: Token) -> str:
 
 
 SEVERAL = Parameter(consume_multiple=(1, None), allow_repeating=False, negative="")  # --flag a b c
+WHOLE = Parameter(converter=_whole)  # of int; Cyclopts takes 2.5 for 2
 Place = Annotated[Path, Parameter(converter=_path)]  # as typed, with ~ expanded
 Word = Annotated[Path, Parameter(converter=_word)]  # completed as a path, and converted by the model
 Pairs = Annotated[

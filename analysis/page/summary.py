@@ -117,7 +117,7 @@ def warnings_of(sweep: Sweep) -> list[str]:
             except ValueError as error:
                 warnings.append(f"{str(error).partition('; compare')[0]}. They are shown separately and not ranked.")
         if len(metrics) > 1:
-            names = listed([short_metric(metric) for metric in metrics])
+            names = listed(list(metrics))
             warnings.append(f"{dataset_name(dataset)} was measured by {names}, shown separately and not ranked.")
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
@@ -131,7 +131,7 @@ def _by_hand(sweep: Sweep, of: str) -> list[str]:
     """Return what users changed while the sweep ran; `of` names the sweep where there are several."""
     warnings = []
     for how in ("stopped", "paused"):
-        if studies := sweep.meta[how]:
+        if studies := [name for name in sweep.meta[how] if name in sweep.studies]:
             words = f"Studies {listed(studies)}{of} were" if len(studies) > 1 else f"The study {studies[0]}{of} was"
             warnings.append(f"{words} {how} by hand before the end of the budget, so budgets are not equal.")
     counts = {
@@ -197,7 +197,7 @@ def confirmed_words(extras: Extras) -> str:
     said = [verdict(row) for row in table[table["role"] != HAND_TUNED].itertuples()]
     parts = [f"{words} ({said.count(words)})" for words in dict.fromkeys(said)]
     confirmations = list(extras.confirmation.parts.values()) or [extras.confirmation]
-    looks = ". ".join(dict.fromkeys(looks_words(block.folder.parent) for block in confirmations))
+    looks = looks_words(*(block.folder.parent for block in confirmations))
     fewest, most = table["planned"].min(), table["planned"].max()
     where = f"{where_words(table)} with {fewest if fewest == most else f'{fewest} to {most}'} fresh seeds"
     if not parts:

@@ -71,8 +71,9 @@ def show_end(folder: Path) -> str:
     config = launch.config_of(folder)
     outcome = str(done.meta["outcome"])
     if outcome != "done":
-        state = "Not done. If it is no longer running:" if outcome == "running" else "Interrupted; no results are lost."
-        say(f"{state} Continue with:  python -m sweep resume {quote(str(folder))}\n")
+        running = outcome == "running"
+        state = "Not done. If it no longer runs, continue" if running else "Interrupted; no results are lost. Continue"
+        say(f"{state} with:  python -m sweep resume {quote(str(folder))}\n")
     uri = redact(default_tracking(config))
     ways = {
         "report": folder / "report.html",
@@ -81,7 +82,7 @@ def show_end(folder: Path) -> str:
     if not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists():  # not after an import
         ways["compare"] = f"python -m sweep compare {quote(str(folder))}"
     if (first := board.iloc[0]).complete:
-        of = f"{first.method} --dataset {first.dataset}"
+        of = f"{quote(first.method)} --dataset {quote(first.dataset)}"
         ways["samples"] = f"python -m sweep sample {quote(str(folder))} {of} -n 64 --out grid.png"
     if board[list(SETBACKS)].to_numpy().any():
         ways["again"] = f"python -m sweep retry {quote(str(folder))}"

@@ -12,14 +12,14 @@ from sweep.config import SweepConfig
 from sweep.search.plan import space_of
 from trainables import find, outside
 from trainables.config import checked
-from trainables.flags import Pairs
+from trainables.flags import WHOLE, Pairs
 from trainables.testing import CHECKS, Subject
 
 SMALL = {"batch_size": 8, "latent_dim": 4}
 Name = Annotated[str, Parameter(help="package.module:Class, or a method's name", metavar="METHOD")]
 Values = Annotated[Pairs, Parameter(help="values that replace the reduced ones")]
 Shape = Annotated[
-    tuple[int, int, int], Parameter(help="channels, height and width of an image", negative="", metavar="C H W")
+    tuple[int, int, int], WHOLE, Parameter(help="channels, height and width of an image", negative="", metavar="C H W")
 ]
 
 

@@ -7,8 +7,9 @@ from cyclopts import Parameter
 from sweep.commands._arguments import Address, SweepFolder, TrackingUri
 from sweep.commands._ending import conclude, say
 from sweep.driver import launch
+from trainables.flags import WHOLE
 
-Trials = Annotated[int, Parameter(help="number of full trainings whose epochs to add to each study")]
+Trials = Annotated[int, WHOLE, Parameter(help="number of full trainings whose epochs to add to each study")]
 
 
 def main(folder: SweepFolder, /, *, trials: Trials, tracking_uri: TrackingUri = None, address: Address = None) -> None:

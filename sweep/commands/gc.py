@@ -9,8 +9,9 @@ from sweep.commands._ending import say
 from sweep.driver import launch
 from sweep.driver.checkpoints import superfluous
 from sweep.record import read_trials
+from trainables.flags import WHOLE
 
-Keep = Annotated[int | None, Parameter(help="models to keep per study; default: as configured")]
+Keep = Annotated[int | None, WHOLE, Parameter(help="models to keep per study; default: as configured")]
 DryRun = Annotated[bool, Switch, Parameter(help="show the files without deleting them")]
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from sweep.commands._arguments import SweepFolder
 from sweep.commands._ending import say
 from sweep.driver.winners import load_winner
-from trainables.flags import Place, output_file
+from trainables.flags import WHOLE, Place, output_file
 from trainables.saved import save_grid
 
 MOST_IMAGES = 10_000
@@ -21,9 +21,9 @@ def main(
     /,
     *,
     dataset: Annotated[str | None, Parameter(help="required if the sweep has several")] = None,
-    n: Annotated[int, Parameter("-n", help="number of images")] = 64,
+    n: Annotated[int, WHOLE, Parameter("-n", help="number of images")] = 64,
     density: Annotated[str | None, Parameter(help="distribution of the latents; default: the method's sampler")] = None,
-    seed: Annotated[int, Parameter(help="random seed")] = 0,
+    seed: Annotated[int, WHOLE, Parameter(help="random seed")] = 0,
     out: Annotated[Place, Parameter(help="path of the PNG file")] = Path("samples.png"),
 ) -> None:
     if n < 1:

@@ -13,10 +13,10 @@ from analysis.page.live import served
 from sweep.commands._arguments import Switch
 from sweep.commands._ending import say
 from sweep.commands.compare import has_display
-from trainables.flags import Place
+from trainables.flags import WHOLE, Place
 
 First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
-Port = Annotated[int, Parameter(help="port to listen on; default: a free one", show_default=False)]
+Port = Annotated[int, WHOLE, Parameter(help="port to listen on; default: a free one", show_default=False)]
 NoOpen = Annotated[bool, Switch, Parameter(help="print the address without opening a browser")]
 
 

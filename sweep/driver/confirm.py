@@ -117,15 +117,13 @@ def confirm(
     unless `again`.
     """
     config = launch.config_of(searched).model_copy(update={k: v for k, v in changes.items() if v is not None})
-    for name, number in (("top", top), ("concurrent", changes.get("concurrent"))):
-        if number is not None and number < 1:
-            raise ValueError(f"--{name} must be at least 1, got {number}")
+    for name, number, least in (("top", top, 1), ("concurrent", changes.get("concurrent"), 1), ("folds", folds, 2)):
+        if number is not None and (not isinstance(number, int) or number < least):
+            raise ValueError(f"--{name} must be a whole number, at least {least}, got {number}")
     try:
-        rounds = None if seeds is None else tuple(increasing([seeds] if isinstance(seeds, int) else seeds))
+        rounds = None if seeds is None else tuple(increasing(seeds if isinstance(seeds, Sequence) else [seeds]))
     except ValueError as error:
         raise ValueError(f"--seeds {error}") from None
-    if folds is not None and folds < 2:
-        raise ValueError(f"--folds must be at least 2, got {folds}")
     if folds is not None and rounds is not None:
         given = " ".join(map(str, rounds))
         raise ValueError(f"--folds trains each point once per fold; omit --seeds {given} or --folds {folds}")

@@ -89,6 +89,15 @@ def test_a_study_without_a_result_does_not_double_that_of_another_sweep(folders,
     assert alone.methods == ("vae", "gae", "wae", "rae_l2")
 
 
+def test_a_sweep_without_a_report_yet_is_joined(folders, tmp_path):
+    young = shutil.copytree(folders[1], tmp_path / "young")
+    lines = (young / "record.jsonl").read_text().splitlines(keepends=True)
+    (young / "record.jsonl").write_text("".join(lines[:2]))  # the sweep and one start
+    sweep = read_sweeps([folders[0], young])
+    assert sweep.methods == ("vae", "gae", "wae", "rae_l2") and len(sweep.trials) == 5
+    assert len(render(sweep)) > 1000
+
+
 def test_hyperparameters_keep_a_type_that_holds_all_their_values(folders, tmp_path, write_sweep):
     def as_text(event):
         if event["event"] == "start":

@@ -260,7 +260,7 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
     row = board.iloc[0]
     assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
     assert row["tuned_trial"] == "beta_vae-mnist-0001"
-    assert "beta 4 → 0.1, mean of 2 runs" in leaderboard_text(board)
+    assert "beta 4 → 0.1 (another hand-tuned point), mean of 2 runs" in leaderboard_text(board)
     first = next(event for event in found.events if event["event"] == "end")
     first["state"] = "diverged"  # the other run of the hand-tuned point has a value
     row = board_of(found, tmp_path / "diverged", write_record).iloc[0]
@@ -489,7 +489,7 @@ KERNEL = (
         ((56.0, 37.0, 41.0), [KERNEL]),
         ((44.0, 37.0, 41.0), []),  # not clearly
         ((56.0, 37.0, 60.0), []),  # half of the methods are not closer
-        ((0.4, -0.1, 0.3), []),  # unbiased, so negative where samples are as close as real images
+        ((56.0, -0.1, 41.0), [KERNEL.replace("37.0;", "-0.100;")]),  # unbiased, so negative for very close samples
         ((56.0, 37.0, None), []),
     ],
 )

@@ -4,6 +4,8 @@ import json
 import re
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -13,6 +15,7 @@ from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
 from trainables import __main__ as alone
 from trainables import names
+from trainables.flags import WHOLE
 
 
 def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -154,6 +157,24 @@ def test_each_command_has_help_of_its_own(name, capsys):
 def test_a_shell_completes_commands_and_their_flags(shell):
     script = commands.program().generate_completion(shell=shell, prog_name="aesweep")
     assert "export" in script and "confirm-seeds" in script and "no-open" in script
+
+
+def test_no_command_rounds_a_number():
+    """Cyclopts takes 2.5 for 2."""
+    whole = 0
+    for name, module in commands.names().items():
+        for flag, annotation in get_type_hints(import_module(module).main, include_extras=True).items():
+            inner = {annotation, *get_args(annotation), *(a for part in get_args(annotation) for a in get_args(part))}
+            if int in inner:
+                assert WHOLE in annotation.__metadata__, (name, flag)
+                whole += 1
+    assert whole >= 9
+
+
+def test_a_fraction_is_one_line_with_what_was_given(capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(["confirm", str(tmp_path), "--seeds", "2.5"])
+    assert "Invalid value for --seeds: '2.5' is not a whole number" in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_one_line_with_a_hint(capsys):

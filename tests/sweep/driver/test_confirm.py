@@ -192,7 +192,7 @@ def test_folds_replace_seeds(looked):
     (looked / "confirm" / "record.jsonl").unlink()
     with pytest.raises(ValueError, match="omit --seeds 3 or --folds 4"):
         confirm(looked, seeds=3, folds=4)
-    with pytest.raises(ValueError, match="--folds must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="--folds must be a whole number, at least 2, got 1"):
         confirm(looked, folds=1)
     with pytest.raises(RuntimeError, match=r"begins with \(1, 2, 3, 4\)"):
         confirm(looked, folds=4)
@@ -295,10 +295,14 @@ def test_no_search_is_confirmed_while_it_runs(looked):
 @pytest.mark.parametrize(
     ("flag", "given", "rule"),
     [
-        ("top", 0, "at least 1, got 0"),
-        ("seeds", 0, "increasing numbers, at least 1, got 0"),
-        ("seeds", [5, 5], "increasing numbers, at least 1, got 5 5"),
-        ("seeds", [], "increasing numbers, at least 1, got none"),
+        ("top", 0, "a whole number, at least 1, got 0"),
+        ("top", 1.6, "a whole number, at least 1, got 1.6"),
+        ("seeds", 0, "increasing whole numbers from 1 to 1,000, got 0"),
+        ("seeds", [5, 5], "increasing whole numbers from 1 to 1,000, got 5 5"),
+        ("seeds", [2.5, 5], "increasing whole numbers from 1 to 1,000, got 2.5 5"),
+        ("seeds", True, "increasing whole numbers from 1 to 1,000, got True"),
+        ("seeds", 10**20, f"increasing whole numbers from 1 to 1,000, got {10**20}"),
+        ("seeds", [], "increasing whole numbers from 1 to 1,000, got none"),
     ],
 )
 def test_impossible_numbers_are_refused(looked, flag, given, rule):
