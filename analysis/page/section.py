@@ -163,10 +163,12 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
     kinds = {"hand": ("hand_tuned", "samples"), "tuned": ("winners", "samples")}
     kinds["reconstructions"] = ("winners", "reconstructions")
     best = sweep.best(row.study)
-    drawn = best is None or best["trial"] == row.tuned_trial  # else the winner was measured by another recipe
+    # Else the winner was measured by another recipe, or is the luckiest of several runs of another point.
+    drawn = best is None or best["trial"] == row.tuned_trial
     folder, study = sweep.home(row.study)
     return {
         "study": row.study,
+        "tuned_trial": row.tuned_trial,
         "method": method_name(row.method),
         "colour": method_style(row.method, shown.methods)[0],
         "result": result_words(row),
@@ -324,7 +326,6 @@ def _budget(sweep: Sweep, row) -> dict:
 
 
 def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[str], *, surface: bool) -> dict:
-    best = sweep.best(study.name)
     folder, own = sweep.home(study.name)
     walks = [(_grid(folder / "winners" / own / f"{name}.png", broken), words) for name, words in WALKS.items()]
     importances = extras.importances[extras.importances["study"] == study.name]
@@ -351,12 +352,13 @@ def _study(sweep: Sweep, extras: Extras, study: Study, row: dict, broken: list[s
         ),
         (plots.learning_curves(sweep, study.name), "Distance at the rungs; grey trials were stopped there."),
     ]
+    tuned = sweep.trials[sweep.trials["trial"] == row["tuned_trial"]].to_dict("records")
     knobs = [
         (
             knob,
             _range(spec),
             readable(study.hand_tuned_values.get(knob)),
-            "–" if best is None else readable(best.get(f"hyper/{knob}")),
+            readable(tuned[0].get(f"hyper/{knob}")) if tuned else "–",
         )
         for knob, spec in study.space.items()
     ]

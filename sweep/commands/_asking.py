@@ -14,6 +14,8 @@ def ask(folder: Path, **fields: Any) -> None:
     """Leaves a request, whose fields are those of `inbox.send`, and says when it is followed. Raises ValueError."""
     trials = read_trials(folder)
     study, known = fields.get("study"), trials.studies
+    if trials.sweep.confirms and trials.outcome == "done":
+        raise ValueError(f"{folder} is a confirmation that is done, so nothing will follow a request")
     if study is not None and study not in known:
         raise ValueError(f"{folder} has no study {study!r}{did_you_mean(study, known)}; it has {', '.join(known)}")
     request = inbox.send(folder, **fields)

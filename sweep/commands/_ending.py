@@ -71,9 +71,7 @@ def show_end(folder: Path) -> str:
     config = launch.config_of(folder)
     outcome = str(done.meta["outcome"])
     if outcome != "done":
-        running = outcome == "running"
-        state = "Not done. If it no longer runs, continue" if running else "Interrupted; no results are lost. Continue"
-        say(f"{state} with:  python -m sweep resume {quote(str(folder))}\n")
+        say(f"{_unfinished(outcome)} with:  python -m sweep resume {quote(str(folder))}\n")
     uri = redact(default_tracking(config))
     ways = {
         "report": folder / "report.html",
@@ -99,9 +97,21 @@ def leave(folder: Path) -> NoReturn:
 
 def conclude_confirmation(folder: Path) -> None:
     """Show the results of a confirmation; exit as `conclude` does if it is not done."""
-    done, home = read_sweep(folder), folder.parent
-    say(f"{confirmed_text(confirmed(done))}\n\n{looks_words(home)}.\n")
-    if done.meta["outcome"] != "done":
-        say(f"Interrupted; no results are lost. Continue with:  python -m sweep confirm {quote(str(home))}")
+    show_confirmation(folder)
+    if read_trials(folder).outcome != "done":
         leave(folder)
-    say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")
+
+
+def show_confirmation(folder: Path) -> None:
+    """Show the results of a confirmation and the next command."""
+    found, home = read_sweep(folder), folder.parent
+    say(f"{confirmed_text(confirmed(found))}\n\n{looks_words(home)}.\n")
+    if (outcome := found.meta["outcome"]) != "done":
+        say(f"{_unfinished(outcome)} with:  python -m sweep confirm {quote(str(home))}")
+    else:
+        say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")
+
+
+def _unfinished(outcome: str) -> str:
+    running = outcome == "running"
+    return "Not done. If it no longer runs, continue" if running else "Interrupted; no results are lost. Continue"

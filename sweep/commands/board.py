@@ -1,8 +1,12 @@
-"""Show the leaderboard of a sweep, also while it runs."""
+"""Show the leaderboard of a sweep, or the results of a confirmation, also while it runs."""
 
 from sweep.commands._arguments import SweepFolder
-from sweep.commands._ending import show_end
+from sweep.commands._ending import show_confirmation, show_end
+from sweep.driver.confirm import sweep_of
 
 
 def main(folder: SweepFolder, /) -> None:
-    show_end(folder)
+    if sweep_of(folder) is None:
+        show_end(folder)
+    else:
+        show_confirmation(folder)

@@ -27,6 +27,7 @@ from analysis.confirm import (
     write_confirmed,
 )
 from analysis.load import read_sweep
+from sweep import commands
 
 
 @pytest.fixture
@@ -295,6 +296,17 @@ def test_a_sweep_without_confirmation_has_none(tmp_path):
     (tmp_path / "confirm").mkdir()
     (tmp_path / "confirm" / "record.jsonl").touch()
     assert confirmation_of(tmp_path) is None
+
+
+def test_commands_take_the_folder_of_a_confirmation(home, capsys):
+    commands.main(["board", str(home / "confirm")])
+    shown = capsys.readouterr().out
+    assert confirmed_text(confirmed(read_sweep(home / "confirm"))) in shown
+    assert "14 trained models were scored on the test split, once.\n\nreport" in shown
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(["pause", str(home / "confirm")])
+    assert "is a confirmation that is done, so nothing will follow a request" in capsys.readouterr().err
+    assert not (home / "confirm" / "requests").exists()
 
 
 def test_the_tables_are_files(home):

@@ -1,6 +1,7 @@
 """Leaderboards against small tables worked out by hand."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -261,6 +262,8 @@ def test_runs_of_one_point_are_averaged_for_the_lowest_of_them_is_but_lucky(tmp_
     assert (row["hand_tuned"], row["tuned"], row["tuned_runs"]) == (15, 12, 2)
     assert row["tuned_trial"] == "beta_vae-mnist-0001"
     assert "beta 4 → 0.1 (another hand-tuned point), mean of 2 runs" in leaderboard_text(board)
+    (cells,) = re.findall(r'<tr><th scope="row">beta</th>(.*?)</tr>', render(read_sweep(tmp_path / "s")))
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", cells)[1:] == ["4", "0.1"]
     first = next(event for event in found.events if event["event"] == "end")
     first["state"] = "diverged"  # the other run of the hand-tuned point has a value
     row = board_of(found, tmp_path / "diverged", write_record).iloc[0]
