@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis.confirm import interval
 from analysis.load import Sweep, read_sweep
 from analysis.page.drawing import grids
-from analysis.page.names import dataset_name, measured, method_name, short_metric
+from analysis.page.names import dataset_name, listed, measured, method_name, short_metric
 from analysis.papers.beside import (
     UNKNOWN,
     departs,
@@ -327,6 +327,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def show(sweeps: Sequence[Sweep]) -> None:
     """Print and write the tables and figures of sweeps."""
     ours = pd.concat([values(sweep) for sweep in sweeps])
+    if ours.empty:
+        names = listed([sweep.name for sweep in sweeps])
+        raise ValueError(f"{names}: no complete trial of a system of Tables 3 and 5; complete one first")
     print(text(differences(ours)), noise(ours).to_string(index=False), sep="\n\n")
     ours.to_csv(sweeps[0].folder / "aae_values.csv", index=False)
     print(f"\n{sweeps[0].folder}: aae_values.csv")

@@ -106,7 +106,7 @@ def show_confirmation(folder: Path) -> None:
     """Show the results of a confirmation and the next command."""
     found, home = read_sweep(folder), folder.parent
     say(f"{confirmed_text(confirmed(found))}\n\n{looks_words(home)}.\n")
-    if (outcome := found.meta["outcome"]) != "done":
+    if (outcome := str(found.meta["outcome"])) != "done":
         say(f"{_unfinished(outcome)} with:  python -m sweep confirm {quote(str(home))}")
     else:
         say(f"report   {home / 'report.html'}\ntables   {folder}/confirmed.csv, points.csv")

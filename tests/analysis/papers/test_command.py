@@ -32,3 +32,10 @@ def test_the_exit_code_is_that_of_an_error(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.endswith("has no record.jsonl; give the folder of a sweep, such as sweeps/NAME\n")
+
+
+def test_a_sweep_of_another_paper_is_refused_and_nothing_is_written(refusal, tmp_path, write_sweep):
+    folder = write_sweep(tmp_path / "s", methods=("vae",), datasets=("digits",), trials=1)
+    before = sorted(folder.iterdir())
+    assert "s: no complete trial of a system of Tables 3 and 5" in refusal(aae.main, folder)
+    assert sorted(folder.iterdir()) == before
