@@ -7,13 +7,14 @@ produce. The comparison therefore uses ranks within a data set and ratios to the
 folders of sweeps: the presets gae-table3 and gae-table3-tuned for Tables 3 and 4, gae-toy for Table 2 and the figure,
 gae-toy-kl for the series over its KL weight.
 
-Several sweeps are joined first (analysis/join.py). Writes the tables as gae_table2.csv, gae_table3.csv and
-gae_table4.csv and the figures into the folder of the first sweep; tables for the pages are copied from there into
-`analysis/measured`.
+Several sweeps are joined first (analysis/join.py). Writes the tables as gae_table2.csv, gae_table3.csv,
+gae_readings.csv and gae_table4.csv and the figures into the folder of the first sweep; tables for the pages are copied
+from there into `analysis/measured`.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,7 @@ from analysis.papers.beside import (
     samples_of,
 )
 from analysis.papers.command import inputs
-from analysis.papers.conditions import conditions, of_study
+from analysis.papers.conditions import conditions, of_study, points
 
 METHODS = {
     "VAE": "vae",
@@ -126,6 +127,23 @@ def beta_sides(sweep: Sweep) -> pd.DataFrame:
             row = {"dataset": dataset, "beta": beta, "side": side, "printed": theirs, "ours": ours}
             rows.append(row | {"reproduces": bool((ours < 1) == (theirs < 1))})
     return pd.DataFrame(rows, columns=["dataset", "beta", "side", "printed", "ours", "reproduces"])
+
+
+def readings(sweep: Sweep) -> pd.DataFrame:
+    """Return the cells of Table 3 by hand-tuned point, for methods of which the paper can be read in several ways.
+
+    dataset, method, reading (the name of the point in the search space), printed, ours (the mean over its complete
+    trials), runs. Points without a complete trial have no row.
+    """
+    printed, rows = _printed(3), []
+    for study in _on_images(sweep):
+        for row in of_study(study, conditions("gae", 3)):
+            for name in points(row.method, study.dataset):
+                found = replace(row, point=name).trials(sweep, sweep.trials_of(study.name))
+                cell = {"dataset": study.dataset, "method": study.method, "reading": name}
+                cell["printed"] = printed.get((study.dataset, row.method), math.nan)
+                rows += [cell | {"ours": found["value"].mean(), "runs": len(found)}] if len(found) else []
+    return pd.DataFrame(rows, columns=["dataset", "method", "reading", "printed", "ours", "runs"])
 
 
 def table4(sweep: Sweep) -> pd.DataFrame:
@@ -319,7 +337,11 @@ def _contents(sweep: Sweep) -> tuple[dict[str, pd.DataFrame], dict[str, Figure],
         alive, collapsed = uncollapse(sweep)
         said = [f"The VAE of the toy collapses at a weight of its KL between {alive:.3g} and {collapsed:.3g}."]
     if _on_images(sweep):
-        tables |= {"gae_table3.csv": table3(sweep), "gae_table4.csv": table4(sweep)}
+        tables |= {
+            "gae_table3.csv": table3(sweep),
+            "gae_table4.csv": table4(sweep),
+            "gae_readings.csv": readings(sweep),
+        }
         figures |= {f"gae_{dataset}.png": sample_grids(sweep, dataset) for dataset in sweep.datasets if dataset != TOY}
         further = [rank_correlations(tables["gae_table3.csv"]), beta_sides(sweep)]
     return tables, figures, [markdown(table) for table in (*tables.values(), *further) if len(table)] + said

@@ -286,6 +286,17 @@ def test_the_gae_notebook_shows_every_table(grid, toy, tmp_path, monkeypatch):
     assert any("the VAE collapses above a weight between 0.1 and 2" in o.get("text", "") for o in outputs)
 
 
+def test_each_reading_has_a_row_with_the_mean_of_its_seeds(grid):
+    found = [("beta_vae", 300.0, 4.0), ("beta_vae", 60.0, 0.1), ("beta_vae", 40.0, 0.1), ("beta_vae", 5.0, 0.7)]
+    trials = [point(method, "mnist", value, beta=beta, warm_up=0.0) for method, value, beta in found]
+    table = gae.readings(grid([*trials, point("vae", "mnist", 90.0), point("vae", "mnist", 9.0, state="diverged")]))
+    assert table.drop(columns="dataset").values.tolist() == [
+        ["vae", "paper", 123.44, 90.0, 1],
+        ["beta_vae", "paper", 51.53, 300.0, 1],
+        ["beta_vae", "beta_0.1", 51.53, 50.0, 2],
+    ]
+
+
 def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys):
     one = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "one")
     two = grid([point("gae", "mnist", 40.0)], "two")
