@@ -111,7 +111,7 @@ def _part(label: str, part: Sweep) -> dict:
     budget = [*dict.fromkeys(f"{study.budget} per study" for study in part.studies.values()), *limit_words(part)]
     return {
         "name": label,
-        "methods": ", ".join(method_name(method) for method in part.methods),
+        "methods": ", ".join(dict.fromkeys(method_name(study.method) for study in part.studies.values())),
         "datasets": ", ".join(dataset_name(dataset) for dataset in part.datasets),
         "budget": "; ".join(budget),
         "searcher": str(part.config.get("searcher", "–")),
@@ -136,13 +136,14 @@ def _together(sweep: Sweep, tell: Callable[[Sweep], list[tuple[str, str]]]) -> l
     if not sweep.parts:
         return tell(sweep)
     found: dict[str, dict[str, list[str]]] = {}
-    for label, part in sweep.parts.items():
+    parts = {label: part for label, part in sweep.parts.items() if part.studies}
+    for label, part in parts.items():
         for key, words in tell(part):
             found.setdefault(key, {}).setdefault(label, []).append(words)
     rows = []
     for key, by_part in found.items():
         values = {label: "; ".join(words) for label, words in by_part.items()}
-        alike = len(values) == len(sweep.parts) and len(set(values.values())) == 1
+        alike = len(values) == len(parts) and len(set(values.values())) == 1
         rows.append((key, next(iter(values.values())) if alike else " · ".join(f"{p}: {v}" for p, v in values.items())))
     return rows
 

@@ -131,7 +131,7 @@ def _by_hand(sweep: Sweep, of: str) -> list[str]:
     """Return what users changed while the sweep ran; `of` names the sweep where there are several."""
     warnings = []
     for how in ("stopped", "paused"):
-        if studies := [name for name in sweep.meta[how] if name in sweep.studies]:
+        if studies := [name for name in sweep.meta[how] if name in sweep.studies and not _has_all(sweep, name)]:
             words = f"Studies {listed(studies)}{of} were" if len(studies) > 1 else f"The study {studies[0]}{of} was"
             warnings.append(f"{words} {how} by hand before the end of the budget, so budgets are not equal.")
     counts = {
@@ -145,6 +145,12 @@ def _by_hand(sweep: Sweep, of: str) -> list[str]:
         points = "enqueued point was" if count == 1 else "enqueued points were"
         warnings.append(f"{count} {points} not tried{of}, because the budget was spent or the sweep is not finished.")
     return warnings
+
+
+def _has_all(sweep: Sweep, name: str) -> bool:
+    """Return whether a study whose budget is a number of trials has completed all of them."""
+    study = sweep.studies[name]
+    return study.budget_epochs is None and len(sweep.complete(name)) >= study.trials
 
 
 def _warm(sweep: Sweep, of: str) -> list[str]:

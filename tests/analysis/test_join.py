@@ -84,7 +84,8 @@ def test_a_study_without_a_result_does_not_double_that_of_another_sweep(folders,
     sweep = read_sweeps([stopped, again])
     assert sweep.methods == ("gae", "vae", "wae") and len(sweep.trials_of("again/vae-digits")) == 4
     assert set(sweep.parts["stopped"].studies) == {"gae-digits"}
-    assert len(render(sweep)) > 1000
+    page = re.sub(r"\s+", " ", render(sweep))
+    assert re.search(r"<td[^>]*>GAE</td>", page) and not re.search(r"<td[^>]*>VAE, GAE</td>", page)
     alone = read_sweeps([stopped, folders[1]])  # which has no VAE
     assert alone.methods == ("vae", "gae", "wae", "rae_l2")
 
