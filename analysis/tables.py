@@ -557,7 +557,7 @@ def _closest(found: pd.DataFrame, best: pd.DataFrame) -> str:
             ties.append(f"On {name} {who} cannot be told apart ({values}).")
         elif (found["dataset"] == row.dataset).sum() == 1:
             alone.setdefault(method_name(row.method), []).append(f"{metric} {measured(row.tuned)} on {name}")
-        elif metric in NOT_OF_SAMPLES:
+        elif metric in NOT_OF_SAMPLES or _doubts(found[found["dataset"] == row.dataset]):
             lowest.append(f"{method_name(row.method)} has the lowest {metric} on {name} ({measured(row.tuned)}).")
         else:
             closest.setdefault(method_name(row.method), []).append(f"{name} ({metric} {measured(row.tuned)})")
