@@ -110,6 +110,8 @@ def test_two_metrics_of_a_data_set_stand_apart(sweep):
     assert [part.apart.partition(",")[0] for part in comparisons(other)] == ["", "metric valid/fcd", "metric valid/mse"]
     assert "MNIST" not in headline(leaderboard(other)).split(". ")[0]
     assert "MNIST was measured by fcd and mse, shown separately" in render(other)
+    split = replace(sweep, studies=sweep.studies | {study.name: replace(study, metric="test/fcd")})
+    assert "MNIST was measured by valid/fcd and test/fcd, shown separately" in render(split)
 
 
 def test_a_study_without_any_value_stays_with_the_others(sweep):
