@@ -117,11 +117,9 @@ def warnings_of(sweep: Sweep) -> list[str]:
             except ValueError as error:
                 warnings.append(f"{str(error).partition('; compare')[0]}. They are shown separately and not ranked.")
         if len(metrics) > 1:
-            names = [short_metric(metric) for metric in metrics]
-            names = names if len(set(names)) == len(names) else list(metrics)  # one metric on two splits
-            warnings.append(
-                f"{dataset_name(dataset)} was measured by {listed(names)}, shown separately and not ranked."
-            )
+            short = [short_metric(metric) for metric in metrics]
+            names = listed(short if len(set(short)) == len(short) else list(metrics))  # one metric on two splits
+            warnings.append(f"{dataset_name(dataset)} was measured by {names}, shown separately and not ranked.")
     diverged = sweep.trials[(sweep.trials["origin"] == "paper") & (sweep.trials["state"] == "diverged")]
     for trial in diverged.itertuples():
         reason = f": {trial.reason}" if trial.reason else ""

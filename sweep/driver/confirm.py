@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def confirm(
     """
     config = launch.config_of(searched).model_copy(update={k: v for k, v in changes.items() if v is not None})
     for name, number, least in (("top", top, 1), ("concurrent", changes.get("concurrent"), 1), ("folds", folds, 2)):
-        if number is not None and (not isinstance(number, int) or number < least):
+        if number is not None and (not isinstance(number, Integral) or number < least):
             raise ValueError(f"--{name} must be a whole number, at least {least}, got {number}")
     try:
         rounds = None if seeds is None else tuple(increasing(seeds if isinstance(seeds, Sequence) else [seeds]))
