@@ -16,6 +16,8 @@ from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
 
 from sweep.record import Event, StudyEntry, by_study
+from sweep.search import study as module
+from sweep.search.sampler import rank
 from sweep.search.space import Choice, Fixed, Point, Range, Space
 from sweep.search.study import Spec, Study, distribution, parameter, value_of
 
@@ -258,6 +260,37 @@ def output(state: str, *reports: tuple[int, float]) -> tuple:
 )
 def test_what_the_sampler_gets(state, reports, expected):
     assert output(state, *reports) == expected
+
+
+@pytest.mark.parametrize("objectives", [(), ("valid/mse",)], ids=["one objective", "two objectives"])
+def test_of_many_trials_the_sampler_sees_the_best_the_latest_and_the_running(objectives, monkeypatch):
+    """Beside a list that is sorted anew, while trials pause, go on, fail, start again and end."""
+    monkeypatch.setattr(module, "SHOWN", 12)
+    monkeypatch.setattr(module, "GOOD", 4)
+    spec = make(trials=60, epochs=9, budget_epochs=540, promotes=True, sampler="random", objectives=objectives)
+    study, chance, running = Study(spec, seed=0), random.Random(0), []
+    for step in range(400):
+        if len(running) < 3 and (asked := study.ask()):
+            running.append(asked.number)
+        if running:
+            number = running.pop(chance.randrange(len(running)))
+            fate = chance.choice(["complete", "complete", "diverged", "failed", "pruned", "stopped"])
+            for epoch in (1, 3, 9):
+                others = {"valid/mse": chance.random()}
+                if not study.report(number, epoch, chance.random(), others) or (epoch == 1 and fate == "stopped"):
+                    fate = study.stopped
+                    break
+            study.end(number, fate, epoch)
+            if fate == "failed" and chance.random() < 0.5:
+                running.append(study.reopen(number).number)
+        every = [frozen for number in sorted(study._trials) if (frozen := study._freeze(study._trials[number]))]
+        ended = [trial for trial in every if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        if len(ended) > 12:
+            best = study._oracle(ended).best_trials if objectives else ended
+            seen = {t.number for t in (*sorted(best, key=rank)[:4], *ended[-8:])}
+            every = [t for t in every if t.number in seen or t.state == TrialState.RUNNING]
+        assert [shown(trial) for trial in study.history()] == [shown(trial) for trial in every], step
+    assert len(study._trials) > 60
 
 
 def test_tpe_ranks_a_diverged_trial_behind_everything():
