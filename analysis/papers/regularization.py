@@ -2,14 +2,16 @@
 
     python -m analysis.papers.regularization FILE.csv [FILE.csv ...] [SWEEP ...]
 
-FILE is written by `python -m trainables.reproductions.regularization --out FILE.csv` for Tables 1 and 2. Tables 3 and 4
-use the folders of sweeps of the preset regularization-table3, and JSON files of `python -m trainables.evaluate`. The
-scale of the print's MMD and its networks are unknown, so the comparison uses ratios, orderings, and the kappa at which
-the number of active dimensions saturates (published/README.md).
+FILE is written by `python -m trainables.reproductions.regularization --out FILE.csv` for Tables 1 and 2. SWEEP is the
+folder of a sweep of the preset regularization-table1, -table2 or -table3; the values of Tables 1 and 2 are written to
+it as such a file. Table 4 uses JSON files of `python -m trainables.evaluate`. The scale of the print's MMD and its
+networks are unknown, so the comparison uses ratios, orderings, and the kappa at which the number of active dimensions
+saturates (published/README.md).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +20,7 @@ from matplotlib.figure import Figure
 from analysis.load import MEASURED, Sweep, read_sweep
 from analysis.papers.beside import markdown, printed, rank_correlation, read_trainings
 from analysis.papers.command import inputs
-from analysis.papers.conditions import conditions, of_study
+from analysis.papers.conditions import Condition, conditions, of_study
 
 OURS = tuple(MEASURED / f"regularization_{name}.csv" for name in ("mnist", "table2"))
 DATASETS = {"MNIST": ("mnist",), "CelebA-64": ("celeba64",), "CelebA-128": ("celeba128",)}
@@ -30,6 +32,14 @@ MEAN_IMAGE = {
     "fashion_mnist": 67.9,
 }  # squared error of the mean image on the test images (methods.md, 12)
 SATURATED = 0.9  # share of the maximum number of active dimensions
+DECODERS = {  # the points of search_spaces/gaussian_vae.toml, named as the program names them
+    "paper": RESIDUAL,
+    "no_skip": "VAE, plain decoder, learnable gamma",
+    "affine": "VAE, plain decoder, affine skip, learnable gamma",
+}
+PIXELS = {"mnist": 784, "celeba64": 3 * 64**2, "celeba128": 3 * 128**2}  # the print's errors are sums over pixels
+SCORES = {BOUND: "nll_bound", ACTIVE: "active_dims", "KL": "kl", "gamma": "gamma", "variance law": "var_law",
+          "MMD": "mmd_imq", "|dL/dz|": "gradient_at_codes"}  # fmt: skip
 RULES = {"learnable gamma": "learnable", "fixed gamma = gamma*": "fixed"}
 ROWS = {"ae_wae": "WAE-MMD", "ae_vae": "VAE", "vae_plus": "VAE+"}
 
@@ -40,6 +50,34 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
     Raises ValueError if a file is not such a table, or a training has several settings.
     """
     return read_trainings(files, KEYS, "trainables.reproductions.regularization")
+
+
+def of_sweeps(sweeps: Sequence[Sweep]) -> pd.DataFrame:
+    """Return the complete trials at the conditions of Tables 1 and 2 as `read` does: means over seeds, at the end."""
+    decoders = [
+        (1, method, ERROR, replace(row, point=point))
+        for row in conditions("regularization", 1)
+        for point, method in DECODERS.items()
+    ]
+    gammas = [(2, "VAE", "Rec. Err.", row) for row in conditions("regularization", 2)]
+    rows = [
+        (table, *found)
+        for sweep in sweeps
+        for table, method, error, condition in (*decoders, *gammas)
+        for found in _values(sweep, condition, method, error)
+    ]
+    found = pd.DataFrame(rows, columns=[*KEYS, "value"])
+    return found.groupby(KEYS, sort=False, as_index=False)["value"].mean()
+
+
+def _values(sweep: Sweep, condition: Condition, method: str, error: str) -> Iterator[tuple]:
+    for trial in condition.trials(sweep).to_dict("records"):
+        study = sweep.studies[trial["study"]]
+        split = study.metric.partition("/")[0]
+        found = {error: trial[f"{split}/mse"] * PIXELS[study.dataset]}
+        found |= {metric: trial[f"{split}/{column}"] for metric, column in SCORES.items()}
+        for metric, value in found.items():
+            yield study.dataset, method, condition.variant, metric, study.epochs, value
 
 
 def last(looks: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +198,7 @@ def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = Non
                 values = {"reconstruction": trials[f"{study.metric}_reconstruction"], "generation": trials[column]}
                 cells.append(pd.DataFrame(values).assign(**about, row=row, own=row == ROWS[study.method]))
     if not cells:
-        raise ValueError("no complete trial of ae_wae, ae_vae or vae_plus in these sweeps; complete one first")
+        raise ValueError("no complete trial at the conditions of Tables 1 to 3 in these sweeps; complete one first")
     keys = ["dataset", "row", "metric", "epochs"]
     all_cells = pd.concat(cells)
     all_cells = all_cells[all_cells["own"] == all_cells.groupby(keys)["own"].transform("max")]
@@ -239,21 +277,42 @@ def figure1(looks: pd.DataFrame) -> Figure:
 def main(argv: Sequence[str] | None = None) -> None:
     with inputs("regularization", __doc__, "FILE.csv|SWEEP", argv) as names:
         files = [name for name in names if name.endswith(".csv")]
-        if folders := [name for name in names if name not in files]:
-            print(markdown(table3([read_sweep(folder) for folder in folders])), end="\n\n")
+        sweeps = [read_sweep(name) for name in names if name not in files]
+        if sweeps:
+            show_sweeps(sweeps)
         if files:
-            show(read(files), Path(files[0]).with_suffix(".png"))
+            looks = read(files)
+            show(looks)
+            draw(looks, Path(files[0]).with_suffix(".png"))
 
 
-def show(looks: pd.DataFrame, picture: Path) -> None:
-    """Print Tables 1 and 2 of measurements, and draw them."""
+def show_sweeps(sweeps: Sequence[Sweep]) -> None:
+    """Print Tables 1 to 3 of sweeps, and write the values of Tables 1 and 2 to the first one."""
+    looks = of_sweeps(sweeps)
+    if looks.empty or any(study.method in ROWS for sweep in sweeps for study in sweep.studies.values()):
+        print(markdown(table3(sweeps)), end="\n\n")
+    if not looks.empty:
+        show(looks)
+        file = sweeps[0].folder / "regularization_tables.csv"
+        looks.to_csv(file, index=False)
+        print(file)
+
+
+def show(looks: pd.DataFrame) -> None:
+    """Print Tables 1 and 2 of measurements."""
     if (looks["table"] == 1).any():
         table = table1(looks)
         for part in (table, orderings(table), controls(looks)):
             print(markdown(part), end="\n\n")
-        curves(looks[looks["table"] == 1]).savefig(picture, dpi=120)
     if (looks["table"] == 2).any():
         print(markdown(table2(looks)), end="\n\n")
+
+
+def draw(looks: pd.DataFrame, picture: Path) -> None:
+    """Plot the trainings of Tables 1 and 2 over epochs; write `picture`, and Figure 1 beside it."""
+    if (looks["table"] == 1).any():
+        curves(looks[looks["table"] == 1]).savefig(picture, dpi=120)
+    if (looks["table"] == 2).any():
         picture = picture.with_stem(f"{picture.stem}_figure1")
         figure1(looks).savefig(picture, dpi=120)
     print(picture)

@@ -109,6 +109,44 @@ def test_a_decoder_that_is_not_printed_has_no_printed_column_and_a_collapse_is_r
         regularization.read([tmp_path / "b.csv"])
 
 
+def test_sweeps_of_tables_1_and_2_beside_print(sweep, capsys):
+    """A sweep of the preset has one training per kappa, its errors as mse; other settings are no row of the table."""
+    mnist, celeba = points("gaussian_vae", "mnist"), points("gaussian_vae", "celeba64")
+    zeros = {f"test/{column}": 0.0 for column in regularization.SCORES.values()}
+
+    def trial(dataset: str, values: dict, error: float, **found: float) -> tuple:
+        pixels = regularization.PIXELS[dataset]
+        found = {f"test/{name}": value for name, value in found.items()}
+        return "gaussian_vae", dataset, values, zeros | {"test/mse": error / pixels} | found
+
+    trials = [
+        trial("mnist", mnist["paper"] | {"latent_dim": 50}, 5.0, nll_bound=-9.0),
+        trial("mnist", mnist["paper"] | {"latent_dim": 50}, 7.0, nll_bound=-7.0),
+        trial("mnist", mnist["paper"] | {"latent_dim": 784}, 3.0),
+        trial("mnist", mnist["no_skip"] | {"latent_dim": 50}, 52.9),
+        trial("mnist", mnist["paper"] | {"latent_dim": 50, "kl_weight": 2.0}, 99.0),
+        trial("celeba64", celeba["paper"], 60.5, mmd_imq=2.0),
+        trial("celeba64", celeba["fixed"], 59.6, mmd_imq=7.0),
+    ]
+    ran = sweep(trials, metric="test/fcd")
+    looks = regularization.of_sweeps([ran])
+    table = regularization.table1(looks).set_index(["method", "kappa"])
+    residual = table.loc[regularization.RESIDUAL]
+    assert residual["error"].to_dict() == pytest.approx({50: 6, 784: 3}) and set(table["epochs"]) == {21}
+    assert (residual.loc[50, "nll"], residual.loc[50, "printed_nll"], residual.loc[50, "printed_error"]) == (
+        -8,
+        -315,
+        4.98,
+    )
+    control = regularization.controls(looks).set_index("method")["collapsed"]
+    assert control["VAE, plain decoder, learnable gamma"] and not control[regularization.RESIDUAL].any()
+    ratios = regularization.table2(looks).set_index("metric")["ratio"]
+    assert ratios["MMD"] == pytest.approx(2 / 7) and ratios["Rec. Err."] == pytest.approx(60.5 / 59.6)
+    regularization.main([str(ran.folder)])
+    assert f"{ran.folder}/regularization_tables.csv" in capsys.readouterr().out
+    assert regularization.read([ran.folder / "regularization_tables.csv"]).equals(looks)
+
+
 def test_learned_over_fixed_gamma_in_print(tmp_path):
     table = regularization.table2(as_measured(tmp_path / "ours.csv", 2, "celeba64")).set_index("metric")
     assert table.loc["MMD", "ratio"] == table.loc["MMD", "printed_64"] == pytest.approx(0.29, abs=0.005)
@@ -169,7 +207,7 @@ def test_the_second_stage_is_the_better_sampler_in_table_3(sweep, tmp_path):
     assert row == {"row": "VAE+", "bins": 100, "ndb": 0.3, "floor": 0.05, "printed": 0.29}
     with pytest.raises(ValueError, match=r"scores\.json has no kid, only ndb_100, ndb_100_real, fid"):
         regularization.read_scores(scores, "kid")
-    with pytest.raises(ValueError, match="no complete trial of ae_wae"):
+    with pytest.raises(ValueError, match="no complete trial at the conditions of Tables 1 to 3"):
         regularization.table3([])
 
 
