@@ -72,9 +72,18 @@ class Condition:
         return found[np.array(met, dtype=bool)]
 
     def readings(self, sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the matching trials of every hand-tuned point of the method, for papers that are ambiguous."""
-        names = {name for dataset in self.datasets for name in points(self.method, dataset)}
+        """Return the matching trials of every reading of the row, for papers that are ambiguous."""
+        names = {name for dataset in self.datasets for name in self.named_readings(dataset)}
         return pd.concat([replace(self, point=name).trials(sweep, table) for name in sorted(names)])
+
+    def named_readings(self, dataset: str) -> list[str]:
+        """Return the names of the row's readings: the hand-tuned points of the method that no other row has."""
+        others = {
+            row["point"]
+            for row in _rows()
+            if "point" in row and self.method in row.get("methods", [row.get("method")]) and row["point"] != self.point
+        }
+        return [name for name in points(self.method, dataset) if name not in others]
 
     def values_in(self, sweep: Sweep, study: str, dataset: str) -> dict[str, object] | None:
         """Return `values` as a sweep has them, whose --scale shortens what is counted in epochs."""

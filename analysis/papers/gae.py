@@ -36,7 +36,7 @@ from analysis.papers.beside import (
     samples_of,
 )
 from analysis.papers.command import inputs
-from analysis.papers.conditions import conditions, of_study, points
+from analysis.papers.conditions import conditions, of_study
 
 METHODS = {
     "VAE": "vae",
@@ -138,7 +138,7 @@ def readings(sweep: Sweep) -> pd.DataFrame:
     printed, rows = _printed(3), []
     for study in _on_images(sweep):
         for row in of_study(study, conditions("gae", 3)):
-            for name in points(row.method, study.dataset):
+            for name in row.named_readings(study.dataset):
                 found = replace(row, point=name).trials(sweep, sweep.trials_of(study.name))
                 cell = {"dataset": study.dataset, "method": study.method, "reading": name}
                 cell["printed"] = printed.get((study.dataset, row.method), math.nan)
@@ -333,9 +333,13 @@ def _contents(sweep: Sweep) -> tuple[dict[str, pd.DataFrame], dict[str, Figure],
     if on_toy & {"vae", "gae"}:
         tables["gae_table2.csv"], figures["gae_figure4.png"] = table2(sweep), figure4(sweep)
     if "beta_vae" in on_toy:
-        figures["gae_kl_walk.png"] = kl_walk(sweep)
-        alive, collapsed = uncollapse(sweep)
-        said = [f"The VAE of the toy collapses at a weight of its KL between {alive:.3g} and {collapsed:.3g}."]
+        try:
+            alive, collapsed = uncollapse(sweep)
+        except ValueError as error:
+            said = [str(error)]
+        else:
+            said = [f"The VAE of the toy collapses at a weight of its KL between {alive:.3g} and {collapsed:.3g}."]
+            figures["gae_kl_walk.png"] = kl_walk(sweep)
     if _on_images(sweep):
         tables |= {
             "gae_table3.csv": table3(sweep),

@@ -15,6 +15,7 @@ from PIL import Image
 from analysis.join import join
 from analysis.load import Sweep, read_published, read_sweep
 from analysis.papers import gae
+from analysis.papers.conditions import conditions, points
 
 ROOT = Path(__file__).parents[3]
 NOTEBOOK = ROOT / "analysis" / "papers" / "gae.ipynb"
@@ -297,6 +298,18 @@ def test_each_reading_has_a_row_with_the_mean_of_its_seeds(grid):
     ]
 
 
+def test_the_point_of_another_papers_table_is_no_reading(grid):
+    """RAE-L2 has a second point on CIFAR-10, whose row is in the Balancing paper's Table 2."""
+    (row,) = (row for row in conditions("gae", 3) if row.method == "rae_l2")
+    assert list(points("rae_l2", "cifar10")) == ["paper", "balancing"] and row.named_readings("cifar10") == ["paper"]
+    own, other = points("rae_l2", "cifar10").values()
+    trials = [("rae_l2", "cifar10", values, "paper", "complete", fid(x)) for values, x in ((own, 500.0), (other, 50.0))]
+    found = grid(trials)
+    table = gae.table3(found).set_index("method")
+    assert table.loc["rae_l2", ["hand_tuned", "best_reading"]].tolist() == [500.0, 500.0]
+    assert gae.readings(found)["reading"].tolist() == ["paper"]
+
+
 def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys):
     one = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "one")
     two = grid([point("gae", "mnist", 40.0)], "two")
@@ -311,6 +324,8 @@ def test_the_command_takes_sweeps_of_the_toy_and_of_images_together(grid, toy, c
     walk = walked(grid, (0.1, 1.0), (2.0, 0.0))
     images = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "images")
     shutil.copytree(toy.folder, toy.folder.with_name("again"))
+    gae.main([str(walked(grid, (0.1, 1.0)).folder)])
+    assert "no weight of the KL term at which it un-collapses; widen the range" in capsys.readouterr().out
     gae.main([str(walk.folder)])
     alone = capsys.readouterr().out
     assert "collapses at a weight of its KL between 0.1 and 2." in alone and "table3" not in alone
