@@ -24,13 +24,14 @@ from matplotlib.figure import Figure
 
 from analysis.load import Sweep, read_sweep
 from analysis.papers import regularization
-from analysis.papers.beside import beside, markdown, our_recipe, printed
+from analysis.papers.beside import UNKNOWN, beside, markdown, our_recipe, printed
 from analysis.papers.command import inputs
 from analysis.papers.conditions import conditions
 
 DATASETS = {"CIFAR-10": ("cifar10", "cifar10-jpeg"), "CelebA-64": ("celeba64", "celeba64_nn", "celeba64_140")}
 METHODS = {"two_stage_vae": "2S-VAE", "rae_l2": "RAE-L2", "rae_sn": "RAE-SN"}
 MODEL = ("hyper/network", "hyper/latent_dim", "hyper/l2", "hyper/l2_of", "hyper/l2_weight", "hyper/kl_weight")
+RATE = "hyper/learning_rate"
 RAE = ("rae_l2", "rae_sn")
 TRAINING = ["dataset", "method", "variant"]  # of a file of latents
 METRICS = ("REC", "GEN-1", "GEN-2", "mse", "variance law", "inactive variables")
@@ -100,11 +101,22 @@ def measured(sweep: Sweep, table: int) -> pd.DataFrame:
             except ValueError:
                 continue
             for (dataset, study), trials in row.trials(sweep, found).groupby(["dataset", "study"]):
-                look = trials["look"].iloc[0]
-                recipe = our_recipe(sweep, study) | ({} if pd.isna(look) else {"epochs": int(look)})
+                recipe = our_recipe(sweep, study) | {"epochs": _epochs(sweep, trials.iloc[0], "/" in epoch)}
                 cell = {"dataset": dataset, "method": METHODS[row.method], "variant": row.variant, "epoch": epoch}
                 rows += _cells(trials, named, cell | {"recipe": recipe})
     return pd.DataFrame(rows, columns=columns)
+
+
+def _epochs(sweep: Sweep, trial: pd.Series, both: bool) -> int | str:
+    """Return the epochs of stage one that a trial's results are of, or of both stages, `120/300`, as the print has
+    them."""
+    if trial["method"] in RAE:
+        return int(trial["epochs"])
+    curve = sweep.curves[sweep.curves["trial"] == trial["trial"]]
+    first = curve.loc[curve["stage"] == "first", "epoch"].max() if pd.isna(trial["look"]) else trial["look"]
+    if pd.isna(first):
+        return UNKNOWN
+    return f"{int(first)}/{int(trial['epochs'] - first)}" if both else int(first)
 
 
 def _cells(trials: pd.DataFrame, named: dict[str, str], cell: dict) -> Iterable[dict]:
@@ -166,11 +178,14 @@ def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
     """Return the ratio of computed to learned gamma of each model: dataset, epochs, model, metric, ours, and the ratio
     of the print on CIFAR-10 (Table 2) and on CelebA-64 (Table 3, last epochs). Below 1, computing gamma is better.
 
-    There is a row for each model (MODEL) with both rules, each from the trials of its first setting, because other
-    learning rates and schedules are different trainings. printed_celeba64 belongs to the same model in Table 3, or to
-    model 1 for other models.
+    There is a row for each model (MODEL) with both rules, each from the trials of one setting, because other learning
+    rates and schedules are different trainings: that of a printed row, or else the first, which must then have the
+    learning rate of the other rule. printed_celeba64 belongs to the same model in Table 3, or to model 1 for other
+    models.
     """
     found = figures(sweep)
+    rows_in_print = [row for table in (2, 3, 4) for row in conditions("balancing", table)]
+    at_print = {trial for row in rows_in_print for trial in row.trials(sweep, found)["trial"]}
     last = printed("balancing", 3).query("epoch == '120/300'")
     cifar = _over(printed("balancing", 2), "computed gamma", "learned gamma; replicated")
     models = {row.variant.partition(";")[0]: row for row in conditions("balancing", 3)}
@@ -178,12 +193,16 @@ def computed_over_learned(sweep: Sweep) -> pd.DataFrame:
     settings = [column for column in found if column.startswith("hyper/")]
     rows = []
     for key, trials in found.groupby(["dataset", "epochs", *model_of], dropna=False, sort=False):
-        firsts = {}
+        firsts, chosen = {}, {}
         for rule, same in trials.groupby("hyper/gamma_rule"):
-            first = same.sort_values("number").iloc[0][settings]
-            alike = (same[settings] == first) | (same[settings].isna() & first.isna())
+            in_print = same["trial"].isin(at_print)
+            chosen[rule] = first = (same[in_print] if in_print.any() else same).sort_values("number").iloc[0]
+            alike = (same[settings] == first[settings]) | (same[settings].isna() & first[settings].isna())
             firsts[rule] = same[alike.all(axis=1)][[*METRICS]].mean()
         if not {"computed", "learned"} <= set(firsts):
+            continue
+        both = [chosen["computed"], chosen["learned"]]
+        if both[0].get(RATE) != both[1].get(RATE) and not all(trial["trial"] in at_print for trial in both):
             continue
         (dataset, epochs), trial = key[:2], trials.iloc[0]
         named = [name for name, row in models.items() if _is_model(trial, row.values(row.datasets[0]))]

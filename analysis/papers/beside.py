@@ -75,7 +75,7 @@ def printed_recipe(row: Mapping) -> dict:
         if entry["paper"] == row["paper"] and row["table"] in entry["tables"] and row["metric"] in entry["metrics"]:
             recipe = {key: value for key, value in entry.items() if key not in ("paper", "tables", "metrics")}
     epoch = str(row.get("epoch", ""))
-    return recipe | ({"epochs": int(epoch)} if epoch.isdigit() else {})
+    return recipe | ({"epochs": int(epoch) if epoch.isdigit() else epoch} if epoch[:1].isdigit() else {})
 
 
 def our_recipe(sweep: Sweep, study: str) -> dict:

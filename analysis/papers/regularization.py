@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import MEASURED, Sweep, read_sweep
-from analysis.papers.beside import markdown, printed, rank_correlation, read_trainings
+from analysis.papers.beside import markdown, our_recipe, printed, rank_correlation, read_trainings
 from analysis.papers.command import inputs
 from analysis.papers.conditions import Condition, conditions, of_study
 
@@ -53,7 +53,10 @@ def read(files: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def of_sweeps(sweeps: Sequence[Sweep]) -> pd.DataFrame:
-    """Return the complete trials at the conditions of Tables 1 and 2 as `read` does: means over seeds, at the end."""
+    """Return the complete trials at the conditions of Tables 1 and 2 as `read` does: means over seeds, at the end.
+
+    Only those of the test split count, as in print.
+    """
     decoders = [
         (1, method, ERROR, replace(row, point=point))
         for row in conditions("regularization", 1)
@@ -73,9 +76,10 @@ def of_sweeps(sweeps: Sequence[Sweep]) -> pd.DataFrame:
 def _values(sweep: Sweep, condition: Condition, method: str, error: str) -> Iterator[tuple]:
     for trial in condition.trials(sweep).to_dict("records"):
         study = sweep.studies[trial["study"]]
-        split = study.metric.partition("/")[0]
-        found = {error: trial[f"{split}/mse"] * PIXELS[study.dataset]}
-        found |= {metric: trial[f"{split}/{column}"] for metric, column in SCORES.items()}
+        if study.split != "test":
+            continue
+        found = {error: trial["test/mse"] * PIXELS[study.dataset]}
+        found |= {metric: trial[f"test/{column}"] for metric, column in SCORES.items()}
         for metric, value in found.items():
             yield study.dataset, method, condition.variant, metric, study.epochs, value
 
@@ -175,13 +179,14 @@ def _over_fixed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Return Table 3 of the presets' sweeps: dataset, row (as printed), metric, epochs, trials, reconstruction,
-    generation, price, and the print.
+    """Return Table 3 of the presets' sweeps: dataset, row (as printed), metric, split, n, epochs, trials,
+    reconstruction, generation, price, and the print.
 
     reconstruction and generation are means over the complete trials at the table's conditions, by the sweep's distance
-    (`metric`); price is generation / reconstruction, the only comparable value if that distance is not FID. Trials of
-    other distances or epochs have rows of their own. Without an ae_vae, the row "VAE" uses VAE+ with its prior, which
-    is the same model. downsample: both values of that row, from `read_scores`, by the same metric.
+    (`metric`) of `n` samples to a split; price is generation / reconstruction, the only comparable value if that
+    distance is not FID. Trials of other distances, samples, splits or epochs have rows of their own. Without an ae_vae,
+    the row "VAE" uses VAE+ with its prior, which is the same model. downsample: both values of that row, from
+    `read_scores`, by the same metric.
     """
     cells = []
     for sweep in sweeps:
@@ -190,7 +195,9 @@ def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = Non
             trials = at_print[0].trials(sweep, sweep.trials_of(study.name)) if at_print else sweep.trials.iloc[:0]
             if trials.empty:
                 continue
-            about = {"dataset": study.dataset, "metric": study.metric.partition("/")[2], "epochs": study.epochs}
+            split, _, metric = study.metric.partition("/")
+            n = our_recipe(sweep, study.name).get("n")
+            about = {"dataset": study.dataset, "metric": metric, "split": split, "n": n, "epochs": study.epochs}
             columns = {ROWS[study.method]: study.metric}
             if study.method == "vae_plus":
                 columns["VAE"] = f"{study.metric}_prior"
@@ -199,10 +206,10 @@ def table3(sweeps: Sequence[Sweep], downsample: Mapping[str, float] | None = Non
                 cells.append(pd.DataFrame(values).assign(**about, row=row, own=row == ROWS[study.method]))
     if not cells:
         raise ValueError("no complete trial at the conditions of Tables 1 to 3 in these sweeps; complete one first")
-    keys = ["dataset", "row", "metric", "epochs"]
+    keys = ["dataset", "row", "metric", "split", "n", "epochs"]
     all_cells = pd.concat(cells)
-    all_cells = all_cells[all_cells["own"] == all_cells.groupby(keys)["own"].transform("max")]
-    values = all_cells.groupby(keys, sort=False)
+    all_cells = all_cells[all_cells["own"] == all_cells.groupby(keys, dropna=False)["own"].transform("max")]
+    values = all_cells.groupby(keys, sort=False, dropna=False)
     means = values[["reconstruction", "generation"]].mean()
     found = means.assign(trials=values.size())[["trials", *means]].reset_index()
     if downsample:

@@ -142,6 +142,10 @@ def test_sweeps_of_tables_1_and_2_beside_print(sweep, capsys):
     assert control["VAE, plain decoder, learnable gamma"] and not control[regularization.RESIDUAL].any()
     ratios = regularization.table2(looks).set_index("metric")["ratio"]
     assert ratios["MMD"] == pytest.approx(2 / 7) and ratios["Rec. Err."] == pytest.approx(60.5 / 59.6)
+    on_validation = [
+        (*trial[:3], {name.replace("test/", "valid/"): x for name, x in trial[3].items()}) for trial in trials
+    ]
+    assert regularization.of_sweeps([sweep(on_validation, "valid", "valid/fcd")]).empty
     regularization.main([str(ran.folder)])
     assert f"{ran.folder}/regularization_tables.csv" in capsys.readouterr().out
     assert regularization.read([ran.folder / "regularization_tables.csv"]).equals(looks)
@@ -189,7 +193,11 @@ def test_table_3_pools_no_distances_or_epochs(sweep, capsys):
     assert found.loc[("VAE+", "fid"), "trials"] == 2 and set(found["epochs"]) == {21}
     made["c"].studies.update({name: replace(s, epochs=9) for name, s in made["c"].studies.items()})
     regularization.main([str(made[name].folder) for name in ("a", "b")])
-    assert "| celeba128 | VAE+ | fid | 21 | 1 | 40 | 40 | 1 | 45.6 | 47.5 |" in capsys.readouterr().out
+    assert "| celeba128 | VAE+ | fid | valid |  | 21 | 1 | 40 | 40 | 1 | 45.6 | 47.5 |" in capsys.readouterr().out
+    shown = {"test/fid": 50.0, "test/fid_prior": 100.0, "test/fid_reconstruction": 50.0}
+    on_test = sweep([("vae_plus", "celeba128", values, shown)], "test", "test/fid")
+    both = regularization.table3([made["a"], on_test]).query("row == 'VAE+'")
+    assert dict(zip(both["split"], both["generation"], strict=True)) == {"valid": 40.0, "test": 50.0}
     both = regularization.table3([made["a"], made["c"]]).query("row == 'VAE+'")
     assert dict(zip(both["epochs"], both["generation"], strict=True)) == {21: 40.0, 9: 60.0}
 
@@ -302,6 +310,31 @@ def test_each_model_of_table_3_is_beside_its_own_print(sweep):
     last = balancing.printed("balancing", 3).query("epoch == '120/300' and metric == 'GEN-2'").set_index("variant")
     theirs = last.loc["model 4; computed gamma", "printed"] / last.loc["model 4; learned gamma", "printed"]
     assert over.loc["model 4", "printed_celeba64"] == pytest.approx(theirs)
+
+
+def test_the_headline_compares_the_printed_settings_or_equal_rates(sweep):
+    fast = COMPUTED | {"learning_rate": 2e-4}
+    trials = [("two_stage_vae", "cifar10", values, scored(x)) for values, x in ((fast, 60.0), (LEARNED, 120.0))]
+    assert balancing.computed_over_learned(sweep(trials, "unequal")).empty
+    more = [*trials, ("two_stage_vae", "cifar10", COMPUTED, scored(114.0))]
+    over = balancing.computed_over_learned(sweep(more, "printed")).set_index("metric")
+    assert over.loc["GEN-2", "ours"] == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(("epochs", "alike"), [((700, 2100), True), ((234, 700), False)])
+def test_epochs_are_compared_by_those_of_stage_one(sweep, epochs, alike):
+    """The print counts stage one: 700 of our 2,100 epochs."""
+    first, total = epochs
+    ran = sweep(
+        [("two_stage_vae", "cifar10", COMPUTED, END)], looks={1: {"train/loss": 1.0}, first: {"train/loss": 0.5}}
+    )
+    ran.trials["epochs"] = total
+    said = balancing.table(ran, 1).query("epoch == '700' and metric == 'GEN-2'")["same_recipe"].iloc[0]
+    assert ("epochs" not in said) == alike and (alike or f"epochs {first}, printed 700" in said)
+    third = sweep([("two_stage_vae", "celeba64_nn", NEAREST["paper"], END)], "three", looks={120: {"train/loss": 0.5}})
+    third.trials["epochs"] = 420
+    said = balancing.table(third, 3)["same_recipe"].tolist()
+    assert said and not any("epochs" in words for words in said)
 
 
 def test_rows_quoted_for_rae_have_a_counterpart(sweep, capsys, refusal):
