@@ -24,6 +24,7 @@ from analysis.page.names import readable, short_knob
 KEYS = ("dataset", "method", "variant", "metric", "epoch")
 GIVEN = ("epochs", "seed", "set")  # what the programs of trainables.reproductions were given
 UNKNOWN = "unknown"
+CODEC = "CIFAR-10"
 FEWEST = 3  # minimum number of pairs; the rank correlation of two is always 1 or -1
 
 
@@ -87,7 +88,12 @@ def our_recipe(sweep: Sweep, study: str) -> dict:
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     values = {key: [recipe.get(key) for recipe in recipes] for key in keys}
     recipe = {key: found[0] if all(v == found[0] for v in found) else "several" for key, found in values.items()}
-    return recipe | {"epochs": sweep.studies[study].epochs}
+    return recipe | _codec(sweep.studies[study].dataset) | {"epochs": sweep.studies[study].epochs}
+
+
+def _codec(dataset: str) -> dict[str, str]:
+    """Return how images of CIFAR-10 are stored; empty for other data sets."""
+    return {CODEC: "JPEG" if dataset.endswith("-jpeg") else "raw"} if dataset.startswith("cifar10") else {}
 
 
 def read_trainings(files: Sequence[str | Path], keys: Sequence[str], program: str) -> pd.DataFrame:
@@ -111,6 +117,18 @@ def read_trainings(files: Sequence[str | Path], keys: Sequence[str], program: st
             found = " and ".join(word or "unknown settings" for word in words)
             raise ValueError(f"{', '.join(map(str, names))} was trained with {found}; give the files of one of these")
     return rows.drop_duplicates(keys, keep="last")[[*keys, "value"]].reset_index(drop=True)
+
+
+def changed(files: Sequence[str | Path], keys: Sequence[str]) -> list[str]:
+    """Return a line for each training of `read_trainings` with other hyperparameters than the paper's point."""
+    rows = pd.concat([pd.read_csv(file) for file in files])
+    if "set" not in rows:
+        return []
+    training = [key for key in keys if key not in ("metric", "epoch")]
+    found = rows.dropna(subset=["set"]).drop_duplicates([*training, "set"])
+    return [
+        f"{', '.join(map(str, row[:-1]))}: not the paper's point, {row[-1]}" for row in found[[*training, "set"]].values
+    ]
 
 
 def _plain(value: object) -> str:
@@ -143,6 +161,7 @@ def same_recipe(theirs: Mapping, ours: Mapping) -> str:
 
     Only fields of the print's recipe are compared; an empty recipe is unknown.
     """
+    theirs = {key: value for key, value in theirs.items() if key != CODEC or key in ours}  # of one data set only
     if not theirs:
         return UNKNOWN
     said = {key: value for key, value in theirs.items() if value != UNKNOWN and ours.get(key, UNKNOWN) != UNKNOWN}

@@ -18,7 +18,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import MEASURED, Sweep, read_sweep
-from analysis.papers.beside import markdown, our_recipe, printed, rank_correlation, read_trainings
+from analysis.papers.beside import (
+    changed,
+    markdown,
+    our_recipe,
+    printed,
+    printed_recipe,
+    rank_correlation,
+    read_trainings,
+    same_recipe,
+)
 from analysis.papers.command import inputs
 from analysis.papers.conditions import Condition, conditions, of_study
 
@@ -229,31 +238,37 @@ def read_scores(file: str | Path, *names: str) -> dict[str, float]:
 
     Raises ValueError if the file is not such a file or lacks a value.
     """
-    try:
-        values = json.loads(Path(file).read_text(encoding="utf-8"))["values"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} has no scores; give a file of trainables.evaluate --json-file") from None
+    values = _scores(file)["values"]
     if missing := [name for name in names if name not in values]:
         raise ValueError(f"{file} has no {missing[0]}, only {', '.join(values)}; request it with --scores")
     return {name: values[name] for name in names or values}
 
 
+def _scores(file: str | Path) -> dict[str, dict]:
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        return {"values": found["values"], "recipes": found["recipes"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} has no scores; give a file of trainables.evaluate --json-file") from None
+
+
 def table4(scores: Mapping[str, str | Path]) -> pd.DataFrame:
-    """Return Table 4: row (as printed), bins, ndb, floor (held-out real images), printed.
+    """Return Table 4: row (as printed), bins, ndb, floor (held-out real images), printed, same_recipe.
 
     scores: the JSON file of `--scores ndb` for each printed row; bins that a file lacks are omitted.
     """
-    theirs = printed("regularization", 4)
-    theirs = theirs.set_index(["method", "variant"])["printed"]
+    print_ = printed("regularization", 4).set_index(["method", "variant"])
+    columns = ["row", "bins", "ndb", "floor", "printed", "same_recipe"]
     rows = []
     for row, file in scores.items():
-        values = read_scores(file)
+        found = _scores(file)
         for bins in (100, 200, 300):
-            if f"ndb_{bins}" in values:
-                cells = {"row": row, "bins": bins, "ndb": values[f"ndb_{bins}"]}
-                cells |= {"floor": values.get(f"ndb_{bins}_real"), "printed": theirs.get((row, f"K={bins}"))}
-                rows.append(cells)
-    return pd.DataFrame(rows, columns=["row", "bins", "ndb", "floor", "printed"])
+            if (name := f"ndb_{bins}") in found["values"]:
+                theirs = print_.loc[(row, f"K={bins}")]
+                alike = same_recipe(printed_recipe(theirs), found["recipes"].get(name, {}))
+                floor = found["values"].get(f"{name}_real")
+                rows.append((row, bins, found["values"][name], floor, theirs["printed"], alike))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def curves(looks: pd.DataFrame, metrics: Sequence[str] = (ERROR, ACTIVE, "gamma", "KL")) -> Figure:
@@ -290,6 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if files:
             looks = read(files)
             show(looks)
+            print("\n".join(changed(files, KEYS)))
             draw(looks, Path(files[0]).with_suffix(".png"))
 
 

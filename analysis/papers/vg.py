@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import MEASURED, read_published
-from analysis.papers.beside import read_trainings
+from analysis.papers.beside import changed, read_trainings
 from analysis.papers.command import inputs
 
 OURS = tuple(MEASURED / f"vg_mnist{name}.csv" for name in ("", "_denoise_100"))  # the first points
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         written = {}
         if tables := [name for name in names if name not in drawn]:
             found = beside_print(tables)
-            print(f"{text(found)}\n")
+            print("\n".join([text(found), "", *changed(tables, KEYS)]))
             written[Path(tables[0]).with_suffix(".png")] = plot(found)
         if drawn:
             held, folder = read_pictures(drawn), Path(drawn[0]).parent

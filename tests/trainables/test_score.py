@@ -329,7 +329,9 @@ def test_ndb_stands_beside_what_chance_does(digits, tmp_path, capsys):
     assert found["recipes"]["ndb_100"]["n"] == n and "pixels of" in capsys.readouterr().out
     flags = ["--whiten", "--bin-images", "600", "--json-file", str(tmp_path / "whitened.json")]
     main([str(tmp_path / "ones.npy"), "--scores", "ndb", *flags])
-    whitened = json.loads((tmp_path / "whitened.json").read_text())["values"]
+    found = json.loads((tmp_path / "whitened.json").read_text())
+    whitened, recipe = found["values"], found["recipes"]["ndb_100"]
+    assert (recipe["metric"], recipe["reference_n"], recipe["n"]) == ("whitened pixels", 600, n)
     assert set(whitened) == {f"ndb{js}_100{real}" for js in ("", "_js") for real in ("", "_real")}  # 600 fill 100 bins
     few = write(digits.test.images[:5], tmp_path / "few")
     assert "ndb needs 500 images" in says(capsys, few, "--against", few, "--scores", "ndb")

@@ -105,7 +105,7 @@ class OfBins:
         numbers = [k for k in BINS if n >= IMAGES_TO_A_BIN * k]
         if not numbers:
             raise ValueError(f"ndb needs {IMAGES_TO_A_BIN * BINS[0]} images to fit its bins to, got {n}")
-        self.real = real
+        self.real, self.fitted_to = real, n
         self.fitted = {k: bins(images, k, whiten=self.whiten, at_most=self.at_most) for k in numbers}
         self.places: dict[int, list[Tensor]] = {k: [] for k in numbers}
 
@@ -121,7 +121,9 @@ class OfBins:
             values, n = self._differences(f"ndb_{k}", fitted, torch.cat(self.places[k]))
             flat |= {name: value.ndb for name, value in values.items()}
             flat |= {name.replace("ndb", "ndb_js"): value.js for name, value in values.items()}
-        return Result(flat, Recipe.without_extractor("pixels", n=n, split=self.real.split, sampler=sampler))
+        pixels = "whitened pixels" if self.whiten else "pixels"
+        recipe = Recipe.without_extractor(pixels, n=n, split=self.real.split, sampler=sampler)
+        return Result(flat, recipe.model_copy(update={"reference_n": self.fitted_to}))
 
     def _differences(self, name: str, fitted: Bins, found: Tensor) -> tuple[dict[str, Difference], int]:
         """Returns the differences of generated images, whose bins are `found`, and of held-out ones, and their number.

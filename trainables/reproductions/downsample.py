@@ -4,8 +4,9 @@ It uses no model: test images are resized to half their side and back, with the 
 scores against the originals check a pipeline of distances before any training; the print has FID 39.2 and NDB .05 on
 CelebA of 128 pixels. Antialiased bilinear downsampling is our interpretation, and both flags change the value.
 
-    python -m trainables.reproductions.downsample --dataset celeba128 --out downsampled.npy
-    python -m trainables.evaluate downsampled.npy --dataset celeba128 --metric fid --scores distance ndb
+    python -m trainables.reproductions.downsample --dataset celeba128 --images 20000 --out downsampled.npy
+    python -m trainables.evaluate downsampled.npy --dataset celeba128 --metric fid
+    python -m trainables.evaluate downsampled.npy --preset regularization-table4
 
 N images, C H W image.
 """

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from analysis.load import PUBLISHED, Sweep, read_sweep
 from analysis.papers import balancing, regularization
+from analysis.papers.beside import changed
 from analysis.papers.conditions import points
+from trainables.metrics import Recipe
 
 CIFAR, NEAREST = points("two_stage_vae", "cifar10"), points("two_stage_vae", "celeba64_nn")
 COMPUTED, LEARNED = CIFAR["paper"], CIFAR["learned"]
@@ -167,7 +169,7 @@ def test_gammas_are_compared_after_as_many_epochs(tmp_path):
         assert table["epochs"].tolist() == epochs and table["ratio"].notna().sum() == (len(epochs) == 1)
 
 
-def test_a_training_of_several_settings_is_refused(tmp_path, refusal):
+def test_a_training_of_several_settings_is_refused_and_one_of_others_is_said(tmp_path, refusal):
     rows = [(1, "mnist", regularization.RESIDUAL, "kappa=50", "# Active", 4, 12.0)]
     files = []
     for seed in (0, 1):
@@ -176,6 +178,9 @@ def test_a_training_of_several_settings_is_refused(tmp_path, refusal):
     with pytest.raises(ValueError, match="kappa=50 was trained with epochs 4; seed 0 and epochs 4; seed 1; give the"):
         regularization.read(files)
     assert "regularization: error: 1, mnist" in refusal(regularization.main, *files)
+    pd.read_csv(files[0]).assign(set="latent_dim=2 kl_weight=2").to_csv(files[0], index=False)
+    said = f"1, mnist, {regularization.RESIDUAL}, kappa=50: not the paper's point, latent_dim=2 kl_weight=2"
+    assert changed(files[:1], regularization.KEYS) == [said] and changed(files[1:], regularization.KEYS) == []
     looks = regularization.read(regularization.OURS)  # those of the notebook
     assert set(looks["table"]) == {1, 2} and len(regularization.table1(looks)) == 5
 
@@ -210,9 +215,15 @@ def test_the_second_stage_is_the_better_sampler_in_table_3(sweep, tmp_path):
     assert (rows.loc["VAE", "generation"], rows.loc["VAE", "printed_generation"]) == (64.8, 64.8)
     assert rows.loc["Downsample", "price"] == rows.loc["Downsample", "printed_price"] == 1
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps({"values": {"ndb_100": 0.3, "ndb_100_real": 0.05, "fid": 47.5}}))
-    (row,) = regularization.table4({"VAE+": scores}).to_dict("records")
-    assert row == {"row": "VAE+", "bins": 100, "ndb": 0.3, "floor": 0.05, "printed": 0.29}
+    found = {"values": {"ndb_100": 0.3, "ndb_100_real": 0.05, "fid": 47.5}}
+    pixels = Recipe.without_extractor("pixels", n=500, split="test", sampler="prior").model_dump()
+    whitened = pixels | {"metric": "whitened pixels", "reference_n": 80_000, "n": 19_962}
+    said = "no: metric pixels, printed whitened pixels; reference_n 500, printed 80000"
+    for recipe, alike in ((pixels, said), (whitened, "unknown: n, epochs, network")):
+        scores.write_text(json.dumps(found | {"recipes": {"ndb_100": recipe}}))
+        (row,) = regularization.table4({"VAE+": scores}).to_dict("records")
+        shown = {"row": "VAE+", "bins": 100, "ndb": 0.3, "floor": 0.05, "printed": 0.29}
+        assert row == shown | {"same_recipe": alike}
     with pytest.raises(ValueError, match=r"scores\.json has no kid, only ndb_100, ndb_100_real, fid"):
         regularization.read_scores(scores, "kid")
     with pytest.raises(ValueError, match="no complete trial at the conditions of Tables 1 to 3"):

@@ -310,6 +310,13 @@ def test_the_point_of_another_papers_table_is_no_reading(grid):
     assert gae.readings(found)["reading"].tolist() == ["paper"]
 
 
+def test_compressed_images_are_another_recipe(grid):
+    found = grid([point("vae", name, 500.0) for name in ("mnist", "cifar10", "cifar10-jpeg")])
+    said = gae.table3(found).set_index("dataset")["same_recipe"]
+    assert "CIFAR-10 JPEG, printed raw" in said["cifar10-jpeg"]
+    assert "CIFAR-10" not in said["mnist"] and "CIFAR-10" not in said["cifar10"]
+
+
 def test_the_command_prints_and_writes_the_tables_of_joined_sweeps(grid, capsys):
     one = grid([point("vae", "mnist", 200.0), point("beta_vae", "mnist", 50.0, beta=0.1)], "one")
     two = grid([point("gae", "mnist", 40.0)], "two")

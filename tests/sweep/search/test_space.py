@@ -250,6 +250,10 @@ def test_the_weights_of_rae_are_the_official_ones_in_the_sum_rule():
         values = space.points(dataset)[0].values
         assert values["code_weight"] == pytest.approx(code * pixels / values["latent_dim"], rel=0.02)
         assert values["decoder_weight"] == pytest.approx(decoder * pixels, rel=0.02)
+    spectral = load(files("search_spaces") / "rae_sn.toml", hyper_fields("rae_sn"))
+    for dataset, pixels, code in (("mnist", 784, 9e-3), ("digits", 64, 9e-3), ("cifar10", 3072, 0.03)):
+        values = spectral.points(dataset)[0].values
+        assert values["code_weight"] == pytest.approx(code * pixels / values["latent_dim"], rel=0.02)
     by_name = {point.name: point.values for point in space.points("cifar10")}
     assert by_name["balancing"]["penalised"] == "convolutions"  # its dense kernel has no regulariser
 
