@@ -64,7 +64,7 @@ class SweepConfig(StrictModel):
         "Methods and data sets": "methods datasets set points spaces networks",
         "Budget": "trials epochs scale schedule_scale seconds_per_study factor first_rung",
         "Search": "searcher search seeds seed warm_start",
-        "Evaluation": "metric objectives samples split looks pairs inception_splits fid_weights",
+        "Evaluation": "metric objectives samples split looks pairs inception_splits against_training fid_weights",
         "Confirmation": "confirm confirm_top confirm_seeds confirm_folds",
         "Images": "data_root present_only image_size channels",
         "Storage and tracking": "out mirror name tracking_uri experiment keep keep_gb at_end",
@@ -126,6 +126,11 @@ class SweepConfig(StrictModel):
         2000, description="number of codes, and of images of each side, to compare in pairs at the end of a trial"
     )
     inception_splits: PositiveInt = Field(10, description="number of splits of the Inception Score")
+    against_training: bool = Field(
+        False,
+        description="at the end of a trial also compare as many samples as training images with all of these, which "
+        "some papers print",
+    )
     searcher: Literal["tpe", "prior", "random", "none"] = Field(
         "tpe",
         description="how to choose new points. prior also samples near the hand-tuned and the best points; none runs "

@@ -65,7 +65,8 @@ def values(sweep: Sweep) -> pd.DataFrame:
     """Return the results of each system at the conditions of the tables, one row per complete training and metric.
 
     dataset, variant (`32 px`, as in print), method, metric (FID or IS, the corresponding printed column), measured_as
-    (`fcd` if the FID's weights were missing), same_recipe (whether it was measured as in print), seed, value.
+    (`fcd` if the FID's weights were missing; to all training images, if the sweep has that), same_recipe (whether it
+    was measured as in print), seed, value.
     """
     theirs = {metric: printed_recipe({"paper": "AAE", "table": "2", "metric": metric}) for metric in ("FID", "IS")}
     rows = []
@@ -73,6 +74,9 @@ def values(sweep: Sweep) -> pd.DataFrame:
         split = study.metric.partition("/")[0]
         found = {"FID": study.metric, "IS": f"{split}/fid_inception_score"}
         recipe = our_recipe(sweep, study.name)
+        if sweep.part(study.name).config.get("against_training"):
+            found = {name: f"{column}_to_training" for name, column in found.items()}
+            recipe |= {"n": "as many as training images", "split": "train", "reference_n": "all"}
         splits = sweep.part(study.name).config.get("inception_splits", UNKNOWN)
         recipes = {"FID": recipe, "IS": recipe | {"metric": "is", "splits": splits}}
         alike = {metric: same_recipe(theirs[metric], recipes[metric]) for metric in found}

@@ -17,7 +17,7 @@ from sweep.search.study import Spec
 # Fields that results in the record depend on, in addition to the study's entry.
 FROZEN = (
     "epochs", "metric", "objectives", "samples", "searcher", "factor", "first_rung", "seed", "set", "points",
-    "image_size", "channels", "split", "pairs", "inception_splits", "seeds",
+    "image_size", "channels", "split", "pairs", "inception_splits", "against_training", "seeds",
 )  # fmt: skip
 
 IDENTITY = ("shape", "train", "valid", "test", "digest")  # of a data set, see `provenance.data`

@@ -267,7 +267,7 @@ class Conductor:
         seed = self.plan.seed_of(trial.study, trial.number)
         metric = self.plan.metric_of(planned.dataset)
         evaluate = {"metric": metric, "split": self.plan.split, "samples": config.samples}
-        evaluate |= {"pairs": config.pairs, "inception_splits": config.inception_splits}
+        evaluate |= {name: getattr(config, name) for name in ("pairs", "inception_splits", "against_training")}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
         wants_room = _wants_room(trial)

@@ -172,6 +172,18 @@ def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, t
     assert found.recipes["valid/fcd"].n == 200 and found.recipes["valid/fcd"].reference_n == len(real)
 
 
+def test_samples_are_compared_with_all_training_images_if_that_is_asked(evaluator, digits):
+    images = torch.tensor(digits.train.images)
+    method = mirror({"seen": Replay(as_images(images).flatten(1))})
+    plain = evaluator(method, images, final=True)
+    found = Evaluator(digits, samples=200, against_training=True)(method, images, final=True)
+    name, n = "valid/fcd_to_training", len(images)
+    assert found.metrics[name] < 0.2 * found.metrics["valid/fcd"]
+    recipe = found.recipes[name]
+    assert (recipe.split, recipe.n, recipe.reference_n) == ("train", n, n)
+    assert plain.metrics == {key: value for key, value in found.metrics.items() if key != name}
+
+
 def test_a_collapsed_model_has_no_active_dimension_and_no_kl(evaluator, train_images):
     method = built("vae")
     with torch.no_grad():

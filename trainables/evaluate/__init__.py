@@ -36,11 +36,13 @@ def evaluator_for(
     fid_weights: Path | None = None,
     pairs: int = PAIRS_OF,
     inception_splits: int = 10,
+    against_training: bool = False,
     **settings: Any,
 ) -> Evaluator | PointsEvaluator:
     """Returns the evaluator of a data set: mse for points, a distance for images.
 
-    metric: None selects the default of the data set. pairs, inception_splits: as in `Evaluator`. settings: split,
+    metric: None selects the default of the data set. pairs, inception_splits, against_training: as in `Evaluator`.
+    settings: split,
     samples, device. Raises ValueError for a metric that does not apply.
     """
     metric = metric or default_metric(splits)
@@ -53,5 +55,11 @@ def evaluator_for(
     if points:
         return PointsEvaluator(splits, **settings)
     return Evaluator(
-        splits, metric, fid_weights=fid_weights, pairs=pairs, inception_splits=inception_splits, **settings
+        splits,
+        metric,
+        fid_weights=fid_weights,
+        pairs=pairs,
+        inception_splits=inception_splits,
+        against_training=against_training,
+        **settings,
     )

@@ -81,6 +81,7 @@ class Evaluator:
         images allows.
     pairs: number of codes, and of images on each side, that a final evaluation compares in pairs.
     inception_splits: number of parts that the Inception Score averages over.
+    against_training: a final evaluation also compares samples with all training images, as many as these.
     """
 
     def __init__(
@@ -95,9 +96,10 @@ class Evaluator:
         scores: Collection[str] | None = None,
         pairs: int = latent.PAIRS_OF,
         inception_splits: int = 10,
+        against_training: bool = False,
     ):
         self.split, self.samples, self.pairs = split, samples, pairs
-        self.inception_splits = inception_splits
+        self.inception_splits, self.against_training = inception_splits, against_training
         self.train, self.held_out = splits.train, getattr(splits, split)
         self.classes = 0 if self.train.labels is None else len(np.unique(self.train.labels))
         self.metric = choose(metric).recorded
@@ -172,6 +174,8 @@ class Evaluator:
             if final:
                 self._common_samplers(method, train_images, found, seed)
                 pictures |= self._walks(method) | self._memorised(method, pictures["samples"], found)
+                if self.against_training:
+                    self._to_training(method, train_images, found)
         except FloatingPointError as error:  # also raised when the fit of a density fails
             return Evaluation(broken=str(error))
         seconds = time.perf_counter() - start - fit_seconds
@@ -179,12 +183,16 @@ class Evaluator:
             found.metrics, found.vectors, pictures, found.recipes, seconds, fit_seconds, "", found.caveats
         )
 
-    def _score(self, draw: Callable[[int], Tensor], scores: Collection[str] | None = None) -> Scores:
-        """Scores `samples` images that draw(n) returns, n at a time; scores: default only that of the metric."""
+    def _score(
+        self, draw: Callable[[int], Tensor], scores: Collection[str] | None = None, samples: int | None = None
+    ) -> Scores:
+        """Scores images that draw(n) returns, n at a time; scores: default only that of the metric; samples: their
+        number, default `samples`."""
+        samples = samples or self.samples
         gathered = Scores(
-            self.extractor, scores or self.judged_by, max(1, self.samples // self.inception_splits), self.pairs
+            self.extractor, scores or self.judged_by, max(1, samples // self.inception_splits), self.pairs
         )
-        for n in self._sizes(self.samples):
+        for n in self._sizes(samples):
             gathered.update(finite(draw(n), "samples"))
         return gathered
 
@@ -224,6 +232,20 @@ class Evaluator:
             self._add(gathered, "" if own else sampler, sampler, found)
             if own and final:
                 found.caveats |= caveats(gathered.moments, self.reference)
+
+    def _to_training(self, method: Method, train_images: Tensor, found: Findings) -> None:
+        """Adds the distance of samples to all training images, as many as these, and their Inception Score."""
+        images = train_images.cpu().numpy()
+        scores = {"distance"} | ({"inception_score"} if self.extractor.metric in FID else set())
+        gathered = self._score(method.sample, scores, samples=len(images))
+        features = reference_features(self.extractor, images) if gathered.both_sides else None
+        values = gathered.against_features(reference(self.extractor, images), features)
+        n = min(len(images), self.pairs) if gathered.both_sides else len(images)
+        sampler = next(iter(method.densities))
+        recipe = Recipe.of(
+            self.extractor, fingerprint=self.fingerprint, n=n, split="train", reference_n=n, sampler=sampler
+        )
+        found.add({f"{name}_to_training": value for name, value in values.items()}, recipe)
 
     def _common_samplers(self, method: Method, train_images: Tensor, found: Findings, seed: int) -> None:
         """Adds the distance under a Gaussian and a mixture of ten, fitted in the same way for every method."""

@@ -105,6 +105,14 @@ def test_the_inception_score_has_rows_of_its_own(sweep):
     assert recipes == ["no: epochs 9, printed 100", "no: splits 10, printed 1; epochs 9, printed 100"]
 
 
+def test_distances_to_training_images_are_the_printed_ones(sweep):
+    ((*trial, ((epoch, metrics),)),) = trained("aae", [90.0])
+    made = [(*trial, [(epoch, metrics | {"valid/fid_to_training": 70.0})])]
+    (row,) = aae.values(sweep(made, against_training=True)).query("metric == 'FID'").to_dict("records")
+    assert row["value"] == 70.0 and row["same_recipe"] == "no: epochs 9, printed 100"
+    assert row["measured_as"] == "fid_to_training"
+
+
 def test_only_complete_trainings_of_the_first_point_count(sweep):
     made = trained("aae", [50.0, 60.0]) + trained("aae", [1.0], sigma="exp") + trained("aae", [2.0], state="diverged")
     assert aae.values(sweep(made))["value"].tolist() == [50.0, 60.0]

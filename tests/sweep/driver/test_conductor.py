@@ -184,7 +184,7 @@ def test_a_trial_is_described_in_full(begin, tmp_path):
     assert (described["fit"]["epochs"], described["fit"]["seed"]) == (EPOCHS, 3)
     assert described["rungs"] == list(RUNGS) and described["metric"] == METRIC
     assert described["looks"] == []
-    pairs = {"pairs": 2000, "inception_splits": 10}
+    pairs = {"pairs": 2000, "inception_splits": 10, "against_training": False}
     assert described["evaluate"] == {"metric": "fcd", "split": "valid", "samples": 50} | pairs
     assert json.loads(json.dumps(described)) == described
 

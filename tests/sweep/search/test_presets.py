@@ -207,7 +207,7 @@ def test_the_walk_of_the_kl_weight_stops_no_trial_and_reaches_the_collapse(tmp_p
     weights = [point.values["beta"] for point in study.spec.space.paper]
     assert walk.rungs == [] and study.spec.trials == len(weights) == 21
     assert np.diff(np.log10(weights)) == pytest.approx(0.2, abs=0.01)
-    assert 10 * weights[0] < 0.38 and weights[-1] > 1.17  # it collapses between these (analysis/papers/gae.md)
+    assert 10 * weights[0] < 0.4 and weights[-1] > 0.63  # it collapses between these (analysis/papers/gae.md)
     assert len({tuple({**p.values, "beta": 0}.items()) for p in study.spec.space.paper}) == 1
 
 
