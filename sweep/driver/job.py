@@ -23,6 +23,7 @@ from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, by_study, first_event, read_trials
 from sweep.search.plan import Plan, footprints
 from sweep.search.study import Study
+from sweep.tracking.address import default_database
 from trainables.credentials import redact
 from trainables.memory import gpu_words
 
@@ -263,12 +264,9 @@ def _source(dataset: str, config: SweepConfig) -> str:
 
 
 def default_tracking(config: SweepConfig) -> str:
-    """Return the configured tracking address, or MLFLOW_TRACKING_URI, or else sqlite in the folder of sweeps."""
-    return (
-        config.tracking_uri
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or f"sqlite:///{(config.out / 'mlflow.db').absolute()}"
-    )
+    """Return the configured tracking address, or MLFLOW_TRACKING_URI, or else sqlite in the folder of sweeps, or on a
+    local disk if that folder is on a network share."""
+    return config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{default_database(config.out)}"
 
 
 def public(config: SweepConfig) -> dict[str, Any]:

@@ -6,8 +6,10 @@ seconds.
 
 import contextlib
 import hashlib
+import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,12 @@ from trainables.datasets import expanded
 from trainables.files import write_fault
 
 SECONDS_TO_ANSWER = 5
+DATABASE = "mlflow.db"
+MOUNTS = Path("/proc/mounts")
+# Types of file systems of a network, and of FUSE, on which SQLite's locks do not work or are slow.
+NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|panfs|wekafs|pvfs2|orangefs|fuse\..*"
+)
 SHAPES = "sqlite:///FILE.db, http(s)://HOST:PORT or postgresql://USER@HOST/NAME"
 
 _REVISION = {
@@ -25,6 +33,32 @@ _REVISION = {
 }
 SCHEMA = "select version_num from alembic_version"
 _DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def default_database(folder: Path) -> Path:
+    """Return the SQLite file for the sweeps in `folder`: in it, unless it is a network share without such a file; then
+    in the user's home or the system's temporary folder, whichever is local first."""
+    shared = folder.absolute() / DATABASE
+    if shared.exists() or not on_network(folder):
+        return shared
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    homes = [Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser(), Path(tempfile.gettempdir())]
+    local = next((home for home in homes if not on_network(home)), homes[-1])
+    return local / "autoencoder-sweep" / name / DATABASE
+
+
+def on_network(folder: Path) -> bool:
+    """Return whether a folder, which may not exist yet, is on a file system of a network; False where the system does
+    not say."""
+    try:
+        mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()]
+    except OSError:
+        return False
+    at = folder.resolve()
+    # Mount points have octal escapes for spaces; the last mount of the longest one is in use.
+    kinds = {Path(point.encode().decode("unicode_escape")): kind for point, kind in mounts}
+    under = [point for point in kinds if at.is_relative_to(point)]
+    return bool(under) and NETWORK.fullmatch(kinds[max(under, key=lambda point: len(point.parts))]) is not None
 
 
 def absolute(uri: str) -> str:

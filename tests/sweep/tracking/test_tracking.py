@@ -20,8 +20,8 @@ import sqlalchemy
 from sweep.config import SweepConfig
 from sweep.driver.job import public
 from sweep.record import Record
-from sweep.tracking import Tracker, check, reconcile, track
-from sweep.tracking.address import absolute, known_schema
+from sweep.tracking import Tracker, address, check, reconcile, track
+from sweep.tracking.address import absolute, default_database, known_schema
 from sweep.tracking.server import Server
 from sweep.tracking.story import _key
 from trainables.credentials import redact
@@ -30,6 +30,25 @@ STUDIES = [
     {"study": f"{method}-mnist", "method": method, "dataset": "mnist", "trials": 2, "epochs": 3, "metric": "valid/fcd"}
     for method in ("beta_vae", "rae_l2")
 ]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "fuse.s3fs", "cifs", "ext4", "overlay"])
+def test_the_default_database_is_not_on_a_network_share(tmp_path, monkeypatch, kind):
+    share, home = tmp_path / "my share", tmp_path / "home"
+    share.mkdir()
+    mounts = tmp_path / "mounts"
+    named = str(share).replace(" ", "\\040")
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {named} {kind} rw 0 0\n")
+    monkeypatch.setattr(address, "MOUNTS", mounts)
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    found = default_database(share / "sweeps")
+    assert found.is_relative_to(share if kind in ("ext4", "overlay") else home)
+    assert found != default_database(share / "others") and found == default_database(share / "sweeps")
+    (share / "sweeps").mkdir()
+    (share / "sweeps" / "mlflow.db").touch()  # of an earlier version, with its runs
+    assert default_database(share / "sweeps") == share / "sweeps" / "mlflow.db"
+    monkeypatch.setattr(address, "MOUNTS", tmp_path / "none")  # another system
+    assert default_database(share / "others") == share / "others" / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
