@@ -314,6 +314,8 @@ def run(prog: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | 
                 raise ValueError(f"the disk is full ({error}); free space and continue") from None
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ValueError(f"access is denied ({error}); correct the permissions or use another folder") from None
+            if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise ValueError(f"files cannot be locked there ({error}); use another folder") from None
             if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
                 raise ValueError(f"the storage failed ({error}); continue when it works again") from None
             raise

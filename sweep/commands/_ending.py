@@ -96,10 +96,15 @@ def leave(folder: Path) -> NoReturn:
 
 
 def conclude_confirmation(folder: Path) -> None:
-    """Show the results of a confirmation; exit as `conclude` does if it is not done."""
+    """Show the results of a confirmation; exit as `conclude` does if it is not done or nothing of a study completed."""
     show_confirmation(folder)
-    if read_trials(folder).outcome != "done":
+    trials = read_trials(folder)
+    if trials.outcome != "done":
         leave(folder)
+    names = [entry.study for entry in trials.sweep.studies]
+    if failed := [name for name in names if not any(trial.state == "complete" for trial in trials.of(name))]:
+        say(f"No training of {', '.join(failed)} completed.")
+        raise SystemExit(1)
 
 
 def show_confirmation(folder: Path) -> None:

@@ -228,10 +228,11 @@ def writable(folder: Path) -> str:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"--out {folder} is not writable; choose another")
     with held(existing) as sign:
-        fault = storage_fault(sign)
+        fault, is_file = storage_fault(sign), sign.stat().st_size > 0
     if fault:
         raise ValueError(f"--out {folder}: {fault}; choose another")
-    return f"sweeps go to {folder}, where locks, renames and syncs work"
+    locks = "locks as files (if a driver's machine dies, delete its record.lock)" if is_file else "locks"
+    return f"sweeps go to {folder}, where {locks}, renames and syncs work"
 
 
 @contextmanager

@@ -245,5 +245,6 @@ def _lock(path: Path) -> Iterator[str]:
     except Held:
         who = _named(holder_of(path))
         raise ValueError(
-            f"{path} is being written by {who}; wait for that sweep, stop it, or choose another name"
+            f"{path} is being written by {who}; wait for that sweep, stop it, or choose another name; if that process "
+            f"no longer exists, delete {path.with_suffix('.lock')}"  # a file system without locks keeps it
         ) from None
