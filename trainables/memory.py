@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from trainables import global_state
 from trainables.config import Config
 from trainables.method import Method
 from trainables.training import Training
@@ -72,9 +73,10 @@ def footprint(config: Config, images: Tensor) -> Footprint:
     images: the training split, uint8 (N, C, H, W) or float32 points (N, P).
     """
     first = images[: config.hyper.batch_size].clone()
-    training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), first)
-    with Activations(training.method.parameters()) as kept:
-        training.run_epoch()
+    with global_state.kept():
+        training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), first)
+        with Activations(training.method.parameters()) as kept:
+            training.run_epoch()
     method = training.method
     states = [value for turn in training.turns for state in turn.optimiser.state.values() for value in state.values()]
     gradients = [p.grad for p in method.parameters() if p.grad is not None]

@@ -33,8 +33,8 @@ LOG_VAR_MIN, LOG_VAR_MAX = -14.0, 8.0  # methods.md 1.5; the share of clamped va
 
 
 def as_images(pixels: Tensor) -> Tensor:
-    """Converts uint8 0..255 to float in [0, 1]; returns floats (point data sets, latents) unchanged."""
-    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+    """Converts uint8 0..255 to float in [0, 1]; copies floats (point data sets, latents), which a method may change."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.clone()
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,10 @@ class Method(nn.Module):
         return gaussian_log_prob(z, q.mean, q.log_var) - self.prior.log_prob(z)
 
     def pictures(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Returns images specific to the method (pseudo-inputs, ...), (N, C, H, W) in [0, 1]; x: held-out images."""
+        """Returns images specific to the method (pseudo-inputs, ...), (N, C, H, W) in [0, 1]; x: held-out images.
+
+        A name becomes that of a file: letters, digits, _ and -.
+        """
         return {}
 
     @torch.no_grad()

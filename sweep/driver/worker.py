@@ -25,13 +25,13 @@ from safetensors import SafetensorError
 
 from sweep.driver import failure
 from sweep.driver.nodes import draining
-from sweep.driver.process import limit, settings
 from sweep.record import CHECKPOINT, HUNG, REPORTED, TRACEBACK, Progress, Row, holder_of
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
 from trainables.feed import DEVICE_SHARE, placed
 from trainables.fit import Damaged, saved_state
+from trainables.global_state import settings
 from trainables.saved import save_grid
 from trainables.training import Training
 from trainables.words import message, readable
@@ -118,6 +118,15 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
         epochs.append((report.stage, seconds - before))
         before = seconds
     return epochs
+
+
+def limit(cpus: float, gpus: float) -> torch.device:
+    """Limit this process to its share of the machine; return the device to train on."""
+    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_flush_denormal(True)
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    return torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
 
 
 class TrialWorker(tune.Trainable):

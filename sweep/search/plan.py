@@ -17,7 +17,7 @@ from sweep.search.probes import probes
 from sweep.search.rungs import SPARED, Rungs
 from sweep.search.space import Choice, Fixed, Range, Space
 from sweep.search.study import Spec, Study
-from trainables import outside
+from trainables import global_state, outside
 from trainables.catalog import find, label, place, space_file
 from trainables.config import Config, checked, hyper_fields
 from trainables.datasets import Absent, Splits, load
@@ -415,10 +415,11 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
         images = planned.splits[study.dataset].train.images
         few = torch.tensor(images[: 4 * study.hand_tuned_values["batch_size"]], device=device)
         config = planned.fit_config(study, study.hand_tuned_values, seed=0)
-        training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), few)
-        training.run_epoch()  # warm-up
-        before = training.seconds["train"]
-        training.run_epoch()
+        with global_state.kept():
+            training = Training(config.model_copy(update={"epochs": max(2, config.epochs)}), few)
+            training.run_epoch()  # warm-up
+            before = training.seconds["train"]
+            training.run_epoch()
         seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
     return seconds
 

@@ -9,7 +9,6 @@ import torch
 
 from sweep.config import SweepConfig
 from sweep.driver.conductor import Conductor
-from sweep.driver.process import settings
 from sweep.driver.resources import Resources
 from sweep.driver.worker import TrialWorker
 from sweep.record import Record, read
@@ -18,6 +17,7 @@ from sweep.search.study import Study
 from trainables import Evaluator
 from trainables.datasets import load
 from trainables.feed import shared
+from trainables.global_state import settings
 
 TINY = {"network": "mlp_8", "latent_dim": 2}
 

@@ -172,6 +172,15 @@ def test_better_samplers_have_smaller_distances_each_under_its_name(evaluator, t
     assert found.recipes["valid/fcd"].n == 200 and found.recipes["valid/fcd"].reference_n == len(real)
 
 
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/absolute", "a" * 300, "", "a b"])
+def test_a_picture_is_named_as_a_file_in_the_trials_folder(evaluator, train_images, name, monkeypatch):
+    """Else the storage, and so the node, would be blamed for its trial."""
+    method = mirror({"prior": StandardNormal(64)})
+    monkeypatch.setattr(Mirror, "pictures", lambda self, x: {name: x})
+    with pytest.raises(ValueError, match="pictures: a name must have 1 to 80 letters, digits, _ or -, got"):
+        evaluator(method, train_images)
+
+
 def test_samples_are_compared_with_all_training_images_if_that_is_asked(evaluator, digits):
     images = torch.tensor(digits.train.images)
     method = mirror({"seen": Replay(as_images(images).flatten(1))})

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables import Config, evaluator_for, fit
+from trainables import Config, evaluator_for, find, fit
 from trainables.datasets import Splits, load
 from trainables.evaluate import Evaluator, PointsEvaluator
+from trainables.method import Posterior, as_images
 
 TOY = {"latent_dim": 1, "learning_rate": 1e-3, "batch_size": 50, "network": "mlp_256", "likelihood": "gaussian"}
 
@@ -65,6 +66,24 @@ def test_what_is_drawn_is_what_was_measured(points):
         assert shown.metrics[f"valid/mse_{i}"] == pytest.approx(sum(squared) / 50, rel=1e-4)
     assert shown.pictures["samples"].shape == (1000, 2)
     assert shown.recipes["valid/mse"].metric == "coordinates"
+
+
+class InPlace(find("vae")):
+    """Works in place on what it is given."""
+
+    def encode(self, x: Tensor) -> Posterior:
+        return super().encode(x.sub_(0.5))
+
+
+def test_a_method_that_works_in_place_changes_no_points_of_others(cosine, points):
+    values = {"latent_dim": 1, "learning_rate": 1e-3, "batch_size": 50, "network": "mlp_16", "likelihood": "gaussian"}
+    before, evaluator = points.clone(), PointsEvaluator(cosine)
+    held_out = evaluator.points.clone()
+    method = InPlace(InPlace.Hyper(**values), points.shape[1:])
+    method.loss(as_images(points))
+    method.codes(points)
+    evaluator(method, points, final=True)
+    assert torch.equal(points, before) and torch.equal(evaluator.points, held_out)
 
 
 def test_a_broken_model_is_named_not_scored(cosine, points):

@@ -429,10 +429,11 @@ def test_every_epoch_has_an_order_of_its_own():
     assert first.tolist() != second.tolist() and sorted(first.tolist()) == sorted(second.tolist())
 
 
-def test_pixels_become_floats_and_points_pass():
+def test_pixels_become_floats_and_points_are_copied():
     assert as_images(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
     points = torch.tensor([-3.0, 7.0])
-    assert as_images(points) is points
+    as_images(points).add_(1)  # as a method that works in place does
+    assert points.tolist() == [-3, 7]
 
 
 def test_a_batch_larger_than_the_data_is_refused_in_one_line():

@@ -3,6 +3,7 @@
 B batch, C H W image, D latent, N images.
 """
 
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ BATCH = 500
 VALUES = BATCH * 3 * 64 * 64  # numbers of the images in a batch, at most: batches of larger images are smaller
 CODES = 5000  # per split, at most: more take seconds and hardly change the results
 GRID = 64
+PICTURE = re.compile(r"[\w-]{1,80}", re.ASCII)  # a name of a method's own
 GRADIENTS_OF = 200  # images: more hardly change the mean norm, and a rung stays cheap
 IN_PAIRS = ("kid", *Neighbourhoods._fields)  # the names of PAIRWISE scores
 FLAGS = ("few_images", "collapsed", "posterior_collapse", "sigma_collapse")
@@ -380,7 +382,10 @@ class Evaluator:
     def _pictures(self, method: Method, sampler: str | None) -> dict[str, Tensor]:
         x = as_images(self.images[: GRID // 2])
         pairs = torch.stack([x, method.reconstruct(x)], 1).flatten(0, 1)  # original, reconstruction, ...
-        pictures = {"samples": method.sample(GRID, sampler), "reconstructions": pairs, **method.pictures(x)}
+        own = method.pictures(x)
+        if wrong := [name for name in own if not PICTURE.fullmatch(name)]:  # they become names of files
+            raise ValueError(f"pictures: a name must have 1 to 80 letters, digits, _ or -, got {wrong[0]!r}")
+        pictures = {"samples": method.sample(GRID, sampler), "reconstructions": pairs, **own}
         return {name: picture.float().cpu() for name, picture in pictures.items()}
 
 

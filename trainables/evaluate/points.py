@@ -45,7 +45,7 @@ class PointsEvaluator:
         found = Findings(self.split)
         try:
             fit_seconds = fit_densities(method, train_points, seed)
-            q = method.encode(self.points)
+            q = method.encode(self.points.clone())
             mean = finite(q.mean, "codes")  # (N, D)
             z = q.draw()  # (N, D)
             reconstruction = finite(method.decode(z), "reconstructions")  # (N, P)
@@ -54,7 +54,7 @@ class PointsEvaluator:
             errors = {f"mse_{i}": error for i, error in enumerate(squared.tolist())}
             found.add({"mse": squared.mean().item()} | errors, self._recipe("coordinates", "reconstruction"))
             log_var = q.log_var if isinstance(q, Gaussian) else None  # (N, D)
-            metrics, found.vectors = latent.at_a_glance(mean, log_var, method.rate(self.points, q, z))
+            metrics, found.vectors = latent.at_a_glance(mean, log_var, method.rate(self.points.clone(), q, z))
             found.add(metrics, self._recipe("codes", "posterior"))
         except FloatingPointError as error:
             return Evaluation(broken=str(error))

@@ -58,7 +58,8 @@ class Extractor:
             low, high = (bound.item() for bound in images.aminmax())
             if not (low >= 0 and high <= 1):  # NaN fails both
                 raise ValueError(f"expected images in [0, 1] without NaN, got values from {low:g} to {high:g}")
-        return self.network(images.mul(255).round().div(255))
+        with torch.autocast(self.device.type, enabled=False):  # which a method may have left on
+            return self.network(images.mul(255).round().div(255))
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

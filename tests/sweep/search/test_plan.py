@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from sweep.config import SweepConfig, read_config
 from sweep.search.plan import epoch_seconds, expected_epochs, plan, space_of
@@ -289,6 +290,21 @@ def test_a_method_from_outside_finds_its_space_beside_it(make_plan, my_lab):
     assert (study.name, study.method) == ("Ladder-digits", "my_lab.ladder:Ladder")
     assert study.spec.space.dimensions["rungs"] == Range(2, 5, integer=True)
     assert planned.fit_config(study, study.hand_tuned_values, seed=0).hyper.rungs == 3
+
+
+def test_a_method_from_outside_leaves_nothing_behind_in_the_driver(make_plan, my_lab):
+    """The driver computes the references of the metrics after it; they are kept in the cache of the machine."""
+    left = "torch.set_autocast_enabled('cpu', True); torch.set_default_dtype(torch.float64)"
+    (my_lab / "ladder.py").write_text(
+        f"import torch\n{OUTSIDE}".replace("        return Loss(", f"        {left}\n        return Loss(")
+    )
+    try:
+        planned = make_plan(methods=["my_lab.ladder:Ladder"], set={})
+        epoch_seconds(planned, "cpu")
+        assert (torch.is_autocast_enabled("cpu"), torch.get_default_dtype()) == (False, torch.float32)
+    finally:
+        torch.set_autocast_enabled("cpu", False)
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(

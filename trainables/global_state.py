@@ -1,4 +1,4 @@
-"""The process that runs many trials: its resource limits, and global settings that are reset between trials.
+"""The global settings of a process, which are reset between trials.
 
 PyTorch and NumPy have process-wide settings. A method that changes one without resetting it would make the next trial
 fail or change its results.
@@ -8,13 +8,15 @@ import os
 import random
 import signal
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.modules import module
+from torch.optim import optimizer
 
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # getter and setter
 
@@ -31,7 +33,7 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 
 def _mapping(read: Callable[[], MutableMapping[Any, Any]]) -> Setting:
-    """Return a setting that is a mapping. Only what differs is written, because other threads may read it."""
+    """A setting that is a mapping. Only what differs is written, because other threads may read it."""
 
     def write(value: Mapping[Any, Any]) -> None:
         now = read()
@@ -89,36 +91,48 @@ SETTINGS: tuple[Setting, ...] = (
     # Hooks of all modules; no function removes those of others.
     *(_mapping(partial(getattr, module, name)) for name in HOOKS),
     _attribute(module, "_global_is_full_backward_hook"),
+    *(_mapping(partial(getattr, optimizer, f"_global_optimizer_{when}_hooks")) for when in ("pre", "post")),
     (np.geterr, lambda value: np.seterr(**value)),
     (lambda: list(warnings.filters), _filter_warnings),
     _mapping(lambda: os.environ),
     (lambda: {number: signal.getsignal(number) for number in signal.valid_signals()}, _handle_signals),
+    (partial(signal.pthread_sigmask, signal.SIG_BLOCK, ()), partial(signal.pthread_sigmask, signal.SIG_SETMASK)),
     (os.getcwd, os.chdir),
 )
 
 
-def limit(cpus: float, gpus: float) -> torch.device:
-    """Limit this process to its share of the machine; return the device to train on."""
-    torch.set_num_threads(max(1, int(cpus)))
-    torch.set_flush_denormal(True)
-    if 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
-    return torch.device("cuda" if torch.cuda.is_available() and gpus > 0 else "cpu")
-
-
 def settings() -> Callable[[int], None]:
-    """Read all settings and return a function that restores them and seeds the generators of Python and NumPy.
+    """Reads all settings and returns a function that restores them and seeds the generators of Python and NumPy.
 
     Each training seeds PyTorch's generator itself.
     """
-    values = [read() for read, _ in SETTINGS]
+    restore_settings = _settings()
 
     def restore(seed: int) -> None:
-        torch.clear_autocast_cache()
+        restore_settings()
         torch.set_flush_denormal(True)  # has no getter
-        for value, (_, write) in zip(values, SETTINGS, strict=True):
-            write(value)
         random.seed(seed)
         np.random.seed(seed % 2**32)
+
+    return restore
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Context manager that restores all settings at its end, for code of others in a process that goes on."""
+    restore = _settings()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _settings() -> Callable[[], None]:
+    values = [read() for read, _ in SETTINGS]
+
+    def restore() -> None:
+        torch.clear_autocast_cache()
+        for value, (_, write) in zip(values, SETTINGS, strict=True):
+            write(value)
 
     return restore
