@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from sweep.driver.resources import Resources
 from sweep.record import CHECKPOINT, HUNG, REPORTED, Event, Progress, Record, Request, Row, Trial, Trials
 from sweep.search.plan import Plan, Planned
 from sweep.search.study import Study
+from trainables.catalog import place
 
 STOPPED = "stopped by hand"
 
@@ -173,8 +175,9 @@ class Conductor:
         trial = self._trial(ray_id)
         del self.running[ray_id]
         hung = self._checkpoint(trial).with_name(HUNG)
-        if hung.exists() and hung.stat().st_size:
-            reason = f"it hung ({hung.name} shows where)"
+        with suppress(OSError):
+            if hung.stat().st_size:
+                reason = f"it hung ({hung.name} shows where)"
         if state == "out_of_memory":
             if _wants_room(trial):
                 self._end(trial, state, reason, trial.epoch, None)
@@ -205,12 +208,13 @@ class Conductor:
 
     def _keep(self, trial: Trial) -> None:
         """Make the state at the last report of a paused trial its checkpoint: the record has the report now."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # without a checkpoint a promoted trial starts again
             self._checkpoint(trial).with_name(REPORTED).replace(self._checkpoint(trial))
 
     def _discard(self, trial: Trial) -> None:
         for name in (CHECKPOINT, REPORTED):
-            self._checkpoint(trial).with_name(name).unlink(missing_ok=True)
+            with suppress(OSError):  # `gc` deletes it later
+                self._checkpoint(trial).with_name(name).unlink(missing_ok=True)
 
     def _close(self, name: str) -> None:
         """End the paused trials of a study if no trial of it runs and none will start."""
@@ -281,6 +285,7 @@ class Conductor:
             "part": self.plan.part_of(planned, trial.number),
             "fit": self.plan.fit_config(planned, trial.values, seed).model_dump(mode="json"),
             "metric": planned.spec.metric,
+            "outside": outside_label(planned.method),
             "rungs": self.plan.rungs,
             "looks": self.plan.config.looks,
             "evaluate": evaluate,
@@ -288,6 +293,12 @@ class Conductor:
             "gpus": 1.0 if wants_room and 0 < gpus < 1 else gpus,
             "wants_room": wants_room,
         }
+
+
+def outside_label(method: str) -> str:
+    """Return a label for the processes of an outside method; "" for built-in ones, which share theirs."""
+    path = place(method)
+    return f"outside-{crc32(path.encode()):08x}" if path else ""
 
 
 def _wants_room(trial: Trial) -> bool:

@@ -37,6 +37,7 @@ from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
 from sweep.search.plan import Plan
+from trainables.catalog import place
 from trainables.credentials import redact
 from trainables.maps import files_of, opened, sent
 from trainables.replaced import replaced
@@ -63,7 +64,10 @@ class _Asker(Searcher):
             if self.conductor.done:
                 return Searcher.FINISHED
             trial = self.conductor.next(trial_id)
-        return trial and trial | {"excluded": sorted(self.watch.pool.set_aside) if self.watch else []}
+        if trial is None:
+            return None
+        pool = self.watch.pool if self.watch else None
+        return trial | {"excluded": sorted(pool.set_aside.keys() | pool.avoided(trial["trial"])) if pool else []}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler has ended the trial, or its process was lost."""
@@ -87,18 +91,20 @@ class _Judge(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with self.stop.going_on():
-            continues = all(self.conductor.hear(trial.trial_id, self._blamed(sent)) for sent in result["progress"])
+            ray_id = trial.trial_id
+            continues = all(self.conductor.hear(ray_id, self._blamed(ray_id, sent)) for sent in result["progress"])
         return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
 
-    def _blamed(self, progress: Progress) -> Progress:
-        """Return a worker's message, with the state changed to preempted if its node is the cause."""
+    def _blamed(self, ray_id: str, progress: Progress) -> Progress:
+        """Return a worker's message, with the state changed to preempted if its node may be the cause."""
         if self.pool is None:
             return progress
-        node = progress.node
+        node, trial = progress.node, self.conductor.running[ray_id]
         if progress.epoch:
-            self.pool.trained(node, stored=progress.value is not None)
-        elif progress.state in ("failed", "out_of_memory") and self.pool.is_suspect(node):
-            progress = progress.model_copy(update={"state": "preempted"})
+            self.pool.trained(trial, node, stored=progress.value is not None)
+        elif progress.state in ("failed", "out_of_memory") and self.pool.is_suspect(trial, node):
+            self.pool.suspect(trial, node, progress.reason)
+            return progress.model_copy(update={"state": "preempted"})
         if progress.state == "preempted" and node:
             self.pool.spoilt(node, progress.reason)
         return progress
@@ -150,7 +156,8 @@ def _pool(conductor: Conductor, announce: Callable[[str], None], inbox: Inbox) -
     if conductor.plan.config.address is None:
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
-    expected = record, opening.sweep, provenance.code_hash(), own_versions()
+    methods = [path for study in conductor.plan.studies if (path := place(study.method))]
+    expected = record, opening.sweep, provenance.code_hash(), own_versions(), methods
     pool = Pool(expected, announce, gpus=conductor.resources.gpus > 0)
     pool.look(SECONDS_BETWEEN_LOOKS)
     first = set(pool.checking)
@@ -198,6 +205,8 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
         return "out_of_memory", "Ray killed its process because its node ran low on memory"
     if isinstance(error, _Left):
         return "preempted", "its node does not answer"
+    if isinstance(error, _Gone):
+        return "preempted", f"Ray lost its result ({str(error).splitlines()[0]})"
     if isinstance(error, ActorUnavailableError) or (
         isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
     ):
@@ -215,6 +224,10 @@ class _Killed(RayActorError):
 
 class _Left(RayActorError):
     """An actor was to run on a node that does not answer."""
+
+
+class _Gone(RayActorError):
+    """Ray lost what an actor had returned, or another part of itself."""
 
 
 class _ActorManager(RayActorManager):
@@ -252,23 +265,29 @@ class _ActorManager(RayActorManager):
         super()._actor_task_failed(tracked_actor_task, exception)
 
     def _named(self, actor: TrackedActor, exception: Exception) -> Exception:
-        """Return the error of a lost actor, as one that Tune knows."""
+        """Return the error of a lost actor, as one that Tune knows; any other would end the sweep."""
         if actor in self._left:
             return _Left(error_msg=str(exception))
-        return _Killed(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
+        if isinstance(exception, OutOfMemoryError):
+            return _Killed(error_msg=str(exception))
+        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+            return _Gone(error_msg=f"{type(exception).__name__}: {exception}")
+        return exception
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Return the resource request of a described trial. A trial that ran out of memory gets a GPU exclusively if
     trials share GPUs; else it gets more than half of the CPUs of the largest node, so that fewer trials run with it.
-    No trial runs on an excluded node."""
+    No trial runs on an excluded node, and those of an outside method share their processes with no other method."""
     cpus, excluded = trial["cpus"], trial["excluded"]
     if trial["wants_room"] and trial["gpus"] != 1:
         usable = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in excluded]
         largest = max((int(node["Resources"].get("CPU", 0)) for node in usable), default=0)
         cpus = min(max(cpus, largest // 2 + 1), max(largest, cpus))
-    # Processes are reused for the same request only, so no trial gets one on an excluded node.
-    nodes: dict[str, Any] = {"bundle_label_selector": [outside(excluded)]} if excluded else {}
+    # Processes are reused for the same request only, so no trial gets one on an excluded node, or one in which an
+    # outside method may have left a hook or a changed function of PyTorch.
+    others = [*excluded, trial["outside"]] if trial["outside"] else excluded
+    nodes: dict[str, Any] = {"bundle_label_selector": [outside(others)]} if others else {}
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": trial["gpus"]}], **nodes)
 
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.driver import provenance
+from trainables.catalog import find
 
 SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch
 SECONDS_TO_NAME = 30  # a node that has not answered yet
@@ -25,7 +26,9 @@ SECONDS_BETWEEN_LOOKS = 2.0
 STRIKES = 2  # consecutive trials that fail because of a node before it is excluded
 DRAINED = "Ray is draining it"
 NODE_ID = "ray.io/node-id"  # the label that Ray sets on every node
-COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
+USE_GPUS = (
+    "import torch; n = torch.cuda.device_count(); [torch.ones(2, device=i).sum().item() for i in range(n)]; print(n)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,16 @@ def read_cluster(path: Path) -> dict[str, Any]:
 
 
 def gpus_seen() -> int:
-    """Return the number of GPUs that torch sees on this machine.
+    """Return the number of GPUs that torch sees on this machine. Raises RuntimeError if it cannot compute on one.
 
     Uses a separate process, because Ray hides all GPUs from a task that requests none.
     """
     visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    return int(subprocess.check_output([sys.executable, "-c", COUNT_GPUS], env=visible, text=True))
+    done = subprocess.run([sys.executable, "-c", USE_GPUS], env=visible, text=True, capture_output=True)
+    if done.returncode:
+        *_, why = done.stderr.strip().splitlines() or ["no message"]
+        raise RuntimeError(f"torch cannot compute on its GPUs ({why})")
+    return int(done.stdout)
 
 
 def own_versions() -> dict[str, str]:
@@ -94,10 +101,18 @@ def own_versions() -> dict[str, str]:
     return {name: versions[name] for name in ("python", "ray", "torch")}
 
 
-def fault(record: Path, sweep: str, code: str, versions: Mapping[str, str], gpus: int, files: Iterable[Path]) -> str:
+def fault(
+    record: Path,
+    sweep: str,
+    code: str,
+    versions: Mapping[str, str],
+    methods: Iterable[str],
+    gpus: int,
+    files: Iterable[Path],
+) -> str:
     """Return why this machine cannot run the trials of a sweep, in one line; empty if it can.
 
-    gpus and files: those that the machine must have. code and versions: the driver's.
+    methods, gpus and files: those that the machine must have. code and versions: the driver's.
     """
     try:
         with record.open("rb") as file:
@@ -114,10 +129,18 @@ def fault(record: Path, sweep: str, code: str, versions: Mapping[str, str], gpus
     own = own_versions()
     if other := [f"{name} {own[name]} (driver: {versions[name]})" for name in own if own[name] != versions[name]]:
         return f"it has {', '.join(other)}"
+    for method in methods:
+        try:
+            find(method)
+        except Exception as error:  # of the method's module, which may raise anything
+            return f"it cannot import {method} ({_last_line(error)})"
     if missing := [str(file) for file in files if not file.exists()]:
         return f"it lacks {missing[0]}, from which the driver reads images"
-    if gpus and (seen := gpus_seen()) < gpus:
-        return f"torch sees {seen} of its {gpus} GPUs"
+    try:
+        if gpus and (seen := gpus_seen()) < gpus:
+            return f"torch sees {seen} of its {gpus} GPUs"
+    except RuntimeError as error:
+        return str(error)
     return ""
 
 
@@ -132,11 +155,16 @@ class Pool:
     """The nodes of the connected cluster. Each node is checked before it runs trials.
 
     A node is excluded for the rest of the sweep, which is announced by `announce`, if `fault` finds a problem there or
-    does not answer, or if trials fail on it that do not fail on other nodes. `expected` are the first arguments of
-    `fault`.
+    does not answer; if trials fail on it before their first epoch that train on other nodes; or if it cannot store
+    what other nodes store. `expected` are the first arguments of `fault`.
     """
 
-    def __init__(self, expected: tuple[Path, str, str, Mapping[str, str]], announce: Callable[[str], None], gpus: bool):
+    def __init__(
+        self,
+        expected: tuple[Path, str, str, Mapping[str, str], Sequence[str]],
+        announce: Callable[[str], None],
+        gpus: bool,
+    ):
         self._gpus = gpus  # whether trials use GPUs
         self._files: set[Path] = set()
         self._task = ray.remote(num_cpus=0, max_retries=0)(fault)
@@ -145,8 +173,10 @@ class Pool:
         self._checks: dict[str, _Check] = {}
         self._looked_at = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}  # alive nodes by id
-        self._strikes: Counter[str] = Counter()
+        self._strikes: dict[str, list[str]] = defaultdict(list)  # reasons of consecutive faults of a node
+        self._suspected: dict[str, dict[str, str]] = defaultdict(dict)  # trial -> node on which it failed -> reason
         self._proven: set[str] = set()  # nodes on which trials have trained
+        self._storing: set[str] = set()  # nodes that have stored results
         self.passed: set[str] = set()
         self.set_aside: dict[str, str] = {}  # id -> reason
         self.silent: set[str] = set()  # those set aside on which processes may hang
@@ -220,23 +250,46 @@ class Pool:
         """Return CPUs and GPUs of each usable node."""
         return [self._holds(node) for node in self._nodes if node in self.passed]
 
-    def trained(self, node: str, stored: bool) -> None:
+    def trained(self, trial: str, node: str, stored: bool) -> None:
         """Note that a trial made progress on a node; `stored` if it also wrote a file."""
         self._proven.add(node)
         if stored:
-            self._strikes[node] = 0
+            self._storing.add(node)
+            self._strikes.pop(node, None)
+        for other, reason in self._suspected.pop(trial, {}).items():
+            if other != node:
+                self._strikes[other].append(reason)
+        for other in list(self._strikes):
+            self._exclude_if_alone(other)
 
-    def is_suspect(self, node: str) -> bool:
-        """Return whether the node may be the cause if a trial fails on it before its first epoch."""
-        return bool(node) and node not in self._proven and bool(self._proven)
+    def is_suspect(self, trial: str, node: str) -> bool:
+        """Return whether the node may be the cause if a trial fails on it before its first epoch: it has trained
+        nothing yet, and there is another on which this trial has not failed."""
+        untried = self._used() - {node} - self._suspected.get(trial, {}).keys()
+        return bool(node) and node not in self._proven and bool(untried)
+
+    def suspect(self, trial: str, node: str, reason: str) -> None:
+        """Note that a trial failed on a node that may be the cause, which shows where it runs again."""
+        self._suspected[trial][node] = reason
+
+    def avoided(self, trial: str) -> set[str]:
+        """Return the nodes on which a trial must not run again: those on which it failed, if there are others."""
+        failed = self._suspected.get(trial, {}).keys()
+        return set(failed) if self._used() - failed else set()
 
     def spoilt(self, node: str, reason: str) -> None:
         """Note that a trial failed on a node for a reason outside the trial."""
-        self._strikes[node] += 1
+        self._strikes[node].append(reason)
         if node in draining():
             self._put_aside(node, DRAINED)
-        elif self._strikes[node] >= STRIKES and self._used() - {node}:
-            self._put_aside(node, reason)
+        else:
+            self._exclude_if_alone(node)
+
+    def _exclude_if_alone(self, node: str) -> None:
+        """Exclude a node with too many strikes, unless the others have the same fault, e.g. a full disk."""
+        sound = {other for other in self._used() - {node} if other in self._storing and not self._strikes.get(other)}
+        if len(self._strikes.get(node, ())) >= STRIKES and sound:
+            self._put_aside(node, self._strikes[node][-1])
 
     def _put_silent_aside(self, node: str) -> None:
         if node not in self._proven:

@@ -15,13 +15,15 @@ from ray.air.execution._internal import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import (
     ActorUnavailableError,
+    ObjectLostError,
     OutOfMemoryError,
     RayActorError,
+    RaySystemError,
     RayTaskError,
 )
 
 from sweep.driver import executor
-from sweep.driver.conductor import Conductor
+from sweep.driver.conductor import Conductor, outside_label
 from sweep.driver.inbox import Inbox
 from sweep.driver.resources import Resources
 from sweep.driver.stop import Stop
@@ -430,7 +432,7 @@ def test_the_second_attempt_wants_room_even_if_the_driver_died_between(begin):
 def test_room_is_asked_of_ray(monkeypatch, gpus, wants_room, excluded, asked):
     nodes = [{"NodeID": f"{n:g}", "Alive": n < 64, "Resources": {"CPU": n}} for n in (4.0, 16.0, 64.0)]
     monkeypatch.setattr(executor.ray, "nodes", lambda: nodes)
-    found = executor.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room, "excluded": excluded})
+    found = executor.room({"cpus": 2, "gpus": gpus, "wants_room": wants_room, "excluded": excluded, "outside": ""})
     selected = [{"ray.io/node-id": f"!in({','.join(excluded)})"}] if excluded else None
     assert found._kwargs.get("bundle_label_selector") == selected
     assert found.bundles == [{"CPU": float(asked[0])} | ({"GPU": float(asked[1])} if gpus else {})]
@@ -470,41 +472,71 @@ class Pool(executor.Pool):
 
     def __init__(self, *nodes: str):
         self.said = []
+        super().__init__((Path("record.jsonl"), "s", "code", {}, []), self.said.append, gpus=False)
         self._nodes = {node: {"Resources": {"CPU": 1}, "NodeManagerHostname": f"host {node}"} for node in nodes}
-        self._announce, self._strikes, self._proven, self._checks = self.said.append, Counter(), set(), {}
-        self.passed, self.set_aside = set(nodes), {}
+        self.passed = set(nodes)
 
     def look(self) -> bool:
         return True
 
 
-def test_a_node_that_spoils_what_goes_well_elsewhere_is_set_aside(begin):
-    """Two trials fail on it before their first epoch: they run again, and no process of it is asked for any more."""
-    conductor, pool = begin(methods=["vae"], slots=2), Pool("good", "bad")
-    stop = Stop()
-    judge = executor._Judge(conductor, pool, stop)
-    watch = executor._Watch(conductor, pool, pool.said.append)
-    asker = executor._Asker(conductor, watch, Inbox(conductor, stop, print), stop)
+@pytest.fixture
+def on_nodes(begin):
+    """A conductor and its nodes; `ask` asks for a trial, `step` reports what a node says of it."""
 
-    def step(ray_id: str, node: str, **what) -> str:
-        said = progress(**what).model_copy(update={"node": node})
-        return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
+    def make(*nodes: str) -> SimpleNamespace:
+        conductor, pool, stop = begin(methods=["vae"], slots=2), Pool(*nodes), Stop()
+        judge = executor._Judge(conductor, pool, stop)
+        watch = executor._Watch(conductor, pool, pool.said.append)
+        asker = executor._Asker(conductor, watch, Inbox(conductor, stop, print), stop)
 
+        def step(ray_id: str, node: str, **what) -> str:
+            said = progress(**what).model_copy(update={"node": node})
+            return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
+
+        return SimpleNamespace(conductor=conductor, pool=pool, ask=asker.suggest, step=step)
+
+    return make
+
+
+def test_a_node_on_which_fails_what_trains_elsewhere_is_set_aside(on_nodes):
+    """Also if it fails first, while no other node has trained anything: its trials run again, elsewhere."""
+    sweep = on_nodes("good", "bad")
     for ray_id in ("x", "y"):
-        assert asker.suggest(ray_id)["excluded"] == []
-        step(ray_id, "", state="preempted", reason="the checkpoint is damaged")  # by no node
-    assert asker.suggest("a")["excluded"] == []
-    step("a", "good", rows=[row(1, 50.0)], value=50.0)
-    for ray_id in ("b", "c"):
-        asker.suggest(ray_id)
-        assert step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
-    assert pool.said == ["host bad (bad) is excluded: no kernel image for this GPU"]
-    assert [event.state for event in events(conductor, "lost")] == ["preempted"] * 4 and not events(conductor, "end")
-    assert asker.suggest("d")["excluded"] == ["bad"]
-    assert pool.holding() == [(1, 0)]
-    step("d", "good", state="failed", reason="a bug")  # where others train, it is the trial's own fault
-    (end,) = events(conductor, "end")
-    assert end.state == "failed"
+        assert sweep.ask(ray_id)["excluded"] == []
+        sweep.step(ray_id, "", state="preempted", reason="the checkpoint is damaged")  # by no node
+    for ray_id in "ab":
+        first = sweep.ask(ray_id)
+        assert sweep.step(ray_id, "bad", state="failed", reason="no kernel image for this GPU") == "STOP"
+        again = sweep.ask(f"{ray_id}2")
+        assert (again["trial"], again["excluded"]) == (first["trial"], ["bad"]) and not sweep.pool.said
+        sweep.step(f"{ray_id}2", "good", rows=[row(1, 50.0)], value=50.0)
+    assert sweep.pool.said == ["host bad (bad) is excluded: no kernel image for this GPU"]
+    lost = events(sweep.conductor, "lost")
+    assert [event.state for event in lost] == ["preempted"] * 4 and not events(sweep.conductor, "end")
+    assert sweep.pool.holding() == [(1, 0)]
+
+
+def test_a_trial_that_fails_on_every_node_is_at_fault_itself(on_nodes):
+    sweep = on_nodes("one", "two")
+    for n in range(3):
+        assert sweep.ask(f"a{n}")["excluded"] == []
+        sweep.step(f"a{n}", "one", state="failed", reason="a bug")
+        assert sweep.ask(f"b{n}")["excluded"] == ["one"]
+        sweep.step(f"b{n}", "two", state="failed", reason="a bug")
+        assert [end.state for end in events(sweep.conductor, "end")] == ["failed"] * (n + 1)
+    assert not sweep.pool.said
+
+
+def test_a_fault_that_all_nodes_share_excludes_none(on_nodes):
+    pool = on_nodes(*"abcd").pool
+    for node in "abcd":
+        pool.trained(f"trial {node}", node, stored=True)
+    for node in "abcd" * 3:
+        pool.spoilt(node, "Disk quota exceeded")
+    assert not pool.said
+    pool.trained("trial", "c", stored=True)  # there is room again, but not for the others
+    assert set(pool.set_aside) == set("abd")
 
 
 def test_a_node_that_joins_while_no_trial_runs_is_used(begin):
@@ -529,11 +561,30 @@ def test_the_last_node_is_never_set_aside(begin):
 @pytest.mark.parametrize("stored", [True, False])
 def test_only_what_is_stored_clears_a_node(stored):
     pool = Pool("one", "two")
+    pool.trained("a", "two", stored=True)
     pool.spoilt("one", "a hiccup of its disk")
-    pool.trained("one", stored=stored)
-    assert not pool.is_suspect("one") and pool.is_suspect("two")
+    pool.trained("b", "one", stored=stored)
+    assert not pool.is_suspect("c", "one") and not pool.is_suspect("c", "two")
     pool.spoilt("one", "another")
     assert ("one" in pool.set_aside) is not stored
+
+
+def test_processes_of_an_outside_method_are_its_own(monkeypatch):
+    trial = {"cpus": 1, "gpus": 0, "wants_room": False, "excluded": []}
+    own, other = (executor.room(trial | {"outside": outside_label(name)}) for name in ("my_lab:Ladder", "vae"))
+    assert own != other == executor.room(trial | {"outside": ""})
+    assert own == executor.room(trial | {"outside": outside_label("my_lab:Ladder")})
+
+
+@pytest.mark.parametrize("error", [ObjectLostError("00" * 28, None, ""), RaySystemError("cannot unpickle")])
+def test_what_ray_has_lost_of_a_trial_does_not_end_the_sweep(error):
+    heard = []
+    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(executor.how_lost(error)))
+    manager = executor._ActorManager(FixedResourceManager({}))
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_task_failed(TrackedActorTask(actor), error)
+    ((state, reason),) = heard
+    assert state == "preempted" and reason.startswith(f"Ray lost its result ({type(error).__name__}")
 
 
 def test_processes_killed_for_memory_or_on_a_silent_node_do_not_end_the_sweep():
