@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 
@@ -303,8 +304,10 @@ def test_the_driver_that_was_overtaken_stops(tmp_path, monkeypatch):
 
     def overtake():
         began.wait()
-        while not (tmp_path / "store" / "a" / RECORD).exists():
-            pass
+        while not any(
+            (tmp_path / "store" / "a" / RECORD).glob("*")
+        ):  # the folder of a record is there before its lines
+            time.sleep(0.01)
         other = Mirror(fetch(address, tmp_path / "b"), address)
         with (tmp_path / "b" / "a" / RECORD).open("a") as file:
             file.write('{"event": "sweep"}\n')
