@@ -88,7 +88,7 @@ def _values(sweep: Sweep, condition: Condition, method: str, error: str) -> Iter
         if study.split != "test":
             continue
         found = {error: trial["test/mse"] * PIXELS[study.dataset]}
-        found |= {metric: trial[f"test/{column}"] for metric, column in SCORES.items()}
+        found |= {metric: trial.get(f"test/{column}") for metric, column in SCORES.items()}  # old records lack some
         for metric, value in found.items():
             yield study.dataset, method, condition.variant, metric, study.epochs, value
 
