@@ -185,7 +185,7 @@ def test_nodes_that_cannot_run_trials(programs):
     sweep.until(lambda: events("report"))
     cluster.add("read-only", f"mount --bind {sweeps} {sweeps} && mount -o remount,bind,ro {sweeps}")
     cluster.add("late", f"mount --bind {sweeps} {sweeps}", cpus=2)
-    sweep.until(lambda: len(running(record)) == 3)  # the late node brings two places
+    sweep.until(lambda: are_held(record, 3))  # the late node brings two places
     # A mount over the other, which trainings hold open for writing: that one could not be made read-only.
     # It is busy, too, while a file is open for writing that was opened in between.
     read_only = f"until mount -o remount,bind,ro {sweeps} 2>/dev/null; do sleep 0.1; done"
@@ -245,6 +245,14 @@ def began_again(events: list) -> set[str]:
 def promotable(events: list) -> set[str]:
     """The trials that a rung has paused."""
     return {event.trial for event in events if event.event == "end" and event.state == "paused"}
+
+
+def are_held(record: Path, number: int) -> bool:
+    """Whether so many trials wait: one that a rung is about to stop has reported, too, and leaves its place to another,
+    which opens files."""
+    before = running(record)
+    time.sleep(2)
+    return len(before) == number and running(record) == before
 
 
 def running(record: Path) -> list[str]:
