@@ -260,7 +260,10 @@ def table4(scores: Mapping[str, str | Path]) -> pd.DataFrame:
     print_ = printed("regularization", 4).set_index(["method", "variant"])
     columns = ["row", "bins", "ndb", "floor", "printed", "same_recipe"]
     rows = []
+    known = list(dict.fromkeys(print_.index.get_level_values("method")))
     for row, file in scores.items():
+        if row not in known:
+            raise ValueError(f"{row} is no row of Table 4; known: {', '.join(known)}")
         found = _scores(file)
         for bins in (100, 200, 300):
             if (name := f"ndb_{bins}") in found["values"]:

@@ -14,7 +14,7 @@ from analysis.tables import cautions, headline, leaderboard, leaderboard_text
 from sweep.driver import confirm as confirmation
 from sweep.driver import launch
 from sweep.driver.job import default_tracking
-from sweep.record import SETBACKS, read_trials
+from sweep.record import SETBACKS, Trials, read_trials
 from trainables.credentials import redact
 
 
@@ -32,13 +32,18 @@ def conclude(folder: Path, *, tracking_uri: str | None = None, address: str | No
     if show_end(folder) != "done":
         leave(folder)
     trials = read_trials(folder)
-    names = [entry.study for entry in trials.sweep.studies]
-    without = [name for name in names if not any(trial.state == "complete" for trial in trials.of(name))]
-    if without != names:
+    without = _without_result(trials)
+    if without != [entry.study for entry in trials.sweep.studies]:
         _confirm(folder, tracking_uri, address)
     if failed := [name for name in without if name not in trials.stopped]:
         say(f"No trial of {', '.join(failed)} completed.")
         raise SystemExit(1)
+
+
+def _without_result(trials: Trials) -> list[str]:
+    """Return the studies of which no trial is complete."""
+    names = [entry.study for entry in trials.sweep.studies]
+    return [name for name in names if not any(trial.state == "complete" for trial in trials.of(name))]
 
 
 def _confirm(folder: Path, tracking_uri: str | None, address: str | None) -> None:
@@ -101,8 +106,7 @@ def conclude_confirmation(folder: Path) -> None:
     trials = read_trials(folder)
     if trials.outcome != "done":
         leave(folder)
-    names = [entry.study for entry in trials.sweep.studies]
-    if failed := [name for name in names if not any(trial.state == "complete" for trial in trials.of(name))]:
+    if failed := _without_result(trials):
         say(f"No training of {', '.join(failed)} completed.")
         raise SystemExit(1)
 

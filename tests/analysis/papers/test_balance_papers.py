@@ -224,6 +224,8 @@ def test_the_second_stage_is_the_better_sampler_in_table_3(sweep, tmp_path):
         (row,) = regularization.table4({"VAE+": scores}).to_dict("records")
         shown = {"row": "VAE+", "bins": 100, "ndb": 0.3, "floor": 0.05, "printed": 0.29}
         assert row == shown | {"same_recipe": alike}
+    with pytest.raises(ValueError, match="VQ is no row of Table 4; known: Downsample, WAE-MMD, VAE, VAE\\+"):
+        regularization.table4({"VQ": scores})
     with pytest.raises(ValueError, match=r"scores\.json has no kid, only ndb_100, ndb_100_real, fid"):
         regularization.read_scores(scores, "kid")
     with pytest.raises(ValueError, match="no complete trial at the conditions of Tables 1 to 3"):
