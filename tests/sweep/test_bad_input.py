@@ -448,6 +448,8 @@ def test_a_file_in_utf16_is_read(place):
         (errno.EACCES, "access is denied"),
         (errno.EPERM, "access is denied"),
         (errno.EROFS, "access is denied"),
+        (errno.ENOLCK, "files cannot be locked there"),
+        (errno.EOPNOTSUPP, "files cannot be locked there"),
         (errno.EIO, "the storage failed"),
         (errno.ESTALE, "the storage failed"),
     ],

@@ -1,7 +1,9 @@
 """The conductor without Ray: what it starts, whom it stops, what it writes down, and that it can be replayed."""
 
+import errno
 import json
 import math
+import os
 import random
 from collections import Counter, deque
 from contextlib import nullcontext
@@ -353,6 +355,18 @@ def test_a_node_lost_too_often_is_not_the_trials_fault(begin):
     assert not conductor.studies["vae-digits"].unfinished
     conductor.retry(["vae-digits-0000"])
     assert conductor.next("b")["epoch"] == 1 and checkpoint.exists()
+
+
+def test_a_checkpoint_that_cannot_be_deleted_ends_no_sweep(begin, monkeypatch):
+    conductor = begin(methods=["vae"])
+    conductor.next("a")
+
+    def stale(*_, **__):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "unlink", stale)
+    assert not conductor.hear("a", progress([row(3, 40.0)], "complete", 40.0))
+    assert [end.state for end in events(conductor, "end")] == ["complete"]
 
 
 def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):

@@ -363,6 +363,24 @@ def test_a_resume_continues_a_confirmation_that_its_own_command_began(searched_t
     assert f"already confirmed ({looked}/confirm)" in capsys.readouterr().out
 
 
+def test_a_confirmation_in_which_nothing_of_a_study_completed_exits_with_1(monkeypatch, capsys):
+    entries = [SimpleNamespace(study=name) for name in ("vae-digits", "wae-digits")]
+    states = {"vae-digits": "complete", "wae-digits": "failed"}
+    found = SimpleNamespace(
+        outcome="done", sweep=SimpleNamespace(studies=entries), of=lambda name: [SimpleNamespace(state=states[name])]
+    )
+    monkeypatch.setattr(_ending, "show_confirmation", lambda folder: None)
+    monkeypatch.setattr(_ending, "read_trials", lambda folder: found)
+    with pytest.raises(SystemExit) as end:
+        _ending.conclude_confirmation(Path("s/confirm"))
+    assert end.value.code == 1 and "No training of wae-digits completed." in capsys.readouterr().out
+    states["wae-digits"] = "diverged"  # a result, but of no use to the table
+    with pytest.raises(SystemExit):
+        _ending.conclude_confirmation(Path("s/confirm"))
+    states["wae-digits"] = "complete"
+    _ending.conclude_confirmation(Path("s/confirm"))
+
+
 def test_an_interrupted_search_is_not_confirmed_and_a_confirmed_one_not_twice(searched_to, looked, capsys):
     heard = searched_to("interrupted")
     with pytest.raises(SystemExit):
