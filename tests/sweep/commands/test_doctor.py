@@ -12,6 +12,7 @@ from sweep import commands
 from sweep.commands import doctor, prefetch
 from sweep.config import SweepConfig
 from sweep.driver.nodes import read_cluster
+from sweep.record import Record
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -255,3 +256,18 @@ def test_storage_is_tried(tmp_path, monkeypatch):
     assert "locks of other processes are not visible" in doctor.storage_fault(sign)  # nobody holds it any more
     sign.unlink()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*flock")
+def test_locks_that_are_files_are_said_and_how_to_free_one(tmp_path, monkeypatch):
+    """Lustre without flock: filelock then uses a file that exists while the lock is held."""
+
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    assert "where locks, renames" in doctor.writable(tmp_path)
+    monkeypatch.setattr("fcntl.flock", unknown)
+    assert "locks as files (if a driver's machine dies, delete its record.lock)" in doctor.writable(tmp_path)
+    (tmp_path / "record.lock").write_text("4711\nnode-that-died\n")
+    with pytest.raises(ValueError, match=f"no longer exists, delete {tmp_path}/record.lock"):
+        Record(tmp_path / "record.jsonl")
