@@ -63,8 +63,8 @@ class Footprint:
 
     def __str__(self) -> str:
         parts = {"network": self.network, "optimiser": self.optimiser, "activations": self.activations}
-        words = ", ".join(f"{name} {_readable(size)}" for name, size in parts.items())
-        return f"{_readable(self.step)} ({words}), training images {_readable(self.images)}"
+        words = ", ".join(f"{name} {readable(size)}" for name, size in parts.items())
+        return f"{readable(self.step)} ({words}), training images {readable(self.images)}"
 
 
 def footprint(config: Config, images: Tensor) -> Footprint:
@@ -128,24 +128,10 @@ class _Kept:
             self.meter.free(self.place, self.size)
 
 
-def gpu_words(study: str, need: Footprint, capacity: int, share: float) -> str | None:
-    """Returns a warning if a step needs more than its share of a GPU of `capacity` bytes, None if it fits.
-
-    Raises ValueError if it does not fit the whole GPU.
-    """
-    has, needed = _readable(capacity), f"{study}: a training step takes {need}"
-    if need.step > capacity:
-        raise ValueError(f"{needed}, and the GPU has {has}; choose a smaller network or batch_size")
-    if need.step > share * capacity:
-        return (
-            f"{needed}, more than {share:g} of a GPU of {has}; a larger --gpus-per-trial avoids running out of memory"
-        )
-    return None
-
-
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum({t.untyped_storage().data_ptr(): t.nbytes for t in tensors}.values())
 
 
-def _readable(size: float) -> str:
+def readable(size: float) -> str:
+    """12_300_000 -> "12.3 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

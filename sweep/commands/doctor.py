@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +33,15 @@ from sweep.driver import local_ray, provenance
 from sweep.driver.job import default_tracking
 from sweep.driver.launch import anywhere
 from sweep.driver.mirror import require_usable
-from sweep.driver.resources import of_this_machine
+from sweep.driver.shares import choose_share, needs_of, own_gpus
 from sweep.driver.stop import Stop
-from sweep.search.plan import footprints, plan
+from sweep.search.plan import plan
 from trainables.config import UserPath
 from trainables.credentials import redact
 from trainables.datasets import Absent, load
 from trainables.files import whole
 from trainables.locks import is_held, locked
-from trainables.memory import gpu_words
+from trainables.memory import readable
 from trainables.metrics import needs_inception
 from trainables.metrics.inception import WEIGHTS
 
@@ -203,24 +203,30 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
     yield attempt(where, lambda: tracked(default_tracking(config)))
     if (address := config.mirror) is not None:
         yield attempt(where, lambda: mirrored(address))
-    yield from memory(where, config)
+    if config.address is None:
+        yield from memory(where, config, own_gpus())
 
 
-def memory(where: str, config: SweepConfig) -> Iterator[Finding]:
-    """Check the memory of a training step of each study; nothing if the sweep cannot be planned."""
+def memory(where: str, config: SweepConfig, gpus: Sequence[int]) -> Iterator[Finding]:
+    """Check the memory of a trial of each study against the bytes of the smallest GPU of each node; yields nothing if
+    the sweep cannot be planned."""
     try:
         planned = plan(config.model_copy(update={"present_only": True}))  # without a download
-        share = of_this_machine(config).gpus if config.address is None else 0.0
     except ValueError:  # the other findings, or the sweep, give the reason
         return
-    capacity = torch.cuda.get_device_properties(0).total_memory if share else 0
-    for study, need in footprints(planned).items():
-        try:
-            warning = gpu_words(study, need, capacity, share) if share else None
-        except ValueError as error:
-            yield Finding("bad", where, str(error))
-        else:
-            yield Finding("warn" if warning else "ok", where, warning or f"{study}: a training step takes {need}")
+    for need in needs_of(planned):
+        yield Finding("ok", where, f"{need.study}: {need}")
+    warnings: list[str] = []
+    try:
+        share = choose_share(planned, gpus, warnings.append)
+    except ValueError as error:
+        yield Finding("bad", where, str(error))
+        return
+    for line in warnings:
+        yield Finding("warn", where, line)
+    if gpus and config.gpus_per_trial != 0:
+        sizes = ", ".join(sorted({readable(size) for size in gpus}))
+        yield Finding("ok", where, f"a trial gets {share:g} of a GPU; the smallest GPU of each node has {sizes}")
 
 
 def writable(folder: Path) -> str:
@@ -364,6 +370,8 @@ def every_node(config: SweepConfig, address: str) -> Iterator[Finding]:
             yield Finding("bad", node.name, f"does not answer ({' '.join(str(node.answer).split())[-300:]})")
         else:
             yield from one_node(node.name, node.address, node.gpus, node.answer, here, config)
+    seen = [node.answer["gpus"] for node in nodes if node.gpus and isinstance(node.answer, dict)]
+    yield from memory(redact(address), config, [min(sizes) for sizes in seen if sizes])
 
 
 def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
@@ -379,7 +387,7 @@ def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
         "storage": storage_fault(sign) if shared else "",
         "free": shutil.disk_usage("/tmp").free,
         "cards": cards,
-        "gpus": gpus_seen() if cards else 0,
+        "gpus": gpus_seen() if cards else [],
         "weights": weights_here(config),
         "open": open_ports(),
         "token": os.environ.get("RAY_AUTH_MODE") == "token",
@@ -430,7 +438,7 @@ def one_node(
     free = there["free"]
     yield Finding("ok" if free >= ENOUGH_BYTES else "warn", name, f"{free / 1e9:.1f} GB free in /tmp, for Ray")
     if gpus or there["cards"]:
-        yield graphics(name, gpus, there["gpus"], there["cards"])
+        yield graphics(name, gpus, len(there["gpus"]), there["cards"])
     yield from weights(name, config, there["weights"])
     yield ports(name, address, there, config)
 

@@ -1,6 +1,6 @@
 """Run a sweep; the same as `sweep/run.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -11,13 +11,14 @@ from sweep.config import SweepConfig, from_flags, read_config
 from sweep.driver import launch
 from sweep.driver.resources import of_this_machine
 from sweep.driver.screen import duration, steady_output
-from sweep.search.plan import Plan, epoch_seconds, expected_epochs, footprints, plan
+from sweep.driver.shares import choose_share, needs_of, own_gpus
+from sweep.search.plan import Plan, epoch_seconds, expected_epochs, plan
 from sweep.search.warm import warmed
 from sweep.simulation.simulate import foresee
 from trainables import flags as command_line
 from trainables.config import UserPath
 from trainables.datasets import refuse_identical
-from trainables.memory import Footprint
+from trainables.memory import readable
 from trainables.metrics import needs_inception
 
 
@@ -77,9 +78,11 @@ def show_plan(config: SweepConfig) -> None:
         refuse_identical(data, ("train", config.split))
     for line in planned.readings():
         say(line)
-    resources = of_this_machine(config) if config.address is None else None
+    resources, gpus = None, own_gpus()
+    if config.address is None:
+        resources = of_this_machine(config, choose_share(planned, gpus, say))
     device = "cuda" if resources and resources.gpus else "cpu"
-    seconds, memory = epoch_seconds(planned, device), footprints(planned)
+    seconds, memory = epoch_seconds(planned, device), {need.study: need for need in needs_of(planned)}
     for study in planned.studies:
         spec = study.spec
         budget = f"{spec.budget_epochs} epochs in trials" if spec.count is None else f"{spec.count} trials"
@@ -96,15 +99,17 @@ def show_plan(config: SweepConfig) -> None:
         for name, dimension in searched.items():
             scale = " (log scale)" if dimension.to_record().get("log") else ""
             say(f"  searched: {name} in {dimension}{scale}")
-    show_disk(planned, memory)
+    if resources and resources.gpus:
+        say(f"memory per trial: {resources.gpus:g} of a GPU, {readable(resources.gpus * gpus[0])} of the smallest")
+    show_disk(planned)
     if weights is not None:
         say(weights)
     show_cost(planned, seconds, resources.slots if resources else None)
 
 
-def show_disk(planned: Plan, memory: Mapping[str, Footprint]) -> None:
+def show_disk(planned: Plan) -> None:
     """Show what trained models, and the checkpoints of paused trials, take on disk."""
-    config = planned.config
+    config, memory = planned.config, planned.footprints
     kept = sum((config.keep + 1) * memory[study.name].network for study in planned.studies)
     size = min(kept, config.keep_bytes) / 1e6
     say(f"kept models: about {size:.3g} MB in {config.out} at the size of the hand-tuned points")

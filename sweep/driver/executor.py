@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,8 +158,11 @@ def _pool(conductor: Conductor, announce: Callable[[str], None], inbox: Inbox) -
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
     methods = [path for study in conductor.plan.studies if (path := place(study.method))]
-    expected = record, opening.sweep, provenance.code_hash(), own_versions(), methods
-    pool = Pool(expected, announce, gpus=conductor.resources.gpus > 0)
+    gpus = conductor.resources.gpus > 0
+    steps = {study: need.step for study, need in conductor.plan.footprints.items()} if gpus else {}
+    step = max(steps.items(), key=itemgetter(1), default=("", 0))
+    expected = record, opening.sweep, provenance.code_hash(), own_versions(), methods, step
+    pool = Pool(expected, announce, gpus)
     pool.look(SECONDS_BETWEEN_LOOKS)
     first = set(pool.checking)
     while first & pool.checking:

@@ -19,13 +19,13 @@ from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox, forget_stops
 from sweep.driver.mirror import mirrored
 from sweep.driver.resources import Resources, of_this_machine, without_gpus
+from sweep.driver.shares import choose_share, own_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, by_study, first_event, read_trials
-from sweep.search.plan import Plan, footprints
+from sweep.search.plan import Plan
 from sweep.search.study import Study
 from sweep.tracking.address import default_database
 from trainables.credentials import redact
-from trainables.memory import gpu_words
 
 if TYPE_CHECKING:
     from sweep.driver.nodes import Pool
@@ -97,15 +97,16 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
     tracking.check(uri)
     if config.address is None:
         local_ray.check()
-    resources = of_this_machine(config) if config.address is None else None
-    if resources is not None and resources.gpus:
-        check_gpus(plan, resources, torch.cuda.get_device_properties(0).total_memory, announce)
+    resources = None
+    if config.address is None:
+        resources = of_this_machine(config, choose_share(plan, own_gpus(), announce))
     resolutions = prepare_metrics(plan, resources, announce)
 
     if config.address is None:
         os.environ |= {ONE_MACHINE: "0"} | WITHOUT_SERVERS
     # Imported here because Ray takes a second, and invalid input should be reported immediately.
     from sweep.driver.executor import cluster, run
+    from sweep.driver.nodes import gpus_of_nodes
     from sweep.driver.screen import screen
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + redact(config.address)} ...")
@@ -115,7 +116,9 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         cluster(config.address, resources, stop) as found,
         stopped_by_signals(stop, announce),
     ):
-        resources = resources or Resources.of(config, found)
+        if resources is None:
+            gpus = gpus_of_nodes() if any(gpus for _, gpus in found) and config.gpus_per_trial != 0 else []
+            resources = Resources.of(config, found, choose_share(plan, gpus, announce))
         for line in filter(None, (without_gpus(config, found), resources.waiting(found))):
             announce(line)
         with (
@@ -222,16 +225,6 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
         for line in changes.since(began(history)) if history else ():
             announce(line)
         yield record, history, began(history).sweep if history else new_id
-
-
-def check_gpus(planned: Plan, resources: Resources, capacity: int, announce: Callable[[str], None]) -> None:
-    """Announce studies whose hand-tuned trial needs more than its share of a GPU of `capacity` bytes.
-
-    Raises ValueError if one does not fit the whole GPU.
-    """
-    for study, need in footprints(planned).items():
-        if (words := gpu_words(study, need, capacity, resources.gpus)) is not None:
-            announce(words)
 
 
 def prepare_metrics(

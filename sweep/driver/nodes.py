@@ -18,6 +18,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.driver import provenance
+from sweep.driver.shares import too_small
 from trainables.catalog import find
 
 SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch
@@ -26,9 +27,12 @@ SECONDS_BETWEEN_LOOKS = 2.0
 STRIKES = 2  # consecutive trials that fail because of a node before it is excluded
 DRAINED = "Ray is draining it"
 NODE_ID = "ray.io/node-id"  # the label that Ray sets on every node
-USE_GPUS = (
-    "import torch; n = torch.cuda.device_count(); [torch.ones(2, device=i).sum().item() for i in range(n)]; print(n)"
-)
+USE_GPUS = """
+import torch
+for i in range(torch.cuda.device_count()):
+    torch.ones(2, device=i).sum().item()
+    print(torch.cuda.get_device_properties(i).total_memory)
+"""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def read_cluster(path: Path) -> dict[str, Any]:
     return cluster
 
 
-def gpus_seen() -> int:
-    """Return the number of GPUs that torch sees on this machine. Raises RuntimeError if it cannot compute on one.
+def gpus_seen() -> list[int]:
+    """Return the bytes of each GPU that torch sees on this machine. Raises RuntimeError if it cannot compute on one.
 
     Uses a separate process, because Ray hides all GPUs from a task that requests none.
     """
@@ -92,7 +96,14 @@ def gpus_seen() -> int:
     if done.returncode:
         *_, why = done.stderr.strip().splitlines() or ["no message"]
         raise RuntimeError(f"torch cannot compute on its GPUs ({why})")
-    return int(done.stdout)
+    return [int(size) for size in done.stdout.split()]
+
+
+def gpus_of_nodes() -> list[int]:
+    """Return the bytes of the smallest GPU of each node of the connected cluster that has GPUs. Nodes that do not
+    answer or cannot compute on theirs are left out, because their check excludes them."""
+    answers = [node.answer for node in ask_all(gpus_seen) if node.gpus]
+    return [min(answer) for answer in answers if isinstance(answer, list) and answer]
 
 
 def own_versions() -> dict[str, str]:
@@ -107,12 +118,14 @@ def fault(
     code: str,
     versions: Mapping[str, str],
     methods: Iterable[str],
+    step: tuple[str, int],
     gpus: int,
     files: Iterable[Path],
 ) -> str:
     """Return why this machine cannot run the trials of a sweep, in one line; empty if it can.
 
-    methods, gpus and files: those that the machine must have. code and versions: the driver's.
+    methods, gpus and files: those that the machine must have. code and versions: the driver's. step: the study with the
+    largest training step, and its bytes.
     """
     try:
         with record.open("rb") as file:
@@ -137,11 +150,12 @@ def fault(
     if missing := [str(file) for file in files if not file.exists()]:
         return f"it lacks {missing[0]}, from which the driver reads images"
     try:
-        if gpus and (seen := gpus_seen()) < gpus:
-            return f"torch sees {seen} of its {gpus} GPUs"
+        seen = gpus_seen() if gpus else []
     except RuntimeError as error:
         return str(error)
-    return ""
+    if len(seen) < gpus:
+        return f"torch sees {len(seen)} of its {gpus} GPUs"
+    return too_small(*step, min(seen)) or "" if seen else ""
 
 
 @dataclass
@@ -161,7 +175,7 @@ class Pool:
 
     def __init__(
         self,
-        expected: tuple[Path, str, str, Mapping[str, str], Sequence[str]],
+        expected: tuple[Path, str, str, Mapping[str, str], Sequence[str], tuple[str, int]],
         announce: Callable[[str], None],
         gpus: bool,
     ):

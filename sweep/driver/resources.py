@@ -8,8 +8,9 @@ import torch
 
 from sweep.config import SweepConfig
 
-TRIALS_PER_GPU = 4  # the networks of these methods leave most of a modern GPU idle
-
+# Shares of a GPU that a trial may take unless the configuration gives one, see `sweep.driver.shares`. The first is the
+# default: the networks of these methods leave most of a modern GPU idle.
+SHARES = (1 / 4, 1 / 2, 1.0)
 
 Node = tuple[int, int]  # CPUs, GPUs
 
@@ -23,8 +24,10 @@ class Resources:
     total_gpus: int
 
     @classmethod
-    def of(cls, config: SweepConfig, nodes: Sequence[Node]) -> "Resources":
+    def of(cls, config: SweepConfig, nodes: Sequence[Node], share: float = SHARES[0]) -> "Resources":
         """Return the resources on these nodes; a trial never spans two nodes.
+
+        share: of a GPU per trial, where there are GPUs and the configuration gives none.
 
         Raises ValueError if a trial needs more than any node has. An autoscaling cluster may have no nodes at first;
         `concurrent` then limits its growth.
@@ -33,7 +36,7 @@ class Resources:
         total_gpus = sum(gpus for _, gpus in nodes)
         gpus = config.gpus_per_trial
         if gpus is None:
-            gpus = 1 / TRIALS_PER_GPU if total_gpus else 0.0
+            gpus = share if total_gpus else 0.0
         if grows:
             return cls(config.cpus_per_trial or 1, gpus, 0, 0, total_gpus).on(nodes, config.concurrent)
         largest = max((cpus for cpus, _ in nodes), default=0)
@@ -83,7 +86,7 @@ def without_gpus(config: SweepConfig, nodes: Sequence[Node]) -> str | None:
         return None
     return (
         "no node of the cluster has a GPU so far, so trials use CPUs only; if nodes with GPUs will join, set "
-        f"--gpus-per-trial {1 / TRIALS_PER_GPU:g}"
+        f"--gpus-per-trial {SHARES[0]:g}"
     )
 
 
@@ -101,6 +104,6 @@ def _share(nodes: Sequence[Node], gpus: float, concurrent: int | None) -> int:
     return max(cpus for cpus, places in held.items() if places >= wanted)
 
 
-def of_this_machine(config: SweepConfig) -> Resources:
+def of_this_machine(config: SweepConfig, share: float = SHARES[0]) -> Resources:
     """Return the resources of a sweep on this machine, limited to the CPUs that this process may use."""
-    return Resources.of(config, [(len(os.sched_getaffinity(0)), torch.cuda.device_count())])
+    return Resources.of(config, [(len(os.sched_getaffinity(0)), torch.cuda.device_count())], share)

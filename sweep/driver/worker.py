@@ -25,11 +25,12 @@ from safetensors import SafetensorError
 
 from sweep.driver import failure
 from sweep.driver.nodes import draining
+from sweep.driver.shares import KEPT_DATASETS, share_of_images
 from sweep.record import CHECKPOINT, HUNG, REPORTED, TRACEBACK, Progress, Row, holder_of
 from trainables import Config, Diverged, Evaluation, Evaluator, Report, evaluator_for, fit, save
 from trainables.catalog import find
 from trainables.evaluate import PointsEvaluator
-from trainables.feed import DEVICE_SHARE, placed
+from trainables.feed import placed
 from trainables.fit import Damaged, saved_state
 from trainables.global_state import settings
 from trainables.saved import save_grid
@@ -43,7 +44,6 @@ SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 SECONDS_TO_READ_AGAIN = (1.0, 5.0, 20.0)  # after errors of the storage, which may pass, such as ESTALE of NFS
 HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training step hangs after so long, and so many times the longest
 HANG_IN_EVALUATION = 3600.0  # seconds; the last evaluation of a trial measures more than the others
-KEPT_DATASETS = 2  # per process; a fold of a data set counts as one
 KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
     "can't allocate memory",
@@ -59,11 +59,6 @@ def ran_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in message(error) for words in OUT_OF_MEMORY)
-
-
-def share(gpus: float) -> float:
-    """Return the fraction of a GPU's memory that one data set of a trial may use."""
-    return DEVICE_SHARE * min(1.0, gpus) / KEPT_DATASETS
 
 
 class Leaving(Exception):
@@ -113,7 +108,7 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
     """
     device = limit(cpus, gpus)
     epochs, before = [], 0.0
-    for report in fit(Config(**fitted), placed(images, device, share(gpus)), device=device):
+    for report in fit(Config(**fitted), placed(images, device, share_of_images(gpus)), device=device):
         seconds = report.training.seconds["train"]
         epochs.append((report.stage, seconds - before))
         before = seconds
@@ -202,7 +197,7 @@ class TrialWorker(tune.Trainable):
         if progress.state is not None:
             self._release()
         progress.reason, progress.node = readable(progress.reason), node
-        progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device_name()}
+        progress.worker = {"host": socket.gethostname(), "pid": os.getpid(), **self._device_facts()}
         return {"progress": [progress]}  # in a list, because Ray flattens dicts and keeps statistics of every number
 
     def _leave(self, progress: Progress) -> None:
@@ -345,7 +340,7 @@ class TrialWorker(tune.Trainable):
                 evaluator = evaluator_for(splits, device=self.device, **self.trial["evaluate"])
             except (OSError, ValueError) as error:  # the driver has made the same one: weights or cache fail here
                 raise StorageError(f"{socket.gethostname()} cannot evaluate {part} ({error})") from error
-            self.loaded[part] = placed(images, self.device, share(self.trial["gpus"])), evaluator
+            self.loaded[part] = placed(images, self.device, share_of_images(self.trial["gpus"])), evaluator
         return self.loaded[part]
 
     def _row(self, report: Report) -> Row:
@@ -404,8 +399,13 @@ class TrialWorker(tune.Trainable):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _device_name(self) -> str:
-        return torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+    def _device_facts(self) -> dict[str, Any]:
+        """Return the device; of a GPU also the trial's share, and the most memory that PyTorch has reserved for the
+        trial, which its share limits."""
+        if self.device.type != "cuda":
+            return {"device": "cpu"}
+        peak = torch.cuda.max_memory_reserved(self.device) / 2**20
+        return {"device": torch.cuda.get_device_name(), "gpus": self.trial["gpus"], "peak_mb": round(peak)}
 
     def cleanup(self) -> None:
         self._release()

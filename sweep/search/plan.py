@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.resources import as_file
 from typing import Any
 
@@ -89,6 +90,11 @@ class Plan:
         """Return the images that trials train on, uint8 (N, C, H, W): the training images, with the validation images
         if trials are scored on the test split."""
         return splits.train.images if self.split == "valid" else joined(splits.train.images, splits.valid.images)
+
+    @cached_property
+    def footprints(self) -> dict[str, Footprint]:
+        """The memory of a training step of each study's hand-tuned point, measured on the CPU at the first use."""
+        return {study.name: _footprint(self, study) for study in self.studies}
 
     def study(self, planned: Planned) -> Study:
         """Return a planned study in its initial state."""
@@ -422,11 +428,6 @@ def epoch_seconds(planned: Plan, device: str) -> dict[str, float]:
             training.run_epoch()
         seconds[study.name] = (training.seconds["train"] - before) / len(few) * len(images)
     return seconds
-
-
-def footprints(planned: Plan) -> dict[str, Footprint]:
-    """Measure the memory of a training step of each study's hand-tuned point, on the CPU."""
-    return {study.name: _footprint(planned, study) for study in planned.studies}
 
 
 def _footprint(planned: Plan, study: Planned) -> Footprint:

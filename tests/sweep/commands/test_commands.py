@@ -10,6 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from sweep import commands
+from sweep.commands import run as run_command
 from sweep.commands.run import RunFlags, front_door
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
@@ -37,6 +38,31 @@ def test_a_dry_run_shows_studies_points_ranges_and_cost_and_writes_nothing(tmp_p
     assert re.fullmatch(r"checkpoints of paused trials: at most about [\d.]+ MB until their study ends", lines[-3])
     assert lines[-2].startswith("2 studies, 162 epochs, about 20 trials if halving stops the expected number; training")
     assert "concurrent trials: about" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_shows_the_memory_of_a_trial_and_its_share_of_a_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_command, "own_gpus", lambda: [3 * 10**9])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr(run_command, "epoch_seconds", lambda planned, device: {"vae-digits": 1.0 * (device == "cuda")})
+    front_door("about", ["--methods", "vae", "--set", "network=mlp_8", "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        "gpus_per_trial = 0.5 in place of 0.25, because on a GPU of 3.0 GB a trial of vae-digits "
+    )
+    (memory,) = [line for line in lines if line.startswith("  memory: ")]
+    assert "a training step takes" in memory and "on a GPU a trial takes about 1.0 GB, with 1.0 GB for CUDA" in memory
+    assert "memory per trial: 0.5 of a GPU, 1.5 GB of the smallest" in lines
+
+
+def test_a_gpu_that_is_too_small_ends_a_sweep_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweep.driver.job.own_gpus", lambda: [1000])
+    with pytest.raises(SystemExit) as end:
+        front_door("about", ["--methods", "vae", "--set", "network=mlp_8"])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and "a training step of vae-digits takes" in error and "the GPU has 0.0 MB" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -160,7 +160,7 @@ def node(config):
         ({"free": 1e9}, "warn", "1.0 GB free"),
         ({"open": {6379, 8265}}, "warn", "port 8265"),
         ({"open": {6379, 5000}}, "warn", "port 5000"),
-        ({"cards": 2, "gpus": 0}, "bad", "torch sees 0 of 2"),
+        ({"cards": 2, "gpus": []}, "bad", "torch sees 0 of 2"),
     ],
 )
 def test_a_node_is_held_beside_the_driver(node, config, fault, verdict, output):
@@ -180,6 +180,23 @@ def test_other_versions_are_reported(node, config, package, verdict):
 def test_a_public_address_is_reported(node, config):
     assert doctor.ports("worker", "8.8.8.8", node, config).verdict == "warn"
     assert doctor.ports("worker", "8.8.8.8", node | {"open": {8265}}, config).verdict == "bad"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "verdict", "said"),
+    [
+        ([], "ok", "vae-digits: a training step takes"),
+        ([80e9], "ok", "a trial gets 0.25 of a GPU; the smallest GPU of each node has 80.0 GB"),
+        ([3e9, 80e9], "warn", "gpus_per_trial = 0.5 in place of 0.25, because on a GPU of 3.0 GB"),
+        ([3e9, 80e9], "ok", "a trial gets 0.5 of a GPU; the smallest GPU of each node has 3.0 GB, 80.0 GB"),
+        ([1e3], "bad", "a training step of vae-digits takes"),
+    ],
+)
+def test_the_memory_of_trials_is_held_beside_the_gpus(config, gpus, verdict, said):
+    small = config.model_copy(update={"methods": ["vae"], "set": {"network": "mlp_8", "latent_dim": 2}})
+    found = list(doctor.memory("here", small, gpus))
+    assert any(said in line for line in words(found, verdict)), found
+    assert not gpus or len({finding.verdict for finding in found}) == 1 + (gpus[0] < 80e9)
 
 
 def test_fewer_gpus_than_ray_was_given():

@@ -10,7 +10,7 @@ from sweep.driver.inbox import Inbox, send
 from sweep.driver.nodes import SECONDS_TO_ANSWER, SECONDS_TO_NAME, Pool
 from sweep.driver.stop import Stop, Stopped
 
-EXPECTED = "record.jsonl", "s1", "code", {}, []
+EXPECTED = "record.jsonl", "s1", "code", {}, [], ("", 0)
 
 
 class Ray:

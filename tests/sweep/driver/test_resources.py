@@ -44,6 +44,13 @@ def test_more_than_there_is(fields, problem):
         of(16, 2, **fields)
 
 
+def test_a_share_chosen_for_the_studies_holds_unless_one_is_given():
+    nodes = [(16, 2)]
+    assert Resources.of(SweepConfig(), nodes, 0.5) == Resources(4, 0.5, 4, 5, 2)
+    assert Resources.of(SweepConfig(gpus_per_trial=1), nodes, 0.5).gpus == 1.0
+    assert Resources.of(SweepConfig(), [(16, 0)], 0.5).gpus == 0.0
+
+
 def test_gpus_that_are_not_there():
     with pytest.raises(ValueError, match=r"gpus_per_trial must be at most 0, the number of GPUs, got 0\.5"):
         of(16, 0, gpus_per_trial=0.5)
