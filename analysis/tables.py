@@ -72,6 +72,7 @@ LEADERBOARD_COLUMNS = (
     "memorised",
     "kernel_distance",
     "images_per_second",
+    "peak_mb",
     "carried",
     *(f"{name}_{point}" for name in USES for point in ("hand_tuned", "tuned")),
     "knobs_searched",
@@ -90,7 +91,7 @@ LEADERBOARD_COLUMNS = (
     "worker_seconds",
     "recipe",
 )
-SPEEDS = ("time/train_seconds", "speed/images_per_second")
+COSTS = ("model/parameters", "time/train_seconds", "speed/images_per_second", "memory/peak_mb")
 OUTCOMES = {
     "complete": ("complete",),
     "pruned": ("pruned",),
@@ -151,11 +152,12 @@ def leaderboard(sweep: Sweep, profiled: bool = True) -> pd.DataFrame:
     paper's points is the best. `searched` counts the trials that are not points of the paper, `failed` errors of the
     code, `unfinished` trials without an end; `times_...` count attempts, including those after which the trial
     continued. `worker_seconds` is the time that all trials of the study held a worker. `network`, its `parameters`, the
-    seconds per epoch of training and the images per second are those of the tuned point; `carried` names the data sets
-    or the network that the hand-tuned point was carried over from. `steps` are the optimiser steps of the tuned point
-    on `train_images`, missing if the record does not say; `collapsed`: its samples were flagged, because they hardly
-    differ from each other; `memorised`: they were flagged, because many are copies of training images;
-    `kernel_distance`: their kernel distance (KID) on the features of a Fréchet distance.
+    seconds per epoch of training, the images per second and the peak memory (of the GPU, or else of the process, in MB)
+    are those of the tuned point; `carried` names the data sets or the network that the hand-tuned point was carried
+    over from. `steps` are the optimiser steps of the tuned point on `train_images`, missing if the record does not say;
+    `collapsed`: its samples were flagged, because they hardly differ from each other; `memorised`: they were flagged,
+    because many are copies of training images; `kernel_distance`: their kernel distance (KID) on the features of a
+    Fréchet distance.
     `balance_hand_tuned` and `balance_tuned` are the labels of analysis/page/labels.py. The columns from `knob` to
     `optimum_is` describe the study's main balance knob, see `analysis.profiles.balances`. `recipe` is the recipe of the
     objective: rows of different recipes are not comparable, and a study measured by two recipes has two rows.
@@ -239,15 +241,16 @@ def beyond_noise(difference: float, noise: float) -> bool:
 
 
 def _network(runs: pd.DataFrame | None, study: Study) -> dict:
-    """Return the network of a point's runs, its size and its speed."""
+    """Return the network of a point's runs, its size, speed and memory."""
     if runs is None:
         return {"network": "", "carried": study.carried}
-    mean = {name: runs[name].mean() if name in runs else float("nan") for name in ("model/parameters", *SPEEDS)}
+    mean = {name: runs[name].mean() if name in runs else float("nan") for name in COSTS}
     return {
         "network": str(runs["hyper/network"].iloc[0]) if "hyper/network" in runs else "",
         "parameters": mean["model/parameters"],
         "epoch_seconds": mean["time/train_seconds"] / study.epochs,
         "images_per_second": mean["speed/images_per_second"],
+        "peak_mb": mean["memory/peak_mb"],
         "carried": study.carried,
     }
 

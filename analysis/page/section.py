@@ -187,6 +187,7 @@ def _row(sweep: Sweep, shown: Sweep, row, broken: list[str]) -> dict:
         "parameters": count_words(row.parameters),
         "epoch": measured(row.epoch_seconds),
         "speed": count_words(row.images_per_second),
+        "memory": f"{row.peak_mb:,.0f} MB" if row.peak_mb > 0 else "",
         "network": row.network,
         "carried": row.carried,
         "spent": duration(row.worker_seconds),

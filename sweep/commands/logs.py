@@ -33,7 +33,7 @@ def described(trial: Trial, folder: Path) -> Iterator[str]:
         "values": ", ".join(f"{name} = {value}" for name, value in trial.values.items()),
         "origin": f"{trial.origin}, seed {trial.seed}",
         "setbacks": ", ".join(f"{count} x {state}" for state, count in trial.setbacks.items()),
-        "worker": ", ".join(str(value) for value in (trial.worker or {}).values()),
+        "worker": ", ".join(f"{name} {value}" for name, value in (trial.worker or {}).items()),
         "folder": folder,
     }
     yield from (f"{name:<9} {fact}" for name, fact in facts.items() if fact)

@@ -54,6 +54,12 @@ class Conductor:
         return self.exhausted and all(trial.state != "running" for trial in self.trials.trials.values())
 
     @property
+    def _occupied(self) -> int:
+        """The slots of the trials that Ray has; a trial with a whole GPU takes all slots of that GPU."""
+        whole = int(1 / self.resources.gpus) if self.resources.gpus else 1
+        return sum(whole if self._wants_room(self._trial(ray_id)) else 1 for ray_id in self.running)
+
+    @property
     def places(self) -> int:
         """The maximum number of trials that could run concurrently from now on."""
         held = self.trials.stopped | self.trials.paused
@@ -115,7 +121,7 @@ class Conductor:
 
     def next(self, ray_id: str) -> dict[str, Any] | None:
         """Return the next trial for Ray to run, or None while enough trials run."""
-        if len(self.running) >= self.resources.ahead:
+        if self._occupied >= self.resources.ahead:
             return None
         if self.waiting:
             trial = self.waiting.popleft()
@@ -159,7 +165,7 @@ class Conductor:
         del self.running[ray_id]
         if state is None:
             self._pause(trial, progress.epoch, progress.worker)
-        elif state == "out_of_memory" and not _wants_room(trial):
+        elif state == "out_of_memory" and not self._had_room(trial, progress.worker):
             self._again(trial, state, reason, progress.worker)
         elif state == "preempted":
             self._set_back(trial, state, reason, progress.worker)
@@ -179,7 +185,7 @@ class Conductor:
             if hung.stat().st_size:
                 reason = f"it hung ({hung.name} shows where)"
         if state == "out_of_memory":
-            if _wants_room(trial):
+            if self._had_room(trial, None):
                 self._end(trial, state, reason, trial.epoch, None)
             else:
                 self._again(trial, state, reason, None)
@@ -274,8 +280,7 @@ class Conductor:
         evaluate |= {name: getattr(config, name) for name in ("pairs", "inception_splits", "against_training")}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
-        wants_room = _wants_room(trial)
-        gpus = self.resources.gpus
+        wants_room, gpus = self._wants_room(trial), self.resources.gpus
         return {
             "trial": trial.name,
             "folder": str(self.folder.absolute() / "trials" / trial.name),
@@ -294,6 +299,15 @@ class Conductor:
             "wants_room": wants_room,
         }
 
+    def _wants_room(self, trial: Trial) -> bool:
+        """Return whether a trial runs with fewer concurrent trials: it has run out of memory, or a trial of its study
+        has on a share of a GPU as large as the present one."""
+        return _ran_out(trial) or self.trials.outgrown.get(trial.study, 0.0) >= self.resources.gpus > 0
+
+    def _had_room(self, trial: Trial, worker: dict[str, Any] | None) -> bool:
+        """Return whether a trial has run with fewer concurrent trials; a further attempt would not have more memory."""
+        return _ran_out(trial) or (worker or {}).get("gpus", 0.0) > self.resources.gpus
+
 
 def outside_label(method: str) -> str:
     """Return a label for the processes of an outside method; "" for built-in ones, which share theirs."""
@@ -301,6 +315,6 @@ def outside_label(method: str) -> str:
     return f"outside-{crc32(path.encode()):08x}" if path else ""
 
 
-def _wants_room(trial: Trial) -> bool:
-    """Return whether a trial has run out of memory; it then runs again once, with fewer concurrent trials."""
+def _ran_out(trial: Trial) -> bool:
+    """Return whether a trial has run out of memory; it runs again once."""
     return trial.setbacks["out_of_memory"] > 0

@@ -37,6 +37,8 @@ class Screen:
         self.trials = trials
         if isinstance(event, LostEvent):
             why = f"{event.state} at epoch {event.epoch} ({event.reason}), will run again"
+            if event.state == "out_of_memory" and (event.worker or {}).get("gpus", 1) < 1:
+                why += " on a whole GPU, as further trials of its study will"
             self._print(f"{'':>4}  {event.trial:<28} {why}")
         elif isinstance(event, EndEvent):
             if self.live is None:

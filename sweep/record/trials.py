@@ -187,6 +187,7 @@ class Trials:
     epochs: Counter[str] = field(default_factory=Counter)  # study -> epochs of its trials, needed at every end
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # study -> device seconds
     left: Counter[str] = field(default_factory=Counter)  # study -> epochs that its running trials may still train
+    outgrown: dict[str, float] = field(default_factory=dict)  # study -> largest share of a GPU that was too small
     _recipes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # hash -> recipes of a row's metrics
     _first: SweepEvent | None = None
     _sweep: SweepEvent | None = None
@@ -246,7 +247,9 @@ class Trials:
         if isinstance(event, ReportEvent):
             self._note_recipes(trial, event)
             trial.add(event)
-        elif isinstance(event, LostEvent):
+            return
+        self._note_share(trial, event)
+        if isinstance(event, LostEvent):
             trial.lose(event)
         else:
             self.ended += trial.state == "running"
@@ -329,6 +332,11 @@ class Trials:
             for trial in self.trials.values():
                 if trial.state == "running" and (trial.name == event.trial or trial.study == event.study):
                     trial.stopping = True
+
+    def _note_share(self, trial: Trial, event: LostEvent | EndEvent) -> None:
+        share = (event.worker or {}).get("gpus", 1.0)
+        if event.state == "out_of_memory" and share < 1:
+            self.outgrown[trial.study] = max(share, self.outgrown.get(trial.study, 0.0))
 
     def _note_recipes(self, trial: Trial, event: ReportEvent) -> None:
         for row in event.rows:

@@ -199,6 +199,7 @@ class Story:
             "outcome": self._last_word(trial.state),
             "reason": trial.reason or "",
         }
+        tags |= _flat({"worker": trial.worker or {}})
         tags |= {f"times_{state}": _text(count) for state, count in sorted(trial.setbacks.items())}
         number = _hand_tuned(trial, len(study.points)) if trial.origin == "paper" else f"{trial.number}"
         if self._first.confirms:

@@ -80,6 +80,7 @@ def test_the_page_shows_what_was_asked_for(page):
         "torch 2.15.0",
         "extractor classifier-digits",
         "python -m sweep sample",
+        "1,800 MB",
     ):
         assert words in re.sub(r"\s+", " ", page), words
     # real, the best's samples in the hero, and three grids for each of three methods; one kept its point

@@ -23,7 +23,14 @@ def folder(tmp_path):
         about = {"trial": "vae-digits-0000", "study": "vae-digits", "number": 0}
         record.append("start", **about, values={"beta": 4.0}, origin="paper", seed=7)
         record.append("report", trial="vae-digits-0000", rows=[{"epoch": 1, "metrics": {"valid/fcd": 12.345}}])
-        record.append("end", trial="vae-digits-0000", state="failed", epoch=2, reason="TypeError: no (mine.py:7)")
+        record.append(
+            "end",
+            trial="vae-digits-0000",
+            state="failed",
+            epoch=2,
+            reason="TypeError: no (mine.py:7)",
+            worker={"host": "a", "gpus": 0.25},
+        )
     (tmp_path / "trials" / "vae-digits-0000").mkdir(parents=True)
     (tmp_path / "trials" / "vae-digits-0000" / "traceback.txt").write_text("Traceback\n  mine.py\nTypeError: no\n")
     return tmp_path
@@ -34,6 +41,7 @@ def test_a_failed_trial_is_shown_with_its_values_reason_and_traceback(folder, ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "vae-digits-0000: failed at epoch 2, attempt 1"
     assert "reason    TypeError: no (mine.py:7)" in lines
+    assert "worker    host a, gpus 0.25" in lines
     assert "values    beta = 4.0" in lines and "origin    paper, seed 7" in lines
     assert any(line.startswith("epoch 1 ") and line.endswith("valid/fcd 12.35") for line in lines)
     assert lines[-3:] == ["Traceback", "  mine.py", "TypeError: no"]

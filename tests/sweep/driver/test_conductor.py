@@ -412,6 +412,74 @@ def test_out_of_memory_runs_once_more_with_fewer_neighbours(begin, tmp_path, kil
     assert conductor.trials.trials["vae-digits-0000"].setbacks == {"out_of_memory": 2}
 
 
+ON_A_SHARE = {"host": "here", "gpus": 0.25}
+ON_A_GPU = {"host": "here", "gpus": 1.0}
+
+
+def on_shares(begin, gpus: int = 2, **changes) -> Conductor:
+    """The conductor of a sweep on GPUs with four trials each."""
+    conductor = begin(**changes)
+    conductor.resources = Resources(1, 0.25, 4 * gpus, 4 * gpus + 1, gpus)
+    return conductor
+
+
+def ran_out(worker: dict) -> Progress:
+    return progress(state="out_of_memory", reason="too large").model_copy(update={"worker": worker})
+
+
+def test_a_study_that_outgrew_its_share_goes_on_with_whole_gpus(begin):
+    conductor = on_shares(begin, gpus=9)
+    first = conductor.next("a")
+    other = conductor.next("b")
+    assert first["gpus"] == other["gpus"] == 0.25 and first["trial"] != other["trial"]
+    conductor.hear("a", ran_out(ON_A_SHARE))
+    assert conductor.next("c")["trial"] == first["trial"]  # again
+
+    def shares(conductor: Conductor) -> dict[str, set[float]]:
+        found = {}
+        for number in range(6):
+            described = conductor.next(f"more-{number}")
+            if described is not None and described["trial"] not in (first["trial"], other["trial"]):
+                found.setdefault(conductor.trials.trials[described["trial"]].study, set()).add(described["gpus"])
+        return found
+
+    expected = {"vae-digits": {1.0}, "beta_vae-digits": {0.25}}
+    assert shares(conductor) == expected
+    assert shares(on_shares(begin, gpus=9)) == expected  # resumed from the record
+    resumed = on_shares(begin)
+    resumed.resources = Resources(1, 0.5, 4, 5, 2)  # a larger share, on which no trial has run out yet
+    assert not resumed._wants_room(conductor.trials.trials["vae-digits-0001"])
+
+
+def test_a_trial_on_a_whole_gpu_takes_its_slots(begin):
+    conductor = on_shares(begin, methods=["vae"], trials=20)
+    conductor.next("a")
+    conductor.hear("a", ran_out(ON_A_SHARE))
+    started = [name for name in "bcdef" if conductor.next(name) is not None]
+    assert len(started) == 3  # one on each of the two GPUs, and one that waits
+
+
+def test_a_trial_that_began_on_a_whole_gpu_has_no_more_memory_in_another_attempt(begin):
+    conductor = on_shares(begin, methods=["vae"])
+    conductor.next("a")
+    conductor.next("b")
+    conductor.hear("a", ran_out(ON_A_SHARE))
+    conductor.hear("b", ran_out(ON_A_SHARE))  # it had begun on a share, and runs again
+    again(conductor, "c")
+    again(conductor, "d")
+    assert conductor.next("e")["wants_room"]
+    conductor.hear("e", ran_out(ON_A_GPU))
+    (end,) = events(conductor, "end")
+    assert (end.trial, end.state) == ("vae-digits-0002", "out_of_memory")
+
+
+def test_a_machine_without_memory_says_nothing_of_the_share_of_a_gpu(begin):
+    conductor = on_shares(begin, methods=["vae"])
+    conductor.next("a")
+    conductor.lost("a", "out_of_memory", "the system killed its process because memory ran out")
+    assert again(conductor, "b")["wants_room"] and not conductor.next("c")["wants_room"]
+
+
 def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):
     conductor = begin(methods=["vae"], trials=1)
     conductor.next("a")

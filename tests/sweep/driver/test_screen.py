@@ -95,6 +95,14 @@ def test_a_trial_that_must_run_again_says_why_and_from_where(stage):
     ]
 
 
+def test_a_trial_that_outgrew_its_share_of_a_gpu_says_where_its_study_goes_on(stage):
+    trial = stage.start("vae-digits", 0)
+    for worker in ({"gpus": 0.25}, {"gpus": 1.0}, {}, None):
+        stage.tell("lost", trial=trial, state="out_of_memory", epoch=0, reason="too large", worker=worker)
+    ends = [line.partition("will run again")[2] for line in stage.lines]
+    assert ends == [" on a whole GPU, as further trials of its study will", "", "", ""]
+
+
 def test_a_long_reason_stays_one_line(stage):
     stage.run("vae-digits", 0, "failed", 1, reason="RuntimeError: [bold]shapes[/] " + "do not match " * 40)
     assert len(stage.lines) == 1 and "[bold]shapes[/]" in stage.lines[0]  # the output of a program is not markup

@@ -312,6 +312,20 @@ def test_out_of_memory_is_not_an_error_of_the_code(make_worker, described, no_ro
     assert shown.state == "out_of_memory" and reason in shown.reason and "\n" not in shown.reason
 
 
+def test_the_memory_of_a_gpu_that_a_trial_reserved_is_told(make_worker, described, monkeypatch):
+    worker = make_worker(described)
+    assert worker._device_facts() == {"device": "cpu"}
+    worker.trial, worker.device = described | {"gpus": 0.25}, torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 812 * 2**20)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    worker._data = lambda dataset: gpu_is_full()
+    (shown,) = steps(worker)
+    facts = {name: shown.worker[name] for name in ("device", "gpus", "peak_mb")}
+    assert shown.state == "out_of_memory" and facts == {"device": "NVIDIA H200", "gpus": 0.25, "peak_mb": 812}
+    worker.device = torch.device("cpu")
+
+
 def test_a_process_is_as_good_as_new_after_a_trial_that_went_wrong(make_worker, described, undisturbed, tmp_path):
     bad = described | {"folder": str(tmp_path / "bad"), "fit": described["fit"] | {"values": {"latent_dim": 0}}}
     worker = make_worker(bad)

@@ -162,6 +162,7 @@ def test_a_trial_becomes_a_readable_run(uri, folder, record):
         "attempt": "1",
         "outcome": "diverged",
         "reason": "why diverged",
+        "worker.host": "a",
         "versions.torch": "2.15",
         "code": "c0de",
         "mlflow.parentRunId": parent,
@@ -408,6 +409,16 @@ def test_what_came_in_the_way_of_a_trial_is_counted_apart(uri, folder, record):
         "times_preempted": "2",
         "times_out_of_memory": "1",
     }
+
+
+def test_the_worker_of_a_trial_is_shown_with_its_share_and_memory_of_a_gpu(uri, folder, record):
+    begin(record)
+    trial = start(record)
+    worker = {"host": "a", "device": "NVIDIA H200", "gpus": 0.25, "peak_mb": 812}
+    record.append("end", trial=trial, state="out_of_memory", epoch=0, reason="CUDA out of memory", worker=worker)
+    track(folder, uri)
+    tags = of_run(uri, "tags", "beta_vae / mnist / hand-tuned")
+    assert (tags["worker.gpus"], tags["worker.peak_mb"]) == ("0.25", "812")
 
 
 def test_a_run_created_twice_is_kept_once(uri, folder, record):
