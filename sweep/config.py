@@ -218,7 +218,9 @@ class SweepConfig(StrictModel):
     )
     cpus_per_trial: PositiveInt | None = Field(None, description="CPU cores per trial")
     gpus_per_trial: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="fraction of a GPU per trial, at most 1: a training uses one GPU"
+        None,
+        description="fraction of a GPU per trial, at most 1: a training uses one GPU; default: the smallest of 0.25, "
+        "0.5 and 1 into which a trial of each study fits",
     )
     address: str | None = Field(
         None, min_length=1, description="address of a running Ray cluster, e.g. auto; default: start a local one"

@@ -225,8 +225,12 @@ def memory(where: str, config: SweepConfig, gpus: Sequence[int]) -> Iterator[Fin
     for line in warnings:
         yield Finding("warn", where, line)
     if gpus and config.gpus_per_trial != 0:
-        sizes = ", ".join(sorted({readable(size) for size in gpus}))
+        sizes = ", ".join(map(readable, sorted(set(gpus))))
         yield Finding("ok", where, f"a trial gets {share:g} of a GPU; the smallest GPU of each node has {sizes}")
+        step = max(need.step for need in planned.footprints.values())
+        if small := [readable(size) for size in sorted(set(gpus)) if size < step]:
+            words = f"nodes whose smallest GPU has {', '.join(small)} will be excluded: a training step takes"
+            yield Finding("warn", where, f"{words} {readable(step)}")
 
 
 def writable(folder: Path) -> str:

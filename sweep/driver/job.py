@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from sweep.driver import changes, copies, local_ray, provenance
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox, forget_stops
 from sweep.driver.mirror import mirrored
-from sweep.driver.resources import Resources, of_this_machine, without_gpus
+from sweep.driver.resources import Node, Resources, of_this_machine, without_gpus
 from sweep.driver.shares import choose_share, own_gpus
 from sweep.driver.stop import Stop, Stopped, stopped_by_signals
 from sweep.record import RECORD, Event, Record, Trials, began, by_study, first_event, read_trials
@@ -106,7 +106,6 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         os.environ |= {ONE_MACHINE: "0"} | WITHOUT_SERVERS
     # Imported here because Ray takes a second, and invalid input should be reported immediately.
     from sweep.driver.executor import cluster, run
-    from sweep.driver.nodes import gpus_of_nodes
     from sweep.driver.screen import screen
 
     announce(f"starting Ray {'on this machine' if config.address is None else 'at ' + redact(config.address)} ...")
@@ -116,9 +115,7 @@ def drive(job: Job, announce: Callable[[str], None]) -> Path:
         cluster(config.address, resources, stop) as found,
         stopped_by_signals(stop, announce),
     ):
-        if resources is None:
-            gpus = gpus_of_nodes() if any(gpus for _, gpus in found) and config.gpus_per_trial != 0 else []
-            resources = Resources.of(config, found, choose_share(plan, gpus, announce))
+        resources = resources or resources_of_cluster(plan, found, announce)
         for line in filter(None, (without_gpus(config, found), resources.waiting(found))):
             announce(line)
         with (
@@ -225,6 +222,15 @@ def _record(job: Job, announce: Callable[[str], None]) -> Iterator[tuple[Record,
         for line in changes.since(began(history)) if history else ():
             announce(line)
         yield record, history, began(history).sweep if history else new_id
+
+
+def resources_of_cluster(planned: Plan, nodes: Sequence[Node], announce: Callable[[str], None]) -> Resources:
+    """Return the resources on the nodes of the connected cluster. Raises ValueError."""
+    from sweep.driver.nodes import gpus_of_nodes  # imports Ray, as above
+
+    used = planned.config.gpus_per_trial != 0 and any(gpus for _, gpus in nodes)
+    share = choose_share(planned, gpus_of_nodes() if used else [], announce)
+    return Resources.of(planned.config, nodes, share)
 
 
 def prepare_metrics(

@@ -18,8 +18,8 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.driver import provenance
-from sweep.driver.shares import too_small
 from trainables.catalog import find
+from trainables.memory import readable
 
 SECONDS_TO_ANSWER = 180  # a node may have to start a Python process and import torch
 SECONDS_TO_NAME = 30  # a node that has not answered yet
@@ -155,7 +155,10 @@ def fault(
         return str(error)
     if len(seen) < gpus:
         return f"torch sees {len(seen)} of its {gpus} GPUs"
-    return too_small(*step, min(seen)) or "" if seen else ""
+    study, needed = step
+    if seen and needed > min(seen):
+        return f"a training step of {study} takes {readable(needed)}, and its smallest GPU has {readable(min(seen))}"
+    return ""
 
 
 @dataclass

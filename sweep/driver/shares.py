@@ -89,8 +89,11 @@ def choose_share(plan: "Plan", gpus: Sequence[int], announce: Callable[[str], No
     needs = needs_of(plan)
     largest = max(needs, key=lambda need: need.training.step)
     capacity = min((size for size in gpus if size >= largest.training.step), default=max(gpus))
-    if (words := too_small(largest.study, largest.training.step, capacity)) is not None:
-        raise ValueError(f"{words} ({largest.training}); choose a smaller network or batch_size")
+    if largest.training.step > capacity:
+        raise ValueError(
+            f"{largest.study}: a training step takes {largest.training}, and the GPU has {readable(capacity)}; choose "
+            "a smaller network or batch_size"
+        )
     if given is not None:
         for need in needs:
             if need.training.step > given * capacity:
@@ -109,10 +112,3 @@ def choose_share(plan: "Plan", gpus: Sequence[int], announce: Callable[[str], No
             f"evaluations{doubt}"
         )
     return share
-
-
-def too_small(study: str, step: int, capacity: int) -> str | None:
-    """Return that a training step of a study does not fit a GPU of `capacity` bytes, or None if it fits."""
-    if step <= capacity:
-        return None
-    return f"a training step of {study} takes {readable(step)}, and the GPU has {readable(capacity)}"

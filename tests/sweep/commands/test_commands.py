@@ -62,7 +62,7 @@ def test_a_gpu_that_is_too_small_ends_a_sweep_before_it_begins(tmp_path, monkeyp
     with pytest.raises(SystemExit) as end:
         front_door("about", ["--methods", "vae", "--set", "network=mlp_8"])
     error = capsys.readouterr().err
-    assert end.value.code == 2 and "a training step of vae-digits takes" in error and "the GPU has 0.0 MB" in error
+    assert end.value.code == 2 and "vae-digits: a training step takes" in error and "the GPU has 0.0 MB" in error
     assert list(tmp_path.iterdir()) == []
 
 

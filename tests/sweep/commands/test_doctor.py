@@ -189,7 +189,8 @@ def test_a_public_address_is_reported(node, config):
         ([80e9], "ok", "a trial gets 0.25 of a GPU; the smallest GPU of each node has 80.0 GB"),
         ([3e9, 80e9], "warn", "gpus_per_trial = 0.5 in place of 0.25, because on a GPU of 3.0 GB"),
         ([3e9, 80e9], "ok", "a trial gets 0.5 of a GPU; the smallest GPU of each node has 3.0 GB, 80.0 GB"),
-        ([1e3], "bad", "a training step of vae-digits takes"),
+        ([1e3, 80e9], "warn", "nodes whose smallest GPU has 0.0 MB will be excluded: a training step takes"),
+        ([1e3], "bad", "vae-digits: a training step takes"),
     ],
 )
 def test_the_memory_of_trials_is_held_beside_the_gpus(config, gpus, verdict, said):

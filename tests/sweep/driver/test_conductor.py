@@ -478,6 +478,8 @@ def test_a_machine_without_memory_says_nothing_of_the_share_of_a_gpu(begin):
     conductor.next("a")
     conductor.lost("a", "out_of_memory", "the system killed its process because memory ran out")
     assert again(conductor, "b")["wants_room"] and not conductor.next("c")["wants_room"]
+    conductor.hear("c", progress(state="preempted").model_copy(update={"worker": ON_A_SHARE}))
+    assert not again(conductor, "d")["wants_room"]
 
 
 def test_out_of_memory_that_goes_well_alone_is_an_ordinary_trial(begin):

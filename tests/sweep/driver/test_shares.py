@@ -7,6 +7,7 @@ import torch
 
 from sweep.config import SweepConfig
 from sweep.driver import nodes, shares
+from sweep.driver.job import resources_of_cluster
 from sweep.driver.nodes import Node
 from sweep.driver.shares import CONTEXT, EVALUATION, PRETRAINED, Need, choose_share, evaluation, needs_of
 from sweep.search.plan import plan
@@ -62,7 +63,7 @@ def test_the_share_is_the_smallest_that_the_largest_study_fits(planned, gpus, sh
 @pytest.mark.parametrize("share", [None, 1.0])
 def test_gpus_that_are_too_small_are_refused_with_figures(planned, gpus, share):
     figures = (
-        rf"a training step of vae-digits takes 3\.0 GB, and the GPU has {max(gpus) / GB:.1f} GB \(3\.0 GB \(network"
+        rf"vae-digits: a training step takes 3\.0 GB \(network .*, and the GPU has {max(gpus) / GB:.1f} GB; choose"
     )
     with pytest.raises(ValueError, match=figures):
         choose_share(given(planned, share), gpus, print)
@@ -107,6 +108,17 @@ def test_the_smallest_gpu_of_each_node_counts(monkeypatch):
     assert nodes.gpus_of_nodes() == [24 * GB, 40 * GB]
 
 
+@pytest.mark.parametrize(
+    ("share", "nodes_of_ray", "expected"),
+    [(None, [(0, 0), (8, 1)], 0.5), (0.25, [(8, 1)], 0.25), (0.0, [(8, 1)], 0.0), (None, [(8, 0)], 0.0)],
+)
+def test_a_cluster_is_asked_for_its_gpus_if_trials_use_them(planned, monkeypatch, share, nodes_of_ray, expected):
+    asked = []
+    monkeypatch.setattr(nodes, "gpus_of_nodes", lambda: asked.append(True) or [8 * GB])
+    assert resources_of_cluster(given(planned, share), nodes_of_ray, lambda line: None).gpus == expected
+    assert len(asked) == bool(expected)
+
+
 def machine_with(monkeypatch, tmp_path, output: str):
     """This machine as a node of a sweep whose GPUs answer with `output`."""
     monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=output))
@@ -121,7 +133,10 @@ def test_a_node_whose_gpu_is_too_small_is_refused_with_figures(monkeypatch, tmp_
     fault = machine_with(monkeypatch, tmp_path, f"{80 * GB}\n{24 * GB}\n")
     assert nodes.gpus_seen() == [80 * GB, 24 * GB]
     assert fault(("vae-celeba", 24 * GB), 2) == ""
-    assert fault(("vae-celeba", 30 * GB), 2) == "a training step of vae-celeba takes 30.0 GB, and the GPU has 24.0 GB"
+    assert (
+        fault(("vae-celeba", 30 * GB), 2)
+        == "a training step of vae-celeba takes 30.0 GB, and its smallest GPU has 24.0 GB"
+    )
     assert fault(("vae-celeba", 30 * GB), 0) == ""  # trials use CPUs
     assert fault(("vae-celeba", GB), 3) == "torch sees 2 of its 3 GPUs"
 
