@@ -173,11 +173,12 @@ class Conductor:
             self._end(trial, state, reason, max(progress.epoch, trial.epoch), progress.worker)
         return False
 
-    def lost(self, ray_id: str, state: str, reason: str) -> None:
-        """Handle the loss of a trial's process. The trial runs again from its checkpoint, unless it has run out of
-        memory before or was lost too often without progress; then it ends as `state`."""
+    def lost(self, ray_id: str, state: str, reason: str) -> str:
+        """Handle the loss of a trial's process, and return the reason, which may be that it hung. The trial runs again
+        from its checkpoint, unless it has run out of memory before or was lost too often without progress; then it ends
+        as `state`."""
         if ray_id not in self.running:
-            return
+            return reason
         trial = self._trial(ray_id)
         del self.running[ray_id]
         hung = self._checkpoint(trial).with_name(HUNG)
@@ -191,6 +192,7 @@ class Conductor:
                 self._again(trial, state, reason, None)
         else:
             self._set_back(trial, state, reason, None)
+        return reason
 
     def _trial(self, ray_id: str) -> Trial:
         return self.trials.trials[self.running[ray_id]]

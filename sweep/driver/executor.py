@@ -23,7 +23,14 @@ from ray import cloudpickle, tune
 from ray._private.node import Node as RayNode
 from ray.air.execution._internal import RayActorManager, TrackedActor
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -102,9 +109,9 @@ class _Judge(FIFOScheduler):
             return progress
         node, trial = progress.node, self.conductor.running[ray_id]
         if progress.epoch:
-            self.pool.trained(trial, node, stored=progress.value is not None)
+            self.pool.trained(trial, node, progress.epoch, stored=progress.value is not None)
         elif progress.state in ("failed", "out_of_memory") and self.pool.is_suspect(trial, node):
-            self.pool.suspect(trial, node, progress.reason)
+            self.pool.suspect(trial, node, 0, progress.reason)
             return progress.model_copy(update={"state": "preempted"})
         if progress.state == "preempted" and node:
             self.pool.spoilt(node, progress.reason)
@@ -178,8 +185,8 @@ def _pool(conductor: Conductor, announce: Callable[[str], None], inbox: Inbox) -
 class _Losses(tune.Callback):
     """Callback that Ray calls when a trial's process is gone; the conductor decides whether the trial runs again."""
 
-    def __init__(self, conductor: Conductor, stop: Stop, local: bool):
-        self.conductor, self.stop, self.local = conductor, stop, local
+    def __init__(self, conductor: Conductor, stop: Stop, pool: Pool | None):
+        self.conductor, self.stop, self.pool = conductor, stop, pool
         self.killed = killed_for_memory()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -187,11 +194,23 @@ class _Losses(tune.Callback):
         if trial.pickled_error_file is not None:
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         how = how_lost(error)
-        if how == LOST and self.local and killed_for_memory() > self.killed:
+        if how == LOST and self.pool is None and killed_for_memory() > self.killed:
             self.killed += 1  # another process may have been killed as well
             how = "out_of_memory", "the system killed its process because memory ran out"
         with self.stop.going_on():
-            self.conductor.lost(trial.trial_id, *how)
+            if isinstance(error, _Died) and how[0] == "failed":
+                self._died(trial.trial_id, error.node, *how)
+            else:
+                self.conductor.lost(trial.trial_id, *how)
+
+    def _died(self, ray_id: str, node: str, state: str, reason: str) -> None:
+        """Handle a process that ended by itself on a node, which may be the cause."""
+        if self.pool is None or not node or (name := self.conductor.running.get(ray_id)) is None:
+            self.conductor.lost(ray_id, state, reason)
+            return
+        epoch = self.conductor.trials.trials[name].epoch
+        reason = self.conductor.lost(ray_id, "preempted" if self.pool.is_suspect(name, node) else state, reason)
+        self.pool.suspect(name, node, epoch, f"processes end there whose trials train elsewhere ({reason})")
 
 
 def killed_for_memory() -> int:
@@ -232,6 +251,12 @@ class _Left(RayActorError):
 
 class _Gone(RayActorError):
     """Ray lost what an actor had returned, or another part of itself."""
+
+
+class _Died(RayActorError):
+    """The process of an actor died, on a node that Ray's own error does not name."""
+
+    node: str = ""
 
 
 class _ActorManager(RayActorManager):
@@ -276,7 +301,19 @@ class _ActorManager(RayActorManager):
             return _Killed(error_msg=str(exception))
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             return _Gone(error_msg=f"{type(exception).__name__}: {exception}")
+        if isinstance(exception, ActorDiedError):
+            died = _Died(error_msg=str(exception), preempted=exception.preempted)
+            died.node = self._node_of(actor)
+            return died
         return exception
+
+    def _node_of(self, actor: TrackedActor) -> str:
+        """Return the id of the node that an actor was placed on; "" if Ray does not say."""
+        with suppress(KeyError, StopIteration, RayError):
+            _, resources = self._live_actors_to_ray_actors_resources[actor]
+            placed = placement_group_table(cast(Any, resources).placement_group)
+            return next(iter(placed["bundles_to_node_id"].values()))
+        return ""
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -330,7 +367,7 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop, inbox
         scheduler=_Judge(conductor, pool, stop),
         callbacks=[
             _Stopper(inbox),
-            _Losses(conductor, stop, local=pool is None),
+            _Losses(conductor, stop, pool),
             *([watch] if watch else []),
         ],
         num_samples=-1,

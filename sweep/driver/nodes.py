@@ -168,12 +168,18 @@ class _Check:
     named: bool = False  # to the user
 
 
+@dataclass(frozen=True)
+class _Suspicion:
+    epoch: int  # of the trial when it failed
+    reason: str
+
+
 class Pool:
     """The nodes of the connected cluster. Each node is checked before it runs trials.
 
     A node is excluded for the rest of the sweep, which is announced by `announce`, if `fault` finds a problem there or
-    does not answer; if trials fail on it before their first epoch that train on other nodes; or if it cannot store
-    what other nodes store. `expected` are the first arguments of `fault`.
+    does not answer; if trials fail on it before their first epoch, or their processes end there, that train on other
+    nodes; or if it cannot store what other nodes store. `expected` are the first arguments of `fault`.
     """
 
     def __init__(
@@ -191,7 +197,7 @@ class Pool:
         self._looked_at = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}  # alive nodes by id
         self._strikes: dict[str, list[str]] = defaultdict(list)  # reasons of consecutive faults of a node
-        self._suspected: dict[str, dict[str, str]] = defaultdict(dict)  # trial -> node on which it failed -> reason
+        self._suspected: dict[str, dict[str, _Suspicion]] = defaultdict(dict)  # by trial and node on which it failed
         self._proven: set[str] = set()  # nodes on which trials have trained
         self._storing: set[str] = set()  # nodes that have stored results
         self.passed: set[str] = set()
@@ -267,13 +273,16 @@ class Pool:
         """Return CPUs and GPUs of each usable node."""
         return [self._holds(node) for node in self._nodes if node in self.passed]
 
-    def trained(self, trial: str, node: str, stored: bool) -> None:
-        """Note that a trial made progress on a node; `stored` if it also wrote a file."""
+    def trained(self, trial: str, node: str, epoch: int, stored: bool) -> None:
+        """Note that a trial has trained `epoch` on a node; `stored` if it also wrote a file. A node on which it failed
+        before this epoch was the cause."""
         self._proven.add(node)
         if stored:
             self._storing.add(node)
             self._strikes.pop(node, None)
-        for other, reason in self._suspected.pop(trial, {}).items():
+        suspected = self._suspected.get(trial, {})
+        for other in [other for other, suspicion in suspected.items() if suspicion.epoch < epoch]:
+            reason = suspected.pop(other).reason
             if other != node:
                 self._strikes[other].append(reason)
         for other in list(self._strikes):
@@ -285,9 +294,9 @@ class Pool:
         untried = self._used() - {node} - self._suspected.get(trial, {}).keys()
         return bool(node) and node not in self._proven and bool(untried)
 
-    def suspect(self, trial: str, node: str, reason: str) -> None:
-        """Note that a trial failed on a node that may be the cause, which shows where it runs again."""
-        self._suspected[trial][node] = reason
+    def suspect(self, trial: str, node: str, epoch: int, reason: str) -> None:
+        """Note that a trial failed after `epoch` on a node that may be the cause, which shows where it runs again."""
+        self._suspected[trial][node] = _Suspicion(epoch, reason)
 
     def avoided(self, trial: str) -> set[str]:
         """Return the nodes on which a trial must not run again: those on which it failed, if there are others."""

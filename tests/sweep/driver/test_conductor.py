@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray import cloudpickle
 from ray.air.execution import FixedResourceManager
 from ray.air.execution._internal import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import (
+    ActorDiedError,
     ActorUnavailableError,
     ObjectLostError,
     OutOfMemoryError,
@@ -565,8 +567,8 @@ class Pool(executor.Pool):
 
 
 @pytest.fixture
-def on_nodes(begin):
-    """A conductor and its nodes; `ask` asks for a trial, `step` reports what a node says of it."""
+def on_nodes(begin, tmp_path):
+    """A conductor and its nodes; `ask` asks for a trial, `step` reports what a node says of it, `lose` an error."""
 
     def make(*nodes: str) -> SimpleNamespace:
         conductor, pool, stop = begin(methods=["vae"], slots=2), Pool(*nodes), Stop()
@@ -578,7 +580,14 @@ def on_nodes(begin):
             said = progress(**what).model_copy(update={"node": node})
             return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
 
-        return SimpleNamespace(conductor=conductor, pool=pool, ask=asker.suggest, step=step)
+        def lose(ray_id: str, node: str, error: type[RayActorError] = executor._Died, why: str = "it died") -> None:
+            lost, file = error(error_msg=why), tmp_path / "error.pkl"
+            lost.node = node
+            file.write_bytes(cloudpickle.dumps(lost))
+            losses = executor._Losses(conductor, stop, pool)
+            losses.on_trial_error(1, [], SimpleNamespace(trial_id=ray_id, pickled_error_file=file))
+
+        return SimpleNamespace(conductor=conductor, pool=pool, ask=asker.suggest, step=step, lose=lose)
 
     return make
 
@@ -612,14 +621,52 @@ def test_a_trial_that_fails_on_every_node_is_at_fault_itself(on_nodes):
     assert not sweep.pool.said
 
 
+@pytest.mark.parametrize("epochs", [0, 1], ids=["before its first epoch", "later"])
+def test_a_node_on_which_processes_die_is_set_aside(on_nodes, epochs):
+    """Their trials run again elsewhere. Once they have got further there, the node was the cause."""
+    sweep = on_nodes("good", "bad")
+    for ray_id in "ab":
+        first = sweep.ask(ray_id)
+        for epoch in range(1, epochs + 1):
+            sweep.step(ray_id, "bad", rows=[row(epoch)])
+        sweep.lose(ray_id, "bad")
+        again = sweep.ask(f"{ray_id}2")
+        assert (again["trial"], again["excluded"]) == (first["trial"], ["bad"]) and not sweep.pool.said
+        for epoch in range(1, epochs + 2):
+            assert not sweep.pool.said
+            sweep.step(f"{ray_id}2", "good", rows=[row(epoch)], value=50.0)
+    why = "processes end there whose trials train elsewhere (its process was lost)"
+    assert sweep.pool.said == [f"host bad (bad) is excluded: {why}"]
+
+
+def test_a_trial_that_kills_every_process_at_the_same_epoch_sets_no_node_aside(on_nodes):
+    sweep = on_nodes("one", "two", "three", "four")
+    sweep.pool.trained("another", "four", 1, stored=True)
+    for ray_id in "ab":
+        for node in ("one", "two", "three"):
+            sweep.ask(ray_id)
+            sweep.step(ray_id, node, rows=[row(1)])
+            sweep.lose(ray_id, node)
+    assert not sweep.pool.said
+
+
+@pytest.mark.parametrize("error, why", [(executor._Killed, ""), (executor._Died, "its node has died")])
+def test_a_process_lost_for_memory_or_with_its_node_says_nothing_against_the_node(on_nodes, error, why):
+    sweep = on_nodes("one", "two")
+    first = sweep.ask("a")
+    sweep.lose("a", "one", error, why)
+    again = sweep.ask("b")
+    assert (again["trial"], again["excluded"]) == (first["trial"], [])
+
+
 def test_a_fault_that_all_nodes_share_excludes_none(on_nodes):
     pool = on_nodes(*"abcd").pool
     for node in "abcd":
-        pool.trained(f"trial {node}", node, stored=True)
+        pool.trained(f"trial {node}", node, 1, stored=True)
     for node in "abcd" * 3:
         pool.spoilt(node, "Disk quota exceeded")
     assert not pool.said
-    pool.trained("trial", "c", stored=True)  # there is room again, but not for the others
+    pool.trained("trial", "c", 1, stored=True)  # there is room again, but not for the others
     assert set(pool.set_aside) == set("abd")
 
 
@@ -645,9 +692,9 @@ def test_the_last_node_is_never_set_aside(begin):
 @pytest.mark.parametrize("stored", [True, False])
 def test_only_what_is_stored_clears_a_node(stored):
     pool = Pool("one", "two")
-    pool.trained("a", "two", stored=True)
+    pool.trained("a", "two", 1, stored=True)
     pool.spoilt("one", "a hiccup of its disk")
-    pool.trained("b", "one", stored=stored)
+    pool.trained("b", "one", 1, stored=stored)
     assert not pool.is_suspect("c", "one") and not pool.is_suspect("c", "two")
     pool.spoilt("one", "another")
     assert ("one" in pool.set_aside) is not stored
@@ -688,6 +735,19 @@ def test_processes_killed_for_memory_or_on_a_silent_node_do_not_end_the_sweep():
         manager._actor_task_failed(task, KeyError("anything else"))
 
 
+def test_the_node_of_a_process_that_died_is_where_it_was_placed(monkeypatch):
+    heard, group = [], object()
+    monkeypatch.setattr(executor, "placement_group_table", lambda of: {group: {"bundles_to_node_id": {0: "n"}}}[of])
+    manager = executor._ActorManager(FixedResourceManager({}))
+    manager._cleanup_actor = lambda tracked_actor: None
+    known, unknown = (TrackedActor(name, on_error=lambda _, error: heard.append(error)) for name in "ab")
+    manager._live_actors_to_ray_actors_resources[known] = None, SimpleNamespace(placement_group=group)
+    for actor in (known, unknown):
+        manager._actor_task_failed(TrackedActorTask(actor), ActorDiedError())
+    assert [error.node for error in heard] == ["n", ""]
+    assert executor.how_lost(cloudpickle.loads(cloudpickle.dumps(heard[0]))) == LOST
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_a_process_that_the_system_killed_for_memory_is_distinguished(tmp_path, monkeypatch, local):
     """Ray says only that it died. The count of the driver's machine says nothing about other machines."""
@@ -697,7 +757,7 @@ def test_a_process_that_the_system_killed_for_memory_is_distinguished(tmp_path, 
     conductor = SimpleNamespace(lost=lambda trial, state, reason: lost.append((trial, state)))
     stop = SimpleNamespace(going_on=nullcontext)
     (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 2\n")
-    losses = executor._Losses(conductor, stop, local)
+    losses = executor._Losses(conductor, stop, None if local else Pool("one"))
     for kills, trial in enumerate(("a", "b", "c"), start=2):
         (tmp_path / "vmstat").write_text(f"pgfault 7\noom_kill {min(kills, 3)}\n")
         losses.on_trial_error(1, [], SimpleNamespace(trial_id=trial, pickled_error_file=None))
