@@ -10,37 +10,30 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import ray
 from ray import cloudpickle, tune
 from ray._private.node import Node as RayNode
-from ray.air.execution._internal import RayActorManager, TrackedActor
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import RayError
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util import placement_group_table, register_serializer, remove_placement_group
+from ray.util import register_serializer
 
 from sweep.driver import local_ray, provenance
+from sweep.driver.actors import LOST, ActorManager, Died, how_lost, killed_for_memory
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
 from sweep.driver.nodes import NODE_ID, Pool, own_versions
 from sweep.driver.resources import Node, Resources
+from sweep.driver.signs import Signs
 from sweep.driver.stop import Stop
 from sweep.driver.worker import TrialWorker, epochs_alone
 from sweep.record import Progress, Trial
@@ -52,8 +45,6 @@ from trainables.replaced import replaced
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SERVERS = ("gcs_server", "raylet")  # servers of Ray that it cannot run without
-LOST = "failed", "its process was lost"
-VMSTAT = Path("/proc/vmstat")
 
 
 class _Asker(Searcher):
@@ -198,7 +189,7 @@ class _Losses(tune.Callback):
             self.killed += 1  # another process may have been killed as well
             how = "out_of_memory", "the system killed its process because memory ran out"
         with self.stop.going_on():
-            if isinstance(error, _Died) and how[0] == "failed":
+            if isinstance(error, Died) and how[0] == "failed":
                 self._died(trial.trial_id, error.node, *how)
             else:
                 self.conductor.lost(trial.trial_id, *how)
@@ -211,109 +202,6 @@ class _Losses(tune.Callback):
         epoch = self.conductor.trials.trials[name].epoch
         reason = self.conductor.lost(ray_id, "preempted" if self.pool.is_suspect(name, node) else state, reason)
         self.pool.suspect(name, node, epoch, f"processes end there whose trials train elsewhere ({reason})")
-
-
-def killed_for_memory() -> int:
-    """Return how many processes Linux has killed on this machine because memory ran out, of itself or of a control
-    group; 0 on systems that do not count them."""
-    with suppress(OSError):
-        counts = dict(line.split() for line in VMSTAT.read_text().splitlines())
-        return int(counts.get("oom_kill", 0))
-    return 0
-
-
-def how_lost(error: Exception | None) -> tuple[str, str]:
-    """Return state and reason of a trial whose process is gone, from the error that Ray raised."""
-    if isinstance(error, _Killed):
-        return "out_of_memory", "Ray killed its process because its node ran low on memory"
-    if isinstance(error, _Left):
-        return "preempted", "its node does not answer"
-    if isinstance(error, _Gone):
-        return "preempted", f"Ray lost its result ({str(error).splitlines()[0]})"
-    if isinstance(error, ActorUnavailableError) or (
-        isinstance(error, RayActorError) and (error.preempted or "its node" in str(error))
-    ):
-        return "preempted", "its node was lost"
-    if "creation task" in str(error):  # before its first step
-        return "failed", f"its process could not start ({str(error).strip().splitlines()[-1].strip()})"
-    if isinstance(error, RayTaskError):  # an error of this package, outside the training
-        return "failed", f"its process failed ({type(error.cause).__name__}: {error.cause})"
-    return LOST
-
-
-class _Killed(RayActorError):
-    """Ray killed an actor because its node ran low on memory."""
-
-
-class _Left(RayActorError):
-    """An actor was to run on a node that does not answer."""
-
-
-class _Gone(RayActorError):
-    """Ray lost what an actor had returned, or another part of itself."""
-
-
-class _Died(RayActorError):
-    """The process of an actor died, on a node that Ray's own error does not name."""
-
-    node: str = ""
-
-
-class _ActorManager(RayActorManager):
-    """Tune's actor manager, changed for actors killed for lack of memory: Tune treats the exception that Ray 2.60
-    raises for them as an internal error, which would end the sweep; and for actors on nodes that do not answer, for
-    which it would wait without end."""
-
-    pool: Pool | None = None  # set by `run`, because Tune makes the instance
-
-    def __init__(self, resource_manager: Any):
-        super().__init__(resource_manager)
-        self._left: set[TrackedActor] = set()  # those on nodes that do not answer
-        self._left_at = 0.0
-
-    def next(self, timeout: float | None = None) -> bool:
-        if self.pool is not None and self.pool.silent and time.monotonic() - self._left_at > SECONDS_BETWEEN_LOOKS:
-            self._leave(self.pool.silent)
-            self._left_at = time.monotonic()
-        return super().next(timeout)
-
-    def _leave(self, nodes: Set[str]) -> None:
-        """Take the resources on these nodes from their trials, whose processes may never start."""
-        table = placement_group_table()
-        for actor, (_, resources) in self._live_actors_to_ray_actors_resources.items():
-            group = cast(Any, resources).placement_group
-            if nodes & set(table.get(group.id.hex(), {}).get("bundles_to_node_id", {}).values()):
-                self._left.add(actor)
-                remove_placement_group(group)
-
-    def _actor_start_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
-        super()._actor_start_failed(tracked_actor, self._named(tracked_actor, exception))
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        exception = self._named(tracked_actor_task._tracked_actor, exception)
-        super()._actor_task_failed(tracked_actor_task, exception)
-
-    def _named(self, actor: TrackedActor, exception: Exception) -> Exception:
-        """Return the error of a lost actor, as one that Tune knows; any other would end the sweep."""
-        if actor in self._left:
-            return _Left(error_msg=str(exception))
-        if isinstance(exception, OutOfMemoryError):
-            return _Killed(error_msg=str(exception))
-        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            return _Gone(error_msg=f"{type(exception).__name__}: {exception}")
-        if isinstance(exception, ActorDiedError):
-            died = _Died(error_msg=str(exception), preempted=exception.preempted)
-            died.node = self._node_of(actor)
-            return died
-        return exception
-
-    def _node_of(self, actor: TrackedActor) -> str:
-        """Return the id of the node that an actor was placed on; "" if Ray does not say."""
-        with suppress(KeyError, StopIteration, RayError):
-            _, resources = self._live_actors_to_ray_actors_resources[actor]
-            placed = placement_group_table(cast(Any, resources).placement_group)
-            return next(iter(placed["bundles_to_node_id"].values()))
-        return ""
 
 
 def room(trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -354,8 +242,8 @@ def run(conductor: Conductor, announce: Callable[[str], None], stop: Stop, inbox
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune would restart such trials itself
     }
     watch = _Watch(conductor, pool, announce) if pool else None
-    _ActorManager.pool = pool
-    tune_controller.RayActorManager = _ActorManager  # type: ignore[attr-defined]  # where Tune looks it up
+    ActorManager.pool = pool
+    tune_controller.RayActorManager = ActorManager  # type: ignore[attr-defined]  # where Tune looks it up
     refs = _put(plan, pool)
     trainable = tune.with_resources(tune.with_parameters(TrialWorker, data=refs), room)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the record and the screen show errors
@@ -410,6 +298,7 @@ def train_alone(
     watch = _Watch(conductor, pool, inbox.announce) if pool else None
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
     refs: dict[str, ray.ObjectRef[Any]] = {}
+    signs = Signs()
     for trial in trials:
         planned = conductor.planned[trial.study]
         part = plan.part_of(planned, trial.number)
@@ -422,6 +311,8 @@ def train_alone(
             inbox.follow()
             if watch:
                 watch.look()
+            if signs.silent([training.task_id().hex()], started=False):
+                ray.cancel(training, force=True)
         try:
             yield trial, ray.get(training)
         except RayError:

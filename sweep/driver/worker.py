@@ -4,7 +4,6 @@ The state of a trial is stored in the sweep's folder (`trials/<trial>/`), not in
 can continue the trial after a crash, a lost node or a resumed sweep.
 """
 
-import faulthandler
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import ray
@@ -23,7 +22,8 @@ from ray import tune
 from ray.exceptions import RayError
 from safetensors import SafetensorError
 
-from sweep.driver import failure
+from sweep.driver import failure, signs
+from sweep.driver.hang import HangTimer
 from sweep.driver.nodes import draining
 from sweep.driver.shares import KEPT_DATASETS, share_of_images
 from sweep.record import CHECKPOINT, HUNG, REPORTED, TRACEBACK, Progress, Row, holder_of
@@ -39,11 +39,8 @@ from trainables.words import message, readable
 
 QUIET_SECONDS = 5.0  # shorter epochs are reported together, because each report costs time in the driver
 SAVE_SECONDS = 60.0
-SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # at the state of the node
 SECONDS_TO_READ_AGAIN = (1.0, 5.0, 20.0)  # after errors of the storage, which may pass, such as ESTALE of NFS
-HANG_SECONDS, HANG_FACTOR = 600.0, 100.0  # a training step hangs after so long, and so many times the longest
-HANG_IN_EVALUATION = 3600.0  # seconds; the last evaluation of a trial measures more than the others
 KEPT_SAMPLES = 16  # of each evaluation, for the report
 OUT_OF_MEMORY = (  # messages of plain RuntimeErrors of PyTorch's CPU allocator, of CUDA, and of its libraries
     "can't allocate memory",
@@ -106,12 +103,16 @@ def epochs_alone(fitted: dict[str, Any], images: np.ndarray, cpus: float, gpus: 
 
     Nothing is evaluated. Raises Diverged.
     """
-    device = limit(cpus, gpus)
+    process = ray.get_runtime_context().get_task_id() if ray.is_initialized() else None
     epochs, before = [], 0.0
-    for report in fit(Config(**fitted), placed(images, device, share_of_images(gpus)), device=device):
-        seconds = report.training.seconds["train"]
-        epochs.append((report.stage, seconds - before))
-        before = seconds
+    with signs.giving(process or ""), HangTimer() as timer:
+        device = limit(cpus, gpus)
+        images_there = placed(images, device, share_of_images(gpus))
+        for report in fit(Config(**fitted), images_there, device=device, between=lambda _: timer.step()):
+            timer.begin()
+            seconds = report.training.seconds["train"]
+            epochs.append((report.stage, seconds - before))
+            before = seconds
     return epochs
 
 
@@ -141,11 +142,13 @@ class TrialWorker(tune.Trainable):
         self._begin(config)
 
     def _watch_node(self) -> None:
-        """Notice that Ray is draining this node."""
-        while not self.drained:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        """Notice that Ray is draining this node, and give signs of life."""
+        process = ray.get_runtime_context().get_actor_id() or ""
+        while True:
             with suppress(Exception):  # of Ray, e.g. if its head is not reachable
-                self.drained = self.node in draining()
+                signs.give(process)
+                self.drained = self.drained or self.node in draining()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._begin(new_config)
@@ -158,9 +161,8 @@ class TrialWorker(tune.Trainable):
         self.reported: Report | None = None
         self.left: Training | None = None
         self.unreported: list[Row] = []
-        self.alive_at: float | None = None
-        self.longest = 0.0
-        self.longest_evaluation: float | None = None
+        self.timer = HangTimer()
+        self.hung: TextIO | None = None
         self.folder = Path(config["folder"])
 
     def step(self) -> dict[str, Any]:
@@ -168,7 +170,8 @@ class TrialWorker(tune.Trainable):
         progress, node = Progress(), self.node
         start = time.monotonic()
         try:
-            with torch.inference_mode(False):  # a method may have left it on, and no function turns it off
+            # A method may have left the inference mode on, and no function turns it off.
+            with self.timer, torch.inference_mode(False):
                 self._advance(progress, start)
         except Leaving as leaving:
             self.left = leaving.training
@@ -192,8 +195,6 @@ class TrialWorker(tune.Trainable):
                 progress.state = "failed"
                 progress.reason = f"{type(error).__name__}: {message(error)} ({failure.place(error)})"
             failure.keep(error, self.folder)
-        finally:
-            self._unwatch()
         if progress.state is not None:
             self._release()
         progress.reason, progress.node = readable(progress.reason), node
@@ -221,6 +222,7 @@ class TrialWorker(tune.Trainable):
             self.saved_at = start
         self._save_reported()
         for report in self.reports:
+            self.timer.begin()
             progress.rows.append(self._row(report))
             self.reported, progress.epoch = report, report.epoch
             last = report.epoch == self.trial["fit"]["epochs"]
@@ -242,11 +244,7 @@ class TrialWorker(tune.Trainable):
         """Before and after each training step: reset the hang timer, and save a checkpoint within a long epoch, unless
         the driver has not received the previous epochs yet. Raises Leaving if this process or its node is to end."""
         now = time.monotonic()
-        if self.alive_at is None or now - self.alive_at > SECONDS_BETWEEN_SIGNS:
-            if self.alive_at is not None:
-                self.longest = max(self.longest, now - self.alive_at)
-            self._watch(HANG_SECONDS, self.longest)
-            self.alive_at = now
+        self.timer.step()
         if self.asked_to_end or self.drained:
             raise Leaving(training)
         if not self.unreported and now - self.saved_at > SAVE_SECONDS:
@@ -256,7 +254,7 @@ class TrialWorker(tune.Trainable):
 
     def _end(self, number: int, frame: Any) -> None:
         """Handle SIGTERM, e.g. of a preempted node: a running training is saved first."""
-        if self.alive_at is not None:
+        if self.timer.in_steps:
             self.asked_to_end = True
         elif callable(self.before):
             self.before(number, frame)
@@ -273,13 +271,14 @@ class TrialWorker(tune.Trainable):
             old = [self.folder / name for name in (REPORTED, TRACEBACK, HUNG)]
             for unused in (*self.folder.glob("*.part"), *old):  # of a previous attempt
                 unused.unlink(missing_ok=True)
+            self.hung = (self.folder / HUNG).open("w")
+        self.timer.file = self.hung
+        self.timer.begin()
         resume = self._saved()
         config = Config(**self.trial["fit"])
         find(config.method)  # import its module before restoring global settings, which it may change
         self.reset_settings(config.seed)
         images, evaluator = self._data(self.trial["part"])
-        with storing(self.folder):
-            self.hung = (self.folder / HUNG).open("w")
         return fit(
             config, images, self._watched(evaluator), evaluate_at=self.trial["rungs"],
             looks=self.trial["looks"], resume=resume, device=self.device, between=self._between,
@@ -302,30 +301,17 @@ class TrialWorker(tune.Trainable):
             return None
 
     def _watched(self, evaluator: Evaluator | PointsEvaluator) -> Callable[..., Evaluation]:
-        """Wrap the evaluator so that an evaluation has its own hang timer; none for the first of a trial that measures
-        the metric, because its length depends on the method, which may fit a density to its codes."""
+        """Wrap the evaluator so that the hang timer knows of its evaluations."""
 
         def evaluate(*arguments: Any, **named: Any) -> Evaluation:
-            self._unwatch()
-            longest, start = self.longest_evaluation, time.monotonic()
-            if longest is not None:
-                self._watch(HANG_IN_EVALUATION, longest)
+            self.timer.evaluation()
+            start = time.monotonic()
             found = evaluator(*arguments, **named)
-            self._unwatch()
             if self.trial["metric"] in found.metrics:
-                self.longest_evaluation = max(longest or 0.0, time.monotonic() - start)
+                self.timer.evaluated(time.monotonic() - start)
             return found
 
         return evaluate
-
-    def _watch(self, least: float, longest: float) -> None:
-        """Start the hang timer: at least so many seconds, and HANG_FACTOR times those that such work has taken."""
-        faulthandler.dump_traceback_later(max(least, HANG_FACTOR * longest), exit=True, file=self.hung)
-
-    def _unwatch(self) -> None:
-        """Stop the hang timer until the next training step or evaluation."""
-        faulthandler.cancel_dump_traceback_later()
-        self.alive_at = None
 
     def _data(self, part: str) -> tuple[torch.Tensor, Evaluator | PointsEvaluator]:
         """Return training images, on the device or the host, and the evaluator; both are kept between trials."""
@@ -391,11 +377,11 @@ class TrialWorker(tune.Trainable):
             yield
 
     def _release(self) -> None:
-        if self.reports is not None:
+        if self.hung is not None:
             with suppress(OSError):  # a failed disk is already the trial's outcome
                 self.hung.close()
                 (self.folder / HUNG).unlink(missing_ok=True)
-        self.reports = self.reported = self.left = None
+        self.reports = self.reported = self.left = self.hung = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from mischief import SURROUNDINGS as MISCHIEF
@@ -70,6 +71,12 @@ class Cluster:
         """Runs a shell command in what a node sees of the disk."""
         raylet = next(pid for pid in self._processes(name) if self._is_raylet(pid))
         subprocess.run(["nsenter", "-t", str(raylet), "-m", "sh", "-c", command], check=True)
+
+    def suspend(self, name: str) -> None:
+        """Stops the process of the trial on a node."""
+        raylet = next(pid for pid in self._processes(name) if self._is_raylet(pid))
+        (training,) = (child for child in psutil.Process(raylet).children() if "Trainable" in child.cmdline()[0])
+        training.suspend()
 
     @staticmethod
     def _is_raylet(pid: int) -> bool:
@@ -206,16 +213,18 @@ def test_nodes_that_cannot_run_trials(programs):
 
 
 HASTY = """
-from sweep.driver import nodes
+from sweep.driver import actors, nodes, signs
 nodes.SECONDS_TO_ANSWER, nodes.SECONDS_TO_NAME = 30, 5
+actors.SILENT_SECONDS = signs.SILENT_SECONDS = 42
 from sweep.commands.run import front_door
 front_door("")
 """
 
 
 @pytest.mark.skipif(not can_mount(), reason="may not make mount namespaces")
-def test_a_node_on_which_no_process_starts(programs):
-    """It joins late and Ray gives it the trial that waits: it is named and excluded, and the trial runs elsewhere."""
+def test_a_node_on_which_no_process_starts_and_a_process_that_is_stopped(programs):
+    """It joins late and Ray gives it the trial that waits: it is named and excluded, and the trial runs elsewhere.
+    The process, on the other node, gives no sign of life, so it is ended, and its trial runs again."""
     script, worker = programs.folder / "hasty.py", programs.folder / "worker.py"
     script.write_text(HASTY)
     worker.write_text("import time; time.sleep(10**6)")
@@ -226,14 +235,18 @@ def test_a_node_on_which_no_process_starts(programs):
     record = programs.folder / "sweeps" / "quick" / "record.jsonl"
     sweep.until(lambda: running(record) and len(Trials.from_events(read(record)).trials) == 2)
     cluster.add("stuck", f"mount --bind {worker} {DEFAULT_WORKER}")
-    sweep.until(lambda: "it has not answered in 30 s" in sweep.output)
+    cluster.suspend("good")
+    sweep.until(lambda: "it has not answered in 30 s" in sweep.output and "it hung" in sweep.output)
     cluster.let_go()
     output = sweep.ends_well()
 
     assert "waiting up to 30 s for the check of " in output
     events = read(record)
-    (lost,) = (event for event in events if event.event == "lost")
-    assert (lost.state, lost.reason) == ("preempted", "its node does not answer")
+    lost = sorted((event.state, event.reason) for event in events if event.event == "lost")
+    assert lost == [
+        ("preempted", "it hung: its process gave no sign of life in 0.7 minutes"),
+        ("preempted", "its node does not answer"),
+    ]
     assert {trial.state for trial in Trials.from_events(events).trials.values()} <= {"complete", "pruned"}
 
 

@@ -26,7 +26,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from sweep.driver import executor
+from sweep.driver import actors, executor
 from sweep.driver.conductor import Conductor, outside_label
 from sweep.driver.inbox import Inbox
 from sweep.driver.resources import Resources
@@ -528,7 +528,7 @@ def test_what_ray_says_of_lost_processes():
     died, drained = RayActorError(error_msg="worker process has died"), RayActorError(preempted=True)
     gone = RayActorError(error_msg="The actor died because its node has died.")
     unavailable = ActorUnavailableError("no connection", actor_id=None)
-    states = [executor.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
+    states = [actors.how_lost(error)[0] for error in (died, drained, gone, unavailable, None)]
     assert states == ["failed", "preempted", "preempted", "preempted", "failed"]
 
 
@@ -537,7 +537,7 @@ def test_why_a_process_could_not_begin_is_said():
         error_msg="The actor died because of an error raised in its creation task, ray::X.__init__()\n  File ...\n"
         "ModuleNotFoundError: No module named 'my_lab'"
     )
-    assert executor.how_lost(error) == (
+    assert actors.how_lost(error) == (
         "failed", "its process could not start (ModuleNotFoundError: No module named 'my_lab')"
     )  # fmt: skip
 
@@ -545,7 +545,7 @@ def test_why_a_process_could_not_begin_is_said():
 def test_an_error_of_our_own_outside_the_training_is_named():
     error = RayTaskError("train", "a traceback of many lines", OSError(30, "Read-only file system", "hung.txt"))
     reason = "its process failed (OSError: [Errno 30] Read-only file system: 'hung.txt')"
-    assert executor.how_lost(error) == ("failed", reason)
+    assert actors.how_lost(error) == ("failed", reason)
 
 
 @pytest.fixture(autouse=True)
@@ -580,7 +580,7 @@ def on_nodes(begin, tmp_path):
             said = progress(**what).model_copy(update={"node": node})
             return judge.on_trial_result(None, SimpleNamespace(trial_id=ray_id), {"progress": [said]})
 
-        def lose(ray_id: str, node: str, error: type[RayActorError] = executor._Died, why: str = "it died") -> None:
+        def lose(ray_id: str, node: str, error: type[RayActorError] = actors.Died, why: str = "it died") -> None:
             lost, file = error(error_msg=why), tmp_path / "error.pkl"
             lost.node = node
             file.write_bytes(cloudpickle.dumps(lost))
@@ -650,7 +650,7 @@ def test_a_trial_that_kills_every_process_at_the_same_epoch_sets_no_node_aside(o
     assert not sweep.pool.said
 
 
-@pytest.mark.parametrize("error, why", [(executor._Killed, ""), (executor._Died, "its node has died")])
+@pytest.mark.parametrize("error, why", [(actors.Killed, ""), (actors.Died, "its node has died")])
 def test_a_process_lost_for_memory_or_with_its_node_says_nothing_against_the_node(on_nodes, error, why):
     sweep = on_nodes("one", "two")
     first = sweep.ask("a")
@@ -710,8 +710,8 @@ def test_processes_of_an_outside_method_are_its_own(monkeypatch):
 @pytest.mark.parametrize("error", [ObjectLostError("00" * 28, None, ""), RaySystemError("cannot unpickle")])
 def test_what_ray_has_lost_of_a_trial_does_not_end_the_sweep(error):
     heard = []
-    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(executor.how_lost(error)))
-    manager = executor._ActorManager(FixedResourceManager({}))
+    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(actors.how_lost(error)))
+    manager = actors.ActorManager(FixedResourceManager({}))
     manager._cleanup_actor = lambda tracked_actor: None
     manager._actor_task_failed(TrackedActorTask(actor), error)
     ((state, reason),) = heard
@@ -721,9 +721,9 @@ def test_what_ray_has_lost_of_a_trial_does_not_end_the_sweep(error):
 def test_processes_killed_for_memory_or_on_a_silent_node_do_not_end_the_sweep():
     """Ray's own actor manager raises a RuntimeError for the first, out of `tune.run`, and waits for the other."""
     heard = []
-    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(executor.how_lost(error)))
+    actor = TrackedActor("a", on_error=lambda actor, error: heard.append(actors.how_lost(error)))
     task = TrackedActorTask(actor)
-    manager = executor._ActorManager(FixedResourceManager({}))
+    manager = actors.ActorManager(FixedResourceManager({}))
     manager._cleanup_actor = lambda tracked_actor: None
     manager._actor_task_failed(task, OutOfMemoryError("the node is running low"))
     manager._left.add(actor)
@@ -737,22 +737,22 @@ def test_processes_killed_for_memory_or_on_a_silent_node_do_not_end_the_sweep():
 
 def test_the_node_of_a_process_that_died_is_where_it_was_placed(monkeypatch):
     heard, group = [], object()
-    monkeypatch.setattr(executor, "placement_group_table", lambda of: {group: {"bundles_to_node_id": {0: "n"}}}[of])
-    manager = executor._ActorManager(FixedResourceManager({}))
+    monkeypatch.setattr(actors, "placement_group_table", lambda of: {group: {"bundles_to_node_id": {0: "n"}}}[of])
+    manager = actors.ActorManager(FixedResourceManager({}))
     manager._cleanup_actor = lambda tracked_actor: None
     known, unknown = (TrackedActor(name, on_error=lambda _, error: heard.append(error)) for name in "ab")
     manager._live_actors_to_ray_actors_resources[known] = None, SimpleNamespace(placement_group=group)
     for actor in (known, unknown):
         manager._actor_task_failed(TrackedActorTask(actor), ActorDiedError())
     assert [error.node for error in heard] == ["n", ""]
-    assert executor.how_lost(cloudpickle.loads(cloudpickle.dumps(heard[0]))) == LOST
+    assert actors.how_lost(cloudpickle.loads(cloudpickle.dumps(heard[0]))) == LOST
 
 
 @pytest.mark.parametrize("local", [True, False])
 def test_a_process_that_the_system_killed_for_memory_is_distinguished(tmp_path, monkeypatch, local):
     """Ray says only that it died. The count of the driver's machine says nothing about other machines."""
-    monkeypatch.setattr(executor, "VMSTAT", tmp_path / "vmstat")
-    assert executor.killed_for_memory() == 0, "not counted on this system"
+    monkeypatch.setattr(actors, "VMSTAT", tmp_path / "vmstat")
+    assert actors.killed_for_memory() == 0, "not counted on this system"
     lost = []
     conductor = SimpleNamespace(lost=lambda trial, state, reason: lost.append((trial, state)))
     stop = SimpleNamespace(going_on=nullcontext)

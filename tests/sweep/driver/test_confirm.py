@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from made_up import event
+from ray.exceptions import RayError
 from rich.console import Console
 
 from analysis.confirm import confirmation_of, confirmed, points, verdict
@@ -22,7 +23,7 @@ from sweep.commands import _ending, stop
 from sweep.commands.run import confirmation_cost, front_door
 from sweep.config import SweepConfig
 from sweep.driver import confirm as confirmation
-from sweep.driver import launch
+from sweep.driver import executor, launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.confirm import (
     ALONE,
@@ -534,6 +535,34 @@ def test_each_point_is_timed_once_with_its_first_seed_and_for_a_few_epochs(train
     assert alone == {4: [{ALONE: 0.5}] * 2, 5: []} and {trial.epoch for trial in trials.trials.values()} == {9}
 
 
+def of_task(name: str) -> SimpleNamespace:
+    """A reference to what a task will return."""
+    return SimpleNamespace(task_id=lambda: SimpleNamespace(hex=lambda: name))
+
+
+def test_a_point_whose_timing_gives_no_sign_of_life_is_left_out(trained_twice, monkeypatch):
+    refs, cancelled = [of_task("silent"), of_task("sound")], []
+
+    def get(ref):
+        if ref in cancelled:
+            raise RayError("it was cancelled")
+        return [("train", 0.5)]
+
+    started = iter(refs)
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: next(started)))
+    ray = SimpleNamespace(
+        remote=lambda **_: lambda function: task, put=lambda images: images, get=get,
+        wait=lambda asked, timeout: (asked, []) if asked[0] in (*cancelled, refs[1]) else ([], asked),
+        cancel=lambda ref, force: cancelled.append(ref),
+    )  # fmt: skip
+    monkeypatch.setattr(executor, "ray", ray)
+    monkeypatch.setattr(executor, "Signs", lambda: SimpleNamespace(silent=lambda names, started: {*names} & {"silent"}))
+    trials = list(trained_twice.trials.trials.values())[:2]
+    inbox = Inbox(trained_twice, Stop(), print)
+    timed = [epochs for _, epochs in executor.train_alone(trained_twice, trials, 4, None, inbox)]
+    assert timed == [[], [("train", 0.5)]] and cancelled == refs[:1]
+
+
 def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_twice, monkeypatch):
     """Ray would train the first point for ever."""
     options, asked, looks = [], [], []
@@ -543,7 +572,9 @@ def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_tw
             asked.append(send(trained_twice.folder, action="stop"))
         return [], refs
 
-    task = SimpleNamespace(options=lambda **given: options.append(given) or SimpleNamespace(remote=lambda *_: "ref"))
+    task = SimpleNamespace(
+        options=lambda **given: options.append(given) or SimpleNamespace(remote=lambda *_: of_task("a"))
+    )
     ray = SimpleNamespace(remote=lambda **_: lambda function: task, put=lambda images: images, wait=wait)
     monkeypatch.setattr("sweep.driver.executor.ray", ray)
     monkeypatch.setattr("sweep.driver.inbox.SECONDS_BETWEEN_LOOKS", 0.0)

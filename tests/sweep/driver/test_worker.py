@@ -12,6 +12,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from PIL import Image
 from torch.nn.modules import module as of_all_modules
 from torch.nn.modules.module import register_module_forward_hook
 
-from sweep.driver import failure
+from sweep.driver import failure, hang
 from sweep.driver import worker as module
 from sweep.record import CHECKPOINT, REPORTED, Progress
 from trainables import Diverged, datasets
@@ -677,15 +678,16 @@ def test_long_epochs_are_saved_partway_but_never_ahead_of_the_reports(make_worke
 HANGING = """
 import os, sys, time
 from pathlib import Path
-import sweep.driver.worker as module
+from sweep.driver import hang
 from sweep.driver.worker import TrialWorker
 from trainables import Evaluator
 from trainables.datasets import load
 from trainables.feed import shared
 from trainables.methods.vae import VAE
 
-module.HANG_SECONDS, module.HANG_FACTOR, module.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
-module.HANG_IN_EVALUATION = 1.0
+hang.STEP_SECONDS, hang.FACTOR, hang.SECONDS_BETWEEN_SIGNS = 1.0, 1.0, 0.0
+hang.EVALUATION_SECONDS = 1.0
+hang.FIRST_SECONDS = %f
 def hangs_at(call, kind, name):
     plain, counted = getattr(kind, name), []
     def hanging(*arguments, **named):
@@ -707,17 +709,41 @@ while True:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "call, of",
-    [(1, "(VAE, 'loss')"), (5, "(VAE, 'loss')"), (15, "(VAE, 'loss')"), (2, "(Evaluator, '__call__')")],
-    ids=["first step", "later step", "first step after an evaluation", "second evaluation"],
+    "call, of, first",
+    [
+        (1, "(VAE, 'build')", 1.0),
+        (1, "(VAE, 'loss')", 600.0),
+        (15, "(VAE, 'loss')", 600.0),
+        (1, "(Evaluator, '__call__')", 5.0),
+        (2, "(Evaluator, '__call__')", 600.0),
+    ],
+    ids=["start", "first step", "first step after an evaluation", "first evaluation", "second evaluation"],
 )
-def test_a_training_that_hangs_ends_its_process_and_says_where(described, call, of):
+def test_a_training_that_hangs_ends_its_process_and_says_where(described, call, of, first):
     Path(described["folder"]).parent.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, "-c", HANGING % (call, of, described)]
+    program = [sys.executable, "-c", HANGING % (first, call, of, described)]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1, ended.stderr
     said = (Path(described["folder"]) / "hung.txt").read_text()
     assert "Timeout" in said and "in hanging" in said
+
+
+def test_the_timing_of_a_point_alone_is_ended_if_it_hangs(described, monkeypatch):
+    """From its first line on, with no more time for a step than in a trial."""
+    told, limits = [], []
+    monkeypatch.setattr(module, "limit", lambda *_: limits.append(list(told)) or torch.device("cpu"))
+    timer = SimpleNamespace(
+        dump_traceback_later=lambda seconds, exit, file: told.append(seconds),
+        cancel_dump_traceback_later=lambda: told.append("cancelled"),
+    )
+    monkeypatch.setattr(hang, "faulthandler", timer)
+    fitted = described["fit"] | {"epochs": 1}
+    module.epochs_alone(fitted, np.zeros((200, 1, 8, 8), np.uint8), 1, 0)
+    assert limits == [[hang.FIRST_SECONDS]]
+    assert told == [hang.FIRST_SECONDS, hang.STEP_SECONDS, hang.FIRST_SECONDS, "cancelled"]
+    with pytest.raises(ValueError):
+        module.epochs_alone(fitted, np.zeros((2, 1, 8, 8), np.uint8), 1, 0)
+    assert told[-1] == "cancelled"  # the process may be used again
 
 
 def test_a_process_that_is_lost_before_its_training_has_not_hung(make_worker, described, monkeypatch):
@@ -732,7 +758,7 @@ def test_a_process_that_is_lost_before_its_training_has_not_hung(make_worker, de
     monkeypatch.setattr(module.TrialWorker, "_data", killed)
     with pytest.raises(SystemExit):
         worker.step()
-    assert not hung.exists()
+    assert not hung.read_text()
 
 
 def test_no_trace_is_left_by_a_training_that_does_not_hang(make_worker, described):
