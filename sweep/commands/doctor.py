@@ -238,10 +238,9 @@ def writable(folder: Path) -> str:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"--out {folder} is not writable; choose another")
     with held(existing) as sign:
-        fault, is_file = storage_fault(sign), sign.stat().st_size > 0
+        fault, locks = storage_fault(sign), kind_of_locks(sign)
     if fault:
         raise ValueError(f"--out {folder}: {fault}; choose another")
-    locks = "locks as files (if a driver's machine dies, delete its record.lock)" if is_file else "locks"
     return f"sweeps go to {folder}, where {locks}, renames and syncs work"
 
 
@@ -256,6 +255,11 @@ def held(folder: Path) -> Iterator[Path]:
         raise ValueError(f"--out {folder}: files cannot be locked ({error}); choose another") from None
     finally:
         sign.unlink(missing_ok=True)
+
+
+def kind_of_locks(sign: Path) -> str:
+    """Name the locks of the storage of `sign`, a file locked by this process."""
+    return "locks as files (if a driver's machine dies, delete its record.lock)" if sign.stat().st_size else "locks"
 
 
 def storage_fault(sign: Path) -> str:
@@ -383,12 +387,17 @@ def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
     from sweep.driver.nodes import gpus_seen
 
     cards = graphics_cards()
-    shared = sign.exists() and os.access(sign.parent, os.W_OK)
+    storage, locks = "", ""
+    if shared := sign.exists() and os.access(sign.parent, os.W_OK):
+        storage = storage_fault(sign)
+        with held(sign.parent) as own:  # `sign` has the kind of the driver's machine
+            locks = kind_of_locks(own)
     return {
         "code": provenance.code_hash(),
         "versions": provenance.versions(),
         "shared": shared,
-        "storage": storage_fault(sign) if shared else "",
+        "storage": storage,
+        "locks": locks,
         "free": shutil.disk_usage("/tmp").free,
         "cards": cards,
         "gpus": gpus_seen() if cards else [],
@@ -436,7 +445,7 @@ def one_node(
     if there["storage"]:
         yield Finding("bad", name, f"{config.out}: {there['storage']}; mount another folder")
     elif there["shared"]:
-        yield Finding("ok", name, f"shares {config.out}, where locks, renames and syncs work")
+        yield Finding("ok", name, f"shares {config.out}, where {there['locks']}, renames and syncs work")
     else:
         yield Finding("bad", name, f"cannot read or write the driver's {config.out}; mount a shared folder")
     free = there["free"]

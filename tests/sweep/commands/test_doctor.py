@@ -277,8 +277,10 @@ def test_storage_is_tried(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*flock")
-def test_locks_that_are_files_are_said_and_how_to_free_one(tmp_path, monkeypatch):
+def test_locks_that_are_files_are_said_and_how_to_free_one(tmp_path, config, monkeypatch):
     """Lustre without flock: filelock then uses a file that exists while the lock is held."""
+    sign = tmp_path / "sign"
+    sign.touch()
 
     def unknown(*_):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -286,6 +288,9 @@ def test_locks_that_are_files_are_said_and_how_to_free_one(tmp_path, monkeypatch
     assert "where locks, renames" in doctor.writable(tmp_path)
     monkeypatch.setattr("fcntl.flock", unknown)
     assert "locks as files (if a driver's machine dies, delete its record.lock)" in doctor.writable(tmp_path)
+    there = doctor.look_around(config, sign)  # the driver's machine has locks
+    (storage,) = (f.words for f in doctor.one_node("worker", "10.0.0.2", 0, there, there, config) if "syncs" in f.words)
+    assert "where locks as files (if a driver's machine dies, delete its record.lock), renames" in storage
     (tmp_path / "record.lock").write_text("4711\nnode-that-died\n")
     with pytest.raises(ValueError, match=f"no longer exists, delete {tmp_path}/record.lock"):
         Record(tmp_path / "record.jsonl")
