@@ -371,6 +371,23 @@ def test_a_checkpoint_that_cannot_be_deleted_ends_no_sweep(begin, monkeypatch):
     assert [end.state for end in events(conductor, "end")] == ["complete"]
 
 
+def test_a_checkpoint_that_cannot_be_kept_ends_no_sweep(begin, monkeypatch):
+    """A trial that is paused loses its state, and starts again if it is promoted."""
+    conductor = begin(methods=["vae"], trials=4)
+    conductor.resources = Resources(1, 0.0, 9, 9, 0)
+    for ray_id in "abcd":
+        conductor.next(ray_id)
+    tried = []
+
+    def full(*_):
+        tried.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert not conductor.hear("d", progress([row(1, 1e6)], value=1e6))
+    assert [end.state for end in events(conductor, "end")] == ["paused"] and tried
+
+
 def test_a_machine_that_cannot_store_a_trial_sets_it_back(begin):
     conductor = begin(methods=["vae"], retries=1)
     first = conductor.next("a")

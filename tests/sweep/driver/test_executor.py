@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 from threading import Event
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -50,6 +52,27 @@ def test_the_death_of_a_server_asks_to_stop_and_ends_the_others(tmp_path, monkey
         stop.attend(Event().wait)
     assert stop.reason == f"raylet, a server of Ray (process {raylet.pid}), has died (SIGTERM)"
     assert monitor.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("cluster, shared, by_name", [(False, False, True), (True, True, True), (True, False, False)])
+def test_images_are_sent_by_file_name_if_all_nodes_have_the_files(tmp_path, monkeypatch, cluster, shared, by_name):
+    """Otherwise by value. A local Ray always has them."""
+    np.save(tmp_path / "images.npy", np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    train, valid, test = (SimpleNamespace(images=part) for part in np.split(mapped, 3))
+    splits = SimpleNamespace(train=train, valid=valid, test=test)
+    trained_on, parts_of = lambda splits: splits.train.images, lambda dataset: {dataset: splits}
+    plan = SimpleNamespace(splits={"set": splits}, parts_of=parts_of, trained_on=trained_on)
+    asked, serializers = [], []
+    pool = SimpleNamespace(share=lambda files: asked.append(files) or shared)
+    monkeypatch.setattr(executor, "register_serializer", lambda kind, **given: serializers.append(given))
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    assert executor._put(plan, pool if cluster else None) == {"set": (train.images, splits)}
+    assert asked == ([{tmp_path / "images.npy"}] if cluster else [])
+    (sent,) = [given["serializer"](valid.images) for given in serializers]
+    assert isinstance(sent, np.ndarray) is not by_name
+    received = serializers[0]["deserializer"](sent)
+    assert isinstance(received, np.memmap) is by_name and np.array_equal(received, valid.images)
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sweep.driver import executor, nodes
+from sweep.driver import executor, nodes, provenance
 from sweep.driver.inbox import Inbox, send
 from sweep.driver.nodes import SECONDS_TO_ANSWER, SECONDS_TO_NAME, Pool
 from sweep.driver.stop import Stop, Stopped
+from sweep.record import RECORD
 
 EXPECTED = "record.jsonl", "s1", "code", {}, [], ("", 0)
 
@@ -91,6 +93,41 @@ def test_a_node_that_does_not_answer_whether_it_has_the_files_is_excluded(cluste
     ray.answers |= {"good": True, "silent": None}
     assert pool.share(set())
     assert pool.passed == {"good"} and "host-silent (silent) is excluded" in said[0]
+
+
+@pytest.fixture
+def sound(tmp_path, monkeypatch) -> dict[str, Any]:
+    """The arguments of `fault` for this machine, in whose processes torch computes on two GPUs."""
+    record = tmp_path / RECORD
+    record.write_text('{"sweep": "s1"}\n')
+    (tmp_path / "trials").mkdir()
+    computed = SimpleNamespace(returncode=0, stdout="8\n8\n", stderr="")
+    monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: computed)
+    versions = {"code": provenance.code_hash(), "versions": nodes.own_versions()}
+    return {
+        "record": record,
+        "sweep": "s1",
+        **versions,
+        "methods": [],
+        "step": ("vae-digits", 1),
+        "gpus": 2,
+        "files": [],
+    }
+
+
+def test_a_node_without_an_outside_method_is_at_fault(sound):
+    assert nodes.fault(**sound) == ""
+    found = nodes.fault(**sound | {"methods": ["trainables.methods.vae:VAE", "my_lab:Ladder"]})
+    assert found.startswith("it cannot import my_lab:Ladder (") and "my_lab" in found.partition("(")[2]
+
+
+def test_a_node_on_whose_gpu_torch_cannot_compute_is_at_fault(sound, monkeypatch):
+    broken = "Traceback ...\nRuntimeError: CUDA error: no kernel image is available\n"
+    failed = SimpleNamespace(returncode=1, stdout="", stderr=broken)
+    monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: failed)
+    why = "torch cannot compute on its GPUs (RuntimeError: CUDA error: no kernel image is available)"
+    assert nodes.fault(**sound) == why
+    assert nodes.fault(**sound | {"gpus": 0}) == "", "a sweep without GPUs"
 
 
 @pytest.fixture
