@@ -4,9 +4,9 @@
 
 With --job, `ray job submit` starts the sweep; the job is stopped midway, and the same command resumes the sweep.
 
-A laptop, a head and two uneven workers, each with its own address, processes and disk, made of namespaces on this machine
-(Linux; Debian's iproute2, openssh-server, rsync and curl); cluster.local.yaml as it stands but for addresses and pip.
-Some minutes. Nothing listens outside the namespaces, and nothing stays behind.
+A laptop, a head and two uneven workers, each with its own address, processes and disk, made of namespaces on this
+machine (Linux; Debian's iproute2, openssh-server, rsync and curl); cluster.local.yaml as it stands but for addresses
+and pip. Some minutes. Nothing listens outside the namespaces, and nothing stays behind.
 """
 
 import argparse
