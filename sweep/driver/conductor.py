@@ -282,7 +282,6 @@ class Conductor:
         evaluate |= {name: getattr(config, name) for name in ("pairs", "inception_splits", "against_training")}
         if config.fid_weights is not None:
             evaluate["fid_weights"] = str(config.fid_weights.absolute())
-        wants_room, gpus = self._wants_room(trial), self.resources.gpus
         return {
             "trial": trial.name,
             "folder": str(self.folder.absolute() / "trials" / trial.name),
@@ -297,9 +296,14 @@ class Conductor:
             "looks": self.plan.config.looks,
             "evaluate": evaluate,
             "cpus": self.resources.cpus,
-            "gpus": 1.0 if wants_room and 0 < gpus < 1 else gpus,
-            "wants_room": wants_room,
+            "gpus": self.gpus_of(trial),
+            "wants_room": self._wants_room(trial),
         }
+
+    def gpus_of(self, trial: Trial) -> float:
+        """Return the GPUs for the next training of a trial: its share, or a whole one if that has been too small."""
+        gpus = self.resources.gpus
+        return 1.0 if self._wants_room(trial) and 0 < gpus < 1 else gpus
 
     def _wants_room(self, trial: Trial) -> bool:
         """Return whether a trial runs with fewer concurrent trials: it has run out of memory, or a trial of its study

@@ -296,7 +296,7 @@ def train_alone(
     conductor is done. Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     watch = _Watch(conductor, pool, inbox.announce) if pool else None
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(epochs_alone)
+    task = ray.remote(num_cpus=resources.cpus, max_retries=0)(epochs_alone)
     refs: dict[str, ray.ObjectRef[Any]] = {}
     signs = Signs()
     for trial in trials:
@@ -305,8 +305,9 @@ def train_alone(
         if part not in refs:
             refs[part] = ray.put(plan.trained_on(plan.parts_of(planned.dataset)[part]))
         fitted = plan.fit_config(planned, trial.values, trial.seed).model_copy(update={"epochs": epochs})
-        there = task.options(label_selector=outside(pool.set_aside) if pool else {})
-        training = there.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, resources.gpus)
+        gpus = conductor.gpus_of(trial)
+        there = task.options(num_gpus=gpus, label_selector=outside(pool.set_aside) if pool else {})
+        training = there.remote(fitted.model_dump(mode="json"), refs[part], resources.cpus, gpus)
         while not ray.wait([training], timeout=SECONDS_BETWEEN_LOOKS)[0]:
             inbox.follow()
             if watch:

@@ -563,8 +563,10 @@ def test_a_point_whose_timing_gives_no_sign_of_life_is_left_out(trained_twice, m
     assert timed == [[], [("train", 0.5)]] and cancelled == refs[:1]
 
 
-def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_twice, monkeypatch):
-    """Ray would train the first point for ever."""
+def test_the_timing_hears_a_request_to_stop_and_avoids_nodes_and_shares(trained_twice, monkeypatch):
+    """Ray would train the first point for ever. Its study has outgrown a quarter of a GPU."""
+    trained_twice.resources = Resources(1, 0.25, 4, 4, 1)
+    trained_twice.trials.outgrown = dict.fromkeys(trained_twice.studies, 0.25)
     options, asked, looks = [], [], []
 
     def wait(refs, timeout):
@@ -584,7 +586,7 @@ def test_the_timing_hears_a_request_to_stop_and_avoids_excluded_nodes(trained_tw
     pool = SimpleNamespace(set_aside=excluded, look=lambda: looks.append(1) or True, holding=list)
     with pytest.raises(Stopped):
         stop.attend(lambda: time_alone(trained_twice, 4, print, pool, inbox))
-    assert options == [{"label_selector": {"ray.io/node-id": "!in(bad,worse)"}}]
+    assert options == [{"num_gpus": 1.0, "label_selector": {"ray.io/node-id": "!in(bad,worse)"}}]
     assert said[0].endswith("asked to stop the sweep")
     assert looks and said[1].startswith("waiting for nodes") and len(said) == 2
     assert trained_twice.trials.requests[0].request == asked[0].request
