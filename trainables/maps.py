@@ -14,12 +14,18 @@ Place = tuple[str, str, tuple[int, ...], int]  # file, dtype, shape, offset in b
 
 def place_of(array: np.ndarray) -> Place | None:
     """Return the place of an array in a mapped file; None if it is not mapped or not contiguous."""
+    root = map_of(array)
+    if root is None or not array.flags.c_contiguous:
+        return None
+    return str(root.filename), array.dtype.str, array.shape, array.ctypes.data - root.ctypes.data + root.offset
+
+
+def map_of(array: np.ndarray) -> np.memmap | None:
+    """Return the map of a file that an array is a view of; None if it is in memory."""
     root: object = array
     while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
         root = root.base
-    if not isinstance(root, np.memmap) or not array.flags.c_contiguous:
-        return None
-    return str(root.filename), array.dtype.str, array.shape, array.ctypes.data - root.ctypes.data + root.offset
+    return root if isinstance(root, np.memmap) else None
 
 
 def opened(place: Place | np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ N pictures, C H W channels, height and width of a picture, P coordinates of a po
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -95,17 +95,17 @@ class Splits:
         Raises ValueError for fewer than 2 images in a part.
         """
         size = self.fold_size(count)
-        images = np.concatenate([self.train.images, self.test.images])
-        labels = None
-        if self.train.labels is not None and self.test.labels is not None:
-            labels = np.concatenate([self.train.labels, self.test.labels])
-        order = np.random.default_rng(seed).permutation(len(images))
+        train, test = (Part(split.images, split.labels).unopened() for split in (self.train, self.test))
+        whole = train.and_then(test)
+        order = np.random.default_rng(seed).permutation(len(whole))
         folds = []
         for start in range(0, count * size, size):
-            chosen = np.zeros(len(images), bool)
+            chosen = np.zeros(len(whole), bool)
             chosen[order[start : start + size]] = True
-            train, test = (Split(images[part], None if labels is None else labels[part]) for part in (~chosen, chosen))
-            folds.append(replace(self, train=train, test=test, is_fold=True))
+            parts = [whole.take(np.flatnonzero(part)) for part in (~chosen, chosen)]
+            arrays, _ = _arrays(self.name, parts, None, None, places(None))
+            train_split, test_split = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
+            folds.append(replace(self, train=train_split, test=test_split, is_fold=True))
         return folds
 
 
@@ -143,15 +143,9 @@ def load(
     root = expanded(root)
     source = _read(name, root, download)
     parts = _split(source, split_seed)
-    pixels = Pixels()
-    if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
-        arrays = [np.ascontiguousarray(part.images) for part in parts]
-        pixels = counted(arrays) if source.reading is not None else pixels
-    elif any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
-        raise ValueError(f"{source.name}: size and channels need pictures, and this data set has points; omit them")
-    else:
-        folders = places(None if ":" in name else root)
-        arrays, pixels = prepare(source.name, [Pictures.of(part.images) for part in parts], size, channels, folders)
+    arrays, pixels = _arrays(source.name, parts, size, channels, places(None if ":" in name else root))
+    if pixels is None:
+        pixels = counted(arrays) if source.reading is not None else Pixels()
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
     if len(shapes := {array.shape[1:] for array in arrays}) > 1:
         given = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
@@ -170,6 +164,18 @@ def load(
         pixels=pixels,
     )
     return Splits(source.name, source.like or _likeness(train.images), train, valid, test, reading)
+
+
+def _arrays(
+    name: str, parts: Sequence[Part], size: int | None, channels: int | None, folders: Sequence[Path]
+) -> tuple[list[np.ndarray], Pixels | None]:
+    """Returns the images of each part, C-contiguous: in memory, with None, if they are arrays of the size and channels;
+    else mapped from a file in one of `folders`, with what was seen of the pictures."""
+    if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
+        return [np.ascontiguousarray(part.images) for part in parts], None
+    if any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
+        raise ValueError(f"{name}: size and channels need pictures, and this data set has points; omit them")
+    return prepare(name, [Pictures.of(part.images) for part in parts], size, channels, folders)
 
 
 def read_pictures(folder: Path) -> tuple[np.ndarray, str]:
@@ -235,6 +241,7 @@ def _from_outside(name: str, root: Path, download: bool) -> Source:
         else:
             parts[split] = Part(*_files.checked(part.images, part.labels, where))
     parts, _ = _files.numbered(parts)
+    parts = {split: part.unopened() for split, part in parts.items()}
     return replace(source, train=parts["train"], valid=parts.get("valid"), test=parts["test"])
 
 

@@ -35,7 +35,7 @@ from ._errors import reason
 from ._pictures import open_picture
 from ._prepare import places
 from ._reading import SET_ASIDE, Reading
-from ._source import Part, Pictures, Source, digest
+from ._source import LARGE, Part, Pictures, Source, digest, pieces
 
 ARRAYS = (".npy", ".npz", ".pt", ".pth")
 TABLES = (".parquet", ".arrow")
@@ -88,10 +88,10 @@ def checked(images: np.ndarray, labels: np.ndarray | None, where: str) -> tuple[
             raise ValueError(
                 f"{where}: floats go from 0 to 1, got {images.min():g} to {images.max():g}; scale them, or give uint8"
             )
-        images = np.round(images * 255).astype(np.uint8)
+        images = np.concatenate([np.round(piece * 255).astype(np.uint8) for piece in pieces(images)])
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: images are {images.dtype}; give uint8, or floats in [0, 1]")
-    return np.ascontiguousarray(images), classified(labels, len(images), where)
+    return images, classified(labels, len(images), where)
 
 
 def classified(labels: Any, images: int, where: str) -> np.ndarray | None:
@@ -157,6 +157,7 @@ def _source(name: str, parts: dict[str, Part], origins: dict[str, str], left_out
     numbers = images.shape[1] if isinstance(images, np.ndarray) and images.ndim == 2 else None
     if isinstance(images, np.ndarray):
         doubts = (*doubts, *_other_layout(images))
+    parts = {split: part.unopened() for split, part in parts.items()}
     if "test" not in parts:
         order = np.random.default_rng(0).permutation(len(parts["train"]))
         held_out = max(_folder.FEWEST["test"], len(order) // 10)
@@ -221,7 +222,8 @@ def _of_split(found: Iterable[str], names: Iterable[str], words: str, split: str
 
 def _numpy(path: Path) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        mapped = path.suffix.lower() == ".npy" and path.stat().st_size >= LARGE
+        loaded = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # np.load passes on errors of zipfile and zlib
         why = "objects are not read" if "pickle" in str(error) else reason(error)  # NumPy would recommend allow_pickle

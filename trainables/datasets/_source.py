@@ -6,13 +6,19 @@ N pictures, C H W channels, height and width of a picture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from trainables.maps import map_of
+
 from ._reading import Reading
+
+LARGE = 2**28  # bytes of an array of pictures from which it is stored in a file and mapped; smaller ones stay in memory
+AT_ONCE = 2**26  # bytes of an array that are looked at in one piece
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Pictures:
         def picture(i: int) -> Image.Image:
             return Image.fromarray(images[i, 0] if images.shape[1] == 1 else images[i].transpose(1, 2, 0))
 
-        return cls([f"picture {i}" for i in range(len(images))], digest(images), picture, images.shape[1:])
+        return cls([f"picture {i}" for i in range(len(images))], _stamp(images), picture, images.shape[1:])
 
     def take(self, indices: np.ndarray) -> Pictures:
         """Returns the pictures at `indices`, int64 (n,), in that order."""
@@ -45,6 +51,16 @@ class Pictures:
             digest(self.stamp, indices),
             lambda i: self.open(int(indices[i])),
             self.shape,
+        )
+
+    def and_then(self, others: Pictures) -> Pictures:
+        """Returns these pictures followed by others."""
+        own = len(self)
+        return Pictures(
+            [*self.names, *others.names],
+            digest(self.stamp, others.stamp),
+            lambda i: self.open(i) if i < own else others.open(i - own),
+            self.shape if self.shape == others.shape else None,
         )
 
     def then(self, change: Callable[[Image.Image], Image.Image], called: str, shape: tuple[int, int, int]) -> Pictures:
@@ -65,6 +81,20 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def unopened(self) -> Part:
+        """Returns the part with a large array as unopened pictures, which are taken without a copy."""
+        large = isinstance(self.images, np.ndarray) and self.images.ndim == 4 and self.images.nbytes >= LARGE
+        return Part(Pictures.of(self.images), self.labels) if large else self
+
+    def and_then(self, other: Part) -> Part:
+        """Returns the pictures or points of this part followed by those of another; without labels if one has none."""
+        labels = None
+        if self.labels is not None and other.labels is not None:
+            labels = np.concatenate([self.labels, other.labels])
+        if isinstance(self.images, np.ndarray) and isinstance(other.images, np.ndarray):
+            return Part(np.concatenate([self.images, other.images]), labels)
+        return Part(Pictures.of(self.images).and_then(Pictures.of(other.images)), labels)
 
     def take(self, indices: np.ndarray) -> Part:
         """Returns the pictures of the part at `indices`, int64 (n,), in that order."""
@@ -89,13 +119,32 @@ class Source:
     reading: Reading | None = None
 
 
+def _stamp(images: np.ndarray) -> bytes:
+    """Returns a hash of an array, or, without reading it, of the state of the file that it is mapped from."""
+    root = map_of(images)
+    if root is None:
+        return digest(images)
+    status = Path(str(root.filename)).stat()
+    first = images.ctypes.data - root.ctypes.data + root.offset
+    layout = root.filename, status.st_size, status.st_mtime_ns, first, images.shape, images.strides
+    return digest(repr(layout).encode())
+
+
 def digest(*values: bytes | np.ndarray) -> bytes:
     """Returns a short hash of bytes and arrays, including their shapes."""
     state = hashlib.blake2b(digest_size=16)
     for value in values:
         if isinstance(value, np.ndarray):
             state.update(repr((value.shape, value.dtype.str)).encode())
-            state.update(np.ascontiguousarray(value).data)
+            for piece in pieces(value):
+                state.update(np.ascontiguousarray(piece).data)
         else:
             state.update(value)
     return state.digest()
+
+
+def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields an array (N, ...) in pieces (n, ...) of at most AT_ONCE bytes each, or of one row."""
+    rows = max(1, AT_ONCE // max(1, array.nbytes // max(1, len(array))))
+    for first in range(0, len(array), rows):
+        yield array[first : first + rows]
