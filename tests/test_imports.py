@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("analysis", "search_spaces", "sweep", "trainables")
+WITH_RAY = ("actors", "executor", "nodes", "signs", "worker")
 ROOMS = sorted({path.stem for path in (ROOT / "sweep").glob("[a-z]*") if path.name != "run.py"})
 
 
@@ -55,7 +56,7 @@ ARROWS = [
     ("sweep/record", ("trainables",), ("sweep/record/log.py",)),  # a writer locks
     ("sweep/record/log.py", ("torch", "ray", "trainables.datasets", "trainables.methods", "analysis"), ()),
     *(("sweep/record", (f"sweep.{room}",), ()) for room in ROOMS if room != "record"),
-    ("sweep", ("ray",), ("sweep/driver/worker.py", "sweep/driver/executor.py", "sweep/driver/nodes.py")),
+    ("sweep", ("ray",), tuple(f"sweep/driver/{name}.py" for name in WITH_RAY)),
     ("sweep", ("optuna",), ("sweep/search/",)),
     ("sweep", ("mlflow",), ("sweep/tracking/",)),
     ("trainables/losses.py", ("trainables.method", "trainables.methods"), ()),
