@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.densities import Densities, Density, Evaluable, StandardNormal
-from trainables.feed import in_order
+from trainables.feed import ENCODE_BATCH, batches, in_order
 from trainables.losses import gaussian_log_prob, kl_to_standard_normal_per_dim, output
 from trainables.networks import Networks, train_in_bfloat16
 from trainables.strict import StrictModel
@@ -247,9 +247,17 @@ class Method(nn.Module):
         return {}
 
     @torch.no_grad()
-    def codes(self, images: Tensor) -> Tensor:
-        """Returns the posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D)."""
-        return torch.cat([self.encode(as_images(batch)).mean for batch in in_order(images, self.epoch.device)])
+    def codes(self, images: Tensor, most: int | None = None, seed: int = 0) -> Tensor:
+        """Returns the posterior means of a whole data set, uint8 (N, C, H, W) or points (N, P) -> (N, D).
+
+        most: if there are more images than this, only of so many, which `seed` chooses: (most, D).
+        """
+        device = self.epoch.device
+        chunks = in_order(images, device)
+        if most is not None and len(images) > most:
+            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:most]
+            chunks = batches(images, order.to(images.device), ENCODE_BATCH, device)
+        return torch.cat([self.encode(as_images(batch)).mean for batch in chunks])
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Tensor:

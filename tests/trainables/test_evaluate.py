@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables import Config, Evaluator, find, fit, names
 from trainables.datasets import Split, Splits, load
 from trainables.densities import Density, LearnedMixture, StandardNormal
-from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent
+from trainables.evaluate import GRID, NotFinite, finite, fit_densities, latent, samplers
 from trainables.evaluate.evaluator import variance_of
 from trainables.method import Gaussian, Loss, Method, Posterior, as_images
 from trainables.metrics import ERROR_OF, Moments, choose, frechet_distance, self_supervised
@@ -369,6 +369,19 @@ def test_codes_are_posterior_means():
     with torch.no_grad():
         means = method.encode(as_images(torch.tensor(images))).mean
     torch.testing.assert_close(method.densities["spy"].seen, means)
+
+
+def test_a_fit_sees_so_many_codes_at_most(train_images, monkeypatch):
+    """Those of other images for another seed, and of no image twice."""
+    monkeypatch.setattr(samplers, "FITTED_CODES", 20)
+    seen = []
+    for seed in (3, 3, 4):
+        spy = Spy(64)
+        fit_densities(mirror({"spy": spy}), train_images, seed)
+        seen.append(spy.seen)
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+    everything = {tuple(row) for row in as_images(train_images).flatten(1).tolist()}
+    assert len({tuple(row) for row in seen[0].tolist()} & everything) == len(seen[0]) == 20 < len(train_images)
 
 
 def test_flags_of_the_fit_are_reported(evaluator, train_images):

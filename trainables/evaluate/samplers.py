@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor
 
-from trainables.densities import Density, GaussianMixture
+from trainables.densities import FITTED_CODES, Density, GaussianMixture
 from trainables.evaluate.findings import finite
 from trainables.families.flow import Flow
 from trainables.families.gaussian import DecoderVariance
@@ -26,11 +26,12 @@ BEHIND_ANY = (*COMMON, SECOND, FLOW)
 
 @torch.no_grad()
 def fit_densities(method: Method, images: Tensor, seed: int) -> float:
-    """Fits the ex-post densities to the codes (posterior means) of images (N, C, H, W). Returns the seconds taken."""
+    """Fits the ex-post densities to the codes (posterior means) of images (N, C, H, W), at most FITTED_CODES of them.
+    Returns the seconds taken."""
     start = time.perf_counter()
     wanting: list[Density] = [density for density in method.densities.values() if density.ex_post]
     if wanting:
-        codes = finite(method.codes(images), "codes")  # (N, D)
+        codes = finite(method.codes(images, FITTED_CODES, seed), "codes")  # (n, D)
         for density in wanting:
             density.fit(codes, seed)
     return time.perf_counter() - start

@@ -21,7 +21,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainables.densities import Densities, LearnedMixture, component_usage
+from trainables.densities import FITTED_CODES, Densities, LearnedMixture, component_usage
 from trainables.losses import beta_beside, kl_between_categoricals, kl_between_gaussians, reconstruction
 from trainables.method import (
     Gaussian,
@@ -87,7 +87,7 @@ class VaDE(Method):
 
     def find_clusters(self, images: Tensor) -> None:
         seed = int(torch.randint(2**31, ()))  # drawn, so that it depends on the seed of the run
-        self.mixture.start_from(self.codes(images), seed)
+        self.mixture.start_from(self.codes(images, FITTED_CODES, seed), seed)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         h = self.hyper
