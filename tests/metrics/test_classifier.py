@@ -183,6 +183,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_shows_how_far_the_training_is(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("trainables.progress.SECONDS", 0.0)
     batch = torch.rand(4, 1, 8, 8), torch.arange(4) % 2
 
     def shown(stream: io.StringIO) -> str:

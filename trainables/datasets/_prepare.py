@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.locks import locked
+from trainables.progress import shown
 
 from ._errors import reason
 from ._paths import expanded
@@ -124,7 +125,8 @@ def _write(file: Path, parts: Sequence[Pictures], size: int | None, channels: in
             seen = []
             with open(partial, "xb") as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
-                for one in _each(parts, _reader(shape, size, pixels.white), pool):
+                decoded = _each(parts, _reader(shape, size, pixels.white), pool)
+                for one in shown(decoded, "decoding", sum(map(len, parts))):
                     stream.write(one.array.data)
                     seen.append(one.seen)
             os.replace(partial, file)  # atomic

@@ -31,6 +31,7 @@ from trainables.metrics import CHOICES, Recipe, Scores, choose, default_metric, 
 from trainables.metrics.references import Watch
 from trainables.metrics.scores import SCORES
 from trainables.metrics.statistics import save_statistics
+from trainables.progress import shown
 from trainables.saved import load as load_method
 from trainables.strict import StrictModel
 
@@ -199,20 +200,15 @@ def main(argv: Sequence[str]) -> None:
     for file, flag in ((settings.json_file, "--json-file"), (settings.save_statistics, "--save-statistics")):
         if file is not None:
             output_file(file, flag)
-    from rich.console import Console
-    from rich.progress import track
-
-    screen = Console(stderr=True)
-    quiet = not screen.is_terminal
 
     def watch(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
-        return iter(track(batches, "scoring", n, console=screen, transient=True, disable=quiet))
+        return shown(batches, "scoring", n)
 
     result = score(settings, watch, lambda line: print(line, file=sys.stderr, flush=True))
-    shown: dict[str, list[str]] = {}
+    by_recipe: dict[str, list[str]] = {}
     for name, value in result["values"].items():
-        shown.setdefault(_words(result["recipes"][name]), []).append(f"{name} {value:.6g}")
-    for recipe, values in shown.items():
+        by_recipe.setdefault(_words(result["recipes"][name]), []).append(f"{name} {value:.6g}")
+    for recipe, values in by_recipe.items():
         print("\n".join([*values, recipe]))
     for words in result["read"]:
         print(f"read: {words}")

@@ -29,6 +29,7 @@ from trainables.files import whole
 from trainables.flags import output_file, read_flags, run
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor, fingerprint, frozen
+from trainables.progress import shown
 
 FEATURES = 64
 RECIPE: dict[str, Any] = {
@@ -142,17 +143,13 @@ def learned(
     `recipe` contains the seed of the weights and the peak learning rate. The random state of the process does not
     change. A terminal shows the progress.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    screen = Console(stderr=True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe["seed"])
         network = Classifier(shape, classes).to(device).train()
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
     with torch.enable_grad():
-        for x, y in track(examples, "training", steps, console=screen, transient=True, disable=not screen.is_terminal):
+        for x, y in shown(examples, "training", steps):
             loss = nn.functional.cross_entropy(network.logits(x), y)
             optimizer.zero_grad()
             loss.backward()

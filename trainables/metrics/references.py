@@ -15,17 +15,18 @@ from trainables.maps import place_of
 from trainables.metrics import cache
 from trainables.metrics.extractors import Extractor
 from trainables.metrics.frechet import Moments
+from trainables.progress import shown
 
 BATCH = 500  # images of a subset that are copied at once
 Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]  # wraps batches, given their number, e.g. to show progress
 
 
-def unwatched(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
-    return batches
+def watched(batches: Iterator[Tensor], n: int) -> Iterator[Tensor]:
+    return shown(batches, "reference features", n)
 
 
 def reference(
-    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, keep: bool = False, watch: Watch = unwatched
+    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, keep: bool = False, watch: Watch = watched
 ) -> Moments:
     """Returns moments of the features of real images, uint8 (N, C, H, W), on the extractor's device.
 
@@ -50,7 +51,7 @@ def reference(
 
 
 def reference_features(
-    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, watch: Watch = unwatched
+    extractor: Extractor, images: np.ndarray, batch_size: int = 256, *, watch: Watch = watched
 ) -> Tensor:
     """Returns the features, (N, F), for scores that compare pairs; cached like `reference`."""
     features = cache.cached(

@@ -1,0 +1,25 @@
+import pytest
+
+from trainables import progress
+
+
+@pytest.mark.parametrize(("terminal", "seconds", "seen"), [(True, 0.0, True), (True, 60.0, False), (False, 0.0, False)])
+def test_a_bar_is_shown_on_a_terminal_once_work_takes_long(terminal, seconds, seen, monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))  # rich reads it
+    monkeypatch.setattr(progress, "SECONDS", seconds)
+    assert list(progress.shown("abc", "decoding", 3)) == list("abc")
+    output = capsys.readouterr()
+    assert ("decoding" in output.err) == seen and not output.out
+
+
+def test_an_error_takes_the_bar_away(monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+
+    def broken():
+        yield from "ab"
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        list(progress.shown(broken(), "decoding", 3))
+    assert capsys.readouterr().err.endswith("\x1b[2K")  # its line is erased
