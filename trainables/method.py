@@ -197,7 +197,10 @@ class Method(nn.Module):
         return (Stage(epochs=epochs, players=(player,)),)
 
     def after_epoch(self, terms: Mapping[str, float]) -> Mapping[str, float]:
-        """Called with the mean loss terms of an epoch; returns additional metrics for the log."""
+        """Called with the mean loss terms of an epoch; returns additional metrics for the log.
+
+        In a sweep, more than ten minutes here count as a hang, unless a training step takes over six seconds.
+        """
         return {}
 
     def diagnostics(self, x: Tensor) -> Mapping[str, float]:
