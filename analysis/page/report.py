@@ -11,7 +11,7 @@ import base64
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -34,21 +34,32 @@ from analysis.page.summary import (
     warnings_of,
     warnings_of_confirmation,
 )
-from analysis.recipes import comparisons, yardsticks
+from analysis.recipes import Comparison, comparisons, yardsticks
 from analysis.tables import cautions, headline, leaderboard, replace
 
 REPORT, COMPARISON = "report.html", "comparison.html"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+Shown = Callable[[Sequence[Comparison], str, int], Iterable[Comparison]]
+
+
+def _unseen(items: Sequence[Comparison], what: str, total: int) -> Iterable[Comparison]:
+    return items
+
+
 def write_report(
-    *folders: str | Path, out: str | Path | None = None, commands: Mapping[str, str] | None = None
+    *folders: str | Path,
+    out: str | Path | None = None,
+    commands: Mapping[str, str] | None = None,
+    shown: Shown = _unseen,
 ) -> Path:
     """Write the page of one sweep, or of several joined sweeps, atomically, and return its path.
 
     out: the file; defaults to report.html in the sweep's folder, or comparison.html in the current folder for several.
-    commands: next commands, as {description: command}; None uses the standard ones. Raises ValueError if a folder has
-    no record, or if `out` would overwrite the page of one of several sweeps.
+    commands: next commands, as {description: command}; None uses the standard ones.
+    shown: yields the items of the page, of which there are `total`, and may show how many are done.
+    Raises ValueError if a folder has no record, or if `out` would overwrite the page of one of several sweeps.
     """
     sweep = read_sweeps(folders)
     path = Path(out or (COMPARISON if sweep.parts else sweep.folder / REPORT)).absolute()
@@ -57,12 +68,12 @@ def write_report(
             raise ValueError(f"{path} is the page of {label}; give another --out FILE.html")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: folder {path.parent} does not exist; create it, or give another --out FILE.html")
-    page = render(sweep, commands)
+    page = render(sweep, commands, shown)
     replace(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
 
-def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
+def render(sweep: Sweep, commands: Mapping[str, str] | None = None, shown: Shown = _unseen) -> str:
     """Return the page as text."""
     from analysis.page.section import section  # takes .4 s to import, with matplotlib
 
@@ -77,9 +88,10 @@ def render(sweep: Sweep, commands: Mapping[str, str] | None = None) -> str:
     board = leaderboard(sweep)
     broken: list[str] = []
     extras = Extras.of(sweep)
+    compared = comparisons(sweep)
     sections = [
         section(sweep, comparison, extras, board, f"data-{place}", broken)
-        for place, comparison in enumerate(comparisons(sweep))
+        for place, comparison in enumerate(shown(compared, "report", len(compared)))
     ]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")

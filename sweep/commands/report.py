@@ -4,9 +4,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from analysis.page.report import COMPARISON, write_report
+from analysis.page.report import COMPARISON
 from sweep.commands._ending import say
 from sweep.driver import confirm as confirmation
+from sweep.driver.pages import write_page
 from trainables.flags import Place, output_file
 
 First = Annotated[Place, Parameter(help="folder of a sweep, or several", metavar="SWEEP")]
@@ -18,5 +19,5 @@ Out = Annotated[
 def main(first: First, /, *others: Place, out: Out = None) -> None:
     if out is not None:
         output_file(out, "--out")
-    page = write_report(first, *others, out=out) if others else confirmation.write_pages(first, out)
+    page = write_page(first, *others, out=out) if others else confirmation.write_pages(first, out)
     say(str(page))

@@ -21,20 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.confirm import frozen_rounds, write_confirmed
 from analysis.page.names import counted
-from analysis.page.report import write_report
-from analysis.tables import write_tables
 from sweep import tracking
 from sweep.config import SweepConfig, increasing
 from sweep.driver import launch
 from sweep.driver.conductor import Conductor
 from sweep.driver.inbox import Inbox
 from sweep.driver.job import Job, default_tracking, drive
+from sweep.driver.pages import write_page, write_results
 from sweep.record import RECORD, WEIGHTS, Event, Record, StudyEntry, SweepEvent, Trial, Trials, began, read, read_trials
 from sweep.record.events import ReportEvent
-from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, Planned, check_folds, load_splits
 from sweep.search.race import Race
-from sweep.search.rung_table import write_rungs
 from sweep.search.space import Point
 from sweep.search.study import Spec
 from trainables.catalog import label
@@ -191,7 +188,7 @@ def tidy(searched: Path, config: SweepConfig) -> None:
     report = searched / "report.html"  # written last
     if not report.exists() or report.stat().st_mtime_ns < (look / RECORD).stat().st_mtime_ns:
         write_confirmed(look)
-        write_report(searched)
+        write_page(searched)
     if not tracking.is_sent(look, uri):
         with suppress(ValueError):  # the server is unavailable; the next command tries again
             tracking.track(look, uri, config.experiment)
@@ -202,12 +199,10 @@ def write_pages(searched: Path, out: Path | None = None) -> Path:
 
     out: path of the page; default: report.html in the folder. Raises ValueError if the folder has no record.
     """
-    write_tables(searched)
-    write_importances(searched)
-    write_rungs(searched)
+    write_results(searched)
     for look in looks_at_test(searched):
         write_confirmed(look)
-    return write_report(searched, out=out)
+    return write_page(searched, out=out)
 
 
 def sweep_of(folder: Path) -> Path | None:
@@ -365,7 +360,7 @@ class Confirming(Job):
             if trial.state != "running" and trial.seed != self.plan.seeds[0]:
                 (self.folder / "trials" / trial.name / WEIGHTS).unlink(missing_ok=True)
         write_confirmed(self.folder)
-        write_report(self.searched)
+        write_page(self.searched)
 
 
 def time_alone(

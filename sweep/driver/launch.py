@@ -11,18 +11,15 @@ import torch
 import yaml
 
 from analysis.page.names import listed
-from analysis.page.report import write_report
-from analysis.tables import write_tables
 from sweep.config import SweepConfig
 from sweep.driver import changes, mirror
 from sweep.driver.checkpoints import Keeper
 from sweep.driver.job import Job, drive, public
+from sweep.driver.pages import write_page, write_results
 from sweep.driver.winners import collect
 from sweep.record import CONFIG, RECORD, SETBACKS, Event, Record, Trials, began, first_event
 from sweep.record.layout import belongs
-from sweep.search.importance import write_importances
 from sweep.search.plan import Plan, plan
-from sweep.search.rung_table import write_rungs
 from sweep.search.warm import warmed
 from trainables.config import checked
 from trainables.datasets import expanded
@@ -222,10 +219,8 @@ class Search(Job):
     def conclude(self, trials: Trials, announce: Callable[[str], None]) -> None:
         for line in collect(self.folder, trials, self.plan.config.keep, self.plan.config.keep_bytes):
             announce(line)
-        write_tables(self.folder)
-        write_importances(self.folder)
-        write_rungs(self.folder)
-        write_report(self.folder)
+        write_results(self.folder)
+        write_page(self.folder)
 
 
 def _write_config(config: SweepConfig, folder: Path) -> None:

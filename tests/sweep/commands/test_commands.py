@@ -13,7 +13,7 @@ from sweep import commands
 from sweep.commands import run as run_command
 from sweep.commands.run import RunFlags, front_door
 from sweep.config import SweepConfig
-from sweep.driver import confirm as confirmation
+from sweep.driver import pages
 from trainables import __main__ as alone
 from trainables import names
 from trainables.flags import WHOLE
@@ -119,8 +119,8 @@ def test_a_report_of_several_sweeps_is_one_page_and_leaves_their_folders_alone(
     assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
     assert "VAE (b)" in (tmp_path / "comparison.html").read_text()
     assert [path.name for name in ("a", "b") for path in (tmp_path / name).iterdir()] == ["record.jsonl"] * 2
-    monkeypatch.setattr(confirmation, "write_importances", lambda folder: None)  # of trials, and there are none
-    monkeypatch.setattr(confirmation, "write_rungs", lambda folder: None)
+    monkeypatch.setattr(pages, "write_importances", lambda folder: None)  # of trials, and there are none
+    monkeypatch.setattr(pages, "write_rungs", lambda folder: None)
     commands.main(["report", "a", "--out", "page.html"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "a" / "leaderboard.csv").exists() and not (tmp_path / "a" / "report.html").exists()

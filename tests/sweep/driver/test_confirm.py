@@ -419,7 +419,7 @@ def test_what_a_confirmation_that_was_killed_at_its_end_left_undone_is_done(look
     write(looked, event="finish", outcome="done")
     done = []
     monkeypatch.setattr(confirmation, "write_confirmed", lambda folder: done.append("tables"))
-    monkeypatch.setattr(confirmation, "write_report", lambda folder: done.append("report"))
+    monkeypatch.setattr(confirmation, "write_page", lambda folder: done.append("report"))
     monkeypatch.setattr(confirmation.tracking, "track", lambda folder, uri, experiment: done.append("tracking"))
     config = launch.config_of(looked)
     tidy(looked, config)
