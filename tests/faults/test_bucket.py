@@ -48,7 +48,7 @@ def test_a_sweep_continues_from_a_bucket_elsewhere(bucket, programs):
     hold.touch()
     surroundings = MISCHIEF | {"MISCHIEF_DIARY": str(diary), "MISCHIEF_HOLD": str(hold)}
     values = ["network=mlp_8", "latent_dim=2", "Mischief.mischief=none"]
-    flags = ["--methods", "vae", "mischief:Mischief", "--set", *values]
+    flags = ["--methods", "vae", "mischief:Mischief", "--trials", 2, "--set", *values]
     sweep = programs.sweep(*flags, "--concurrent", 2, "--out", "s3://bucket/sweeps", **surroundings)
     held = "bucket/sweeps/quick/trials/Mischief-digits-0000/checkpoint.pt"  # saved after epoch 3; it waits in epoch 5
     sweep.until(lambda: "end" in [event["event"] for event in events_in(client)] and client.exists(held))

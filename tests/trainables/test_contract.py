@@ -142,9 +142,12 @@ def test_the_shared_network_at_full_width(name, shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", (SHAPES[0], SHAPES[-1]), ids=str)
 @pytest.mark.parametrize("name", trainables.names())
-@pytest.mark.parametrize("check", [check_turns, check_samples, check_saved])  # what a network can break
+@pytest.mark.parametrize(  # what a network can break
+    "check, shape",
+    [(check_turns, SHAPES[0]), (check_samples, SHAPES[0]), (check_samples, SHAPES[-1]), (check_saved, SHAPES[0])],
+    ids=str,
+)
 def test_contract_on_the_shared_network(name, check, shape):
     check(on_the_shared_network(name, shape))
 
