@@ -156,18 +156,18 @@ def _pool(conductor: Conductor, announce: Callable[[str], None], inbox: Inbox) -
         return None
     record, opening = conductor.record.path.absolute(), conductor.trials.sweep
     methods = [path for study in conductor.plan.studies if (path := place(study.method))]
-    gpus = conductor.resources.gpus > 0
-    steps = {study: need.step for study, need in conductor.plan.footprints.items()} if gpus else {}
+    resources = conductor.resources
+    steps = {study: need.step for study, need in conductor.plan.footprints.items()} if resources.gpus else {}
     step = max(steps.items(), key=itemgetter(1), default=("", 0))
     expected = record, opening.sweep, provenance.code_hash(), own_versions(), methods, step
-    pool = Pool(expected, announce, gpus)
+    pool = Pool(expected, announce, resources)
     pool.look(SECONDS_BETWEEN_LOOKS)
     first = set(pool.checking)
     while first & pool.checking:
         inbox.follow()
         pool.look(SECONDS_BETWEEN_LOOKS)
     concurrent = conductor.plan.config.concurrent
-    conductor.resources = conductor.resources.on(pool.holding(), concurrent)
+    conductor.resources = resources.on(pool.holding(), concurrent)
     if pool.set_aside and not conductor.resources.slots and concurrent is None:  # else the cluster may grow
         raise ValueError(f"no node can run trials; reason of the first: {next(iter(pool.set_aside.values()))}")
     return pool

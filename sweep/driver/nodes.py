@@ -18,6 +18,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.driver import provenance
+from sweep.driver.resources import Resources
 from trainables.catalog import find
 from trainables.memory import readable
 
@@ -179,16 +180,18 @@ class Pool:
 
     A node is excluded for the rest of the sweep, which is announced by `announce`, if `fault` finds a problem there or
     does not answer; if trials fail on it before their first epoch, or their processes end there, that train on other
-    nodes; or if it cannot store what other nodes store. `expected` are the first arguments of `fault`.
+    nodes; or if it cannot store what other nodes store.
+
+    expected: the first arguments of `fault`. resources: those of a trial.
     """
 
     def __init__(
         self,
         expected: tuple[Path, str, str, Mapping[str, str], Sequence[str], tuple[str, int]],
         announce: Callable[[str], None],
-        gpus: bool,
+        resources: Resources,
     ):
-        self._gpus = gpus  # whether trials use GPUs
+        self._resources = resources
         self._files: set[Path] = set()
         self._task = ray.remote(num_cpus=0, max_retries=0)(fault)
         self._expected = expected
@@ -222,7 +225,7 @@ class Pool:
             del self._checks[gone]
         for node in self._nodes.keys() - self._checks.keys() - self.passed - self.set_aside.keys():
             there = self._task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-            gpus = self._holds(node)[1] if self._gpus else 0
+            gpus = self._holds(node)[1] if self._resources.gpus else 0
             self._checks[node] = _Check(there.remote(*self._expected, gpus, self._files), time.monotonic())
         for node in draining() & self._nodes.keys():
             self._put_aside(node, DRAINED)
@@ -334,8 +337,8 @@ class Pool:
         return f"{self._nodes.get(node, {}).get('NodeManagerHostname', 'a node')} ({node[:8]})"
 
     def _used(self) -> set[str]:
-        """Return the usable nodes that have CPUs for trials; a head node may have none."""
-        return {node for node in self.passed & self._nodes.keys() if self._holds(node)[0]}
+        """Return the usable nodes that trials fit on; a head node may have no CPU for them, or no GPU."""
+        return {node for node in self.passed & self._nodes.keys() if self._resources.fit_on(self._holds(node))}
 
     def _holds(self, node: str) -> tuple[int, int]:
         resources = self._nodes[node]["Resources"]

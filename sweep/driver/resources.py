@@ -69,9 +69,13 @@ class Resources:
         most = concurrent or held + 1
         return replace(self, slots=min(held, most), ahead=min(held + 1, most) if held else 0)
 
+    def fit_on(self, node: Node) -> bool:
+        """Return whether a node has what a trial needs."""
+        return _places(node, self.cpus, self.gpus) > 0
+
     def waiting(self, nodes: Sequence[Node]) -> str | None:
         """Return why these nodes cannot run any trial yet, or None; Ray would wait for nodes silently."""
-        if any(_places(node, self.cpus, self.gpus) for node in nodes):
+        if any(map(self.fit_on, nodes)):
             return None
         has = ", ".join(f"{cpus} and {gpus}" for cpus, gpus in nodes) or "no node"
         return (

@@ -573,9 +573,10 @@ def no_node_is_drained(monkeypatch):
 class Pool(executor.Pool):
     """Nodes without Ray."""
 
-    def __init__(self, *nodes: str):
+    def __init__(self, *nodes: str, gpus: float = 0.0):
         self.said = []
-        super().__init__((Path("record.jsonl"), "s", "code", {}, []), self.said.append, gpus=False)
+        needs = Resources(cpus=1, gpus=gpus, slots=1, ahead=1, total_gpus=0)
+        super().__init__((Path("record.jsonl"), "s", "code", {}, [], ("", 0)), self.said.append, needs)
         self._nodes = {node: {"Resources": {"CPU": 1}, "NodeManagerHostname": f"host {node}"} for node in nodes}
         self.passed = set(nodes)
 
@@ -704,6 +705,17 @@ def test_the_last_node_is_never_set_aside(begin):
     for _ in range(3):
         pool.spoilt("only", "its disk is full")
     assert not pool.set_aside
+
+
+def test_a_trial_runs_again_where_it_failed_if_it_fits_on_no_other_node():
+    """E.g. because the others have no GPU. It would wait for one without end."""
+    pool = Pool("head", "worker", gpus=0.25)
+    pool._nodes["worker"]["Resources"]["GPU"] = 1
+    assert not pool.is_suspect("a", "worker")
+    pool.suspect("a", "worker", 0, "it died")
+    assert pool.avoided("a") == set()
+    pool._nodes["head"]["Resources"]["GPU"] = 1
+    assert pool.avoided("a") == {"worker"}
 
 
 @pytest.mark.parametrize("stored", [True, False])

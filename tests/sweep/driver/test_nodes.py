@@ -9,10 +9,12 @@ import pytest
 from sweep.driver import executor, nodes, provenance
 from sweep.driver.inbox import Inbox, send
 from sweep.driver.nodes import SECONDS_TO_ANSWER, SECONDS_TO_NAME, Pool
+from sweep.driver.resources import Resources
 from sweep.driver.stop import Stop, Stopped
 from sweep.record import RECORD
 
 EXPECTED = "record.jsonl", "s1", "code", {}, [], ("", 0)
+ONE_CPU = Resources(cpus=1, gpus=0.0, slots=1, ahead=1, total_gpus=0)
 
 
 class Ray:
@@ -48,7 +50,7 @@ def cluster(monkeypatch):
         monkeypatch.setattr(nodes, "draining", lambda: ray.draining)
         monkeypatch.setattr(nodes, "NodeAffinitySchedulingStrategy", lambda node, soft: node)
         monkeypatch.setattr(nodes, "time", SimpleNamespace(monotonic=lambda: ray.now))
-        return ray, Pool(EXPECTED, said.append, gpus=False), said
+        return ray, Pool(EXPECTED, said.append, ONE_CPU), said
 
     return make
 
