@@ -296,7 +296,8 @@ def train_alone(
     conductor is done. Raises Stopped."""
     plan, resources = conductor.plan, conductor.resources
     watch = _Watch(conductor, pool, inbox.announce) if pool else None
-    task = ray.remote(num_cpus=resources.cpus, max_retries=0)(epochs_alone)
+    # A process of its own for each: one keeps its limit of GPU memory, and what an outside method leaves behind.
+    task = ray.remote(num_cpus=resources.cpus, max_retries=0, max_calls=1)(epochs_alone)
     refs: dict[str, ray.ObjectRef[Any]] = {}
     signs = Signs()
     for trial in trials:

@@ -593,6 +593,18 @@ def test_the_timing_hears_a_request_to_stop_and_avoids_nodes_and_shares(trained_
 
 
 @pytest.mark.slow
+def test_each_point_is_timed_in_a_process_of_its_own(trained_twice, monkeypatch):
+    """With a share of a GPU, too: it limits the memory of its process for good."""
+    trained_twice.resources = Resources(cpus=1, gpus=0.25, slots=1, ahead=1, total_gpus=1)
+    monkeypatch.setattr(executor, "epochs_alone", lambda *_: [(str(os.getpid()), 0.5)])
+    trials = list(trained_twice.trials.trials.values())[:2]
+    with executor.cluster(None, trained_twice.resources, Stop()):
+        timed = list(executor.train_alone(trained_twice, trials, 4, None, Inbox(trained_twice, Stop(), print)))
+    ((one, _),), ((other, _),) = (epochs for _, epochs in timed)
+    assert one != other
+
+
+@pytest.mark.slow
 def test_a_real_sweep_is_confirmed_by_its_own_flag(programs, capsys):
     flags = ("--methods", "vae", "--epochs", 3, "--confirm", "--confirm-seeds", 1, 2)
     screen = programs.sweep(*flags).ends_well()

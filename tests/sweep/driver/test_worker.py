@@ -743,7 +743,7 @@ def test_the_timing_of_a_point_alone_is_ended_if_it_hangs(described, monkeypatch
     assert told == [hang.FIRST_SECONDS, hang.STEP_SECONDS, hang.FIRST_SECONDS, "cancelled"]
     with pytest.raises(ValueError):
         module.epochs_alone(fitted, np.zeros((2, 1, 8, 8), np.uint8), 1, 0)
-    assert told[-1] == "cancelled"  # the process may be used again
+    assert told[-1] == "cancelled"
 
 
 def test_a_process_that_is_lost_before_its_training_has_not_hung(make_worker, described, monkeypatch):
