@@ -89,3 +89,12 @@ def test_images_with_n_last_are_doubted(tmp_path):
     np.save(tmp_path / "last.npy", np.random.default_rng(0).integers(0, 256, (32, 32, 40), dtype=np.uint8))
     reading = load(f"file:{tmp_path}/last.npy", tmp_path).reading
     assert any("if N is the last axis" in doubt for doubt in reading.doubts())
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_splits_of_different_shapes_are_refused_as_in_memory(tmp_path):
+    """Pictures of different sizes are resized, and arrays are not, unless the user says to what."""
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, x_test=IMAGES[:, :1, 1:])
+    with pytest.raises(ValueError, match=r"different shapes, 1x5x5 and 3x6x5 .*give --image-size and --channels"):
+        load(f"file:{tmp_path}/a.npz", tmp_path)
+    assert load(f"file:{tmp_path}/a.npz", tmp_path, size=4, channels=3).test.images.shape[1:] == (3, 4, 4)

@@ -147,12 +147,6 @@ def load(
     if pixels is None:
         pixels = counted(arrays) if source.reading is not None else Pixels()
     train, valid, test = (Split(array, part.labels) for array, part in zip(arrays, parts, strict=True))
-    if len(shapes := {array.shape[1:] for array in arrays}) > 1:
-        given = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
-        raise ValueError(
-            f"{source.name}: its splits are of different shapes, {given} (channels first); store all in one shape, or "
-            "give --image-size and --channels"
-        )
     sides = train.images.shape[2:]
     if sides and not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE:
         given, allowed = f"{sides[1]}x{sides[0]}", f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
@@ -170,8 +164,16 @@ def _arrays(
     name: str, parts: Sequence[Part], size: int | None, channels: int | None, folders: Sequence[Path]
 ) -> tuple[list[np.ndarray], Pixels | None]:
     """Returns the images of each part, C-contiguous: in memory, with None, if they are arrays of the size and channels;
-    else mapped from a file in one of `folders`, with what was seen of the pictures."""
-    if all(isinstance(part.images, np.ndarray) and _fits(part.images, size, channels) for part in parts):
+    else mapped from a file in one of `folders`, with what was seen of the pictures. Raises a `ValueError` for arrays of
+    different shapes."""
+    fitting = {part.shape for part in parts if part.shape is not None and _fits(part.shape, size, channels)}
+    if len(fitting) > 1:
+        given = " and ".join("x".join(map(str, shape)) for shape in sorted(fitting))
+        raise ValueError(
+            f"{name}: its splits are of different shapes, {given} (channels first); store all in one shape, or give "
+            "--image-size and --channels"
+        )
+    if all(isinstance(part.images, np.ndarray) and part.shape in fitting for part in parts):
         return [np.ascontiguousarray(part.images) for part in parts], None
     if any(isinstance(part.images, np.ndarray) and part.images.ndim == 2 for part in parts):
         raise ValueError(f"{name}: size and channels need pictures, and this data set has points; omit them")
@@ -254,14 +256,10 @@ def _split(source: Source, seed: int) -> tuple[Part, Part, Part]:
     return source.train.take(order[:-held_out]), source.train.take(order[-held_out:]), source.test
 
 
-def _fits(images: np.ndarray, size: int | None, channels: int | None) -> bool:
+def _fits(shape: tuple[int, ...], size: int | None, channels: int | None) -> bool:
     if size is None and channels is None:
         return True
-    return images.ndim == 4 and images.shape[1:] == (
-        channels or images.shape[1],
-        size or images.shape[2],
-        size or images.shape[3],
-    )
+    return len(shape) == 3 and shape == (channels or shape[0], size or shape[1], size or shape[2])
 
 
 def _some(images: np.ndarray) -> np.ndarray:

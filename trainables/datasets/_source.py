@@ -82,6 +82,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) or (P,); None if it is not known without opening pictures."""
+        return self.images.shape if isinstance(self.images, Pictures) else self.images.shape[1:]
+
     def unopened(self) -> Part:
         """Returns the part with a large array as unopened pictures, which are taken without a copy."""
         large = isinstance(self.images, np.ndarray) and self.images.ndim == 4 and self.images.nbytes >= LARGE
