@@ -39,7 +39,12 @@ def this_machine(config: SweepConfig) -> Iterator[Finding]:
     if (address := config.mirror) is not None:
         yield attempt(where, lambda: mirrored(address))
     if config.address is None:
-        yield from memory(where, config, own_gpus())
+        try:
+            gpus_here = own_gpus()
+        except ValueError as error:
+            yield Finding("bad", where, str(error))
+        else:
+            yield from memory(where, config, gpus_here)
 
 
 def memory(where: str, config: SweepConfig, gpus: Sequence[int]) -> Iterator[Finding]:

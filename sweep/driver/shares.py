@@ -71,8 +71,18 @@ def evaluation(metric: str) -> int:
 
 
 def own_gpus() -> list[int]:
-    """Return the bytes of the smallest GPU of this machine, the only element; no element if it has no GPU."""
-    sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    """Return the bytes of the smallest GPU of this machine, the only element; no element if it has no GPU.
+
+    Raises ValueError if CUDA does not start.
+    """
+    try:
+        sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    except RuntimeError as error:  # e.g. for a driver that is too old; counting does not need CUDA
+        why = str(error).splitlines()[0]
+        raise ValueError(
+            f"torch cannot use the GPUs of this machine ({why}); correct their driver, or hide them to train on CPUs: "
+            "export CUDA_VISIBLE_DEVICES="
+        ) from error
     return [min(sizes)] if sizes else []
 
 

@@ -35,6 +35,14 @@ def test_the_memory_of_trials_is_held_beside_the_gpus(config, gpus, verdict, sai
     assert not gpus or len({finding.verdict for finding in found}) == 1 + (gpus[0] < 80e9)
 
 
+def test_gpus_on_which_cuda_does_not_start(config, monkeypatch):
+    def fail() -> None:
+        raise ValueError("torch cannot use the GPUs of this machine")
+
+    monkeypatch.setattr(machine, "own_gpus", fail)
+    assert "torch cannot use the GPUs of this machine" in words(machine.this_machine(config))
+
+
 def test_fewer_gpus_than_ray_was_given():
     assert machine.graphics("worker", expected=2, seen=1, cards=2).verdict == "bad"
     assert machine.graphics("worker", expected=1, seen=2, cards=2).verdict == "warn"

@@ -100,6 +100,16 @@ def test_the_smallest_gpu_of_this_machine_counts(monkeypatch):
     assert shares.own_gpus() == []
 
 
+def test_gpus_on_which_cuda_does_not_start_are_an_error_of_one_line(monkeypatch):
+    def fail(i: int) -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old.\nUpdate it.")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
+    with pytest.raises(ValueError, match=r"\(The NVIDIA driver .* too old\.\); .* CUDA_VISIBLE_DEVICES=$"):
+        shares.own_gpus()
+
+
 def test_the_smallest_gpu_of_each_node_counts(monkeypatch):
     answers = [[80 * GB, 24 * GB], [], RuntimeError("torch cannot compute"), TimeoutError("no answer"), [40 * GB]]
     seen = [Node(f"node-{i}", "10.0.0.1", 2, answer) for i, answer in enumerate(answers)]
