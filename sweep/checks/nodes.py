@@ -51,8 +51,9 @@ def look_around(config: SweepConfig, sign: Path) -> dict[str, Any]:
     storage, locks = "", ""
     if shared := sign.exists() and os.access(sign.parent, os.W_OK):
         storage = storage_fault(sign)
-        with held(sign.parent) as own:  # `sign` has the kind of the driver's machine
-            locks = kind_of_locks(own)
+        if not storage:
+            with held(sign.parent) as own:  # `sign` has the kind of the driver's machine
+                locks = kind_of_locks(own)
     return {
         "code": provenance.code_hash(),
         "versions": provenance.versions(),

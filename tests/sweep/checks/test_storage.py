@@ -27,6 +27,18 @@ def test_storage_is_tried(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_a_finding_about_a_node_that_answers(tmp_path, config, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with storage.held(tmp_path) as sign:
+        for writes in ("locked", "whole"):
+            monkeypatch.setattr(storage, writes, full)
+        there = nodes.look_around(config, sign)
+    (line,) = (f.words for f in nodes.one_node("worker", "10.0.0.2", 0, there, there, config) if "mount" in f.words)
+    assert "a file cannot be written, synced and renamed ([Errno 28]" in line
+
+
 @pytest.mark.filterwarnings("ignore:.*flock")
 def test_locks_that_are_files_are_said_and_how_to_free_one(tmp_path, config, monkeypatch):
     """Lustre without flock: filelock then uses a file that exists while the lock is held."""
