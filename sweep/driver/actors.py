@@ -41,6 +41,8 @@ def how_lost(error: Exception | None) -> tuple[str, str]:
         return "out_of_memory", "Ray killed its process because its node ran low on memory"
     if isinstance(error, Left):
         return "preempted", "its node does not answer"
+    if isinstance(error, Stranded):
+        return "preempted", "the nodes that it waited for are gone"
     if isinstance(error, Silent):
         return "failed", f"it hung: its process gave no sign of life in {SILENT_SECONDS / 60:g} minutes"
     if isinstance(error, Gone):
@@ -64,6 +66,10 @@ class Left(RayActorError):
     """An actor was to run on a node that does not answer."""
 
 
+class Stranded(RayActorError):
+    """An actor was to run on nodes that are gone."""
+
+
 class Gone(RayActorError):
     """Ray lost what an actor had returned, or another part of itself."""
 
@@ -81,21 +87,23 @@ class Silent(Died):
 class ActorManager(RayActorManager):
     """Tune's actor manager, changed for actors killed for lack of memory: Tune treats the exception that Ray 2.60
     raises for them as an internal error, which would end the sweep; and for actors on nodes that do not answer, or that
-    give no sign of life themselves, for which it would wait without end."""
+    are to run on nodes that are gone, or give no sign of life themselves, for which it would wait without end."""
 
     pool: Pool | None = None  # set by `run`, because Tune makes the instance
 
     def __init__(self, resource_manager: Any):
         super().__init__(resource_manager)
         self._left: set[TrackedActor] = set()  # those on nodes that do not answer
-        self._left_at = 0.0
+        self._looked_at = 0.0
         self._signs = Signs()
         self._silent: set[TrackedActor] = set()  # those that gave no sign of life
 
     def next(self, timeout: float | None = None) -> bool:
-        if self.pool is not None and self.pool.silent and time.monotonic() - self._left_at > SECONDS_BETWEEN_LOOKS:
-            self._leave(self.pool.silent)
-            self._left_at = time.monotonic()
+        if self.pool is not None and time.monotonic() - self._looked_at > SECONDS_BETWEEN_LOOKS:
+            if self.pool.silent:
+                self._leave(self.pool.silent)
+            self._give_up_stranded(self.pool)
+            self._looked_at = time.monotonic()
         self._end_silent()
         return super().next(timeout)
 
@@ -119,6 +127,16 @@ class ActorManager(RayActorManager):
             if nodes & set(table.get(group.id.hex(), {}).get("bundles_to_node_id", {}).values()):
                 self._left.add(actor)
                 remove_placement_group(group)
+
+    def _give_up_stranded(self, pool: Pool) -> None:
+        """Fail the actors that wait for nodes of which none is left."""
+        for actor, (_, settings, request) in list(self._pending_actors_to_attrs.items()):
+            if pool.strands(cast(Any, request).bundles[0], settings["config"]["excluded"]):
+                self.remove_actor(actor)
+                self._pending_actors_to_enqueued_actor_tasks.pop(actor, None)
+                self._failed_actor_ids.add(actor.actor_id)
+                if actor._on_error:
+                    actor._on_error(actor, Stranded())
 
     def _actor_start_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
         super()._actor_start_failed(tracked_actor, self._named(tracked_actor, exception))

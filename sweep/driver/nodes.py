@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -305,6 +305,13 @@ class Pool:
         """Return the nodes on which a trial must not run again: those on which it failed, if there are others."""
         failed = self._suspected.get(trial, {}).keys()
         return set(failed) if self._used() - failed else set()
+
+    def strands(self, needs: Mapping[str, float], excluded: Collection[str]) -> bool:
+        """Return whether a trial that was placed on none of the excluded nodes waits without end: no other has what it
+        needs. False if trials fit on no node at all, because one may join."""
+        others = self._nodes.keys() - self.set_aside.keys() - set(excluded)
+        offers = [self._nodes[node]["Resources"] for node in others]
+        return bool(self._used()) and not any(all(has.get(name, 0) >= n for name, n in needs.items()) for has in offers)
 
     def spoilt(self, node: str, reason: str) -> None:
         """Note that a trial failed on a node for a reason outside the trial."""

@@ -72,11 +72,11 @@ class Cluster:
         raylet = next(pid for pid in self._processes(name) if self._is_raylet(pid))
         subprocess.run(["nsenter", "-t", str(raylet), "-m", "sh", "-c", command], check=True)
 
-    def suspend(self, name: str) -> None:
-        """Stops the process of the trial on a node."""
+    def training(self, name: str) -> psutil.Process:
+        """The process of the trial on a node."""
         raylet = next(pid for pid in self._processes(name) if self._is_raylet(pid))
         (training,) = (child for child in psutil.Process(raylet).children() if "Trainable" in child.cmdline()[0])
-        training.suspend()
+        return training
 
     @staticmethod
     def _is_raylet(pid: int) -> bool:
@@ -146,6 +146,18 @@ def test_a_killed_node(programs):
     assert {(trial, epoch) for trial, epoch, _ in tracked} == set(found)
     runs = {trial: outcome for trial, _, outcome in programs.runs(events[0].sweep)}
     assert runs == {None: "done"} | {name: trial.state for name, trial in trials.items()}
+
+
+def test_a_trial_that_waits_for_a_node_that_is_lost(programs):
+    """Its process died on the other one, where it runs again now that there is no other."""
+    cluster, sweep, record = held_on_two_nodes(programs)
+    cluster.training("one").kill()
+    sweep.until(lambda: "its process was lost" in sweep.output)
+    cluster.kill("two")
+    sweep.until(lambda: "the nodes that it waited for are gone" in sweep.output)
+    cluster.let_go()
+    sweep.ends_well()
+    assert {trial.state for trial in Trials.from_events(read(record)).trials.values()} <= {"complete", "pruned"}
 
 
 def test_a_drained_node(programs):
@@ -235,7 +247,7 @@ def test_a_node_on_which_no_process_starts_and_a_process_that_is_stopped(program
     record = programs.folder / "sweeps" / "quick" / "record.jsonl"
     sweep.until(lambda: running(record) and len(Trials.from_events(read(record)).trials) == 2)
     cluster.add("stuck", f"mount --bind {worker} {DEFAULT_WORKER}")
-    cluster.suspend("good")
+    cluster.training("good").suspend()
     sweep.until(lambda: "it has not answered in 30 s" in sweep.output and "it hung" in sweep.output)
     cluster.let_go()
     output = sweep.ends_well()

@@ -25,6 +25,7 @@ from ray.exceptions import (
     RaySystemError,
     RayTaskError,
 )
+from ray.tune import PlacementGroupFactory
 
 from sweep.driver import actors, executor
 from sweep.driver.conductor import Conductor, outside_label
@@ -716,6 +717,33 @@ def test_a_trial_runs_again_where_it_failed_if_it_fits_on_no_other_node():
     assert pool.avoided("a") == set()
     pool._nodes["head"]["Resources"]["GPU"] = 1
     assert pool.avoided("a") == {"worker"}
+
+
+def test_a_trial_whose_nodes_are_gone_is_asked_for_again():
+    """It avoided the one that is left, or wants more CPUs than that has."""
+    heard, pool = [], Pool("left", "gone")
+    pool._nodes["gone"]["Resources"]["CPU"] = 9
+    manager = actors.ActorManager(FixedResourceManager({"CPU": 1}))
+
+    def wait(cpus: int, excluded: list[str]) -> None:
+        manager.add_actor(
+            object, {"config": {"excluded": excluded}}, PlacementGroupFactory([{"CPU": cpus}]),
+            on_error=lambda _, error: heard.append(actors.how_lost(error)),
+        )  # fmt: skip
+
+    wait(1, ["left"])
+    wait(9, [])
+    wait(1, [])
+    pool.passed.remove("gone")  # it is being checked
+    manager._give_up_stranded(pool)
+    assert not heard
+    del pool._nodes["gone"]
+    manager._give_up_stranded(pool)
+    assert heard == [("preempted", "the nodes that it waited for are gone")] * 2
+    assert manager.num_pending_actors == 1
+    pool._nodes = {}
+    manager._give_up_stranded(pool)  # a node may join
+    assert len(heard) == 2
 
 
 @pytest.mark.parametrize("stored", [True, False])
