@@ -146,7 +146,7 @@ def test_the_shared_network_at_full_width(name, shape):
 @pytest.mark.parametrize(  # what a network can break
     "check, shape",
     [(check_turns, SHAPES[0]), (check_samples, SHAPES[0]), (check_samples, SHAPES[-1]), (check_saved, SHAPES[0])],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_contract_on_the_shared_network(name, check, shape):
     check(on_the_shared_network(name, shape))
