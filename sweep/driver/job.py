@@ -228,9 +228,11 @@ def resources_of_cluster(planned: Plan, nodes: Sequence[Node], announce: Callabl
     """Return the resources on the nodes of the connected cluster. Raises ValueError."""
     from sweep.driver.nodes import gpus_of_nodes  # imports Ray, as above
 
-    used = planned.config.gpus_per_trial != 0 and any(gpus for _, gpus in nodes)
-    share = choose_share(planned, gpus_of_nodes() if used else [], announce)
-    return Resources.of(planned.config, nodes, share)
+    sizes: list[int] = []
+    if planned.config.gpus_per_trial != 0 and any(gpus for _, gpus in nodes):
+        announce("asking each node for the memory of its GPUs ...")  # one that does not answer takes minutes
+        sizes = gpus_of_nodes()
+    return Resources.of(planned.config, nodes, choose_share(planned, sizes, announce))
 
 
 def prepare_metrics(

@@ -123,10 +123,10 @@ def test_the_smallest_gpu_of_each_node_counts(monkeypatch):
     [(None, [(0, 0), (8, 1)], 0.5), (0.25, [(8, 1)], 0.25), (0.0, [(8, 1)], 0.0), (None, [(8, 0)], 0.0)],
 )
 def test_a_cluster_is_asked_for_its_gpus_if_trials_use_them(planned, monkeypatch, share, nodes_of_ray, expected):
-    asked = []
-    monkeypatch.setattr(nodes, "gpus_of_nodes", lambda: asked.append(True) or [8 * GB])
-    assert resources_of_cluster(given(planned, share), nodes_of_ray, lambda line: None).gpus == expected
-    assert len(asked) == bool(expected)
+    asked, said = [], []
+    monkeypatch.setattr(nodes, "gpus_of_nodes", lambda: asked.append(list(said)) or [8 * GB])
+    assert resources_of_cluster(given(planned, share), nodes_of_ray, said.append).gpus == expected
+    assert asked == [["asking each node for the memory of its GPUs ..."]] * bool(expected)
 
 
 def machine_with(monkeypatch, tmp_path, output: str):
