@@ -205,7 +205,7 @@ class TrialWorker(tune.Trainable):
         """Save the trial that left; end the process if it was asked to end."""
         assert self.left is not None
         try:
-            with self._storing():
+            with self.timer, self._storing():
                 self.left.save(self.checkpoint)
             progress.state, progress.reason = "preempted", "its node is being drained"
         except StorageError as error:

@@ -27,6 +27,7 @@ from sweep.record import CHECKPOINT, REPORTED, Progress
 from trainables import Diverged, datasets
 from trainables.feed import shared
 from trainables.saved import load
+from trainables.training import Training
 
 PLAIN_DATA = module.TrialWorker._data  # which `make_worker` replaces
 
@@ -633,6 +634,23 @@ def test_a_trial_leaves_a_node_that_is_drained(make_worker, described, undisturb
     assert [row.epoch for step in shown for row in step.rows] == list(range(1, epoch + 1))
     shown += steps(make_worker(again | {"epoch": epoch}))
     assert without_clock(shown) == undisturbed
+
+
+def test_the_last_checkpoint_of_a_trial_that_leaves_is_timed(make_worker, described, monkeypatch):
+    """Its storage may hang, too, while the thread of the process goes on to give signs of life."""
+    worker, timer = make_worker(described), []
+    monkeypatch.setattr(
+        hang, "faulthandler",
+        SimpleNamespace(
+            dump_traceback_later=lambda seconds, exit, file: timer.append(seconds),
+            cancel_dump_traceback_later=timer.clear,
+        ),
+    )  # fmt: skip
+    save, saving = Training.save, []
+    monkeypatch.setattr(Training, "save", lambda *given: saving.append(list(timer)) or save(*given))
+    at_step(monkeypatch, lambda: setattr(worker, "drained", True))
+    assert list(steps(worker))[-1].reason == "its node is being drained"
+    assert hang.FIRST_SECONDS in saving[-1] and not timer
 
 
 def test_sigterm_in_an_epoch_after_an_unreported_one_loses_neither(
