@@ -15,8 +15,11 @@ def shown(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield from items
+        return
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    bar = Progress(*columns, console=screen, transient=True)
     task, start = bar.add_task(what, total=total), Timer(SECONDS, bar.start)  # also within a long item
     start.daemon = True
     start.start()

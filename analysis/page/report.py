@@ -40,7 +40,6 @@ from analysis.tables import cautions, headline, leaderboard, replace
 REPORT, COMPARISON = "report.html", "comparison.html"
 TEMPLATES = Path(__file__).parent / "templates"
 
-
 Shown = Callable[[Sequence[Comparison], str, int], Iterable[Comparison]]
 
 
@@ -58,7 +57,7 @@ def write_report(
 
     out: the file; defaults to report.html in the sweep's folder, or comparison.html in the current folder for several.
     commands: next commands, as {description: command}; None uses the standard ones.
-    shown: yields the items of the page, of which there are `total`, and may show how many are done.
+    shown: yields the comparisons of the page, of which there are `total`, and may show how many are done.
     Raises ValueError if a folder has no record, or if `out` would overwrite the page of one of several sweeps.
     """
     sweep = read_sweeps(folders)

@@ -54,11 +54,12 @@ def main() -> None:
         while sweep.poll() is None:
             peak = max(peak, private(group))
             time.sleep(0.2)
-        seconds = time.monotonic() - start
-    print(
-        f"{flags.pictures} pictures, {flags.side} pixels, {decoded / 1e9:.2f} GB decoded; limit {limit / 1e9:.2f} GB; "
-        f"exit code {sweep.returncode}, private memory of all processes {peak / 1e9:.2f} GB at most, {seconds:.0f} s"
-    )
+        print(
+            f"{flags.pictures} pictures, {flags.side} pixels, {decoded / 1e9:.2f} GB decoded; "
+            f"limit {limit / 1e9:.2f} GB; exit code {sweep.returncode}, private memory of all processes "
+            f"{peak / 1e9:.2f} GB at most, {time.monotonic() - start:.0f} s; deleting the pictures ...",
+            flush=True,
+        )
 
 
 def draw(folder: Path, number: int, side: int) -> None:

@@ -4,15 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from said import words
 
 from sweep.checks import cluster_file
 from sweep.driver.nodes import read_cluster
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-def words(findings, verdict="bad"):
-    return [found.words for found in findings if found.verdict == verdict]
 
 
 def test_our_file_for_aws_has_examples_to_fill_in_and_no_other_fault(tmp_path, monkeypatch):

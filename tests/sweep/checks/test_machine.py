@@ -3,12 +3,9 @@
 import socket
 
 import pytest
+from said import words
 
 from sweep.checks import machine
-
-
-def words(findings, verdict="bad"):
-    return [found.words for found in findings if found.verdict == verdict]
 
 
 def test_a_set_that_may_be_absent_breaks_nothing(config):

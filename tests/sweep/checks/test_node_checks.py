@@ -1,12 +1,9 @@
 """A node is compared with the machine of the driver."""
 
 import pytest
+from said import words
 
 from sweep.checks import nodes, storage
-
-
-def words(findings, verdict="bad"):
-    return [found.words for found in findings if found.verdict == verdict]
 
 
 def test_open_ports_are_those_that_others_can_reach(tmp_path):
